@@ -1,0 +1,97 @@
+"""`nox` runs everything .ci/run runs; `nox -l` lists the sessions."""
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "docs", "tests", "tests-sqlalchemy20"]
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+PYTHONS = sorted({"3.11", "3.12", "3.13", "3.14", HERE})
+OTHER_PYTHONS = [version for version in PYTHONS if version != HERE]
+
+# An interpreter the machine lacks is skipped with a message, even where CI is set, unless the
+# command line names it; .ci/run names them all and says --no-error-on-missing-interpreters.
+nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in sys.argv)
+# uv would look for other interpreters on GitHub.
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+EXTRAS = "asyncpg,demo"
+
+
+def _install(session: nox.Session, *groups: str, constraints: str | None = None) -> None:
+    pinned = ["--constraint", constraints] if constraints else []
+    packages = nox.project.dependency_groups(PYPROJECT, *groups)
+    session.install("-e", f".[{EXTRAS}]", *packages, *pinned)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: the linter and the formatter. `nox -s lint -- --fix` repairs what it can."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--diff"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict, pyright, and no public name without a complete type."""
+    _install(session, "typing")
+    session.run("mypy")
+    # pyright-python asks the npm registry for a newer self unless told not to.
+    session.env["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
+    session.run("pyright")
+    if Path("router/py.typed").exists():
+        session.run("pyright", "--verifytypes", "router", "--ignoreexternal")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, every warning an error."""
+    _install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build/html")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, on one interpreter each; arguments after -- go to pytest."""
+    _install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(name="tests-sqlalchemy20")
+def tests_sqlalchemy20(session: nox.Session) -> None:
+    """The tests on the oldest versions that pyproject.toml allows, SQLAlchemy 2.0 among them."""
+    # Ours only: the floors of the test tools are not a promise to anybody.
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("\n".join(_floors()))
+    _install(session, "test", constraints=str(constraints))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+def _floors() -> list[str]:
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    return [spec.replace(">=", "==") for spec in project["dependencies"]]
+
+
+@nox.session
+def suite(session: nox.Session) -> None:
+    """SQLAlchemy's own test suite through a routed engine (fetches its sdist; minutes)."""
+    _install(session, "test")
+    session.run("python", "tests/suites/sqlalchemy_suite.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; arguments name files, default all of benchmarks/bench_*.py."""
+    _install(session)
+    for script in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
+        session.run("python", script)
