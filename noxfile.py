@@ -43,7 +43,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict, pyright, and no public name without a complete type."""
+    """Strict mypy, pyright, and no public name without a complete type."""
     _install(session, "typing")
     session.run("mypy")
     # pyright-python asks the npm registry for a newer self unless told not to.
