@@ -1,0 +1,344 @@
+"""What the user asked for, as one frozen Config. Unknown keys are refused with a suggestion.
+
+A secret never leaves this module in readable form except through `Server.params`: every repr and
+every error goes through `masked`.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from router.balance import BALANCERS, Balancer
+from router.decide import Policy
+from router.errors import ConfigError
+from router.model import Limits, Node, Role
+
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
+_KEY_PASSWORD = re.compile(r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.I)
+
+
+def masked(text: str) -> str:
+    """`text` with the password of every URL and ``password=`` setting in it replaced by ``***``."""
+    return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server's address and credentials.
+
+    Attributes:
+        host: host name, address or socket directory.
+        port: TCP port.
+        user: role to log in as, empty for the driver's default.
+        password: its password; never shown.
+        dbname: database to open, empty for the driver's default.
+        driver: SQLAlchemy's driver name when the URL names one, such as "psycopg".
+        params: further connection parameters from the URL's query, such as ``sslmode``.
+        name: name given by the user, empty for a default.
+        weight: share of reads, see `router.model.Node`.
+        blacklist_duration: seconds, None for the cluster's.
+    """
+
+    host: str
+    port: int = 5432
+    user: str = ""
+    password: str = field(default="", repr=False)
+    dbname: str = ""
+    driver: str = ""
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    name: str = ""
+    weight: float = 1.0
+    blacklist_duration: float | None = None
+
+    @classmethod
+    def parse(cls, url: str, key: str) -> Self:
+        """Read a ``postgresql://`` or ``postgres://`` URL, with or without ``+driver``.
+
+        Args:
+            url: the URL.
+            key: the option it was given under, for error messages.
+
+        Raises:
+            ConfigError: it is no PostgreSQL URL, or names no host.
+        """
+        scheme, separator, _ = url.partition("://")
+        dialect, _, driver = scheme.partition("+")
+        if not separator or dialect not in ("postgresql", "postgres"):
+            raise ConfigError(
+                f"{key}: {masked(url)!r} is not a PostgreSQL URL: "
+                "expected postgresql://user:password@host:port/dbname"
+            )
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"{key}: {masked(url)!r}: {masked(str(error))}") from None
+        params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        host = unquote(parts.hostname or "") or params.pop("host", "")
+        if not host:
+            raise ConfigError(
+                f"{key}: {masked(url)!r} names no host: write postgresql://…@HOST:5432/dbname"
+            )
+        return cls(
+            host=host,
+            port=port or int(params.pop("port", 5432)),
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            dbname=unquote(parts.path.lstrip("/")),
+            driver=driver,
+            params=params,
+        )
+
+    def node(self, name: str, role: Role) -> Node:
+        """The Node adapters and rules know this server by."""
+        duration = self.blacklist_duration
+        if duration is None and role is Role.PRIMARY:
+            duration = 0.0
+        return Node(self.name or name, self.host, self.port, self.dbname, role, self.weight, duration)
+
+
+_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "user", "password",
+                 "dbname")  # fmt: skip
+
+
+def replica_server(given: object, key: str, primary: Server) -> Server:
+    """One entry of ``replicas``: a URL, ``host``, ``host:port``, or a mapping of what differs.
+
+    What the entry leaves out is the primary's.
+
+    Raises:
+        ConfigError: the entry has no host, another driver, or an unknown key.
+    """
+    if isinstance(given, str):
+        given = {"url": given} if "://" in given else _host_port(given, key)
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
+        )
+    options = dict(given)
+    for unknown in options.keys() - set(_REPLICA_KEYS):
+        raise ConfigError(f"{key}: unknown key {unknown!r}{did_you_mean(unknown, _REPLICA_KEYS)}")
+    url = options.pop("url", None)
+    if url is not None:
+        server = Server.parse(str(url), key)
+        if server.driver and primary.driver and server.driver != primary.driver:
+            raise ConfigError(
+                f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
+                "one engine has one driver; leave the driver out of the replica's URL"
+            )
+        options = {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user or primary.user,
+            "password": server.password or (primary.password if not server.user else ""),
+            "dbname": server.dbname or primary.dbname,
+            "params": {**primary.params, **server.params},
+            **options,
+        }
+    if not options.get("host"):
+        raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
+    options["port"] = _number(options.get("port", primary.port), f"{key}.port", int)
+    for name in ("weight", "blacklist_duration"):
+        if options.get(name) is not None:
+            options[name] = _number(options[name], f"{key}.{name}", float)
+    return replace(primary, **{"name": "", "weight": 1.0, "blacklist_duration": None, **options})
+
+
+def _host_port(text: str, key: str) -> dict[str, object]:
+    if text.startswith("["):  # [::1]:5432
+        host, _, rest = text[1:].partition("]")
+        port = rest.lstrip(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    if not host:
+        raise ConfigError(f"{key}: {text!r} names no host: write 'host' or 'host:port'")
+    return {"host": host, **({"port": _number(port, key, int)} if port else {})}
+
+
+def _number(value: object, key: str, kind: Callable[[Any], Any]) -> Any:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{key}: {value!r} is not a number") from None
+    if number < 0:
+        raise ConfigError(f"{key}: {value!r} is negative: give 0 or more")
+    return number
+
+
+def did_you_mean(unknown: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
+    names = list(known)
+    close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(names))})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Every option of a Router. Durations are seconds.
+
+    Attributes:
+        primary: the server that takes writes, as far as configuration knows.
+        replicas: the servers reads may go to; may be empty.
+        name: cluster id: pins and tokens of one cluster mean nothing to another. Defaults to the
+            primary's address and database.
+        consistency: "lsn" ends a pin when a replica has replayed the write, "time" after
+            `pin_duration`, "off" never pins.
+        pin_duration: how long a pin lasts where no WAL position is to be had.
+        pin_max: a pin that no replica ever satisfied is dropped after this, with a warning.
+        pin_probe_interval: pause between probes while a pin waits.
+        probe_interval: pause between probes at rest.
+        probe_timeout: how long one probe may take, connecting included.
+        start_timeout: how long the first statement waits for the first probe of the nodes; after
+            that it goes to the primary. 0 does not wait.
+        connect_timeout: how long opening one connection may take.
+        blacklist_duration: how long a failure keeps a replica out, at first.
+        blacklist_max: how long the doubling of that may get.
+        max_lag_seconds: a replica further behind takes no reads, unless `max_lag_bytes` is kept.
+        max_lag_bytes: see `max_lag_seconds`; either one kept is enough. None is no limit.
+        fallback: "primary" or "error": what a read gets when no replica is eligible.
+        transactions: "primary" starts explicit transactions there; "lazy" treats them like
+            autobegun ones: reads before the first write may use a replica.
+        reads_in_transaction: run reads outside explicit transactions in a real transaction, as
+            plain SQLAlchemy does, at its price of two more round trips.
+        balance: "weighted", "round_robin" or a callable, see `router.balance.Balancer`.
+        read_functions: functions to be taken as harmless on a replica, whatever the catalog says.
+        write_functions: functions to be taken as writes.
+        read_patterns: regular expressions; a statement that matches is a read.
+        write_patterns: regular expressions; a statement that matches is a write, first of all.
+    """
+
+    primary: Server
+    replicas: tuple[Server, ...] = ()
+    name: str = ""
+    consistency: Literal["lsn", "time", "off"] = "lsn"
+    pin_duration: float = 5.0
+    pin_max: float = 60.0
+    pin_probe_interval: float = 0.02
+    probe_interval: float = 1.0
+    probe_timeout: float = 1.0
+    start_timeout: float = 2.0
+    connect_timeout: float = 5.0
+    blacklist_duration: float = 30.0
+    blacklist_max: float = 300.0
+    max_lag_seconds: float | None = 30.0
+    max_lag_bytes: int | None = None
+    fallback: Literal["primary", "error"] = "primary"
+    transactions: Literal["primary", "lazy"] = "primary"
+    reads_in_transaction: bool = False
+    balance: str | Balancer = "weighted"
+    read_functions: tuple[str, ...] = ()
+    write_functions: tuple[str, ...] = ()
+    read_patterns: tuple[str, ...] = ()
+    write_patterns: tuple[str, ...] = ()
+
+    @classmethod
+    def build(cls, primary: Server, replicas: object = (), **options: object) -> Self:
+        """A checked Config from loosely typed options, as they come from code or a URL.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        for key in options.keys() - set(OPTIONS):
+            raise ConfigError(f"unknown option {key!r}{did_you_mean(key, ('replicas', *OPTIONS))}")
+        if isinstance(replicas, str):
+            replicas = [part for part in replicas.split(",") if part]
+        if isinstance(replicas, Mapping) or not isinstance(replicas, Iterable):
+            raise ConfigError(
+                f"replicas: expected a list of URLs, 'host:port' or mappings, "
+                f"not {type(replicas).__name__}"
+            )
+        servers = tuple(
+            replica_server(given, f"replicas[{i}]", primary) for i, given in enumerate(replicas)
+        )
+        checked = {key: _checked(key, value) for key, value in options.items()}
+        config = cls(primary=primary, replicas=servers, **checked)
+        config.nodes()  # names must be unique
+        return config
+
+    @property
+    def cluster(self) -> str:
+        """The cluster id: `name`, or the primary's address and database."""
+        primary = self.primary
+        return self.name or f"{primary.host}:{primary.port}/{primary.dbname}"
+
+    def nodes(self) -> tuple[Node, ...]:
+        """The configured nodes, primary first.
+
+        Raises:
+            ConfigError: two nodes have one name.
+        """
+        return tuple(self.servers())
+
+    def servers(self) -> dict[Node, Server]:
+        """Every node and the server behind it, primary first."""
+        found = {self.primary.node("primary", Role.PRIMARY): self.primary}
+        names = {node.name for node in found}
+        for i, server in enumerate(self.replicas, 1):
+            node = server.node(f"replica{i}", Role.REPLICA)
+            if node.name in names:
+                raise ConfigError(
+                    f"replicas[{i - 1}].name: {node.name!r} is taken by another node: "
+                    "give every node a name of its own"
+                )
+            names.add(node.name)
+            found[node] = server
+        return found
+
+    def policy(self) -> Policy:
+        """What of this the rules need."""
+        return Policy(
+            consistency=self.consistency,
+            pin_duration=self.pin_duration,
+            fallback=self.fallback == "primary",
+            lazy_transactions=self.transactions == "lazy",
+        )
+
+    def limits(self) -> Limits:
+        """How far a replica may be behind."""
+        return Limits(self.max_lag_seconds, self.max_lag_bytes)
+
+
+OPTIONS: tuple[str, ...] = tuple(
+    f.name for f in fields(Config) if f.name not in ("primary", "replicas")
+)
+"""Every option name, in the order of `Config`."""
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "consistency": ("lsn", "time", "off"),
+    "fallback": ("primary", "error"),
+    "transactions": ("primary", "lazy"),
+}
+_OPTIONAL = ("max_lag_seconds", "max_lag_bytes")
+_LISTS = ("read_functions", "write_functions", "read_patterns", "write_patterns")
+_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def _checked(key: str, value: object) -> Any:
+    if key in _CHOICES:
+        if value not in _CHOICES[key]:
+            raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
+        return value
+    if key == "name":
+        return str(value)
+    if key == "balance":
+        if not callable(value) and value not in BALANCERS:
+            raise ConfigError(f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable")
+        return value
+    if key == "reads_in_transaction":
+        text = str(value).lower()
+        if text not in _TRUE + _FALSE:
+            raise ConfigError(f"{key}: {value!r} is neither true nor false")
+        return text in _TRUE
+    if key in _LISTS:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, Iterable):
+            raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
+        return tuple(str(item).strip() for item in items)
+    if key in _OPTIONAL and (value is None or str(value).lower() == "none"):
+        return None
+    return _number(value, key, int if key == "max_lag_bytes" else float)

@@ -1,0 +1,365 @@
+"""The Router: one process's view of one cluster. Holds the snapshot and the blacklist, and answers
+every adapter's four questions: where may this run, who failed, who is well again, what was written.
+
+Nothing here opens a connection: adapters run statements, the monitor probes.
+"""
+
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from router.balance import BALANCERS, Balancer
+from router.blacklist import Blacklist, Entry
+from router.catalog import BUILTIN, Catalog
+from router.classify import Classifier, Intent
+from router.config import Config
+from router.context import LastRead, Pin, RoutingContext, current_context
+from router.decide import Decision, Transaction, View, decide, expired, resolved
+from router.model import Node, Report, Role, Snapshot
+from router.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from router.monitor import Monitor
+
+ROOT_WRITES_TO_MENTION = 1000
+"""Writes outside any request context before one log line says what that costs."""
+
+_NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
+
+
+class Router:
+    """Routes the statements of one process to one cluster.
+
+    Adapters make one for each engine, pool or database alias and show it as ``.router``. Every
+    method may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        """Start with the configured roles and nothing probed; see `start`.
+
+        Args:
+            config: what the user asked for.
+            clock: monotonic seconds.
+            rand: floats in [0, 1), for balancing and jitter.
+        """
+        self.config = config
+        self.clock = clock
+        self.cluster = config.cluster
+        self.policy = config.policy()
+        self.telemetry = Telemetry(self.cluster)
+        self.blacklist = Blacklist(config.blacklist_max)
+        balance = config.balance
+        self.balance: Balancer = BALANCERS[balance](rand) if isinstance(balance, str) else balance
+        self.classifier = Classifier(
+            read_functions=config.read_functions,
+            write_functions=config.write_functions,
+            read_patterns=config.read_patterns,
+            write_patterns=config.write_patterns,
+        )
+        self.catalog: Catalog = BUILTIN
+        self._lock = threading.Lock()
+        self._view = View(
+            Snapshot.initial(config.nodes(), config.limits(), clock()), self.blacklist.entries
+        )
+        self._monitor: Monitor | None = None
+        self._last_write = float("-inf")
+        self._root_writes = 0
+        self.started = False
+        self._split = any(n.role is not Role.PRIMARY for n in self.snapshot.nodes)
+        _instances.add(self)
+
+    # -- what is known ---------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The cluster as last seen."""
+        return self._view.snapshot
+
+    @property
+    def view(self) -> View:
+        """The snapshot and the blacklist, as one value to check and use."""
+        return self._view
+
+    @property
+    def primary(self) -> Node | None:
+        """The node writes go to, None while there is none."""
+        return self._view.snapshot.primary
+
+    @property
+    def replicas(self) -> tuple[Node, ...]:
+        """The replicas that may serve a read now."""
+        return self._view.replicas
+
+    @property
+    def last_write(self) -> float:
+        """When this process last wrote (monotonic seconds); minus infinity if it never did."""
+        return self._last_write
+
+    def __repr__(self) -> str:
+        view = self._view
+        primary = view.snapshot.primary
+        out = ", ".join(view.out)
+        return (
+            f"<Router {self.cluster}: primary {primary.name if primary else 'none'}; replicas "
+            f"{', '.join(n.name for n in view.replicas) or 'none'}"
+            f"{f'; blacklisted {out}' if out else ''}>"
+        )
+
+    def stats(self) -> dict[str, Any]:
+        """Counts since the start: ``decisions`` by node and reason, and every event's count."""
+        decisions: dict[str, dict[str, int]] = {}
+        for (node, reason), n in sorted(
+            self.telemetry.decisions.total().items(), key=lambda item: (item[0][0], str(item[0][1]))
+        ):
+            decisions.setdefault(node, {})[str(reason)] = n
+        return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
+
+    # -- routing ---------------------------------------------------------------------------
+
+    def intent(self, sql: str) -> Intent:
+        """What `sql` does, from the cache where it was seen before."""
+        return self.classifier(sql)
+
+    def decide(
+        self,
+        intent: Intent,
+        transaction: Transaction = Transaction.NONE,
+        *,
+        force: str | None = None,
+        context: RoutingContext | None = None,
+    ) -> Decision:
+        """Apply the rules to one statement. See `router.decide.decide` for what it raises.
+
+        Args:
+            intent: what the statement does.
+            transaction: what surrounds it.
+            force: "primary" or "replica" when the statement itself says so.
+            context: the request's context; the current one by default.
+        """
+        view = self._view
+        if context is None:
+            context = current_context()
+        pin = last = None
+        now = self.clock()
+        pins = context.pins
+        if pins.by_cluster:
+            pin = self._pin(context, view, now)
+        if pins.reads:
+            last = pins.reads.get(self.cluster)
+        return decide(
+            intent,
+            transaction,
+            view,
+            self.policy,
+            now=now,
+            pin=pin,
+            last=last,
+            force=force or context.force,
+        )
+
+    def _pin(self, context: RoutingContext, view: View, now: float) -> Pin | None:
+        """The context's pin with its position filled in, or None once it is satisfied."""
+        pins = context.pins
+        pin = pins.get(self.cluster)
+        if pin is None:
+            return None
+        snapshot = view.snapshot
+        if self.policy.consistency == "lsn":
+            settled = resolved(pin, snapshot)
+            if settled is not None and settled is not pin and settled.lsn is not None:
+                pin = pins.resolve(self.cluster, pin, settled.lsn, settled.timeline)
+            if now - pin.at > self.config.pin_max:
+                pins.clear(self.cluster, pin)
+                self.telemetry.event(
+                    "pin_dropped",
+                    level="warning",
+                    after=round(now - pin.at, 1),
+                    advice="no replica replayed the write within pin_max: look at replication",
+                )
+                return None
+        if expired(pin, snapshot, self.policy, now):
+            pins.clear(self.cluster, pin)
+            return None
+        return pin
+
+    def pick(self, nodes: tuple[Node, ...], held: Node | None = None) -> Node:
+        """One of `nodes`: the one the checkout holds already, else the balancer's choice."""
+        if held is not None and held in nodes:
+            return held
+        return nodes[0] if len(nodes) == 1 else self.balance(nodes)
+
+    def wrote(self, context: RoutingContext, *, done: bool) -> None:
+        """Pin `context`: a write is about to be sent, or has just returned.
+
+        Called before the statement is sent, so that no read slips between, and again after the
+        commit returned, because only a position sampled after that covers the commit.
+
+        Args:
+            context: whose write it is.
+            done: whether the commit, or the autocommitted statement, has returned.
+        """
+        if not self._split or self.policy.consistency == "off":
+            return
+        now = self.clock()
+        if context.pinning:
+            context.pins.set(self.cluster, Pin(now))
+        if not done:
+            return
+        self._last_write = now
+        if context.root:
+            self._root_writes += 1
+            if self._root_writes == ROOT_WRITES_TO_MENTION:
+                self.telemetry.event(
+                    "no_request_context",
+                    advice="every write pins the whole process: enter request_context() for each "
+                    "request, or use the middleware",
+                )
+        monitor = self._monitor
+        if monitor is not None:
+            monitor.hurry()
+
+    def read(self, context: RoutingContext, node: Node) -> None:
+        """Remember that `context` has read from the replica `node`."""
+        if not context.root:
+            context.pins.reads[self.cluster] = LastRead(node.name, self.clock())
+
+    # -- health ----------------------------------------------------------------------------
+
+    def failed(self, node: Node, reason: str) -> None:
+        """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
+        duration = node.blacklist_duration
+        if duration is None:
+            duration = self.config.blacklist_duration
+        if self.primary is node:
+            duration = node.blacklist_duration or 0.0
+        was_out = node.name in self.blacklist
+        entry = self.blacklist.add(node.name, reason, duration, self.clock())
+        self._renew()
+        if entry is not None and not was_out:
+            self.telemetry.event(
+                "blacklisted", level="warning", node=node.name, reason=reason, seconds=duration
+            )
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+
+    def restore(self, name: str) -> Entry | None:
+        """Let the node called `name` back in; returns what kept it out."""
+        entry = self.blacklist.remove(name)
+        if entry is not None:
+            self._renew()
+            self.telemetry.event(
+                "restored", node=name, after=round(self.clock() - entry.since, 3)
+            )
+        return entry
+
+    def observe(self, *reports: Report) -> Snapshot:
+        """Take in what probes found, restore nodes that are due, and return the new snapshot."""
+        now = self.clock()
+        with self._lock:
+            before = self._view.snapshot
+            after = before.with_reports(reports, now)
+            self._view = View(after, self.blacklist.entries)
+        for report in reports:
+            entry = self.blacklist.entries.get(report.node)
+            if entry is None or not entry.due(now):
+                continue
+            if report.ok:
+                self.restore(report.node)
+            else:
+                self.blacklist.add(report.node, report.error, entry.duration, now)
+                self._renew()
+        if after.primary is not before.primary:
+            self.telemetry.event(
+                "primary_changed",
+                level="warning",
+                before=before.primary.name if before.primary else None,
+                after=after.primary.name if after.primary else None,
+                timeline=after.timeline,
+            )
+        for name in after.fenced - before.fenced:
+            self.telemetry.event(
+                "fenced", level="error", node=name, reason="claims to be primary as well"
+            )
+        return after
+
+    def learn(self, catalog: Catalog) -> None:
+        """Classify by `catalog` from now on."""
+        self.catalog = catalog
+        self.classifier.replace_catalog(catalog)
+
+    def _renew(self) -> None:
+        with self._lock:
+            self._view = View(self._view.snapshot, self.blacklist.entries)
+
+    # -- life ------------------------------------------------------------------------------
+
+    def watch(self, monitor: "Monitor") -> None:
+        """Let `monitor` probe the nodes once `start` is called."""
+        self._monitor = monitor
+
+    def start(self) -> None:
+        """Start the monitor if it is not running, and wait for its first round once.
+
+        Waits ``start_timeout`` seconds at most. Cheap to call again.
+        """
+        monitor = self._monitor
+        if monitor is not None and self._split:
+            monitor.start()
+            monitor.ready.wait(self.config.start_timeout)
+        self.started = True
+
+    def refresh(self, timeout: float = 5.0) -> Snapshot:
+        """Probe every node now and return what was found.
+
+        Args:
+            timeout: seconds to wait for the round.
+        """
+        if self._monitor is None:
+            raise RuntimeError(_NO_MONITOR)
+        self._monitor.start()
+        self._monitor.round(timeout)
+        return self.snapshot
+
+    def close(self) -> None:
+        """Stop the monitor. Statements are still routed, by what was last known."""
+        self.started = False
+        if self._monitor is not None:
+            self._monitor.stop()
+
+    def _after_fork(self) -> None:
+        # Locks may have been held by threads that do not exist in the child.
+        self._lock = threading.Lock()
+        self.started = False
+        self.blacklist.after_fork()
+        if self._monitor is not None:
+            self._monitor.after_fork()
+
+
+_instances: "weakref.WeakSet[Router]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for instance in list(_instances):
+        instance._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def describe(stats: Mapping[str, Any]) -> str:
+    """`Router.stats` as text, one line per node and reason."""
+    lines = []
+    for node, reasons in stats["decisions"].items():
+        lines += [f"{node:<12} {n:>8}  {reason}" for reason, n in reasons.items()]
+    return "\n".join(lines)

@@ -1,0 +1,287 @@
+"""The rules of routing, as one pure function: which nodes may run this statement, and why.
+
+The rows of the rules table in ``docs/reference/rules.md`` carry the same numbers as the comments
+here. Nothing in this module reads a clock, opens a socket or takes a lock.
+"""
+
+import enum
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from router.blacklist import Entry
+from router.classify import Intent, Kind
+from router.context import LastRead, Pin
+from router.errors import NoReplicaAvailable, PrimaryUnavailable, ReplicaWriteRefused
+from router.model import Node, Snapshot
+
+
+class Transaction(enum.Enum):
+    """What surrounds a statement in its checkout."""
+
+    NONE = "no transaction"  # or an autobegun one that has written nothing
+    EXPLICIT = "explicit transaction"
+    READ_ONLY = "read-only transaction"
+    ON_PRIMARY = "transaction open on the primary"
+    ON_REPLICA = "transaction open on a replica"
+    BOUND = "session bound to the primary"
+
+
+class Reason(enum.Enum):
+    """Why a statement went where it went: printed, counted and tested."""
+
+    FORCED_PRIMARY = "the caller asked for the primary"
+    FORCED_REPLICA = "the caller asked for a replica"
+    TRANSACTION = "a transaction is open on the primary"
+    BOUND = "the session holds something only the primary's session has"
+    WRITE = "a write, or not positively a read"
+    EXPLICIT = "an explicit transaction that is not read-only"
+    READ_ONLY = "a read-only transaction"
+    PIN_REPLICA = "pinned, and the replica has replayed the pin"
+    PIN_PRIMARY = "pinned, and no replica has replayed the pin"
+    MONOTONIC_PRIMARY = "no replica is as recent as the last read"
+    READ = "a read"
+    HELD = "a read in a transaction open on a replica"
+    NO_REPLICA = "no replica is eligible"
+    HEALED = "a replica refused it as a write"
+    RETRIED = "the first node failed"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Decision(NamedTuple):
+    """Where a statement may run.
+
+    Attributes:
+        nodes: the candidates; the balancer chooses among several, and a retry takes another.
+        reason: the rule that applied.
+        on_primary: whether the candidates are the primary.
+        pins: the context must be pinned before the statement is sent.
+    """
+
+    nodes: tuple[Node, ...]
+    reason: Reason
+    on_primary: bool
+    pins: bool = False
+
+
+class View:
+    """A snapshot together with a blacklist, with what every read asks of the two worked out once.
+
+    Made anew when either of them is replaced; checking and using one View is what keeps a host
+    list that changes between the check and the use from letting a stale read through.
+    """
+
+    __slots__ = ("any_read", "out", "replicas", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, out: Mapping[str, Entry]) -> None:
+        self.snapshot = snapshot
+        self.out = out
+        replicas = snapshot.replicas
+        if out:
+            replicas = tuple(n for n in replicas if n.name not in out)
+        self.replicas = replicas
+        self.any_read = Decision(replicas, Reason.READ, False) if replicas else None
+
+
+class Policy(NamedTuple):
+    """The options that change the rules.
+
+    Attributes:
+        consistency: "lsn", "time" or "off".
+        pin_duration: seconds a pin lasts in "time" mode.
+        fallback: whether reads may use the primary when no replica is eligible.
+        lazy_transactions: explicit transactions start on the primary only at their first write.
+    """
+
+    consistency: str = "lsn"
+    pin_duration: float = 5.0
+    fallback: bool = True
+    lazy_transactions: bool = False
+
+
+def resolved(pin: Pin, snapshot: Snapshot) -> Pin | None:
+    """`pin` with a WAL position on the current timeline, or None while none is known.
+
+    Any position sampled on the primary after the commit returned bounds the commit from above.
+    Positions of different timelines are not comparable, so after a promotion the bound is taken
+    anew from the new primary.
+    """
+    if pin.lsn is not None and pin.timeline == snapshot.timeline:
+        return pin
+    lsn = snapshot.bound(pin.at)
+    return None if lsn is None else Pin(pin.at, lsn, snapshot.timeline)
+
+
+def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
+    """Whether `pin` can be forgotten: its time is over, or every replica has replayed it.
+
+    A replica that is out now counts too: it may come back with an older state.
+    """
+    if policy.consistency == "time":
+        return now - pin.at >= policy.pin_duration
+    if pin.lsn is None or pin.timeline != snapshot.timeline:
+        return False
+    lsn = pin.lsn
+    return all(
+        (at := snapshot.replayed(n.name)) is not None and at >= lsn
+        for n in snapshot.nodes
+        if n is not snapshot.primary
+    )
+
+
+def decide(
+    intent: Intent,
+    transaction: Transaction,
+    view: View,
+    policy: Policy,
+    *,
+    now: float,
+    pin: Pin | None = None,
+    last: LastRead | None = None,
+    force: str | None = None,
+) -> Decision:
+    """Apply the rules table, first match first.
+
+    Args:
+        intent: what the statement does.
+        transaction: what surrounds it.
+        view: the cluster as last seen.
+        policy: the options that change the rules.
+        now: monotonic seconds.
+        pin: the context's pin, with its position where one is known.
+        last: where the context read last; None outside a request context.
+        force: "primary" or "replica" when the caller said so.
+
+    Raises:
+        ReplicaWriteRefused: a write was asked onto a replica.
+        PrimaryUnavailable: only the primary may run it, and there is none.
+        NoReplicaAvailable: no replica is eligible and ``fallback="error"``.
+    """
+    read = intent.kind is Kind.READ or intent.kind is Kind.SESSION
+    if force is not None:  # row 1
+        if force == "primary":
+            return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.kind is Kind.WRITE)
+        if intent.kind is Kind.WRITE:
+            raise ReplicaWriteRefused(
+                f"a replica was asked for, but the statement writes ({intent.reason}): "
+                "run it outside using_replica(), or drop router='replica'"
+            )
+        if not view.replicas:
+            return _fallback(view, policy, now)
+        return Decision(view.replicas, Reason.FORCED_REPLICA, False)
+    if transaction is Transaction.ON_PRIMARY:  # row 2
+        return _primary(view, Reason.TRANSACTION, now, pins=intent.kind is Kind.WRITE)
+    if transaction is Transaction.BOUND:
+        return _primary(view, Reason.BOUND, now, pins=intent.kind is Kind.WRITE)
+    if transaction is not Transaction.READ_ONLY:
+        if not read:  # row 3
+            if intent.kind is Kind.TRANSACTION and intent.read_only:
+                transaction = Transaction.READ_ONLY
+            else:
+                return _primary(view, Reason.WRITE, now, pins=intent.kind is Kind.WRITE)
+        elif transaction is Transaction.EXPLICIT and not policy.lazy_transactions:  # row 4
+            return _primary(view, Reason.EXPLICIT, now)
+        elif transaction is Transaction.ON_REPLICA:
+            return Decision(view.replicas, Reason.HELD, False)
+    reason = Reason.READ_ONLY if transaction is Transaction.READ_ONLY else Reason.READ  # row 5
+    replicas = view.replicas
+    if pin is not None and policy.consistency != "off":  # row 6
+        replicas = caught_up(view, pin, policy, now)
+        if not replicas:
+            return _primary(view, Reason.PIN_PRIMARY, now)
+        if reason is Reason.READ and len(replicas) < len(view.replicas):
+            reason = Reason.PIN_REPLICA
+    if last is not None and replicas:
+        recent = as_recent(view, replicas, last)
+        if not recent and policy.fallback:
+            return _primary(view, Reason.MONOTONIC_PRIMARY, now)
+        replicas = recent or replicas
+    if not replicas:  # row 8
+        return _fallback(view, policy, now)
+    if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
+        return view.any_read  # row 7, the hot path: nothing is allocated
+    return Decision(replicas, reason, False)
+
+
+def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, ...]:
+    """The eligible replicas on which `pin` is satisfied."""
+    if policy.consistency == "time":
+        return view.replicas if now - pin.at >= policy.pin_duration else ()
+    snapshot, lsn = view.snapshot, pin.lsn
+    if lsn is None or pin.timeline != snapshot.timeline:
+        return ()
+    found = tuple(
+        n for n in view.replicas if (at := snapshot.replayed(n.name)) is not None and at >= lsn
+    )
+    return view.replicas if len(found) == len(view.replicas) else found
+
+
+def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[Node, ...]:
+    """Those of `replicas` that show nothing older than what the context has read already.
+
+    The replica it read from last, while eligible. Otherwise those that have replayed what that
+    replica reported after the read, or what the primary had written by then.
+    """
+    snapshot = view.snapshot
+    for node in replicas:
+        if node.name == last.node:
+            return (node,)
+    report = snapshot.reports.get(last.node)
+    floor = snapshot.replayed(last.node) if report and report.started > last.at else None
+    if floor is None:
+        floor = snapshot.bound(last.at)
+    if floor is None:
+        return ()
+    return tuple(
+        n for n in replicas if (at := snapshot.replayed(n.name)) is not None and at >= floor
+    )
+
+
+def _primary(view: View, reason: Reason, now: float, *, pins: bool = False) -> Decision:
+    snapshot = view.snapshot
+    primary = snapshot.primary
+    if primary is None:
+        raise PrimaryUnavailable(
+            f"no server has been the primary for {now - snapshot.changed:.1f} s: promote a replica,"
+            f" or start the old primary again (replicas seen: {_names(snapshot.replicas)})"
+        )
+    if primary.name in snapshot.reports and (report := snapshot.down(primary.name)):
+        raise PrimaryUnavailable(
+            f"{primary} has not answered for {now - report.since:.1f} s: {report.error}"
+            f" (replicas seen: {_names(snapshot.replicas)})"
+        )
+    return Decision((primary,), reason, True, pins)
+
+
+def _names(nodes: tuple[Node, ...]) -> str:
+    return ", ".join(n.name for n in nodes) or "none"
+
+
+def _fallback(view: View, policy: Policy, now: float) -> Decision:
+    if not policy.fallback:
+        raise NoReplicaAvailable(
+            f"no replica is eligible ({why_not(view)}) and fallback='error' forbids the primary"
+        )
+    return _primary(view, Reason.NO_REPLICA, now)
+
+
+def why_not(view: View) -> str:
+    """One line saying of each node other than the primary why it takes no reads."""
+    snapshot = view.snapshot
+    parts = []
+    for node in snapshot.nodes:
+        if node is snapshot.primary:
+            continue
+        report = snapshot.reports.get(node.name)
+        entry = view.out.get(node.name)
+        if entry is not None:
+            why = f"blacklisted: {entry.reason}"
+        elif report is None:
+            why = "not probed yet"
+        elif report.error:
+            why = report.error
+        else:
+            why = "behind or not a replica"
+        parts.append(f"{node.name}: {why}")
+    return "; ".join(parts) or "none configured"

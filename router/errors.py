@@ -1,0 +1,33 @@
+"""Every error pg-router raises, as one tree under `RouterError`.
+
+A message is one line: the node or key it is about, the reason, and the cure. It never holds a
+password; whatever is interpolated here has been masked by `router.config.masked`.
+"""
+
+
+class RouterError(Exception):
+    """Base of every error raised by pg-router."""
+
+
+class ConfigError(RouterError, ValueError):
+    """An option is unknown, malformed or contradicts another one. Names the key and the cure."""
+
+
+class NodeUnavailable(RouterError):
+    """No server that may run the statement can be reached."""
+
+
+class PrimaryUnavailable(NodeUnavailable):
+    """The statement needs the primary, and there is none now. Says since when."""
+
+
+class NoReplicaAvailable(NodeUnavailable):
+    """No replica is eligible and ``fallback="error"`` forbids the primary."""
+
+
+class ReplicaWriteRefused(RouterError):
+    """A write was asked onto a replica; it was refused before anything was sent."""
+
+
+class CommitUnknown(RouterError):
+    """The connection broke during COMMIT: the transaction may or may not have been committed."""

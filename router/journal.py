@@ -1,0 +1,82 @@
+"""The session state a checkout has built up, so that no statement runs on a node that lacks it.
+
+Pure bookkeeping: adapters run the entries. What a rollback undoes on the server is dropped here
+too, so a node taken later is given exactly what is in force.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """One statement that changed session state. Compared by identity: the same text may recur.
+
+    Attributes:
+        sql: the statement.
+        parameters: its parameters as the driver takes them, None for none.
+        local: it ends with the transaction (``SET LOCAL``, ``set_config(…, true)``).
+    """
+
+    sql: str
+    parameters: Any
+    local: bool
+
+
+class Journal:
+    """The statements in force, in order, with the marks of the open transaction and savepoints."""
+
+    __slots__ = ("_savepoints", "_start", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self._start: int | None = None
+        self._savepoints: list[tuple[str, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.entries)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether something was added since the transaction began, so it must be a real one."""
+        return self._start is not None
+
+    def add(self, sql: str, parameters: Any, *, local: bool, transactional: bool) -> Entry:
+        """Remember a statement that has been run.
+
+        Args:
+            sql: the statement.
+            parameters: its parameters.
+            local: it ends with the transaction.
+            transactional: a rollback undoes it; False in autocommit.
+        """
+        if transactional and self._start is None:
+            self._start = len(self.entries)
+        entry = Entry(sql, parameters, local)
+        self.entries.append(entry)
+        return entry
+
+    def savepoint(self, name: str) -> None:
+        """A savepoint was set."""
+        self._savepoints.append((name, len(self.entries)))
+
+    def rollback_to(self, name: str) -> None:
+        """Forget what was added since the savepoint; the savepoint itself stays."""
+        for i in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[i][0] == name:
+                del self.entries[self._savepoints[i][1] :]
+                del self._savepoints[i + 1 :]
+                return
+
+    def commit(self) -> None:
+        """The transaction was committed: what is local to it ends, the rest stays."""
+        self.entries = [e for e in self.entries if not e.local]
+        self._start = None
+        self._savepoints.clear()
+
+    def rollback(self) -> None:
+        """The transaction was rolled back, and all it set with it."""
+        if self._start is not None:
+            del self.entries[self._start :]
+        self._start = None
+        self._savepoints.clear()

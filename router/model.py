@@ -1,0 +1,319 @@
+"""The frozen values everything else speaks in: Lsn, Role, Node, Report, Sample, Snapshot.
+
+Nothing here reads a clock, opens a socket or holds a lock. Times are seconds of one monotonic
+clock and arrive as arguments.
+"""
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Self
+
+
+class Lsn(int):
+    """A WAL position: a byte offset, written by PostgreSQL as ``16/B374D848``.
+
+    Positions are comparable within one timeline only.
+
+    Source: https://www.postgresql.org/docs/current/datatype-pg-lsn.html
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read PostgreSQL's ``XXX/XXX`` form.
+
+        Raises:
+            ValueError: the text is not two hexadecimal numbers joined by a slash.
+        """
+        high, slash, low = text.partition("/")
+        if not slash:
+            raise ValueError(f"{text!r} is not a WAL position: expected a form like 16/B374D848")
+        return cls((int(high, 16) << 32) | int(low, 16))
+
+    def __str__(self) -> str:
+        return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
+
+    def __repr__(self) -> str:
+        return f"Lsn({self})"
+
+
+class Role(enum.Enum):
+    """What a server is, as it says itself, never as configuration hopes."""
+
+    PRIMARY = "primary"
+    REPLICA = "replica"
+    UNKNOWN = "unknown"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server as configured: where it is and how much traffic it should get.
+
+    Credentials are not in here: adapters keep them with the connection arguments.
+
+    Attributes:
+        name: unique within the cluster; shown in logs, errors and metrics.
+        host: host name, address or socket directory.
+        port: TCP port.
+        dbname: database the connections open; empty when the driver decides.
+        role: the role configuration expects at start; the probe has the last word.
+        weight: share of reads relative to the other replicas; 0 takes none unless alone.
+        blacklist_duration: seconds a failure keeps the node out; None takes the cluster's.
+    """
+
+    name: str
+    host: str
+    port: int = 5432
+    dbname: str = ""
+    role: Role = Role.REPLICA
+    weight: float = 1.0
+    blacklist_duration: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.host}:{self.port})"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one probe of one node found.
+
+    Attributes:
+        node: the node's name.
+        started: when the probe was sent (monotonic seconds). The values are at least as new.
+        role: primary, replica, or unknown when the node did not answer.
+        lsn: replay position of a replica; insert position of a primary.
+        timeline: timeline the node is on, 0 when unknown.
+        system_id: the cluster's system identifier, empty when unknown.
+        lag_seconds: age of the last replayed transaction; None before the first one.
+        streaming: a replica's WAL receiver is connected to its upstream.
+        error: why the probe failed, one line, empty when it succeeded.
+        since: when the node began to answer, or to fail, without a break.
+        failures: failed probes in a row.
+        highest: the furthest replay ever reported on this timeline. A standby that crashed may
+            accept connections before it has replayed as far again; until then it is not eligible,
+            for a pin it once satisfied may be gone.
+    """
+
+    node: str
+    started: float
+    role: Role = Role.UNKNOWN
+    lsn: Lsn | None = None
+    timeline: int = 0
+    system_id: str = ""
+    lag_seconds: float | None = None
+    streaming: bool = False
+    error: str = ""
+    since: float = 0.0
+    failures: int = 0
+    highest: Lsn | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the node answered."""
+        return not self.error
+
+    def after(self, before: "Report | None") -> "Report":
+        """This report with what only the history knows continued from the one before it."""
+        since = before.since if before and before.ok is self.ok else self.started
+        failures = 0 if self.ok else (before.failures if before else 0) + 1
+        highest = self.lsn
+        if before and before.highest is not None and before.timeline in (self.timeline, 0):
+            highest = before.highest if highest is None else max(highest, before.highest)
+        timeline = self.timeline or (before.timeline if before else 0)
+        return replace(self, since=since, failures=failures, highest=highest, timeline=timeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The primary's insert position, asked for at `started`: an upper bound for every commit that
+    had returned by then."""
+
+    started: float
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a replica may be behind and still serve reads; None is no limit."""
+
+    seconds: float | None = None
+    bytes: int | None = None
+
+
+MAX_SAMPLES = 256
+"""Primary positions remembered: about five seconds of the fast probing pins ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cluster as last seen, replaced whole and never edited, so readers need no lock.
+
+    Attributes:
+        nodes: every configured node, in configuration order.
+        reports: last report of each node that was ever probed.
+        primary: the node that takes writes, or None while no node is known to.
+        replicas: nodes in recovery, reachable and within `limits`, in configuration order.
+        samples: recent positions of the current primary, oldest first.
+        timeline: timeline of the primary the samples come from.
+        fenced: nodes that claim to be primary on an older timeline.
+        changed: when `primary` last changed (monotonic seconds).
+    """
+
+    nodes: tuple[Node, ...]
+    reports: Mapping[str, Report] = field(default_factory=lambda: MappingProxyType({}))
+    primary: Node | None = None
+    replicas: tuple[Node, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    timeline: int = 0
+    system_id: str = ""
+    fenced: frozenset[str] = frozenset()
+    changed: float = 0.0
+    limits: Limits = Limits()
+
+    @classmethod
+    def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
+        """The cluster before anything was probed: the configured primary, no replica."""
+        nodes = tuple(nodes)
+        primary = next((n for n in nodes if n.role is Role.PRIMARY), None)
+        return cls(nodes=nodes, primary=primary, changed=now, limits=limits)
+
+    def node(self, name: str) -> Node:
+        """The node called `name`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def bound(self, at: float) -> Lsn | None:
+        """Upper bound of the position of every commit that had returned by `at`, if one is known.
+
+        The earliest sample *started after* `at` is the tightest.
+        """
+        samples = self.samples
+        if not samples or samples[-1].started <= at:
+            return None
+        found = samples[-1]
+        for sample in reversed(samples):
+            if sample.started <= at:
+                break
+            found = sample
+        return found.lsn
+
+    def replayed(self, name: str) -> Lsn | None:
+        """Position the replica is known to have replayed at least, on the current timeline."""
+        report = self.reports.get(name)
+        if report is None or report.timeline != self.timeline:
+            return None
+        return report.lsn
+
+    def down(self, name: str) -> Report | None:
+        """The node's last report when it has failed two probes in a row, else None.
+
+        One lost probe is no outage.
+        """
+        report = self.reports.get(name)
+        return report if report is not None and report.failures >= 2 else None
+
+    def lag_bytes(self, name: str) -> int | None:
+        """Bytes between the primary's last sample and the node's replay, None when unknown."""
+        report = self.reports.get(name)
+        if report is None or report.lsn is None or not self.samples:
+            return None
+        return max(0, self.samples[-1].lsn - report.lsn)
+
+    def lag_seconds(self, name: str) -> float | None:
+        """Seconds the replica is behind: 0 when it has replayed all the primary is known to have.
+
+        ``now() - pg_last_xact_replay_timestamp()`` alone grows while the primary is idle.
+        """
+        report = self.reports.get(name)
+        if report is None:
+            return None
+        return 0.0 if self.lag_bytes(name) == 0 else report.lag_seconds
+
+    def with_reports(self, reports: Iterable[Report], now: float) -> "Snapshot":
+        """A new snapshot with `reports` in place of the nodes' earlier ones."""
+        merged = dict(self.reports)
+        for report in reports:
+            before = merged.get(report.node)
+            if before is None or before.started <= report.started:
+                merged[report.node] = report.after(before)
+        return _settle(self, merged, now)
+
+    def with_nodes(self, nodes: Iterable[Node], now: float) -> "Snapshot":
+        """A new snapshot over another set of nodes; what is known of the kept ones stays."""
+        nodes = tuple(nodes)
+        names = {n.name for n in nodes}
+        kept = {name: r for name, r in self.reports.items() if name in names}
+        return _settle(replace(self, nodes=nodes), kept, now)
+
+
+def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
+    """Decide roles from what the servers say: the highest timeline is the primary."""
+    nodes = before.nodes
+    claimants = [n for n in nodes if (r := reports.get(n.name)) and r.role is Role.PRIMARY]
+    primary = before.primary if before.primary in nodes else None
+    if claimants:
+        newest = max(reports[n.name].timeline for n in claimants)
+        leaders = [n for n in claimants if reports[n.name].timeline == newest]
+        if newest >= before.timeline or primary is None:
+            # Two claimants on one timeline: the one we already follow keeps the writes.
+            primary = primary if primary in leaders else leaders[0]
+    if primary is not None:
+        mine = reports.get(primary.name)
+        if mine is not None and mine.role is Role.REPLICA:
+            primary = None  # demoted: it says itself that it is a replica now
+    if primary is None and not claimants and not reports:
+        primary = before.primary
+    fenced = frozenset(n.name for n in claimants if n is not primary)
+
+    timeline, samples = before.timeline, before.samples
+    system_id = before.system_id
+    if primary is not None and (mine := reports.get(primary.name)) and mine.role is Role.PRIMARY:
+        if mine.timeline != timeline:
+            timeline, samples = mine.timeline, ()
+        if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
+            samples = (*samples[-(MAX_SAMPLES - 1) :], Sample(mine.started, mine.lsn))
+        system_id = mine.system_id or system_id
+
+    changed = before.changed if primary is before.primary else now
+    settled = replace(
+        before,
+        reports=MappingProxyType(reports),
+        primary=primary,
+        samples=samples,
+        timeline=timeline,
+        system_id=system_id,
+        fenced=fenced,
+        changed=changed,
+    )
+    replicas = tuple(n for n in nodes if n is not primary and _may_read(settled, n))
+    return replace(settled, replicas=replicas)
+
+
+def _may_read(snapshot: Snapshot, node: Node) -> bool:
+    report = snapshot.reports.get(node.name)
+    if report is None or not report.ok or report.role is not Role.REPLICA:
+        return False
+    if snapshot.system_id and report.system_id and report.system_id != snapshot.system_id:
+        return False  # a replica of some other cluster
+    if report.lsn is not None and report.highest is not None and report.lsn < report.highest:
+        return False
+    limits = snapshot.limits
+    if limits.seconds is None and limits.bytes is None:
+        return True
+    seconds, behind = snapshot.lag_seconds(node.name), snapshot.lag_bytes(node.name)
+    # Few bytes *or* few seconds: an idle primary makes seconds lie, a busy one makes bytes large.
+    near = limits.bytes is not None and behind is not None and behind <= limits.bytes
+    fresh = limits.seconds is not None and seconds is not None and seconds <= limits.seconds
+    return near or fresh

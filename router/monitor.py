@@ -1,0 +1,285 @@
+"""The probe loop: one daemon thread per Router, with short-timeout connections of its own.
+
+At rest it asks every node once per ``probe_interval``. While a pin waits it asks more often, the
+more so the younger the write is, for all waiting pins together. All nodes are asked at once, on
+one asyncio loop inside the thread, so a black hole delays nobody else's report.
+"""
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from router.catalog import Catalog
+from router.config import masked
+from router.core import Router
+from router.model import Node, Report
+from router.probe import PROBE_SQL, report
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+
+ConnectArgs = Callable[[Node], Mapping[str, Any]]
+"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
+
+JITTER = 0.1
+"""Part of a pause at rest that is random, so that many processes do not probe in step."""
+
+CATALOG_INTERVAL = 60.0
+"""Seconds between two readings of the catalog, for DDL run by other processes."""
+
+
+class Monitor:
+    """Probes the nodes of one Router and tells it what was found."""
+
+    def __init__(self, router: Router, connect_args: ConnectArgs) -> None:
+        """Prepare; nothing runs until `start`.
+
+        Args:
+            router: whose nodes to probe.
+            connect_args: how to reach each of them.
+        """
+        self.router = router
+        self.ready = threading.Event()
+        self._connect_args = connect_args
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._connections: dict[str, AsyncConnection[tuple[Any, ...]]] = {}
+        self._resting = False
+        self._stopping = False
+        self._rounds = 0
+        self._round_done = threading.Condition()
+        self._catalog_due = float("-inf")
+
+    # -- called from any thread ----------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread unless it runs already."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stopping = False
+            self.ready.clear()
+            self._thread = threading.Thread(
+                target=self._run, name=f"pg-router monitor {self.router.cluster}", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread and close its connections. `start` may be called again.
+
+        Args:
+            timeout: seconds to wait for a probe under way.
+        """
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopping = True
+        self._interrupt()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def hurry(self, node: Node | None = None) -> None:
+        """Probe soon: a pin began to wait, or `node` failed.
+
+        Costs nothing while the loop is awake anyway.
+        """
+        if self._resting or node is not None:
+            self._resting = False
+            self._interrupt()
+
+    def refresh_catalog(self) -> None:
+        """Read the catalog again soon: DDL was run."""
+        self._catalog_due = float("-inf")
+        self.hurry()
+
+    def round(self, timeout: float) -> bool:
+        """Wait for a round of probes that begins after this call.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            whether the round was finished in time.
+        """
+        with self._round_done:
+            # The round under way may have asked some node already; the one after it has not.
+            wanted = self._rounds + 2
+            self._interrupt()
+            while self._rounds < wanted:
+                if not self._round_done.wait(timeout):
+                    return False
+                self._interrupt()
+        return True
+
+    def after_fork(self) -> None:
+        """Forget what belongs to the parent process: it is discarded, never closed.
+
+        Closing would say goodbye on sockets the parent still uses.
+        """
+        _abandoned.extend((self._connections, self._loop, self._wake))
+        self._connections = {}
+        self._loop = self._wake = self._thread = None
+        self._lock = threading.Lock()
+        self._round_done = threading.Condition()
+        self.ready = threading.Event()
+
+    def _interrupt(self) -> None:
+        loop, wake = self._loop, self._wake
+        if loop is not None and wake is not None:
+            # The loop may be closed between the look and the call.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(wake.set)
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        # psycopg needs a selector loop; on Windows the default is another one.
+        loop = asyncio.SelectorEventLoop()
+        try:
+            loop.run_until_complete(self._watch(loop))
+        finally:
+            self._loop = self._wake = None
+            loop.close()
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._wake = asyncio.Event()
+        self._loop = loop
+        router = self.router
+        try:
+            while not self._stopping:
+                try:
+                    await self._probe_all()
+                    await self._read_catalog()
+                except Exception as error:  # the loop must outlive whatever one round runs into
+                    router.telemetry.event(
+                        "monitor_error", level="error", error=masked(f"{error!r}")
+                    )
+                self.ready.set()
+                with self._round_done:
+                    self._rounds += 1
+                    self._round_done.notify_all()
+                pause = self._pause()
+                self._resting = pause >= router.config.probe_interval * (1 - JITTER)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                self._wake.clear()
+        finally:
+            for connection in self._connections.values():
+                await connection.close()
+            self._connections.clear()
+
+    def _pause(self) -> float:
+        """Seconds until the next round: short while a write waits for a replica."""
+        router, config = self.router, self.router.config
+        rest = config.probe_interval * (1 - JITTER * random.random())
+        snapshot, last = router.snapshot, router.last_write
+        if last == float("-inf") or router.policy.consistency != "lsn":
+            return rest
+        lsn = snapshot.bound(last)
+        waiting = lsn is None or any(
+            (at := snapshot.replayed(n.name)) is not None and at < lsn for n in snapshot.replicas
+        )
+        if not waiting:
+            return rest
+        # The older the write, the less a moment matters: a tenth of its age bounds what probing
+        # adds to the pin, and a replica that stands still is not asked fifty times a second.
+        age = router.clock() - last
+        return min(rest, max(config.pin_probe_interval, age / 10))
+
+    async def _probe_all(self) -> None:
+        nodes = self.router.snapshot.nodes
+        gone = self._connections.keys() - {n.name for n in nodes}
+        for name in gone:
+            await self._connections.pop(name).close()
+        await asyncio.gather(*(self._probe(node) for node in nodes))
+
+    async def _probe(self, node: Node) -> None:
+        """Ask one node and tell the Router at once, without waiting for slower nodes."""
+        started = self.router.clock()
+        try:
+            async with asyncio.timeout(self.router.config.probe_timeout):
+                found = await self._ask(node)
+        except TimeoutError:
+            reason = f"no answer to a probe within {self.router.config.probe_timeout:g} s"
+            found = Report(node.name, started, error=reason)
+        except Exception as error:
+            found = Report(node.name, started, error=one_line(error))
+        if not found.ok:
+            await self._drop(node.name)
+        self.router.observe(found)
+
+    async def _ask(self, node: Node) -> Report:
+        import psycopg
+
+        fresh = node.name not in self._connections
+        try:
+            return await self._query(node)
+        except psycopg.OperationalError:
+            if fresh:
+                raise
+            # The connection had died since the last probe; that says little about the server now.
+            await self._drop(node.name)
+            return await self._query(node)
+
+    async def _query(self, node: Node) -> Report:
+        connection = await self._connection(node)
+        started = self.router.clock()
+        cursor = await connection.execute(PROBE_SQL)
+        row = await cursor.fetchone()
+        assert row is not None
+        return report(node.name, started, row)
+
+    async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
+        connection = self._connections.get(node.name)
+        if connection is None:
+            from psycopg import AsyncConnection
+
+            arguments = dict(self._connect_args(node))
+            arguments.setdefault("application_name", "pg-router monitor")
+            connection = await AsyncConnection.connect(
+                **arguments, autocommit=True, prepare_threshold=None
+            )
+            self._connections[node.name] = connection
+        return connection
+
+    async def _drop(self, name: str) -> None:
+        connection = self._connections.pop(name, None)
+        if connection is not None:
+            await connection.close()
+
+    async def _read_catalog(self) -> None:
+        """Read the catalog from the primary, or from a replica while there is none."""
+        now = self.router.clock()
+        if now < self._catalog_due:
+            return
+        snapshot = self.router.snapshot
+        names = [snapshot.primary.name] if snapshot.primary else []
+        names += [n.name for n in snapshot.replicas]
+        name = next((n for n in names if n in self._connections), None)
+        if name is None:
+            return
+        self._catalog_due = now + CATALOG_INTERVAL
+        rows = {}
+        for part, sql in Catalog.QUERIES.items():
+            cursor = await self._connections[name].execute(sql)
+            rows[part] = await cursor.fetchall()
+        self.router.learn(Catalog.from_rows(rows))
+
+
+_abandoned: list[object] = []
+"""What a forked child inherited: kept referenced, so that nothing of it is ever finalised."""
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message as one line, without secrets."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return masked(text)
+
+
+

@@ -1,0 +1,58 @@
+"""What a probe asks one server, and how its answer becomes a Report.
+
+Only functions that exist since PostgreSQL 13 and that any role may call.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from router.model import Lsn, Report, Role
+
+PROBE_SQL = """
+SELECT r.standby,
+       CASE WHEN r.standby THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_insert_lsn() END::text,
+       CASE WHEN r.standby
+            THEN greatest(w.received_tli,
+                          (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
+                          (SELECT timeline_id FROM pg_control_checkpoint()))
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int
+       END,
+       (SELECT system_identifier::text FROM pg_control_system()),
+       extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
+       w.pid IS NOT NULL
+  FROM (SELECT pg_is_in_recovery() AS standby) r
+  LEFT JOIN pg_stat_wal_receiver w ON r.standby
+"""
+"""One row: in recovery, position, timeline, system identifier, lag in seconds, streaming.
+
+The timeline of a primary is read from the name of the segment it writes, because the control
+file still shows the old one until the checkpoint after a promotion. A standby's comes from its
+WAL receiver; to a role without ``pg_read_all_stats`` that is hidden, and the control file's, which
+may be older, has to do: the pin then holds longer, never shorter.
+
+Source: https://www.postgresql.org/docs/current/functions-admin.html
+"""
+
+WAL_PAGE = 8192
+PAGE_HEADER = 24
+
+
+def report(node: str, started: float, row: Sequence[Any]) -> Report:
+    """The Report for one row of `PROBE_SQL`, asked for at `started` (monotonic seconds)."""
+    standby, lsn, timeline, system_id, lag, streaming = row
+    position = None if lsn is None else Lsn.parse(lsn)
+    if not standby and position is not None and position % WAL_PAGE == PAGE_HEADER:
+        # On a fresh WAL page the insert position stands behind the page header while a standby
+        # that replayed everything reports the page's start; no record lies between the two.
+        position = Lsn(position - PAGE_HEADER)
+    return Report(
+        node=node,
+        started=started,
+        role=Role.REPLICA if standby else Role.PRIMARY,
+        lsn=position,
+        timeline=timeline or 0,
+        system_id=system_id or "",
+        lag_seconds=lag,
+        streaming=bool(streaming),
+    )

@@ -1,0 +1,102 @@
+"""What the Router says of itself: named events, counters without a lock, optional hooks.
+
+Events go through structlog into the standard library's logger ``router``, so both kinds of users
+see them and nobody gets output they did not configure. No event ever carries SQL parameters.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from structlog.stdlib import BoundLogger
+
+Hook = Callable[[str, Mapping[str, Any]], None]
+"""Called with an event's name and fields; must not block."""
+
+
+class Tally:
+    """Counts by key, incremented without a lock: every thread has a Counter of its own."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._live: list[tuple[threading.Thread, Counter[Any]]] = []
+        self._ended: Counter[Any] = Counter()
+
+    def mine(self) -> Counter[Any]:
+        """This thread's Counter; nobody else writes to it."""
+        try:
+            return self._local.counter  # type: ignore[no-any-return]
+        except AttributeError:
+            counter: Counter[Any] = Counter()
+            self._local.counter = counter
+            with self._lock:
+                self._fold()
+                self._live.append((threading.current_thread(), counter))
+            return counter
+
+    def total(self) -> Counter[Any]:
+        """The sum over all threads, those that ended included."""
+        with self._lock:
+            self._fold()
+            total = self._ended.copy()
+            for _, counter in self._live:
+                # A copy first: its owner may add a key meanwhile, and dict.copy is one C call.
+                total.update(counter.copy())
+            return total
+
+    def _fold(self) -> None:
+        live = []
+        for thread, counter in self._live:
+            if thread.is_alive():
+                live.append((thread, counter))
+            else:
+                self._ended.update(counter)
+        self._live = live
+
+
+class Telemetry:
+    """Emits events and keeps the counts of one Router.
+
+    Attributes:
+        decisions: statements by (node name, reason).
+        counts: everything else by name: healed, retried, blacklisted …
+        hooks: called for every event; add your own.
+    """
+
+    def __init__(self, cluster: str) -> None:
+        self.cluster = cluster
+        self.decisions = Tally()
+        self.counts = Tally()
+        self.hooks: list[Hook] = []
+        self._logger: BoundLogger | None = None
+
+    def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
+        """Log `name` with `fields` and tell the hooks."""
+        self.counts.mine()[name] += 1
+        logger = self._logger
+        if logger is None:
+            logger = self._logger = _logger(self.cluster)
+        getattr(logger, level)(name, **fields)
+        for hook in self.hooks:
+            hook(name, fields)
+
+
+def _logger(cluster: str) -> "BoundLogger":
+    import logging
+
+    import structlog
+
+    # Our own processor chain: a library must not depend on, nor change, the user's global one.
+    logger: BoundLogger = structlog.wrap_logger(
+        logging.getLogger("router"),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.LogfmtRenderer(key_order=["event", "cluster"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    return logger.bind(cluster=cluster)
