@@ -16,7 +16,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"context", "blacklist", "balance", "probe"}
+RULES = {"context", "blacklist", "balance", "probe", "journal"}
 PURE = VALUES | GRAMMAR | RULES | {"decide", "config", "telemetry"}
 CORE = PURE | {"core", "monitor"}
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
