@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ROOT_WRITES_TO_MENTION = 1000
 """Writes outside any request context before one log line says what that costs."""
 
+SQL_SHOWN = 300
+"""Characters of a statement an event may carry: its text holds placeholders, never parameters."""
+
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
 
 
@@ -67,6 +70,7 @@ class Router:
             write_patterns=config.write_patterns,
         )
         self.catalog: Catalog = BUILTIN
+        self.catalog_generation = 0
         self._lock = threading.Lock()
         self._view = View(
             Snapshot.initial(config.nodes(), config.limits(), clock()), self.blacklist.entries
@@ -292,10 +296,43 @@ class Router:
             )
         return after
 
-    def learn(self, catalog: Catalog) -> None:
-        """Classify by `catalog` from now on."""
-        self.catalog = catalog
-        self.classifier.replace_catalog(catalog)
+    def learn(self, catalog: Catalog, generation: int) -> bool:
+        """Classify by `catalog` from now on, unless DDL was run since reading it began.
+
+        Args:
+            catalog: what the server says of functions and relations.
+            generation: `catalog_generation` before the reading began.
+        """
+        with self._lock:
+            if generation != self.catalog_generation:
+                return False
+            self.catalog = catalog
+            self.classifier.replace_catalog(catalog)
+            return True
+
+    def ddl(self) -> None:
+        """DDL is about to be sent, or its transaction has ended: what is known may be wrong.
+
+        Until the catalog has been read again, statements over relations go to the primary.
+        """
+        with self._lock:
+            self.catalog_generation += 1
+            if self.catalog is not BUILTIN:
+                self.catalog = BUILTIN
+                self.classifier.replace_catalog(BUILTIN)
+        if self._monitor is not None:
+            self._monitor.refresh_catalog()
+
+    def heal(self, sql: str, state: str, reason: str) -> None:
+        """Remember that a standby refused `sql`, which had been taken for a read."""
+        self.classifier.learn_write(sql, f"a replica refused it ({state})")
+        self.telemetry.event(
+            "healed",
+            level="warning",
+            sql=sql if len(sql) <= SQL_SHOWN else sql[:SQL_SHOWN] + "…",
+            reason=reason,
+            advice="add its function to write_functions, or run it inside using_primary()",
+        )
 
     def _renew(self) -> None:
         with self._lock:

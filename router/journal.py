@@ -41,6 +41,10 @@ class Journal:
         """Whether something was added since the transaction began, so it must be a real one."""
         return self._start is not None
 
+    def committed(self) -> list[Entry]:
+        """What was in force before the open transaction began."""
+        return self.entries if self._start is None else self.entries[: self._start]
+
     def add(self, sql: str, parameters: Any, *, local: bool, transactional: bool) -> Entry:
         """Remember a statement that has been run.
 

@@ -265,11 +265,13 @@ class Monitor:
         if name is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
+        generation = self.router.catalog_generation
         rows = {}
         for part, sql in Catalog.QUERIES.items():
             cursor = await self._connections[name].execute(sql)
             rows[part] = await cursor.fetchall()
-        self.router.learn(Catalog.from_rows(rows))
+        if not self.router.learn(Catalog.from_rows(rows), generation):
+            self._catalog_due = float("-inf")
 
 
 _abandoned: list[object] = []

@@ -1,0 +1,1 @@
+"""SQLAlchemy front door: an engine that splits reads and writes, sync and async."""

@@ -1,0 +1,412 @@
+"""Where SQLAlchemy's execution meets the router: dialect, execution context, raw cursors.
+
+The execution context picks the node when it makes its cursor, so SQLAlchemy works on the real
+driver cursor and fetching rows costs nothing extra.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+from sqlalchemy.engine import ExecutionContext
+from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import Dialect
+
+from router.sqlalchemy.pool import NodeConnection, RoutedConnection, Route
+
+OPTION = "router"
+"""The execution option a caller names a node's role in: "primary" or "replica"."""
+
+
+class RoutedContext:
+    """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
+
+    router_route: Route | None = None
+
+    def create_cursor(self) -> Any:
+        """Route the statement, then let the dialect make its cursor on the chosen connection."""
+        this: Any = self
+        connection = this._dbapi_connection
+        if connection.__class__ is not RoutedConnection:
+            return super().create_cursor()  # type: ignore[misc]
+        if this.root_connection.get_transaction() is None:
+            # The cursor is made before autobegin: no transaction yet means none was asked for.
+            connection.autobegun = True
+        options = this.execution_options
+        dialect = this.dialect
+        stream = dialect.supports_server_side_cursors and (
+            options.get("stream_results", False)
+            or (dialect.server_side_cursors and this._use_server_side_cursor())
+        )
+        self.router_route = route = connection.route(
+            this.unicode_statement,
+            explicit=not connection.autobegun,
+            force=options.get(OPTION),
+            stream=stream,
+        )
+        this._dbapi_connection = route.held.fairy
+        return super().create_cursor()  # type: ignore[misc]
+
+    def on_another_node(self, held: NodeConnection) -> Any:
+        """Put a cursor of another node in place; nothing of the first was delivered."""
+        this: Any = self
+        this._dbapi_connection = held.fairy
+        this.cursor = super().create_cursor()  # type: ignore[misc]
+        return this.cursor
+
+
+class RoutedDialect(DefaultDialect):
+    """Mixed into the engine's dialect: watches each statement, and answers for the facade."""
+
+    __slots__ = ()  # keeps the object layout, so that a dialect made before can take this class
+
+    def do_execute(
+        self, cursor: Any, statement: str, parameters: Any, context: Any = None
+    ) -> None:
+        """Execute, and heal or retry where the rules allow it."""
+        self._routed(super().do_execute, cursor, statement, parameters, context)  # type: ignore[misc]
+
+    def do_executemany(
+        self, cursor: Any, statement: str, parameters: Any, context: Any = None
+    ) -> None:
+        """As `do_execute`, for several sets of parameters."""
+        self._routed(super().do_executemany, cursor, statement, parameters, context)  # type: ignore[misc]
+
+    def do_execute_no_params(
+        self,
+        cursor: Any,
+        statement: str,
+        *args: Any,
+    ) -> None:
+        """As `do_execute`, without parameters."""
+        context = args[-1] if args else None  # 2.0 documents (cursor, statement, params, context)
+        call = super().do_execute_no_params  # type: ignore[misc]
+        self._routed(lambda c, s, _, x: call(c, s, x), cursor, statement, None, context)
+
+    def _routed(
+        self,
+        execute: Callable[[Any, str, Any, Any], None],
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+    ) -> None:
+        route: Route | None = getattr(context, "router_route", None)
+        if route is None:
+            execute(cursor, statement, parameters, context)
+            return
+        if statement is not context.unicode_statement and statement != context.unicode_statement:
+            cursor = self._reconsider(route, cursor, statement, context)
+        route.begin()
+        try:
+            execute(cursor, statement, parameters, context)
+        except Exception as error:
+
+            def attempt(held: NodeConnection) -> None:
+                execute(context.on_another_node(held), statement, parameters, context)
+
+            route.connection.recover(route, error, cursor, attempt)
+        route.done(parameters)
+
+    def _reconsider(self, route: Route, cursor: Any, statement: str, context: Any) -> Any:
+        """A listener changed the statement after it was routed, or it is a default's own one."""
+        if route.decision.on_primary or _only_commented(context.unicode_statement, statement):
+            return cursor
+        connection = route.connection
+        again = connection.route(
+            statement, explicit=not connection.autobegun, stream=context._is_server_side
+        )
+        route.sql, route.intent = statement, again.intent
+        if again.held is route.held:
+            return cursor
+        route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+        cursor.close()
+        return context.on_another_node(again.held)
+
+    def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
+        """Ask the dialect about the connection that really failed."""
+        if isinstance(connection, RoutedConnection):
+            held = connection.last
+            if held is None:
+                return False
+            held.broken = held.broken or super().is_disconnect(e, held.dbapi, cursor)  # type: ignore[misc]
+            return held.broken
+        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[misc]
+
+    def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
+        """Remember the level on a facade; set it on a real connection."""
+        if isinstance(dbapi_connection, RoutedDBAPIConnection):
+            dbapi_connection.routed.characterise(isolation=level)
+        else:
+            super().set_isolation_level(dbapi_connection, level)  # type: ignore[misc]
+
+    def reset_isolation_level(self, dbapi_connection: Any) -> None:
+        """Back to the engine's default."""
+        if isinstance(dbapi_connection, RoutedDBAPIConnection):
+            dbapi_connection.routed.characterise(isolation=None)
+        else:
+            super().reset_isolation_level(dbapi_connection)  # type: ignore[misc]
+
+    def get_isolation_level(self, dbapi_connection: Any) -> Any:
+        """The level in force."""
+        ask = super().get_isolation_level  # type: ignore[misc]
+        if isinstance(dbapi_connection, RoutedDBAPIConnection):
+            return dbapi_connection.routed.peek(ask)
+        return ask(dbapi_connection)
+
+    def set_readonly(self, connection: Any, value: bool) -> None:
+        """Remember the mode on a facade; set it on a real connection."""
+        if isinstance(connection, RoutedDBAPIConnection):
+            connection.routed.characterise(read_only=bool(value) or None)
+        else:
+            super().set_readonly(connection, value)  # type: ignore[misc]
+
+    def get_readonly(self, connection: Any) -> Any:
+        """The mode in force."""
+        if isinstance(connection, RoutedDBAPIConnection):
+            return bool(connection.routed.characteristics.read_only)
+        return super().get_readonly(connection)  # type: ignore[misc]
+
+    def set_deferrable(self, connection: Any, value: bool) -> None:
+        """Remember the mode on a facade; set it on a real connection."""
+        if isinstance(connection, RoutedDBAPIConnection):
+            connection.routed.characterise(deferrable=bool(value) or None)
+        else:
+            super().set_deferrable(connection, value)  # type: ignore[misc]
+
+    def get_deferrable(self, connection: Any) -> Any:
+        """The mode in force."""
+        if isinstance(connection, RoutedDBAPIConnection):
+            return bool(connection.routed.characteristics.deferrable)
+        return super().get_deferrable(connection)  # type: ignore[misc]
+
+    def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
+        """Whether statements are committed one by one."""
+        if isinstance(dbapi_conn, RoutedDBAPIConnection):
+            dbapi_conn = dbapi_conn.routed
+        if isinstance(dbapi_conn, RoutedConnection):
+            return dbapi_conn.isolation == "AUTOCOMMIT"
+        return bool(super().detect_autocommit_setting(dbapi_conn))  # type: ignore[misc]
+
+    def _twophase_idle_check(self, dbapi_conn: Any) -> Any:
+        if isinstance(dbapi_conn, RoutedDBAPIConnection):
+            dbapi_conn = dbapi_conn.routed.bind_primary().dbapi
+        return super()._twophase_idle_check(dbapi_conn)  # type: ignore[misc]
+
+
+@cache
+def routed_dialect(dialect: type[Dialect]) -> type[Dialect]:
+    """The subclass of `dialect` that routes; ``isinstance`` checks keep working."""
+    members = {"supports_statement_cache": dialect.supports_statement_cache, "__slots__": ()}
+    return type(f"Routed{dialect.__name__}", (RoutedDialect, dialect), members)
+
+
+@cache
+def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
+    """The subclass of the dialect's execution context that routes."""
+    return type(f"Routed{context.__name__}", (RoutedContext, context), {})
+
+
+def _only_commented(before: str | None, after: str) -> bool:
+    """Whether `after` is `before` with one comment in front or behind, as tracers add it."""
+    if not before:
+        return False
+    if after.startswith(before):
+        extra = after[len(before) :].strip()
+    elif after.endswith(before):
+        extra = after[: -len(before)].strip()
+    else:
+        return False
+    return extra.startswith("/*") and extra.find("*/") == len(extra) - 2 and "/*" not in extra[2:]
+
+
+class RoutedDBAPIConnection:
+    """What ``.dbapi_connection`` of a routed checkout is: cursors, commit and rollback are routed,
+    and everything else is the primary's driver connection, on which the checkout then stays."""
+
+    __slots__ = ("routed",)
+
+    def __init__(self, routed: RoutedConnection) -> None:
+        object.__setattr__(self, "routed", routed)
+
+    routed: RoutedConnection
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor that is routed statement by statement."""
+        return self.routed.cursor(*args, **kwargs)
+
+    def commit(self) -> None:
+        """Commit on the primary."""
+        self.routed.commit()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        self.routed.rollback()
+
+    def close(self) -> None:
+        """Give every connection back to its pool."""
+        self.routed.close()
+
+    def tpc_begin(self, xid: Any) -> None:
+        """Begin a two-phase transaction on the primary."""
+        held = self.routed.bind_primary()
+        held.dbapi.tpc_begin(xid)
+
+    def tpc_prepare(self) -> None:
+        """Prepare it."""
+        held = self.routed.bind_primary()
+        held.dbapi.tpc_prepare()
+
+    def tpc_commit(self, *xid: Any) -> None:
+        """Commit it, or the prepared one called `xid`."""
+        self._end_tpc("tpc_commit", xid)
+
+    def tpc_rollback(self, *xid: Any) -> None:
+        """Roll it back, or the prepared one called `xid`."""
+        self._end_tpc("tpc_rollback", xid)
+
+    def _end_tpc(self, method: str, xid: tuple[Any, ...]) -> None:
+        routed = self.routed
+        held = routed.bind_primary()
+        try:
+            getattr(held.dbapi, method)(*xid)
+        finally:
+            held.in_transaction = routed.pool.driver.in_transaction(held.dbapi)
+            routed._written()
+            routed.bound = False
+            if method == "tpc_commit":
+                routed.commit()
+            else:
+                routed.rollback()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return getattr(self.routed.bind_primary().dbapi, key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        setattr(self.routed.bind_primary().dbapi, key, value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RoutedDBAPIConnection) and other.routed is self.routed
+
+    def __hash__(self) -> int:
+        return hash(self.routed)
+
+    def __repr__(self) -> str:
+        return f"<RoutedDBAPIConnection of {self.routed!r}>"
+
+
+class RoutedCursor:
+    """A DBAPI cursor for ``raw_connection()`` users: each execute goes where the rules say.
+
+    Once something was executed, every attribute is the real cursor's.
+    """
+
+    def __init__(
+        self, routed: RoutedConnection, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._routed = routed
+        self._make = (args, kwargs)
+        self._real: Any = None
+        self._settings: dict[str, Any] = {}
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
+        return self._run("execute", query, params, kwargs)
+
+    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
+        """Run one statement for several sets of parameters."""
+        return self._run("executemany", query, params_seq, kwargs)
+
+    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        args, _ = self._make
+        sql = query if isinstance(query, str) else _text_of(query)
+        route = self._routed.route(sql, explicit=False, stream=bool(args and args[0]))
+        positional = () if params is None and method == "execute" else (params,)
+
+        def run(held: NodeConnection) -> None:
+            cursor = self._on(held)
+            getattr(cursor, method)(query, *positional, **kwargs)
+
+        route.begin()
+        try:
+            run(route.held)
+        except Exception as error:
+            self._routed.recover(route, error, self._real, run)
+        route.done(params)
+        return self
+
+    def _on(self, held: NodeConnection) -> Any:
+        real = self._real
+        if real is not None:
+            if real.connection is held.dbapi:
+                return real
+            real.close()
+        args, kwargs = self._make
+        self._real = real = held.dbapi.cursor(*args, **kwargs)
+        for key, value in self._settings.items():
+            setattr(real, key, value)
+        return real
+
+    def close(self) -> None:
+        """Close the real cursor, if there is one."""
+        if self._real is not None:
+            self._real.close()
+
+    @property
+    def connection(self) -> Any:
+        """The routed connection this cursor belongs to."""
+        return self._routed.dbapi_connection
+
+    @property
+    def description(self) -> Any:
+        """As the driver's, None before anything was executed."""
+        return None if self._real is None else self._real.description
+
+    @property
+    def rowcount(self) -> int:
+        """As the driver's, -1 before anything was executed."""
+        return -1 if self._real is None else int(self._real.rowcount)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._real if self._real is not None else self._bound())
+
+    def __enter__(self) -> "RoutedCursor":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return getattr(self._real if self._real is not None else self._bound(), key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in ("_routed", "_make", "_real", "_settings"):
+            object.__setattr__(self, key, value)
+            return
+        self._settings[key] = value
+        if self._real is not None:
+            setattr(self._real, key, value)
+
+    def _bound(self) -> Any:
+        # copy(), callproc(), stream() …: what they send cannot be seen from here.
+        return self._on(self._routed.bind_primary())
+
+    def __repr__(self) -> str:
+        return f"<RoutedCursor {self._real!r}>"
+
+
+def _text_of(query: Any) -> str | None:
+    """The text of a driver's composed query, None when it has to be bound to a connection."""
+    if isinstance(query, bytes):
+        return query.decode("utf-8", "replace")
+    as_string = getattr(query, "as_string", None)
+    if as_string is None:
+        return None
+    try:
+        return str(as_string(None))
+    except Exception:  # whatever it needs a live connection for
+        return None

@@ -1,0 +1,257 @@
+"""The one door into SQLAlchemy: an engine plugin named ``router``.
+
+``sqlalchemy.create_engine(url, plugins=["router"], replicas=[…])``, the same by URL
+(``?plugin=router&replica=…``), ``engine_from_config``, Flask-SQLAlchemy and Alembic all come
+through here. The engine stays SQLAlchemy's own class.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Engine, make_url
+from sqlalchemy.engine import URL, CreateEnginePlugin
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.pool import Pool
+from sqlalchemy.util import get_cls_kwargs
+
+from router.config import OPTIONS, Config, Server, did_you_mean, masked
+from router.core import Router
+from router.errors import ConfigError
+from router.model import Node
+from router.monitor import Monitor
+from router.sqlalchemy.drivers import driver_of
+from router.sqlalchemy.execution import routed_context, routed_dialect
+from router.sqlalchemy.pool import Creator, RoutingPool
+from router.sqlalchemy.session import watch_sessions
+
+PREFIX = "router_"
+"""Options may carry this prefix, in code as in a URL, where another library claims the bare name."""
+
+_OWN_QUERY = ("replica", "replicas", *OPTIONS)
+
+
+class RouterPlugin(CreateEnginePlugin):
+    """Gives an engine a `RoutingPool` and lets its dialect route."""
+
+    def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
+        """Take what is ours out of the URL's query and the keyword arguments.
+
+        Args:
+            url: as given to ``create_engine``.
+            kwargs: its keyword arguments; what is consumed is removed.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        for taken in ("pool", "creator", "async_creator"):
+            if kwargs.get(taken) is not None:
+                raise ConfigError(
+                    f"{taken}: the router makes one pool for each node and cannot use yours: leave "
+                    "it out, and use poolclass, connect_args or the do_connect event"
+                )
+        options = _options(url, kwargs)
+        replicas = options.pop("replicas", ())
+        self.url = self.update_url(url)
+        primary = _server(self.url)
+        self.config = Config.build(primary, replicas, **options)
+        self.router = Router(self.config)
+        self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
+        self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
+        if kwargs.get("_coerce_config"):
+            for key, kind in (("pool_size", int), ("max_overflow", int), ("pool_timeout", float)):
+                if isinstance(kwargs.get(key), str):
+                    kwargs[key] = kind(kwargs[key])
+        kwargs["poolclass"] = RoutingPool
+        self._monitor_args: dict[Node, dict[str, Any]] = {}
+
+    def update_url(self, url: URL) -> URL:
+        """The URL without what belongs to the router."""
+        return url.difference_update_query([k for k in url.query if _own(k) is not None])
+
+    def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
+        """Give the pool its Router, and a way to connect to each node."""
+        dialect: Dialect = pool_args["dialect"]
+        driver_of(dialect)  # refuse an unsupported driver now, not at the first statement
+        poolclass = self._poolclass or dialect.get_dialect_pool_class(self.url)
+        accepted = get_cls_kwargs(poolclass)
+        for key in ("pool_size", "max_overflow", "timeout", "use_lifo"):
+            if key in pool_args and key not in accepted:
+                name = key if key in ("pool_size", "max_overflow") else f"pool_{key}"
+                raise ConfigError(
+                    f"{name}: {poolclass.__name__} does not take it: leave it out"
+                )
+        creators: dict[str, Creator] = {}
+        defaults = self._defaults(dialect)
+        for node, server in self.config.servers().items():
+            url = _url_for(self.url, server)
+            args, parameters = dialect.create_connect_args(url)
+            parameters = {**defaults, **parameters, **self._connect_args}
+            creators[node.name] = _creator(dialect, args, parameters)
+            self._monitor_args[node] = _monitor_arguments(server, parameters, dialect)
+        if not self.config.replicas:
+            del creators["primary"]  # SQLAlchemy's own creator does it
+        pool_args.update(
+            router=self.router, config=self.config, creators=creators, poolclass=poolclass
+        )
+
+    def _defaults(self, dialect: Dialect) -> dict[str, Any]:
+        if not self.config.replicas or "psycopg" not in dialect.driver:
+            return {}
+        # libpq waits at least 2 s and takes whole seconds.
+        return {"connect_timeout": max(2, round(self.config.connect_timeout))}
+
+    def engine_created(self, engine: Engine) -> None:
+        """Let the new engine's dialect route, and show the Router as ``engine.router``."""
+        dialect: Any = engine.dialect
+        dialect.execution_ctx_cls = routed_context(dialect.execution_ctx_cls)
+        dialect.__class__ = routed_dialect(type(dialect))
+        self.router.watch(Monitor(self.router, lambda node: self._monitor_args[node]))
+        engine.router = self.router  # type: ignore[attr-defined]
+        watch_sessions()
+
+
+def _own(key: str) -> str | None:
+    """The option a query key stands for, None when it is the driver's."""
+    bare = key.removeprefix(PREFIX)
+    if bare in _OWN_QUERY:
+        return bare
+    if key.startswith(PREFIX):
+        raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _OWN_QUERY)}")
+    return None
+
+
+def _options(url: URL, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The router's options from both places; a keyword argument wins over the URL."""
+    options: dict[str, Any] = {}
+    for key, value in url.query.items():
+        name = _own(key)
+        if name is None:
+            continue
+        if name in ("replica", "replicas"):
+            given = [value] if isinstance(value, str) else list(value)
+            parts = [part for text in given for part in text.split(",") if part]
+            options.setdefault("replicas", []).extend(parts)
+        elif not isinstance(value, str):
+            raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
+        else:
+            options[name] = value
+    for key in list(kwargs):
+        bare = key.removeprefix(PREFIX)
+        if bare == "replicas" or bare in OPTIONS:
+            options[bare] = kwargs.pop(key)
+        elif key.startswith(PREFIX):
+            raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _OWN_QUERY)}")
+    return options
+
+
+def _server(url: URL) -> Server:
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigError(
+            f"url: {masked(url.render_as_string())!r} is not a PostgreSQL URL: "
+            "expected postgresql+psycopg://user:password@host:port/dbname"
+        )
+    query = {k: v for k, v in url.query.items() if isinstance(v, str)}
+    host = url.host or query.pop("host", "") or "localhost"
+    _, separator, driver = url.drivername.partition("+")
+    return Server(
+        host=host,
+        port=url.port or int(query.pop("port", 5432)),
+        user=url.username or "",
+        password=str(url.password or ""),
+        dbname=url.database or "",
+        driver=driver if separator else "",
+        params=query,
+    )
+
+
+def _url_for(primary: URL, server: Server) -> URL:
+    """The primary's URL, changed to where `server` differs."""
+    query = {k: v for k, v in primary.query.items() if k not in ("host", "port")}
+    query.update({k: v for k, v in server.params.items() if k not in ("host", "port")})
+    return primary.set(
+        host=server.host,
+        port=server.port,
+        username=server.user or None,
+        password=server.password or None,
+        database=server.dbname or None,
+        query=query,
+    )
+
+
+def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Creator:
+    """Opens a connection as SQLAlchemy's own creator does, ``do_connect`` listeners included."""
+
+    def connect(record: Any = None) -> DBAPIConnection:
+        if dialect._has_events:
+            positional, named = list(args), dict(parameters)
+            for listener in dialect.dispatch.do_connect:
+                connection = listener(dialect, record, positional, named)
+                if connection is not None:
+                    return connection  # type: ignore[no-any-return]
+            return dialect.connect(*positional, **named)
+        return dialect.connect(*args, **parameters)
+
+    return connect
+
+
+def _monitor_arguments(
+    server: Server, parameters: Mapping[str, Any], dialect: Dialect
+) -> dict[str, Any]:
+    """What psycopg needs to reach `server`: the engine's own arguments where it uses psycopg."""
+    if dialect.driver == "psycopg":
+        taken = dict(parameters)
+        for key in ("autocommit", "prepare_threshold", "row_factory", "cursor_factory", "context"):
+            taken.pop(key, None)
+        return taken
+    named = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user,
+        "password": server.password,
+        "dbname": server.dbname,
+    }
+    return {k: v for k, v in named.items() if v}
+
+
+def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Engine:
+    """A SQLAlchemy engine whose reads go to replicas and whose writes go to the primary.
+
+    Sugar over ``sqlalchemy.create_engine(url, plugins=["router"], replicas=…, **options)``.
+
+    Args:
+        url: the primary's, such as ``postgresql+psycopg://user:password@host/dbname``. Without a
+            driver, psycopg is taken.
+        replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
+        **options: the options of `router.config.Config` and those of SQLAlchemy's function.
+
+    Raises:
+        ConfigError: an option is unknown or malformed; names it and the cure.
+    """
+    import sqlalchemy
+
+    parsed = with_driver(url)
+    plugins = [*options.pop("plugins", ()), "router"]
+    for key in options:
+        close = did_you_mean(key, ("replicas", *OPTIONS))
+        if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key):
+            raise ConfigError(f"unknown option {key!r}{close}")
+    return sqlalchemy.create_engine(parsed, plugins=plugins, replicas=replicas, **options)
+
+
+def _sqlalchemy_takes(key: str) -> bool:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    accepted = get_cls_kwargs(PGDialect_psycopg) | get_cls_kwargs(Engine)
+    accepted |= {"connect_args", "poolclass", "module", "creator", "pool", "plugins", "future",
+                 "enable_from_linting", "query_cache_size", "echo_pool", "_initialize"}  # fmt: skip
+    return key in accepted or key.startswith("pool_") or key == "max_overflow"
+
+
+def with_driver(url: str | URL) -> URL:
+    """`url` with psycopg as its driver where it names none, ``postgres://`` accepted as well."""
+    if isinstance(url, str) and url.startswith("postgres://"):
+        url = "postgresql://" + url.removeprefix("postgres://")
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return parsed
