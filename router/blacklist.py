@@ -74,7 +74,9 @@ class Blacklist:
                 entry = Entry(name, reason, now, now + duration, duration)
             elif before.due(now):
                 longer = min(before.duration * 2, self.longest)
-                entry = Entry(name, reason, before.since, now + longer, longer, before.failures + 1)
+                entry = Entry(
+                    name, reason, before.since, now + longer, longer, before.failures + 1
+                )
             else:
                 return before
             self.entries = MappingProxyType({**self.entries, name: entry})

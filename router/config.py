@@ -17,7 +17,9 @@ from router.errors import ConfigError
 from router.model import Limits, Node, Role
 
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
-_KEY_PASSWORD = re.compile(r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.I)
+_KEY_PASSWORD = re.compile(
+    r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.I
+)
 
 
 def masked(text: str) -> str:
@@ -97,7 +99,9 @@ class Server:
         duration = self.blacklist_duration
         if duration is None and role is Role.PRIMARY:
             duration = 0.0
-        return Node(self.name or name, self.host, self.port, self.dbname, role, self.weight, duration)
+        return Node(
+            self.name or name, self.host, self.port, self.dbname, role, self.weight, duration
+        )
 
 
 _REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "user", "password",
@@ -327,7 +331,9 @@ def _checked(key: str, value: object) -> Any:
         return str(value)
     if key == "balance":
         if not callable(value) and value not in BALANCERS:
-            raise ConfigError(f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable")
+            raise ConfigError(
+                f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable"
+            )
         return value
     if key == "reads_in_transaction":
         text = str(value).lower()

@@ -137,7 +137,6 @@ current_context = _current.get
 """The RoutingContext of the running request, or the process-wide root context."""
 
 
-
 class Block:
     """A ``with`` block, ``async with`` block or decorator that puts a context in place.
 
@@ -153,7 +152,9 @@ class Block:
 
     def __enter__(self) -> RoutingContext:
         if self._token is not None:
-            raise RuntimeError("this block is already entered; call the function again for another")
+            raise RuntimeError(
+                "this block is already entered; call the function again for another"
+            )
         context = self._make()
         self._token = _current.set(context)
         return context

@@ -123,7 +123,8 @@ class Router:
         """Counts since the start: ``decisions`` by node and reason, and every event's count."""
         decisions: dict[str, dict[str, int]] = {}
         for (node, reason), n in sorted(
-            self.telemetry.decisions.total().items(), key=lambda item: (item[0][0], str(item[0][1]))
+            self.telemetry.decisions.total().items(),
+            key=lambda item: (item[0][0], str(item[0][1])),
         ):
             decisions.setdefault(node, {})[str(reason)] = n
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
@@ -261,9 +262,7 @@ class Router:
         entry = self.blacklist.remove(name)
         if entry is not None:
             self._renew()
-            self.telemetry.event(
-                "restored", node=name, after=round(self.clock() - entry.since, 3)
-            )
+            self.telemetry.event("restored", node=name, after=round(self.clock() - entry.since, 3))
         return entry
 
     def observe(self, *reports: Report) -> Snapshot:

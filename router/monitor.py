@@ -282,6 +282,3 @@ def one_line(error: BaseException) -> str:
     """The error's message as one line, without secrets."""
     text = " ".join(str(error).split()) or type(error).__name__
     return masked(text)
-
-
-

@@ -94,7 +94,9 @@ def _logger(cluster: str) -> "BoundLogger":
         logging.getLogger("router"),
         processors=[
             structlog.stdlib.filter_by_level,
-            structlog.processors.LogfmtRenderer(key_order=["event", "cluster"], bool_as_flag=False),
+            structlog.processors.LogfmtRenderer(
+                key_order=["event", "cluster"], bool_as_flag=False
+            ),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,

@@ -77,9 +77,7 @@ class RouterPlugin(CreateEnginePlugin):
         for key in ("pool_size", "max_overflow", "timeout", "use_lifo"):
             if key in pool_args and key not in accepted:
                 name = key if key in ("pool_size", "max_overflow") else f"pool_{key}"
-                raise ConfigError(
-                    f"{name}: {poolclass.__name__} does not take it: leave it out"
-                )
+                raise ConfigError(f"{name}: {poolclass.__name__} does not take it: leave it out")
         creators: dict[str, Creator] = {}
         defaults = self._defaults(dialect)
         for node, server in self.config.servers().items():

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
-from router.sqlalchemy.pool import RoutedConnection
+from router.sqlalchemy.checkout import RoutedConnection
 
 
 def _after_begin(session: Session, transaction: SessionTransaction, connection: Any) -> None:

@@ -1,0 +1,759 @@
+"""One checkout of a routed engine: a connection that takes real ones when a statement needs them.
+
+`RoutedConnection` stands where SQLAlchemy expects the pool's proxy of a DBAPI connection. It holds
+at most one connection to the primary and one to a replica.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import exc
+from sqlalchemy.engine.interfaces import DBAPICursor
+from sqlalchemy.pool import PoolProxiedConnection
+
+from router.classify import Intent, Kind, Verb
+from router.context import RoutingContext, current_context
+from router.decide import Decision, Reason, Transaction
+from router.journal import Entry, Journal
+from router.model import Node
+from router.sqlalchemy.errors import PoolTimeout, PrimaryUnavailable, translated
+from router.sqlalchemy.raw import RoutedCursor, RoutedDBAPIConnection
+
+if TYPE_CHECKING:
+    from router.sqlalchemy.pool import RoutingPool
+
+UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
+BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
+PEEK = Intent(Kind.READ, "the connection's own state is asked for")
+
+LOST = frozenset({"57P01", "57P02", "57P03", "53300"})
+"""Shutdown, crash, starting up, no connection left: with class 08, what blacklists a node.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
+"""What a standby answers to a statement that only the primary can run."""
+
+CONFLICT = frozenset({"40001", "40P01"})
+"""What a standby answers when replay had to cancel the query.
+
+Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+"""
+
+
+class Characteristics(NamedTuple):
+    """Transaction settings made through ``execution_options``; None is the engine's default."""
+
+    isolation: str | None = None
+    read_only: bool | None = None
+    deferrable: bool | None = None
+
+
+DEFAULTS = Characteristics()
+
+
+class NodeConnection:
+    """One node's pooled connection while a `RoutedConnection` holds it."""
+
+    __slots__ = (
+        "applied",
+        "broken",
+        "characteristics",
+        "dbapi",
+        "fairy",
+        "in_transaction",
+        "node",
+    )
+
+    def __init__(self, node: Node, fairy: PoolProxiedConnection, in_transaction: bool) -> None:
+        self.node = node
+        self.fairy = fairy
+        self.dbapi: Any = fairy.dbapi_connection
+        self.in_transaction = in_transaction
+        self.broken = False
+        self.applied: list[Entry] = []
+        self.characteristics = DEFAULTS
+
+    def __repr__(self) -> str:
+        return f"<NodeConnection {self.node.name}{' in transaction' * self.in_transaction}>"
+
+
+class Route:
+    """One statement on its way: what it is, where it goes, and what it found there."""
+
+    __slots__ = ("connection", "context", "decision", "fresh", "held", "intent", "sql")
+
+    def __init__(
+        self,
+        connection: "RoutedConnection",
+        sql: str,
+        intent: Intent,
+        held: NodeConnection,
+        decision: Decision,
+        context: RoutingContext,
+        fresh: bool,
+    ) -> None:
+        self.connection = connection
+        self.sql = sql
+        self.intent = intent
+        self.held = held
+        self.decision = decision
+        self.context = context
+        # Nothing of the surrounding transaction has been sent to this node before.
+        self.fresh = fresh
+
+    def begin(self) -> None:
+        """The statement is about to be sent."""
+        connection = self.connection
+        connection.router.telemetry.decisions.mine()[
+            self.held.node.name, self.decision.reason
+        ] += 1
+        if self.decision.pins:
+            connection.writing(self.context, self.intent)
+
+    def done(self, parameters: Any = None) -> None:
+        """The statement has returned."""
+        intent = self.intent
+        if intent.kind is Kind.READ:
+            if not self.decision.on_primary and not self.context.root:
+                self.connection.router.read(self.context, self.held.node)
+            return
+        self.connection.ran(self, parameters)
+
+
+class CheckoutRecord:
+    """Stands where SQLAlchemy expects the pool's record of one connection."""
+
+    __slots__ = ("finalize_callback", "info", "record_info")
+
+    def __init__(self) -> None:
+        self.finalize_callback: deque[Callable[[Any], None]] = deque()
+        self.info: dict[str, Any] = {}
+        self.record_info: dict[str, Any] = {}
+
+
+class RoutedConnection(PoolProxiedConnection):
+    """One checkout of a routed engine: at most one connection to the primary and one to a replica.
+
+    Behaves as the pool's own proxy of a DBAPI connection does. Like that, it belongs to one
+    thread or task at a time.
+    """
+
+    def __init__(self, pool: "RoutingPool") -> None:
+        self.pool = pool
+        self.router = pool.router
+        self.primary: NodeConnection | None = None
+        self.replica: NodeConnection | None = None
+        self.last: NodeConnection | None = None
+        self.autobegun = False
+        self.bound = False
+        self.declared_read_only = False
+        self.characteristics = DEFAULTS
+        self.journal = Journal()
+        self._record: CheckoutRecord | None = None
+        self._writers: set[RoutingContext] = set()
+        self._ddl = False
+        self._open = True
+        self._detached = False
+
+    def __repr__(self) -> str:
+        held = [h.node.name for h in (self.primary, self.replica) if h is not None]
+        state = "" if self._open else " closed"
+        return f"<RoutedConnection{state} holding {', '.join(held) or 'nothing'}>"
+
+    # -- where statements go -------------------------------------------------------------------
+
+    def route(
+        self,
+        sql: str | None,
+        *,
+        explicit: bool,
+        force: str | None = None,
+        stream: bool = False,
+        intent: Intent | None = None,
+        avoid: Collection[Node] = (),
+    ) -> Route:
+        """Choose the node for one statement and get a connection to it ready.
+
+        Args:
+            sql: the statement's text, None when it cannot be seen.
+            explicit: the surrounding transaction was begun by the caller.
+            force: "primary" or "replica" when the statement's options say so.
+            stream: a server-side cursor is wanted, which lives in a transaction.
+            intent: what the statement does, when that is known already.
+            avoid: nodes that have failed this statement.
+
+        Raises:
+            sqlalchemy.exc.OperationalError: nowhere to run it; says which node and why.
+        """
+        router = self.router
+        if not router.started:
+            router.start()
+        if intent is None:
+            intent = UNKNOWN if sql is None else router.intent(sql)
+        context = current_context()
+        situation = self._situation(explicit)
+        settled = self._settled(intent, situation, force)
+        if settled is not None:
+            held, decision = settled
+        else:
+            decision = translated(
+                lambda: router.decide(intent, situation, force=force, context=context)
+            )
+            held, decision = self._hold(decision, avoid)
+        fresh = not held.in_transaction
+        self._prepare(held, self._needs_transaction(intent, situation, decision, stream))
+        self.last = held
+        return Route(self, sql or "", intent, held, decision, context, fresh)
+
+    def _situation(self, explicit: bool) -> Transaction:
+        primary, replica = self.primary, self.replica
+        if primary is not None and primary.in_transaction:
+            return Transaction.ON_PRIMARY
+        if self.bound:
+            return Transaction.BOUND
+        on_replica = replica is not None and replica.in_transaction
+        isolation = self.isolation
+        if self.declared_read_only:
+            return Transaction.READ_ONLY
+        if isolation == "AUTOCOMMIT":
+            return Transaction.ON_REPLICA if on_replica else Transaction.NONE
+        if isolation == "SERIALIZABLE":
+            return Transaction.EXPLICIT
+        if self.characteristics.read_only:
+            return Transaction.READ_ONLY
+        if isolation == "REPEATABLE READ":
+            return Transaction.EXPLICIT
+        if on_replica:
+            return Transaction.ON_REPLICA
+        return Transaction.EXPLICIT if explicit else Transaction.NONE
+
+    def _settled(
+        self, intent: Intent, situation: Transaction, force: str | None
+    ) -> tuple[NodeConnection, Decision] | None:
+        """The connection an open transaction on a replica leaves no choice about."""
+        replica = self.replica
+        if replica is None or not replica.in_transaction or force == "primary":
+            return None
+        if situation is Transaction.READ_ONLY:
+            return replica, Decision((replica.node,), Reason.READ_ONLY, False)
+        if situation is Transaction.ON_REPLICA and (
+            intent.kind in (Kind.READ, Kind.SESSION) or intent.verb in (Verb.COMMIT, Verb.ROLLBACK)
+        ):
+            return replica, Decision((replica.node,), Reason.HELD, False)
+        return None
+
+    def _needs_transaction(
+        self, intent: Intent, situation: Transaction, decision: Decision, stream: bool
+    ) -> bool:
+        if self.isolation == "AUTOCOMMIT":
+            return False
+        if situation is not Transaction.NONE and situation is not Transaction.BOUND:
+            lazy = self.router.policy.lazy_transactions
+            if not (lazy and situation is Transaction.EXPLICIT and intent.kind is Kind.READ):
+                return intent.verb is not Verb.BEGIN
+        if intent.kind is Kind.READ:
+            return (
+                stream
+                or intent.needs_transaction
+                or self.journal.in_transaction
+                or self.router.config.reads_in_transaction
+            )
+        # A raw BEGIN is the transaction; a raw COMMIT with none open needs none.
+        return intent.verb not in (Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK)
+
+    def _hold(
+        self, decision: Decision, avoid: Collection[Node]
+    ) -> tuple[NodeConnection, Decision]:
+        """A connection to one of the decision's nodes; tries each until one can be reached."""
+        router = self.router
+        if decision.on_primary:
+            return self._hold_primary(decision.nodes[0]), decision
+        held = self.replica
+        nodes = decision.nodes
+        if avoid:
+            nodes = tuple(n for n in nodes if n not in avoid)
+        failure: BaseException | None = None
+        while nodes:
+            node = router.pick(nodes, held.node if held is not None else None)
+            if held is not None:
+                if held.node is node and not held.broken:
+                    return held, decision
+                self._release(held)
+                held = self.replica = None
+            try:
+                held = self._take(node)
+            except self.pool.dbapi_error as error:
+                failure = error
+                router.failed(node, self.pool.reason(error))
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
+            if router.primary is not node and node not in router.snapshot.replicas:
+                # The probe every new connection makes found it changed under us.
+                self._release(held)
+                held = None
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
+            self.replica = held
+            return held, decision
+        primary = router.primary
+        if router.policy.fallback and primary is not None and primary not in avoid:
+            decision = Decision((primary,), Reason.NO_REPLICA, True)
+            return self._hold_primary(primary), decision
+        if failure is not None:
+            raise failure
+        decision = translated(lambda: router.decide(PEEK, force="replica"))
+        return self._hold(decision, (*avoid, *decision.nodes))
+
+    def _hold_primary(self, node: Node) -> NodeConnection:
+        held = self.primary
+        if held is not None and not held.broken:
+            if held.node is node or held.in_transaction or self.bound:
+                return held
+            self._release(held)
+        router = self.router
+        self.primary = None
+        try:
+            held = self._take(node)
+        except self.pool.dbapi_error as error:
+            router.failed(node, self.pool.reason(error))
+            raise
+        if router.primary is not node:
+            self._release(held)
+            raise PrimaryUnavailable(f"{node} is not the primary any more", None, Exception())
+        self.primary = held
+        return held
+
+    def _take(self, node: Node) -> NodeConnection:
+        pool = self.pool
+        try:
+            fairy = pool.node_pool(node).connect()
+        except exc.TimeoutError as error:
+            raise PoolTimeout(
+                f"{node}: {error}. Raise pool_size or max_overflow, hold connections for less "
+                "time, or run fewer threads"
+            ) from error
+        # A checkout listener may have left a transaction open: it is then the user's, as in
+        # plain SQLAlchemy.
+        return NodeConnection(node, fairy, pool.driver.in_transaction(fairy.dbapi_connection))
+
+    def _prepare(self, held: NodeConnection, transaction: bool) -> None:
+        """Bring `held` into the state the statement expects: transaction, settings, journal."""
+        driver = self.pool.driver
+        if not held.in_transaction:
+            journal = self.journal
+            if journal and len(held.applied) < len(journal.entries):
+                self._autocommit(held, True)
+                self._replay(held, journal.committed())
+            if transaction:
+                if held.characteristics != self.characteristics:
+                    self._characterise(held, self.characteristics)
+                self._autocommit(held, False)
+                held.in_transaction = True
+            elif not driver.autocommit(held.dbapi):
+                driver.set_autocommit(held.dbapi, True)
+        if self.journal and len(held.applied) < len(self.journal.entries):
+            self._replay(held, self.journal.entries)
+
+    def _autocommit(self, held: NodeConnection, value: bool) -> None:
+        driver = self.pool.driver
+        if driver.autocommit(held.dbapi) is not value:
+            driver.set_autocommit(held.dbapi, value)
+
+    def _replay(self, held: NodeConnection, entries: list[Entry]) -> None:
+        for entry in entries[len(held.applied) :]:
+            cursor = held.dbapi.cursor()
+            if entry.parameters:
+                cursor.execute(entry.sql, entry.parameters)
+            else:
+                cursor.execute(entry.sql)
+            cursor.close()
+            held.applied.append(entry)
+
+    def _characterise(self, held: NodeConnection, wanted: Characteristics) -> None:
+        dialect: Any = self.pool.dialect
+        now = held.characteristics
+        if wanted.isolation != now.isolation:
+            if wanted.isolation is None:
+                dialect.reset_isolation_level(held.dbapi)
+            else:
+                dialect.set_isolation_level(held.dbapi, wanted.isolation)
+        if wanted.read_only != now.read_only:
+            dialect.set_readonly(held.dbapi, bool(wanted.read_only))
+        if wanted.deferrable != now.deferrable:
+            dialect.set_deferrable(held.dbapi, bool(wanted.deferrable))
+        held.characteristics = wanted
+
+    # -- what statements did -------------------------------------------------------------------
+
+    def writing(self, context: RoutingContext, intent: Intent) -> None:
+        """A write is about to be sent: pin first, so that no read slips between."""
+        self.router.wrote(context, done=False)
+        self._writers.add(context)
+        if intent.ddl:
+            self._ddl = True
+            self.router.ddl()
+
+    def ran(self, route: Route, parameters: Any) -> None:
+        """A statement other than a read has returned: take over what it changed."""
+        intent, held = route.intent, route.held
+        if intent.binds and route.decision.on_primary:
+            self.bound = True
+        kind = intent.kind
+        if kind is Kind.SESSION:
+            transactional = held.in_transaction
+            if transactional or not intent.local:
+                held.applied.append(
+                    self.journal.add(
+                        route.sql, parameters, local=intent.local, transactional=transactional
+                    )
+                )
+        elif kind is Kind.TRANSACTION:
+            self._controlled(intent, held, route.sql)
+        if not held.in_transaction and kind is Kind.WRITE:
+            self._written()
+
+    def _controlled(self, intent: Intent, held: NodeConnection, sql: str) -> None:
+        verb = intent.verb
+        if verb in (Verb.BEGIN, Verb.SET) and intent.read_only:
+            self.declared_read_only = True
+        elif verb is Verb.SAVEPOINT:
+            self.journal.savepoint(_savepoint_name(sql))
+        elif verb is Verb.ROLLBACK_TO:
+            self.journal.rollback_to(_savepoint_name(sql))
+            del held.applied[len(self.journal.entries) :]
+        held.in_transaction = self.pool.driver.in_transaction(held.dbapi)
+        if verb in (Verb.COMMIT, Verb.COMMIT_PREPARED, Verb.PREPARE):
+            self.commit()
+        elif verb is Verb.ROLLBACK:
+            self.rollback()
+
+    def _written(self) -> None:
+        """What was written is committed, or may be: pin to after this moment."""
+        for context in self._writers:
+            self.router.wrote(context, done=True)
+        self._writers.clear()
+        if self._ddl:
+            self._ddl = False
+            self.router.ddl()
+
+    def recover(
+        self,
+        route: Route,
+        error: BaseException,
+        cursor: Any,
+        attempt: Callable[[NodeConnection], None],
+    ) -> None:
+        """Run a failed read elsewhere, or raise `error`.
+
+        A read runs again only when nothing of it was delivered and no transaction was open, and
+        at most once on each node. A write is never sent twice: one that a standby refused was
+        not executed, so running it on the primary is the first time.
+
+        Args:
+            route: the statement; its node is replaced by the one that succeeded.
+            error: what the driver raised.
+            cursor: the cursor it was raised from.
+            attempt: runs the statement on a connection.
+        """
+        tried: list[Node] = []
+        while True:
+            tried.append(route.held.node)
+            self._noticed(route, error, cursor)
+            again = None
+            if isinstance(error, self.pool.dbapi_error):
+                again = self._again(route, error, tried)
+            if again is None:
+                raise error
+            route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+            route.begin()
+            try:
+                attempt(again.held)
+                return
+            except self.pool.dbapi_error as next_error:
+                error, cursor = next_error, None
+
+    def _noticed(self, route: Route, error: BaseException, cursor: Any) -> None:
+        """Blacklist the node if the error says that the server or the way to it is gone."""
+        held, pool = route.held, self.pool
+        if not isinstance(error, pool.dbapi_error):
+            return
+        state = pool.driver.sqlstate(error)
+        lost = pool.lost(error, held.dbapi, cursor)
+        if lost or state in LOST or state[:2] == "08":
+            held.broken = held.broken or lost
+            self.router.failed(held.node, pool.reason(error))
+        elif state == "25006" and route.decision.on_primary and not self.characteristics.read_only:
+            self.router.failed(held.node, "refused a write: it is read-only, or a replica now")
+
+    def _again(self, route: Route, error: Any, tried: list[Node]) -> Route | None:
+        """The same read prepared on another node, None when it must not run again."""
+        intent = route.intent
+        if intent.kind is not Kind.READ or not route.fresh:
+            return None
+        held, router = route.held, self.router
+        on_replica = not route.decision.on_primary
+        state = self.pool.driver.sqlstate(error)
+        stream = held.in_transaction
+        if on_replica and state in REFUSED_BY_STANDBY and not self._is_read_only():
+            router.heal(route.sql, state, self.pool.reason(error))
+            reason = Reason.HEALED
+            intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
+        elif held.broken or state in LOST or (on_replica and state in CONFLICT):
+            if len(tried) > len(router.snapshot.nodes):
+                return None
+            router.telemetry.event(
+                "retried", level="info", node=held.node.name, reason=self.pool.reason(error)
+            )
+            reason = Reason.RETRIED
+        else:
+            return None
+        self._drop(held)
+        if not on_replica and reason is Reason.RETRIED and not router.replicas:
+            return None
+        again = self.route(
+            route.sql, explicit=False, stream=stream, intent=intent, avoid=tuple(tried)
+        )
+        if again.held.node in tried:
+            return None
+        again.decision = again.decision._replace(reason=reason)
+        return again
+
+    def _is_read_only(self) -> bool:
+        return bool(self.declared_read_only or self.characteristics.read_only)
+
+    # -- the DBAPI connection's own methods ----------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit on the primary; end what is open on the replica."""
+        try:
+            if (primary := self.primary) is not None and primary.in_transaction:
+                try:
+                    primary.dbapi.commit()
+                finally:
+                    primary.in_transaction = False
+                    # Also when it raised: the server may have committed all the same.
+                    self._written()
+            self._end_replica("commit")
+        except BaseException:
+            self.journal.rollback()
+            raise
+        else:
+            self.journal.commit()
+        finally:
+            self._ended()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        try:
+            if (primary := self.primary) is not None and primary.in_transaction:
+                try:
+                    primary.dbapi.rollback()
+                finally:
+                    primary.in_transaction = False
+                    self._writers.clear()
+                    if self._ddl:
+                        self._ddl = False
+                        self.router.ddl()
+            self._end_replica("rollback")
+        finally:
+            self.journal.rollback()
+            self._ended()
+
+    def _end_replica(self, how: str) -> None:
+        replica = self.replica
+        if replica is None or not replica.in_transaction:
+            return
+        replica.in_transaction = False
+        try:
+            getattr(replica.dbapi, how)()
+        except self.pool.dbapi_error as error:
+            # Nothing was written there: its loss must not fail the caller's transaction.
+            replica.broken = True
+            self.router.failed(replica.node, self.pool.reason(error))
+
+    def _ended(self) -> None:
+        self.autobegun = False
+        self.declared_read_only = False
+        entries = self.journal.entries
+        for held in (self.primary, self.replica):
+            if held is not None and held.applied:
+                held.applied = [e for e in held.applied if e in entries]
+
+    def cursor(self, *args: Any, **kwargs: Any) -> DBAPICursor:
+        """A cursor that is routed statement by statement."""
+        return RoutedCursor(self, args, kwargs)  # type: ignore[return-value]
+
+    def bind_primary(self) -> NodeConnection:
+        """Tie this checkout to a connection to the primary, since what is done with it next
+        cannot be seen."""
+        route = self.route(None, explicit=True, intent=BOUND, force="primary")
+        route.begin()
+        self.bound = True
+        return route.held
+
+    @property
+    def dbapi_connection(self) -> Any:
+        """A DBAPI connection whose cursors are routed; anything else binds it to the primary."""
+        return RoutedDBAPIConnection(self) if self._open else None
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection to the primary. The checkout stays on it from now on."""
+        if not self._open:
+            return None
+        return self.pool.dialect.get_driver_connection(self.bind_primary().dbapi)
+
+    def __getattr__(self, key: str) -> Any:
+        # Our own names only come here when a property of ours failed: say so, do not go on.
+        if key.startswith("__") or hasattr(type(self), key):
+            raise AttributeError(key)
+        return getattr(self.dbapi_connection, key)
+
+    # -- SQLAlchemy's pool interface -----------------------------------------------------------
+
+    @property
+    def _connection_record(self) -> CheckoutRecord:
+        if self._record is None:
+            self._record = CheckoutRecord()
+        return self._record
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """A dictionary for the caller's own use; it lives as long as this checkout."""
+        return self._connection_record.info
+
+    @property
+    def record_info(self) -> dict[str, Any] | None:
+        """As `info`."""
+        return self._connection_record.record_info
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether this checkout is open and was not invalidated."""
+        return self._open
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether `detach` was called."""
+        return self._detached
+
+    def detach(self) -> None:
+        """Take the primary's connection out of its pool; this checkout stays on it."""
+        held = self.bind_primary()
+        if (replica := self.replica) is not None:
+            self._release(replica)
+            self.replica = None
+        held.fairy.detach()
+        held.dbapi = held.fairy.dbapi_connection
+        self._detached = True
+
+    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
+        """Throw away the connection that failed, or all when nobody says which."""
+        helds = [h for h in (self.primary, self.replica) if h is not None]
+        guilty = [h for h in helds if h.broken]
+        if e is not None and not guilty and self.last is not None:
+            guilty = [self.last]
+        for held in helds:
+            if e is None or held in guilty:
+                held.fairy.invalidate(e, soft=soft)
+                if soft:
+                    held.fairy.close()
+            else:
+                self._release(held)
+        self._finish()
+
+    def close(self) -> None:
+        """Give every connection back to its pool."""
+        self._close_special()
+
+    def _close_special(self, transaction_reset: bool = False) -> None:
+        """Close, as SQLAlchemy's Connection does it.
+
+        Args:
+            transaction_reset: commit or rollback was called just before.
+        """
+        if not self._open:
+            return
+        try:
+            if self._record is not None:
+                for callback in list(self._record.finalize_callback):
+                    callback(self.dbapi_connection)
+                self._record.finalize_callback.clear()
+        finally:
+            primary, replica = self.primary, self.replica
+            self._finish()
+            try:
+                if replica is not None:
+                    self._release(replica)
+            finally:
+                if primary is not None:
+                    self._release(primary)
+                if self._writers:
+                    # Closed with a transaction open: it was rolled back, unless it was lost.
+                    self._writers.clear()
+                if self._ddl:
+                    self._ddl = False
+                    self.router.ddl()
+
+    def _finish(self) -> None:
+        self._open = False
+        self.primary = self.replica = self.last = None
+
+    def _drop(self, held: NodeConnection) -> None:
+        if held is self.primary:
+            self.primary = None
+        elif held is self.replica:
+            self.replica = None
+        self._release(held)
+
+    def _release(self, held: NodeConnection) -> None:
+        """Give one node's connection back, as it was taken, or throw it away."""
+        fairy: Any = held.fairy
+        if held.broken:
+            self.pool.node_pool(held.node)._invalidate(fairy)
+            return
+        try:
+            if held.in_transaction:
+                held.dbapi.rollback()
+                held.in_transaction = False
+                held.applied = [e for e in held.applied if e in self.journal.committed()]
+            if held.applied:
+                # Session settings reach no other user. Closing is the one undo that is always
+                # right; a pool replaces the connection when it needs one.
+                fairy.invalidate()
+                return
+            if held.characteristics != DEFAULTS:
+                self._characterise(held, DEFAULTS)
+        except self.pool.dbapi_error:
+            self.pool.node_pool(held.node)._invalidate(fairy)
+            return
+        fairy._close_special(transaction_reset=True)
+
+    # -- characteristics -----------------------------------------------------------------------
+
+    @property
+    def isolation(self) -> str:
+        """The isolation level statements of this checkout run at."""
+        return self.characteristics.isolation or self.pool.default_isolation
+
+    def characterise(self, **changed: Any) -> None:
+        """Remember settings from ``execution_options``; a node gets them when it is taken."""
+        self.characteristics = self.characteristics._replace(**changed)
+
+    def peek(self, ask: Callable[[Any], Any]) -> Any:
+        """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
+        route = self.route(None, explicit=False, intent=PEEK)
+        held = route.held
+        if held.in_transaction:
+            return ask(held.dbapi)
+        if held.characteristics != self.characteristics:
+            self._characterise(held, self.characteristics)
+        self._autocommit(held, self.isolation == "AUTOCOMMIT")
+        return ask(held.dbapi)
+
+
+def _savepoint_name(sql: str) -> str:
+    return sql.rstrip().rstrip(";").split()[-1].strip('"')
