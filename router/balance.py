@@ -28,6 +28,7 @@ class Weighted:
         self._cache: tuple[Sequence[Node], tuple[float, ...] | None] = ((), None)
 
     def __call__(self, nodes: Sequence[Node], /) -> Node:
+        """One of `nodes`, each with the probability of its share of the weights."""
         if len(nodes) == 1:
             return nodes[0]
         of, sums = self._cache
@@ -55,6 +56,7 @@ class RoundRobin:
         self._turn = count(int(random() * 1024))
 
     def __call__(self, nodes: Sequence[Node], /) -> Node:
+        """The next of `nodes`."""
         return nodes[next(self._turn) % len(nodes)]
 
 

@@ -18,12 +18,12 @@ from router.model import Limits, Node, Role
 
 _URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.I
+    r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE
 )
 
 
 def masked(text: str) -> str:
-    """`text` with the password of every URL and ``password=`` setting in it replaced by ``***``."""
+    """`text` with the password of every URL and ``password=`` setting replaced by ``***``."""
     return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
 
 

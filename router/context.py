@@ -171,6 +171,7 @@ class Block:
         self.__exit__(*exc)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """`function`, run inside a block of its own on every call."""
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

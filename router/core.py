@@ -1,5 +1,7 @@
-"""The Router: one process's view of one cluster. Holds the snapshot and the blacklist, and answers
-every adapter's four questions: where may this run, who failed, who is well again, what was written.
+"""The Router: one process's view of one cluster.
+
+It holds the snapshot and the blacklist, and answers every adapter's four questions: where may this
+run, who failed, who is well again, what was written.
 
 Nothing here opens a connection: adapters run statements, the monitor probes.
 """

@@ -243,8 +243,8 @@ def _primary(view: View, reason: Reason, now: float, *, pins: bool = False) -> D
     primary = snapshot.primary
     if primary is None:
         raise PrimaryUnavailable(
-            f"no server has been the primary for {now - snapshot.changed:.1f} s: promote a replica,"
-            f" or start the old primary again (replicas seen: {_names(snapshot.replicas)})"
+            f"no server has been the primary for {now - snapshot.changed:.1f} s: promote a "
+            f"replica, or start the old primary again (replicas seen: {_names(snapshot.replicas)})"
         )
     if primary.name in snapshot.reports and (report := snapshot.down(primary.name)):
         raise PrimaryUnavailable(

@@ -155,7 +155,7 @@ class Monitor:
                 try:
                     await self._probe_all()
                     await self._read_catalog()
-                except Exception as error:  # the loop must outlive whatever one round runs into
+                except Exception as error:  # noqa: BLE001 - the loop must outlive any round
                     router.telemetry.event(
                         "monitor_error", level="error", error=masked(f"{error!r}")
                     )
@@ -208,7 +208,7 @@ class Monitor:
         except TimeoutError:
             reason = f"no answer to a probe within {self.router.config.probe_timeout:g} s"
             found = Report(node.name, started, error=reason)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
         if not found.ok:
             await self._drop(node.name)

@@ -595,12 +595,12 @@ class RoutedConnection(PoolProxiedConnection):
         return route.held
 
     @property
-    def dbapi_connection(self) -> Any:
+    def dbapi_connection(self) -> Any:  # type: ignore[override]
         """A DBAPI connection whose cursors are routed; anything else binds it to the primary."""
         return RoutedDBAPIConnection(self) if self._open else None
 
     @property
-    def driver_connection(self) -> Any:
+    def driver_connection(self) -> Any:  # type: ignore[override]
         """The driver's own connection to the primary. The checkout stays on it from now on."""
         if not self._open:
             return None

@@ -26,7 +26,7 @@ class ReplicaWriteRefused(errors.ReplicaWriteRefused, exc.InvalidRequestError, e
 
 
 class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
-    """Every connection of one node's pool is in use. Busy is not broken: nothing is blacklisted."""
+    """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
 
 def translated(action: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.sqlalchemy.checkout import NodeConnection, RoutedConnection, Route
+from router.sqlalchemy.checkout import NodeConnection, Route, RoutedConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 OPTION = "router"
@@ -56,6 +56,11 @@ class RoutedContext:
         return this.cursor
 
 
+def _above(dialect: "RoutedDialect") -> Any:
+    """The dialect's own class, which comes behind `RoutedDialect`; typed as its users see it."""
+    return super(RoutedDialect, dialect)
+
+
 class RoutedDialect(DefaultDialect):
     """Mixed into the engine's dialect: watches each statement, and answers for the facade."""
 
@@ -65,13 +70,13 @@ class RoutedDialect(DefaultDialect):
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Execute, and heal or retry where the rules allow it."""
-        self._routed(super().do_execute, cursor, statement, parameters, context)  # type: ignore[misc]
+        self._routed(_above(self).do_execute, cursor, statement, parameters, context)
 
     def do_executemany(
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """As `do_execute`, for several sets of parameters."""
-        self._routed(super().do_executemany, cursor, statement, parameters, context)  # type: ignore[misc]
+        self._routed(_above(self).do_executemany, cursor, statement, parameters, context)
 
     def do_execute_no_params(
         self,
@@ -81,7 +86,7 @@ class RoutedDialect(DefaultDialect):
     ) -> None:
         """As `do_execute`, without parameters."""
         context = args[-1] if args else None  # 2.0 documents (cursor, statement, params, context)
-        call = super().do_execute_no_params  # type: ignore[misc]
+        call = _above(self).do_execute_no_params
         self._routed(lambda c, s, _, x: call(c, s, x), cursor, statement, None, context)
 
     def _routed(
@@ -101,7 +106,7 @@ class RoutedDialect(DefaultDialect):
         route.begin()
         try:
             execute(cursor, statement, parameters, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
             def attempt(held: NodeConnection) -> None:
                 execute(context.on_another_node(held), statement, parameters, context)
@@ -130,27 +135,27 @@ class RoutedDialect(DefaultDialect):
             held = connection.last
             if held is None:
                 return False
-            held.broken = held.broken or super().is_disconnect(e, held.dbapi, cursor)  # type: ignore[misc]
+            held.broken = held.broken or _above(self).is_disconnect(e, held.dbapi, cursor)
             return held.broken
-        return bool(super().is_disconnect(e, connection, cursor))  # type: ignore[misc]
+        return bool(_above(self).is_disconnect(e, connection, cursor))
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         """Remember the level on a facade; set it on a real connection."""
         if isinstance(dbapi_connection, RoutedDBAPIConnection):
             dbapi_connection.routed.characterise(isolation=level)
         else:
-            super().set_isolation_level(dbapi_connection, level)  # type: ignore[misc]
+            _above(self).set_isolation_level(dbapi_connection, level)
 
     def reset_isolation_level(self, dbapi_connection: Any) -> None:
         """Back to the engine's default."""
         if isinstance(dbapi_connection, RoutedDBAPIConnection):
             dbapi_connection.routed.characterise(isolation=None)
         else:
-            super().reset_isolation_level(dbapi_connection)  # type: ignore[misc]
+            _above(self).reset_isolation_level(dbapi_connection)
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
         """The level in force."""
-        ask = super().get_isolation_level  # type: ignore[misc]
+        ask = _above(self).get_isolation_level
         if isinstance(dbapi_connection, RoutedDBAPIConnection):
             return dbapi_connection.routed.peek(ask)
         return ask(dbapi_connection)
@@ -160,26 +165,26 @@ class RoutedDialect(DefaultDialect):
         if isinstance(connection, RoutedDBAPIConnection):
             connection.routed.characterise(read_only=bool(value) or None)
         else:
-            super().set_readonly(connection, value)  # type: ignore[misc]
+            _above(self).set_readonly(connection, value)
 
     def get_readonly(self, connection: Any) -> Any:
         """The mode in force."""
         if isinstance(connection, RoutedDBAPIConnection):
             return bool(connection.routed.characteristics.read_only)
-        return super().get_readonly(connection)  # type: ignore[misc]
+        return _above(self).get_readonly(connection)
 
     def set_deferrable(self, connection: Any, value: bool) -> None:
         """Remember the mode on a facade; set it on a real connection."""
         if isinstance(connection, RoutedDBAPIConnection):
             connection.routed.characterise(deferrable=bool(value) or None)
         else:
-            super().set_deferrable(connection, value)  # type: ignore[misc]
+            _above(self).set_deferrable(connection, value)
 
     def get_deferrable(self, connection: Any) -> Any:
         """The mode in force."""
         if isinstance(connection, RoutedDBAPIConnection):
             return bool(connection.routed.characteristics.deferrable)
-        return super().get_deferrable(connection)  # type: ignore[misc]
+        return _above(self).get_deferrable(connection)
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         """Whether statements are committed one by one."""
@@ -187,12 +192,12 @@ class RoutedDialect(DefaultDialect):
             dbapi_conn = dbapi_conn.routed
         if isinstance(dbapi_conn, RoutedConnection):
             return dbapi_conn.isolation == "AUTOCOMMIT"
-        return bool(super().detect_autocommit_setting(dbapi_conn))  # type: ignore[misc]
+        return bool(_above(self).detect_autocommit_setting(dbapi_conn))
 
     def _twophase_idle_check(self, dbapi_conn: Any) -> Any:
         if isinstance(dbapi_conn, RoutedDBAPIConnection):
             dbapi_conn = dbapi_conn.routed.bind_primary().dbapi
-        return super()._twophase_idle_check(dbapi_conn)  # type: ignore[misc]
+        return _above(self)._twophase_idle_check(dbapi_conn)
 
 
 @cache

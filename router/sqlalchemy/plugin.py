@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, make_url
 from sqlalchemy.engine import URL, CreateEnginePlugin
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import Pool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
 from sqlalchemy.util import get_cls_kwargs
 
 from router.config import OPTIONS, Config, Server, did_you_mean, masked
@@ -25,7 +25,7 @@ from router.sqlalchemy.pool import Creator, RoutingPool
 from router.sqlalchemy.session import watch_sessions
 
 PREFIX = "router_"
-"""Options may carry this prefix, in code as in a URL, where another library claims the bare name."""
+"""Options may carry it, in code as in a URL, where another library claims the bare name."""
 
 _OWN_QUERY = ("replica", "replicas", *OPTIONS)
 
@@ -46,8 +46,8 @@ class RouterPlugin(CreateEnginePlugin):
         for taken in ("pool", "creator", "async_creator"):
             if kwargs.get(taken) is not None:
                 raise ConfigError(
-                    f"{taken}: the router makes one pool for each node and cannot use yours: leave "
-                    "it out, and use poolclass, connect_args or the do_connect event"
+                    f"{taken}: the router makes one pool for each node and cannot use yours: "
+                    "leave it out, and use poolclass, connect_args or the do_connect event"
                 )
         options = _options(url, kwargs)
         replicas = options.pop("replicas", ())
@@ -102,7 +102,7 @@ class RouterPlugin(CreateEnginePlugin):
         """Let the new engine's dialect route, and show the Router as ``engine.router``."""
         dialect: Any = engine.dialect
         dialect.execution_ctx_cls = routed_context(dialect.execution_ctx_cls)
-        dialect.__class__ = routed_dialect(type(dialect))
+        dialect.__class__ = routed_dialect(dialect.__class__)
         self.router.watch(Monitor(self.router, lambda node: self._monitor_args[node]))
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()
@@ -179,11 +179,11 @@ def _url_for(primary: URL, server: Server) -> URL:
 def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Creator:
     """Opens a connection as SQLAlchemy's own creator does, ``do_connect`` listeners included."""
 
-    def connect(record: Any = None) -> DBAPIConnection:
+    def connect(rec: ConnectionPoolEntry) -> DBAPIConnection:
         if dialect._has_events:
             positional, named = list(args), dict(parameters)
             for listener in dialect.dispatch.do_connect:
-                connection = listener(dialect, record, positional, named)
+                connection = listener(dialect, rec, positional, named)
                 if connection is not None:
                     return connection  # type: ignore[no-any-return]
             return dialect.connect(*positional, **named)
@@ -236,13 +236,29 @@ def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Engi
     return sqlalchemy.create_engine(parsed, plugins=plugins, replicas=replicas, **options)
 
 
+_CREATE_ENGINE = frozenset(
+    [
+        "connect_args",
+        "creator",
+        "echo_pool",
+        "enable_from_linting",
+        "future",
+        "max_overflow",
+        "module",
+        "plugins",
+        "pool",
+        "poolclass",
+        "query_cache_size",
+    ]
+)
+"""What ``sqlalchemy.create_engine`` takes beside the dialect's, the engine's and ``pool_…``."""
+
+
 def _sqlalchemy_takes(key: str) -> bool:
     from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
     accepted = get_cls_kwargs(PGDialect_psycopg) | get_cls_kwargs(Engine)
-    accepted |= {"connect_args", "poolclass", "module", "creator", "pool", "plugins", "future",
-                 "enable_from_linting", "query_cache_size", "echo_pool", "_initialize"}  # fmt: skip
-    return key in accepted or key.startswith("pool_") or key == "max_overflow"
+    return key in accepted or key in _CREATE_ENGINE or key.startswith("pool_")
 
 
 def with_driver(url: str | URL) -> URL:

@@ -7,11 +7,11 @@ listeners see real driver connections and the dialect is initialised once.
 import contextlib
 import os
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, QueuePool
 
 from router.config import Config, masked
 from router.core import Router
@@ -20,7 +20,13 @@ from router.probe import PROBE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.drivers import Driver, driver_of
 
-Creator = Callable[[Any], DBAPIConnection]
+
+class Creator(Protocol):
+    """Opens one connection, as SQLAlchemy's pools call it."""
+
+    def __call__(self, rec: ConnectionPoolEntry) -> DBAPIConnection:
+        """A new connection for the pool's record `rec`."""
+        ...
 
 
 class RoutingPool(Pool):
@@ -135,7 +141,7 @@ class RoutingPool(Pool):
         text = masked(" ".join(str(error).split())) or type(error).__name__
         return f"{state}: {text}" if state else text
 
-    def connect(self) -> RoutedConnection:  # type: ignore[override]
+    def connect(self) -> RoutedConnection:
         """A checkout; no connection is taken before a statement needs one."""
         return RoutedConnection(self)
 
@@ -162,8 +168,8 @@ class RoutingPool(Pool):
         if len(router.snapshot.nodes) < 2:
             return create
 
-        def verified(record: Any) -> DBAPIConnection:
-            connection = create(record)
+        def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
+            connection = create(rec)
             try:
                 self._verify(node, connection)
             except BaseException:
@@ -198,15 +204,10 @@ class RoutingPool(Pool):
         if node.role is Role.PRIMARY:
             driver.set_autocommit(connection, False)
 
-    def _do_get(self) -> Any:
-        raise NotImplementedError("a RoutingPool hands out RoutedConnections, see connect()")
-
-    _do_return_conn = _do_get
-
     def recreate(self) -> "RoutingPool":
         """A new pool with the same options, Router and listeners."""
         pool = type(self)(
-            self._creator,
+            self._invoke_creator,
             router=self.router,
             config=self.config,
             creators=self.creators,

@@ -1,7 +1,7 @@
-"""Routing for those who go below SQLAlchemy: ``raw_connection()``, ``.dbapi_connection``, cursors."""
+"""Routing for those who go below SQLAlchemy: ``raw_connection()`` and its cursors."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import NodeConnection, RoutedConnection
@@ -119,7 +119,7 @@ class RoutedCursor:
         route.begin()
         try:
             run(route.held)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
             self._routed.recover(route, error, self._real, run)
         route.done(params)
         return self
@@ -159,7 +159,7 @@ class RoutedCursor:
     def __iter__(self) -> Iterator[Any]:
         return iter(self._real if self._real is not None else self._bound())
 
-    def __enter__(self) -> "RoutedCursor":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -195,5 +195,5 @@ def _text_of(query: Any) -> str | None:
         return None
     try:
         return str(as_string(None))
-    except Exception:  # whatever it needs a live connection for
+    except Exception:  # noqa: BLE001 - whatever it needs a live connection for
         return None
