@@ -237,7 +237,7 @@ def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Engi
 
 
 _CREATE_ENGINE = frozenset(
-    [
+    {
         "connect_args",
         "creator",
         "echo_pool",
@@ -249,7 +249,7 @@ _CREATE_ENGINE = frozenset(
         "pool",
         "poolclass",
         "query_cache_size",
-    ]
+    }
 )
 """What ``sqlalchemy.create_engine`` takes beside the dialect's, the engine's and ``pool_…``."""
 
