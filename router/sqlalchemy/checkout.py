@@ -14,10 +14,11 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from router.classify import Intent, Kind, Verb
 from router.context import RoutingContext, current_context
-from router.decide import Decision, Reason, Transaction
+from router.decide import Decision, Reason, Transaction, why_not
+from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.journal import Entry, Journal
 from router.model import Node
-from router.sqlalchemy.errors import PoolTimeout, PrimaryUnavailable, translated
+from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.raw import RoutedCursor, RoutedDBAPIConnection
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Route:
         """The statement has returned."""
         intent = self.intent
         if intent.kind is Kind.READ:
-            if not self.decision.on_primary and not self.context.root:
+            if not self.context.root:
                 self.connection.router.read(self.context, self.held.node)
             return
         self.connection.ran(self, parameters)
@@ -194,28 +195,37 @@ class RoutedConnection(PoolProxiedConnection):
         if intent is None:
             intent = UNKNOWN if sql is None else router.intent(sql)
         context = current_context()
-        situation = self._situation(explicit)
-        settled = self._settled(intent, situation, force)
+        isolation = self.characteristics.isolation or self.pool.default_isolation
+        situation = self._situation(explicit, isolation)
+        settled = None
+        if self.replica is not None:
+            settled = self._settled(intent, situation, force)
         if settled is not None:
             held, decision = settled
         else:
-            decision = translated(
-                lambda: router.decide(intent, situation, force=force, context=context)
-            )
+            try:
+                decision = router.decide(intent, situation, force=force, context=context)
+            except RouterError as error:
+                raise translated(error) from error
             held, decision = self._hold(decision, avoid)
         fresh = not held.in_transaction
-        self._prepare(held, self._needs_transaction(intent, situation, decision, stream))
+        transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
+            intent, situation, decision, stream
+        )
+        if transaction or self.journal:
+            self._prepare(held, transaction)
+        elif fresh:
+            self._autocommit(held, True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
 
-    def _situation(self, explicit: bool) -> Transaction:
+    def _situation(self, explicit: bool, isolation: str) -> Transaction:
         primary, replica = self.primary, self.replica
         if primary is not None and primary.in_transaction:
             return Transaction.ON_PRIMARY
         if self.bound:
             return Transaction.BOUND
         on_replica = replica is not None and replica.in_transaction
-        isolation = self.isolation
         if self.declared_read_only:
             return Transaction.READ_ONLY
         if isolation == "AUTOCOMMIT":
@@ -248,12 +258,13 @@ class RoutedConnection(PoolProxiedConnection):
     def _needs_transaction(
         self, intent: Intent, situation: Transaction, decision: Decision, stream: bool
     ) -> bool:
-        if self.isolation == "AUTOCOMMIT":
-            return False
-        if situation is not Transaction.NONE and situation is not Transaction.BOUND:
-            lazy = self.router.policy.lazy_transactions
-            if not (lazy and situation is Transaction.EXPLICIT and intent.kind is Kind.READ):
-                return intent.verb is not Verb.BEGIN
+        none = situation is Transaction.NONE or situation is Transaction.BOUND
+        if situation is Transaction.ON_PRIMARY:
+            none = not decision.on_primary  # a read sent elsewhere on purpose
+        elif situation is Transaction.EXPLICIT:
+            none = self.router.policy.lazy_transactions
+        if not none:
+            return intent.verb is not Verb.BEGIN
         if intent.kind is Kind.READ:
             return (
                 stream
@@ -304,8 +315,7 @@ class RoutedConnection(PoolProxiedConnection):
             return self._hold_primary(primary), decision
         if failure is not None:
             raise failure
-        decision = translated(lambda: router.decide(PEEK, force="replica"))
-        return self._hold(decision, (*avoid, *decision.nodes))
+        raise translated(NoReplicaAvailable(f"no node is left to run it: {why_not(router.view)}"))
 
     def _hold_primary(self, node: Node) -> NodeConnection:
         held = self.primary
@@ -322,7 +332,7 @@ class RoutedConnection(PoolProxiedConnection):
             raise
         if router.primary is not node:
             self._release(held)
-            raise PrimaryUnavailable(f"{node} is not the primary any more", None, Exception())
+            raise translated(PrimaryUnavailable(f"{node} is not the primary any more: try again"))
         self.primary = held
         return held
 
@@ -341,7 +351,6 @@ class RoutedConnection(PoolProxiedConnection):
 
     def _prepare(self, held: NodeConnection, transaction: bool) -> None:
         """Bring `held` into the state the statement expects: transaction, settings, journal."""
-        driver = self.pool.driver
         if not held.in_transaction:
             journal = self.journal
             if journal and len(held.applied) < len(journal.entries):
@@ -352,8 +361,8 @@ class RoutedConnection(PoolProxiedConnection):
                     self._characterise(held, self.characteristics)
                 self._autocommit(held, False)
                 held.in_transaction = True
-            elif not driver.autocommit(held.dbapi):
-                driver.set_autocommit(held.dbapi, True)
+            else:
+                self._autocommit(held, True)
         if self.journal and len(held.applied) < len(self.journal.entries):
             self._replay(held, self.journal.entries)
 
@@ -381,9 +390,10 @@ class RoutedConnection(PoolProxiedConnection):
             else:
                 dialect.set_isolation_level(held.dbapi, wanted.isolation)
         if wanted.read_only != now.read_only:
-            dialect.set_readonly(held.dbapi, bool(wanted.read_only))
+            # None, not False: a standby refuses BEGIN READ WRITE.
+            dialect.set_readonly(held.dbapi, wanted.read_only)
         if wanted.deferrable != now.deferrable:
-            dialect.set_deferrable(held.dbapi, bool(wanted.deferrable))
+            dialect.set_deferrable(held.dbapi, wanted.deferrable)
         held.characteristics = wanted
 
     # -- what statements did -------------------------------------------------------------------

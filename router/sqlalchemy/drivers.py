@@ -41,7 +41,7 @@ def _attribute(connection: Any) -> bool:
 
 
 def _psycopg_in_transaction(connection: Any) -> bool:
-    return bool(connection.info.transaction_status != 0)  # 0 is IDLE
+    return bool(connection.pgconn.transaction_status != 0)  # 0 is IDLE
 
 
 def _psycopg_sqlstate(error: BaseException) -> str:

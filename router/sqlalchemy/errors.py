@@ -3,14 +3,10 @@
 `DontWrapMixin` keeps SQLAlchemy from wrapping them once more in a StatementError.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from sqlalchemy import exc
 
 from router import errors
-
-T = TypeVar("T")
+from router.errors import RouterError
 
 
 class PrimaryUnavailable(errors.PrimaryUnavailable, exc.OperationalError, exc.DontWrapMixin):
@@ -29,13 +25,12 @@ class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
 
-def translated(action: Callable[[], T]) -> T:
-    """`action()`, with the core's errors raised as their SQLAlchemy counterparts."""
-    try:
-        return action()
-    except errors.PrimaryUnavailable as error:
-        raise PrimaryUnavailable(str(error), None, error) from error
-    except errors.NoReplicaAvailable as error:
-        raise NoReplicaAvailable(str(error), None, error) from error
-    except errors.ReplicaWriteRefused as error:
-        raise ReplicaWriteRefused(str(error)) from error
+def translated(error: RouterError) -> RouterError:
+    """The SQLAlchemy counterpart of one of the core's errors; others as they are."""
+    if isinstance(error, errors.PrimaryUnavailable):
+        return PrimaryUnavailable(None, None, error)
+    if isinstance(error, errors.NoReplicaAvailable):
+        return NoReplicaAvailable(None, None, error)
+    if isinstance(error, errors.ReplicaWriteRefused):
+        return ReplicaWriteRefused(str(error))
+    return error
