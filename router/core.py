@@ -21,6 +21,7 @@ from router.classify import Classifier, Intent
 from router.config import Config
 from router.context import LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Transaction, View, decide, expired, resolved
+from router.errors import ConfigError
 from router.model import Node, Report, Role, Snapshot
 from router.telemetry import Telemetry
 
@@ -349,11 +350,18 @@ class Router:
         """Start the monitor if it is not running, and wait for its first round once.
 
         Waits ``start_timeout`` seconds at most. Cheap to call again.
+
+        Raises:
+            ConfigError: a configured replica is none, or belongs to another cluster.
         """
         monitor = self._monitor
         if monitor is not None and self._split:
             monitor.start()
             monitor.ready.wait(self.config.start_timeout)
+            mistake = self.snapshot.impostor()
+            if mistake is not None:
+                monitor.stop()
+                raise ConfigError(mistake)
         self.started = True
 
     def refresh(self, timeout: float = 5.0) -> Snapshot:

@@ -224,6 +224,29 @@ class Snapshot:
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None
 
+    def impostor(self) -> str | None:
+        """What is wrong with a configured replica that no failover explains, None if nothing.
+
+        A promoted replica is on a higher timeline than the primary it left, and a cluster has
+        one system identifier for life: everything else is a mistake in the configuration.
+        """
+        for i, node in enumerate(self.nodes):
+            report = self.reports.get(node.name)
+            if node is self.primary or report is None or not report.ok:
+                continue
+            if self.system_id and report.system_id and report.system_id != self.system_id:
+                return (
+                    f"replicas[{i - 1}]: {node} belongs to another cluster (system identifier "
+                    f"{report.system_id}, the primary has {self.system_id}): give the address of "
+                    "a streaming replica of the primary, or leave it out"
+                )
+            if node.name in self.fenced and report.timeline == self.timeline:
+                return (
+                    f"replicas[{i - 1}]: {node} is not in recovery, so it is no replica: give the "
+                    "address of a streaming replica, or leave it out"
+                )
+        return None
+
     def lag_bytes(self, name: str) -> int | None:
         """Bytes between the primary's last sample and the node's replay, None when unknown."""
         report = self.reports.get(name)

@@ -191,7 +191,10 @@ class RoutedConnection(PoolProxiedConnection):
         """
         router = self.router
         if not router.started:
-            router.start()
+            try:
+                router.start()
+            except RouterError as error:
+                raise translated(error) from error
         if intent is None:
             intent = UNKNOWN if sql is None else router.intent(sql)
         context = current_context()
@@ -328,8 +331,13 @@ class RoutedConnection(PoolProxiedConnection):
         try:
             held = self._take(node)
         except self.pool.dbapi_error as error:
-            router.failed(node, self.pool.reason(error))
-            raise
+            reason = self.pool.reason(error)
+            router.failed(node, reason)
+            raise translated(
+                PrimaryUnavailable(
+                    f"{node} cannot be reached: {reason}. Start it, or correct its address in url"
+                )
+            ) from error
         if router.primary is not node:
             self._release(held)
             raise translated(PrimaryUnavailable(f"{node} is not the primary any more: try again"))

@@ -9,6 +9,10 @@ from router import errors
 from router.errors import RouterError
 
 
+class ConfigError(errors.ConfigError, exc.ArgumentError, exc.DontWrapMixin):
+    """An option is wrong, as was found when the servers were first asked."""
+
+
 class PrimaryUnavailable(errors.PrimaryUnavailable, exc.OperationalError, exc.DontWrapMixin):
     """The statement needs the primary, and there is none now."""
 
@@ -33,4 +37,6 @@ def translated(error: RouterError) -> RouterError:
         return NoReplicaAvailable(None, None, error)
     if isinstance(error, errors.ReplicaWriteRefused):
         return ReplicaWriteRefused(str(error))
+    if isinstance(error, errors.ConfigError):
+        return ConfigError(str(error))
     return error
