@@ -95,4 +95,4 @@ def bench(session: nox.Session) -> None:
     """The benchmarks; arguments name files, default all of benchmarks/bench_*.py."""
     _install(session)
     for script in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
-        session.run("python", script)
+        session.run("python", "-m", script.removesuffix(".py").replace("/", "."))

@@ -1,0 +1,84 @@
+"""What the SQLAlchemy scenarios share: an engine over a fresh database, and who served what."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from router.testing import Cluster
+
+PORT = sa.text("SELECT inet_server_port()")
+
+MakeEngine = Callable[..., sa.Engine]
+
+
+class Routed:
+    """An engine with two live replicas and one table ``item``, in a database of its own."""
+
+    def __init__(self, cluster: Cluster, dbname: str, make: MakeEngine) -> None:
+        self.cluster = cluster
+        self.dbname = dbname
+        self._make = make
+        self.execute_on_primary("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
+        cluster.wait_caught_up()
+        self.engine = make()
+        self.engine.router.start()  # type: ignore[attr-defined]
+
+    def another(self, **options: Any) -> sa.Engine:
+        """One more engine over the same database, closed with the test."""
+        engine = self._make(**options)
+        engine.router.start()  # type: ignore[attr-defined]
+        return engine
+
+    def name_of(self, port: int) -> str:
+        """"primary" or "replica": the role of the server that listens on `port`."""
+        if port == self.cluster.primary.port:
+            return "primary"
+        assert port in {replica.port for replica in self.cluster.replicas}
+        return "replica"
+
+    def served(self, connection: Any) -> str:
+        """The role of the server that runs a read on `connection` now, as it says itself."""
+        return self.name_of(connection.execute(PORT).scalar_one())
+
+    def execute_on_primary(self, *statements: str) -> None:
+        """Run statements straight on the primary, past the router."""
+        for statement in statements:
+            self.cluster.primary.execute(statement, dbname=self.dbname)
+
+    def count(self) -> int:
+        """Rows in ``item`` on the primary."""
+        rows = self.cluster.primary.execute("SELECT count(*) FROM item", dbname=self.dbname)
+        return int(rows[0][0])
+
+    def settle(self) -> None:
+        """Let the replicas catch up and the router see it, the catalog included."""
+        self.cluster.wait_caught_up()
+        self.engine.router.refresh()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Replay stands still on every replica."""
+        for replica in self.cluster.replicas:
+            replica.pause_replay()
+        try:
+            yield
+        finally:
+            for replica in self.cluster.replicas:
+                replica.resume_replay()
+
+    def await_replica(self, connection: Any, timeout: float = 10.0) -> None:
+        """Read until a replica serves it: the pin ends by a probe, which cannot be awaited here."""
+        deadline = time.monotonic() + timeout
+        while self.served(connection) != "replica":
+            assert time.monotonic() < deadline, "no replica served a read in time"
+            connection.rollback()
+            time.sleep(0.005)
+
+
+def insert(connection: Any, **options: Any) -> None:
+    """Insert one row, with execution options if given."""
+    statement = sa.text("INSERT INTO item (name) VALUES ('new')")
+    connection.execute(statement.execution_options(**options) if options else statement)

@@ -1,0 +1,443 @@
+"""The engine is a drop-in: every door of SQLAlchemy's API leads through the router."""
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+
+import router
+from router.core import Router
+from tests.sqlalchemy.kit import PORT, Routed, insert
+
+
+class Base(DeclarativeBase):
+    """Declarative base of these tests."""
+
+
+class Item(Base):
+    """The table every scenario has."""
+
+    __tablename__ = "item"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+def replica_hosts(routed: Routed) -> list[str]:
+    return [f"{r.host}:{r.port}" for r in routed.cluster.replicas]
+
+
+@pytest.fixture
+def by_hand(routed: Routed) -> Iterator[list[sa.Engine]]:
+    """Engines appended here are disposed of when the test ends."""
+    engines: list[sa.Engine] = []
+    yield engines
+    for engine in engines:
+        engine.dispose()
+
+
+def test_create_engine_with_the_plugin_by_keyword(
+    routed: Routed, by_hand: list[sa.Engine]
+) -> None:
+    """sqlalchemy.create_engine(url, plugins=["router"], replicas=[…]) routes."""
+    url = routed.cluster.primary.url(routed.dbname, driver="psycopg")
+    engine = sa.create_engine(url, plugins=["router"], replicas=replica_hosts(routed))
+    by_hand.append(engine)
+    assert type(engine) is sa.Engine
+    assert isinstance(engine.router, Router)
+    with engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+
+
+def test_create_engine_by_url_alone(routed: Routed, by_hand: list[sa.Engine]) -> None:
+    """A URL with ?plugin=router&replica=… is enough, and the engine's own URL is clean."""
+    url = routed.cluster.primary.url(routed.dbname, driver="psycopg")
+    query = "&".join(f"replica={host}" for host in replica_hosts(routed))
+    engine = sa.create_engine(f"{url}?plugin=router&{query}&consistency=time&pin_duration=3")
+    by_hand.append(engine)
+    assert not engine.url.query
+    assert engine.router.config.pin_duration == 3.0
+    with engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+
+
+def test_engine_from_config(routed: Routed, by_hand: list[sa.Engine]) -> None:
+    """A configuration file's strings are enough, pool sizes included."""
+    configuration = {
+        "sqlalchemy.url": routed.cluster.primary.url(routed.dbname, driver="psycopg"),
+        "sqlalchemy.plugins": ["router"],
+        "sqlalchemy.replicas": ",".join(replica_hosts(routed)),
+        "sqlalchemy.pool_size": "2",
+        "sqlalchemy.blacklist_duration": "7",
+    }
+    engine = sa.engine_from_config(configuration)
+    by_hand.append(engine)
+    assert engine.router.config.blacklist_duration == 7.0
+    with engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+
+
+def test_orm_unit_of_work(routed: Routed) -> None:
+    """A session reads on a replica, writes on the primary, and refreshes what it wrote there."""
+    make = sessionmaker(routed.engine)
+    with make() as session:
+        assert session.get(Item, 1) is None
+        item = Item(name="first")
+        session.add(item)
+        session.commit()
+        assert item.name == "first"  # expired by commit: read again, and found
+        item.name = "second"
+        session.commit()
+    with make.begin() as session:
+        assert session.scalars(sa.select(Item.name)).all() == ["second"]
+
+
+def test_orm_bulk_update_and_delete_run_on_the_primary(routed: Routed) -> None:
+    """ORM-enabled UPDATE and DELETE with synchronize_session="fetch" act on the primary."""
+    with Session(routed.engine) as session:
+        session.add_all([Item(name="a"), Item(name="b")])
+        session.commit()
+        update = sa.update(Item).values(name="c").where(Item.name == "a")
+        session.execute(update, execution_options={"synchronize_session": "fetch"})
+        session.execute(
+            sa.delete(Item).where(Item.name == "b"),
+            execution_options={"synchronize_session": "fetch"},
+        )
+        session.commit()
+        assert session.scalars(sa.select(Item.name)).all() == ["c"]
+
+
+def test_with_for_update_runs_on_the_primary(routed: Routed) -> None:
+    """A SELECT … FOR UPDATE of the ORM locks on the primary."""
+    with Session(routed.engine) as session:
+        session.execute(sa.select(Item).with_for_update()).all()
+        assert session.connection().connection.primary is not None
+
+
+def test_inspect_and_create_all(routed: Routed) -> None:
+    """Reflection and DDL work; a table made just now is found at once."""
+    metadata = sa.MetaData()
+    sa.Table("made", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    metadata.create_all(routed.engine)
+    assert set(sa.inspect(routed.engine).get_table_names()) == {"item", "made"}
+    metadata.drop_all(routed.engine)
+    assert sa.inspect(routed.engine).get_table_names() == ["item"]
+
+
+def test_raw_connection_cursors_are_routed(routed: Routed) -> None:
+    """raw_connection() gives cursors that read on a replica and write on the primary."""
+    raw = routed.engine.raw_connection()
+    try:
+        with raw.cursor() as cursor:
+            cursor.execute("SELECT inet_server_port()")
+            assert routed.name_of(cursor.fetchone()[0]) == "replica"
+            cursor.execute("INSERT INTO item (name) VALUES (%s)", ("raw",))
+            cursor.execute("SELECT inet_server_port()")
+            assert routed.name_of(cursor.fetchone()[0]) == "primary"
+        raw.commit()
+    finally:
+        raw.close()
+    assert routed.count() == 1
+
+
+def test_the_driver_connection_is_the_primarys(routed: Routed) -> None:
+    """driver_connection is a psycopg connection to the primary, and the checkout stays on it."""
+    with routed.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        with driver.cursor() as cursor:
+            with cursor.copy("COPY item (name) FROM STDIN") as copy:
+                copy.write("one\ntwo\n")
+        assert routed.served(connection) == "primary"
+        connection.commit()
+    assert routed.count() == 2
+
+
+def test_pool_events_see_real_driver_connections(routed: Routed) -> None:
+    """connect and checkout listeners get the driver's own connections, on every node."""
+    import psycopg
+
+    seen: list[tuple[str, Any]] = []
+
+    def connected(dbapi_connection: Any, _record: Any) -> None:
+        seen.append(("connect", dbapi_connection))
+
+    def checked_out(dbapi_connection: Any, _record: Any, _proxy: Any) -> None:
+        seen.append(("checkout", dbapi_connection))
+
+    sa.event.listen(routed.engine, "connect", connected)
+    sa.event.listen(routed.engine, "checkout", checked_out)
+    with routed.engine.connect() as connection:
+        connection.execute(PORT)
+        insert(connection)
+    assert [kind for kind, _ in seen] == ["connect", "checkout"] * 2
+    assert all(isinstance(c, psycopg.Connection) for _, c in seen)
+    assert len({c.info.port for _, c in seen}) == 2
+
+
+def test_a_connect_listener_prepares_every_node(routed: Routed) -> None:
+    """What a connect listener sets on a connection is there on replicas and primary alike."""
+
+    def connected(dbapi_connection: Any, _record: Any) -> None:
+        before, dbapi_connection.autocommit = dbapi_connection.autocommit, True
+        dbapi_connection.execute("SET application_name = 'listener'")
+        dbapi_connection.autocommit = before
+
+    sa.event.listen(routed.engine, "connect", connected)
+    name = sa.text("SELECT current_setting('application_name')")
+    with routed.engine.connect() as connection:
+        assert connection.scalar(name) == "listener"
+        insert(connection)
+        assert connection.scalar(name) == "listener"
+
+
+def test_cursor_execute_events_fire_once_per_statement(routed: Routed) -> None:
+    """before and after_cursor_execute see each statement once, with the real cursor."""
+    seen = []
+
+    def before(_c: Any, cursor: Any, statement: str, *_: Any) -> None:
+        seen.append((statement, cursor.connection.info.port))
+
+    sa.event.listen(routed.engine, "before_cursor_execute", before)
+    with routed.engine.connect() as connection:
+        port = connection.execute(PORT).scalar_one()
+    assert seen == [("SELECT inet_server_port()", port)]
+
+
+def test_a_statement_rewritten_by_a_listener_is_routed_by_its_new_text(routed: Routed) -> None:
+    """A before_cursor_execute listener that turns a read into a write reaches the primary."""
+
+    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        if statement == "SELECT 'rewrite me'":
+            statement = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
+        return statement, parameters
+
+    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    with routed.engine.connect() as connection:
+        port = connection.execute(sa.text("SELECT 'rewrite me'")).scalar_one()
+        connection.commit()
+    assert routed.name_of(port) == "primary"
+    assert routed.count() == 1
+
+
+def test_a_statement_commented_by_a_tracer_stays_on_the_replica(routed: Routed) -> None:
+    """A comment added per request changes neither the node nor the classifier's cache."""
+
+    def trace(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        return f"{statement} /*traceparent='00-{os.urandom(8).hex()}'*/", parameters
+
+    sa.event.listen(routed.engine, "before_cursor_execute", trace, retval=True)
+    before = len(routed.engine.router.classifier)
+    with routed.engine.connect() as connection:
+        for _ in range(20):
+            assert routed.served(connection) == "replica"
+    assert len(routed.engine.router.classifier) <= before + 1
+
+
+def test_dispose_closes_every_connection_and_the_engine_goes_on(routed: Routed) -> None:
+    """dispose() ends every connection and the monitor; the next statement starts anew."""
+    engine = routed.another(connect_args={"application_name": "to dispose"})
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+        "AND application_name = 'to dispose'"
+    )
+    with engine.connect() as connection:
+        connection.execute(PORT)
+        insert(connection)
+        connection.rollback()
+    engine.dispose()
+    names = [t.name for t in threading.enumerate()]
+    assert sum("pg-router monitor" in n for n in names) <= 1  # the fixture's own engine
+    for server in routed.cluster.servers:
+        assert server.execute(sessions, dbname=routed.dbname)[0][0] == 0
+    with engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+
+
+def test_pools_are_per_node_and_a_checkout_takes_nothing_before_it_needs_it(
+    routed: Routed,
+) -> None:
+    """engine.connect() takes no connection; a read takes one replica's, a write the primary's."""
+    pool = routed.engine.pool
+    with routed.engine.connect() as connection:
+        assert pool.checkedout() == 0
+        connection.execute(PORT)
+        assert pool.checkedout() == 1
+        insert(connection)
+        assert pool.checkedout() == 2
+        assert repr(connection.connection).startswith("<RoutedConnection holding primary, replica")
+    assert pool.checkedout() == 0
+
+
+def test_a_pool_time_out_names_the_node_and_the_cure(routed: Routed) -> None:
+    """With the primary's pool exhausted the error names node and sizes, and blacklists nobody."""
+    engine = routed.another(pool_size=1, max_overflow=0, pool_timeout=0.1)
+    with engine.connect() as one, engine.connect() as two:
+        insert(one)
+        with pytest.raises(sa.exc.TimeoutError, match=r"primary .*size 1 .*Raise pool_size"):
+            insert(two)
+        assert not engine.router.blacklist.entries
+
+
+def test_threads_share_one_engine(routed: Routed) -> None:
+    """Sixteen threads that read and write at once lose and mix up nothing."""
+    failures: list[BaseException] = []
+
+    def work(n: int) -> None:
+        try:
+            for i in range(20):
+                with router.request_context(), Session(routed.engine) as session:
+                    session.add(Item(name=f"{n}-{i}"))
+                    session.commit()
+                    assert session.scalar(
+                        sa.select(sa.func.count()).where(Item.name == f"{n}-{i}")
+                    )
+        except BaseException as error:  # noqa: BLE001 - told to the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert routed.count() == 16 * 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_opens_connections_of_its_own(routed: Routed) -> None:
+    """After a fork parent and child both go on, on different server sessions."""
+    pid = sa.text("SELECT pg_backend_pid()")
+    with routed.engine.connect() as connection:
+        mine = connection.scalar(pid)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        status = 1
+        try:
+            with routed.engine.connect() as connection:
+                theirs = connection.scalar(pid)
+                insert(connection)
+                connection.commit()
+                routed.engine.router.refresh()
+            os.write(writer, str(theirs).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    theirs = os.read(reader, 64).decode()
+    os.close(reader)
+    assert os.waitpid(child, 0)[1] == 0
+    assert theirs
+    assert int(theirs) != mine
+    with routed.engine.connect() as connection:
+        assert connection.scalar(pid) == mine
+    assert routed.count() == 1
+
+
+def test_set_local_reaches_every_node_of_its_transaction(routed: Routed) -> None:
+    """A SET LOCAL made before a read holds for reads on the replica and writes on the primary."""
+    ask = sa.text("SELECT current_setting('app.tenant', true), inet_server_port()")
+    with routed.engine.connect() as connection:
+        connection.execute(sa.text("SELECT set_config('app.tenant', :t, true)"), {"t": "acme"})
+        tenant, port = connection.execute(ask).one()
+        assert (tenant, routed.name_of(port)) == ("acme", "replica")
+        insert(connection)
+        tenant, port = connection.execute(ask).one()
+        assert (tenant, routed.name_of(port)) == ("acme", "primary")
+        connection.commit()
+        routed.settle()
+        assert connection.execute(ask).one()[0] in (None, "")
+
+
+def test_a_session_setting_follows_to_the_other_node_and_leaks_to_nobody(routed: Routed) -> None:
+    """SET search_path holds on a node taken later; the next user of the pools does not see it."""
+    ask = sa.text("SELECT current_setting('search_path')")
+    engine = routed.another(pool_size=1, max_overflow=0)
+    with engine.connect() as connection:
+        before = connection.scalar(ask)
+        connection.execute(sa.text("SET search_path = pg_catalog, public"))
+        connection.commit()
+        assert connection.scalar(ask) == "pg_catalog, public"
+        insert(connection)
+        assert connection.scalar(ask) == "pg_catalog, public"
+        connection.commit()
+    for _ in range(6):
+        with engine.connect() as connection:
+            assert connection.scalar(ask) == before
+            insert(connection)
+            assert connection.scalar(ask) == before
+
+
+def test_a_rolled_back_setting_is_gone_on_every_node(routed: Routed) -> None:
+    """A SET that was rolled back holds neither where it ran nor on a node taken later."""
+    ask = sa.text("SELECT current_setting('app.tenant', true)")
+    with routed.engine.connect() as connection:
+        connection.execute(sa.text("SET app.tenant = 'gone'"))
+        connection.rollback()
+        assert connection.scalar(ask) in (None, "")
+        insert(connection)
+        assert connection.scalar(ask) in (None, "")
+
+
+def test_a_temporary_table_keeps_its_checkout_on_the_primary(routed: Routed) -> None:
+    """After CREATE TEMP TABLE … reads of that checkout run where the table is."""
+    with routed.engine.connect() as connection:
+        connection.execute(sa.text("CREATE TEMP TABLE item (name text)"))
+        connection.execute(sa.text("INSERT INTO item VALUES ('mine')"))
+        connection.commit()
+        assert connection.scalar(sa.text("SELECT name FROM item")) == "mine"
+        assert routed.served(connection) == "primary"
+        connection.execute(sa.text("DROP TABLE pg_temp.item"))
+        connection.commit()
+
+
+def test_a_read_the_standby_refuses_is_healed_once_and_remembered(routed: Routed) -> None:
+    """A statement taken for a read that the standby refuses runs on the primary, unseen."""
+    engine = routed.another(read_functions=["sneaky"])
+    routed.execute_on_primary(
+        "CREATE FUNCTION sneaky() RETURNS int LANGUAGE sql AS "
+        "$$ INSERT INTO item (name) VALUES ('s') RETURNING inet_server_port() $$"
+    )
+    routed.cluster.wait_caught_up()
+    for _ in range(2):
+        with engine.connect() as connection:
+            port = connection.scalar(sa.text("SELECT sneaky()"))
+            assert routed.name_of(port) == "primary"
+            connection.commit()
+    assert routed.count() == 2
+    assert engine.router.stats()["events"]["healed"] == 1
+
+
+def test_isolation_and_read_only_do_not_leak_to_the_next_checkout(routed: Routed) -> None:
+    """What execution_options set on a checkout is undone when it goes back."""
+    engine = routed.another(pool_size=1, max_overflow=0)
+    options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+    mode = sa.text(
+        "SELECT current_setting('transaction_isolation'), "
+        "current_setting('transaction_read_only'), pg_is_in_recovery()"
+    )
+    for _ in range(4):
+        with engine.connect().execution_options(**options) as connection:
+            assert connection.execute(mode).one()[0] == "repeatable read"
+        with engine.begin() as connection:
+            assert tuple(connection.execute(mode).one()) == ("read committed", "off", False)
+
+
+def test_invalidate_and_detach(routed: Routed) -> None:
+    """invalidate() throws the connections away and the Connection goes on; detach() keeps one."""
+    with routed.engine.connect() as connection:
+        connection.execute(PORT)
+        connection.invalidate()
+        assert connection.invalidated
+        connection.rollback()
+        assert routed.served(connection) == "replica"
+    with routed.engine.connect() as connection:
+        connection.detach()
+        insert(connection)
+        connection.commit()
+        assert routed.engine.pool.checkedout() == 0
+    assert routed.count() == 1
