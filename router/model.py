@@ -5,10 +5,13 @@ clock and arrive as arguments.
 """
 
 import enum
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
+
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
 
 class Lsn(int):
@@ -28,10 +31,10 @@ class Lsn(int):
         Raises:
             ValueError: the text is not two hexadecimal numbers joined by a slash.
         """
-        high, slash, low = text.partition("/")
-        if not slash:
+        found = _LSN.fullmatch(text)
+        if found is None:
             raise ValueError(f"{text!r} is not a WAL position: expected a form like 16/B374D848")
-        return cls((int(high, 16) << 32) | int(low, 16))
+        return cls((int(found[1], 16) << 32) | int(found[2], 16))
 
     def __str__(self) -> str:
         return f"{self >> 32:X}/{self & 0xFFFFFFFF:X}"
@@ -123,7 +126,11 @@ class Report:
         since = before.since if before and before.ok is self.ok else self.started
         failures = 0 if self.ok else (before.failures if before else 0) + 1
         highest = self.lsn
-        if before and before.highest is not None and before.timeline in (self.timeline, 0):
+        # A lost probe names no timeline: it must not wipe what a crashed replica has to reach again.
+        same = before is not None and (
+            self.timeline in (before.timeline, 0) or before.timeline == 0
+        )
+        if before and before.highest is not None and same:
             highest = before.highest if highest is None else max(highest, before.highest)
         timeline = self.timeline or (before.timeline if before else 0)
         return replace(self, since=since, failures=failures, highest=highest, timeline=timeline)
@@ -161,7 +168,8 @@ class Snapshot:
         replicas: nodes in recovery, reachable and within `limits`, in configuration order.
         samples: recent positions of the current primary, oldest first.
         timeline: timeline of the primary the samples come from.
-        fenced: nodes that claim to be primary on an older timeline.
+        fenced: nodes that claim to be primary but are not followed: another holds the writes, on
+            the same timeline or a higher one, or they belong to another cluster.
         changed: when `primary` last changed (monotonic seconds).
     """
 
@@ -278,38 +286,48 @@ class Snapshot:
         nodes = tuple(nodes)
         names = {n.name for n in nodes}
         kept = {name: r for name, r in self.reports.items() if name in names}
-        return _settle(replace(self, nodes=nodes), kept, now)
+        among = replace(self, nodes=nodes)
+        if self.primary is None or self.primary.name not in names:
+            # Its timeline went with it: else the nodes that are left could never take over.
+            heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
+            among = replace(among, primary=heir, changed=now, timeline=0, samples=())
+        return _settle(among, kept, now)
 
 
 def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
     """Decide roles from what the servers say: the highest timeline is the primary."""
     nodes = before.nodes
-    claimants = [n for n in nodes if (r := reports.get(n.name)) and r.role is Role.PRIMARY]
-    primary = before.primary if before.primary in nodes else None
-    if claimants:
-        newest = max(reports[n.name].timeline for n in claimants)
-        leaders = [n for n in claimants if reports[n.name].timeline == newest]
-        if newest >= before.timeline or primary is None:
+    followed = "" if before.primary is None else before.primary.name
+    primary = next((n for n in nodes if n.name == followed), None)
+    mine = reports.get(followed)
+    # The server we follow says which cluster this is; any other that differs is a stranger.
+    system_id = (mine.system_id if mine else "") or before.system_id
+    known = before.timeline if before.system_id in (system_id, "") else 0
+
+    claims = {n: r for n in nodes if (r := reports.get(n.name)) and r.role is Role.PRIMARY}
+    valid = {
+        n: r.timeline
+        for n, r in claims.items()
+        if r.timeline >= known and (r.system_id == system_id or not r.system_id or not system_id)
+    }
+    leaders = [n for n, timeline in valid.items() if timeline == max(valid.values())]
+    if primary is None or mine is not None:  # else it has yet to be asked
+        if leaders:
             # Two claimants on one timeline: the one we already follow keeps the writes.
             primary = primary if primary in leaders else leaders[0]
-    if primary is not None:
-        mine = reports.get(primary.name)
-        if mine is not None and mine.role is Role.REPLICA:
-            primary = None  # demoted: it says itself that it is a replica now
-    if primary is None and not claimants and not reports:
-        primary = before.primary
-    fenced = frozenset(n.name for n in claimants if n is not primary)
+        elif mine is not None and mine.ok:
+            primary = None  # demoted: a replica, or left behind on an old timeline
+    fenced = frozenset(n.name for n in claims if n is not primary)
 
     timeline, samples = before.timeline, before.samples
-    system_id = before.system_id
-    if primary is not None and (mine := reports.get(primary.name)) and mine.role is Role.PRIMARY:
+    if primary is not None and (mine := claims.get(primary)):
         if mine.timeline != timeline:
             timeline, samples = mine.timeline, ()
         if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
             samples = (*samples[-(MAX_SAMPLES - 1) :], Sample(mine.started, mine.lsn))
         system_id = mine.system_id or system_id
 
-    changed = before.changed if primary is before.primary else now
+    changed = before.changed if followed == (primary.name if primary else "") else now
     settled = replace(
         before,
         reports=MappingProxyType(reports),

@@ -216,7 +216,21 @@ class RoutedConnection(PoolProxiedConnection):
             intent, situation, decision, stream
         )
         if transaction or self.journal:
-            self._prepare(held, transaction)
+            try:
+                self._prepare(held, transaction)
+            except self.pool.dbapi_error as error:
+                if decision.on_primary or not fresh or not self._lost(held, error):
+                    raise
+                # A pooled connection to a replica that has died meanwhile: take another node.
+                self._drop(held)
+                return self.route(
+                    sql,
+                    explicit=explicit,
+                    force=force,
+                    stream=stream,
+                    intent=intent,
+                    avoid=(*avoid, held.node),
+                )
         elif fresh:
             self._autocommit(held, True)
         self.last = held
@@ -495,21 +509,28 @@ class RoutedConnection(PoolProxiedConnection):
 
     def _noticed(self, route: Route, error: BaseException, cursor: Any) -> None:
         """Blacklist the node if the error says that the server or the way to it is gone."""
-        held, pool = route.held, self.pool
-        if not isinstance(error, pool.dbapi_error):
+        if not isinstance(error, self.pool.dbapi_error) or self._lost(route.held, error, cursor):
             return
+        refused = self.pool.driver.sqlstate(error) == "25006"
+        if refused and route.decision.on_primary and not self._is_read_only():
+            router = self.router
+            router.failed(route.held.node, "refused a write: it is read-only, or a replica now")
+
+    def _lost(self, held: NodeConnection, error: Any, cursor: Any = None) -> bool:
+        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
+        pool = self.pool
         state = pool.driver.sqlstate(error)
-        lost = pool.lost(error, held.dbapi, cursor)
-        if lost or state in LOST or state[:2] == "08":
-            held.broken = held.broken or lost
-            self.router.failed(held.node, pool.reason(error))
-        elif state == "25006" and route.decision.on_primary and not self.characteristics.read_only:
-            self.router.failed(held.node, "refused a write: it is read-only, or a replica now")
+        broken = pool.lost(error, held.dbapi, cursor)
+        if not broken and state not in LOST and state[:2] != "08":
+            return False
+        held.broken = held.broken or broken
+        self.router.failed(held.node, pool.reason(error))
+        return True
 
     def _again(self, route: Route, error: Any, tried: list[Node]) -> Route | None:
         """The same read prepared on another node, None when it must not run again."""
         intent = route.intent
-        if intent.kind is not Kind.READ or not route.fresh:
+        if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
             return None
         held, router = route.held, self.router
         on_replica = not route.decision.on_primary
