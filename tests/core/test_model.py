@@ -1,0 +1,438 @@
+"""The values: WAL positions, reports, and the snapshot that settles roles and lag."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.model import MAX_SAMPLES, Limits, Lsn, Node, Report, Role, Snapshot
+
+P = Node("p", "p.example", role=Role.PRIMARY)
+A = Node("a", "a.example")
+B = Node("b", "b.example")
+LOOSE = Limits()
+
+positions = st.integers(0, 2**64 - 1).map(Lsn)
+
+
+def cluster(*reports: Report, limits: Limits = LOOSE, now: float = 100.0) -> Snapshot:
+    return Snapshot.initial((P, A, B), limits, 0.0).with_reports(reports, now)
+
+
+def primary(
+    node: str = "p", lsn: int = 1000, started: float = 1.0, timeline: int = 1, system_id: str = "1"
+) -> Report:
+    return Report(node, started, Role.PRIMARY, Lsn(lsn), timeline=timeline, system_id=system_id)
+
+
+def replica(
+    node: str = "a",
+    lsn: int | None = 1000,
+    started: float = 1.0,
+    timeline: int = 1,
+    lag: float | None = 0.0,
+    system_id: str = "1",
+    streaming: bool = True,
+) -> Report:
+    return Report(
+        node,
+        started,
+        Role.REPLICA,
+        None if lsn is None else Lsn(lsn),
+        timeline=timeline,
+        system_id=system_id,
+        lag_seconds=lag,
+        streaming=streaming,
+    )
+
+
+def lost(node: str, started: float) -> Report:
+    return Report(node, started, error="connection refused")
+
+
+def names(nodes: tuple[Node, ...]) -> list[str]:
+    return [n.name for n in nodes]
+
+
+# -- Lsn ---------------------------------------------------------------------------------------
+
+
+@given(positions)
+def test_a_position_survives_being_written_and_read(lsn: Lsn) -> None:
+    """Every position reads back from its text as itself."""
+    assert Lsn.parse(str(lsn)) == lsn
+    assert repr(lsn) == f"Lsn({lsn})"
+
+
+@given(positions, positions)
+def test_positions_order_as_bytes_not_as_text(one: Lsn, other: Lsn) -> None:
+    """Positions compare as byte offsets, whatever their texts look like."""
+    assert (Lsn.parse(str(one)) < Lsn.parse(str(other))) is (int(one) < int(other))
+
+
+def test_a_position_is_written_as_postgresql_writes_it() -> None:
+    """The high and the low 32 bits stand in hexadecimal on either side of a slash."""
+    assert Lsn.parse("16/B374D848") == 0x16_B374D848
+    assert str(Lsn(0x16_0000_0048)) == "16/48"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "16", "/", "16/", "/16", "g/1", "-1/0", "0x1/2", " 1/2", "1/2 ", "1/2/3",
+             "1_0/2", "1/123456789", "123456789/1"]
+)  # fmt: skip
+def test_text_that_is_no_position_is_refused(text: str) -> None:
+    """What PostgreSQL would not write as a position raises ValueError and shows the form."""
+    with pytest.raises(ValueError, match=r"is not a WAL position: expected a form like 16/"):
+        Lsn.parse(text)
+
+
+# -- Report.after ------------------------------------------------------------------------------
+
+
+def test_one_lost_probe_is_no_outage_two_are() -> None:
+    """A node is down from its second failed probe in a row, since the first of them."""
+    up = cluster(replica(started=1.0))
+    once = up.with_reports([lost("a", 2.0)], 2.1)
+    assert once.down("a") is None
+    assert once.replicas == ()
+    down = once.with_reports([lost("a", 3.0)], 3.1).down("a")
+    assert down is not None
+    assert (down.since, down.failures, down.error) == (2.0, 2, "connection refused")
+
+
+def test_an_answer_ends_the_outage() -> None:
+    """A probe that passes counts failures from zero again and says since when the node is up."""
+    back = cluster(lost("a", 1.0), lost("a", 2.0), replica(started=3.0), replica(started=4.0))
+    assert back.down("a") is None
+    assert (back.reports["a"].failures, back.reports["a"].since) == (0, 3.0)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20))
+def test_failures_and_since_describe_the_last_unbroken_run(answers: list[bool]) -> None:
+    """`failures` counts the lost probes at the end, `since` is the first of the run it ends."""
+    snapshot = cluster()
+    for i, answer in enumerate(answers):
+        snapshot = snapshot.with_reports(
+            [replica(started=float(i)) if answer else lost("a", float(i))], float(i)
+        )
+    run = 0
+    while run < len(answers) and answers[-1 - run] is answers[-1]:
+        run += 1
+    report = snapshot.reports["a"]
+    assert report.failures == (0 if answers[-1] else run)
+    assert report.since == len(answers) - run
+
+
+# -- with_reports ------------------------------------------------------------------------------
+
+
+def test_a_report_older_than_the_last_is_ignored() -> None:
+    """Of two probes that overtook each other, the one sent later is believed."""
+    snapshot = cluster(replica(lsn=900, started=2.0), replica(lsn=800, started=1.0))
+    assert snapshot.reports["a"].lsn == 900
+    assert names(snapshot.replicas) == ["a"]
+
+
+def test_a_snapshot_is_replaced_never_edited() -> None:
+    """A reader that holds a snapshot never sees it change."""
+    before = cluster(primary(), replica())
+    kept = (dict(before.reports), before.replicas, before.samples)
+    before.with_reports([lost("a", 9.0), primary(lsn=5000, started=9.0)], 9.0)
+    assert (dict(before.reports), before.replicas, before.samples) == kept
+    with pytest.raises(TypeError):
+        before.reports["a"] = lost("a", 9.0)  # type: ignore[index]
+
+
+# -- bound -------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.01, 5.0), st.integers(0, 50)),
+        max_size=30,
+    ),
+    st.floats(-1.0, 120.0),
+)
+def test_bound_is_the_earliest_sample_started_after_the_commit(
+    steps: list[tuple[float, int]], at: float
+) -> None:
+    """`bound` is never below the position at `at`, and no later sample than needed."""
+    now, lsn, snapshot, history = 0.0, 1000, cluster(), []
+    for pause, written in steps:
+        now, lsn = now + pause, lsn + written
+        snapshot = snapshot.with_reports([primary(lsn=lsn, started=now)], now)
+        history.append((now, lsn))
+    after = [lsn for started, lsn in history if started > at]
+    assert snapshot.bound(at) == (after[0] if after else None)
+    before = [lsn for started, lsn in history if started <= at]
+    bound = snapshot.bound(at)
+    assert bound is None or not before or bound >= before[-1]
+
+
+def test_a_sample_started_as_the_commit_returned_does_not_count() -> None:
+    """Only a sample started strictly later than the commit bounds it."""
+    assert cluster(primary(started=5.0)).bound(5.0) is None
+    assert cluster(primary(started=5.0)).bound(4.999) == 1000
+
+
+def test_samples_are_bounded_and_forgetting_them_never_lowers_a_bound() -> None:
+    """After more samples than are kept, an old commit gets a later, higher bound, never none."""
+    snapshot = cluster()
+    for i in range(MAX_SAMPLES * 2):
+        snapshot = snapshot.with_reports([primary(lsn=1000 + i, started=float(i))], float(i))
+    assert len(snapshot.samples) == MAX_SAMPLES
+    assert snapshot.bound(3.5) == 1000 + MAX_SAMPLES
+
+
+def test_only_the_current_primary_is_sampled() -> None:
+    """A replica's position and a fenced node's position bound no commit."""
+    snapshot = cluster(
+        primary(lsn=500, started=1.0, timeline=2), replica(lsn=9000, started=2.0),
+        primary("b", lsn=9000, started=3.0, timeline=1),
+    )  # fmt: skip
+    assert [s.lsn for s in snapshot.samples] == [500]
+
+
+# -- roles -------------------------------------------------------------------------------------
+
+
+def test_before_any_probe_the_configured_primary_is_believed() -> None:
+    """Nothing probed: writes go to the configured primary, and no replica is eligible."""
+    snapshot = Snapshot.initial((A, P, B), LOOSE, 0.0)
+    assert (snapshot.primary, snapshot.replicas) == (P, ())
+
+
+def test_a_configured_primary_that_is_a_replica_takes_no_writes() -> None:
+    """A server that says it is in recovery is no primary, whatever configuration says."""
+    snapshot = cluster(replica("p"), replica("a"))
+    assert snapshot.primary is None
+    assert names(snapshot.replicas) == ["p", "a"]
+
+
+def test_a_promoted_replica_becomes_the_primary() -> None:
+    """With the old primary silent, the claimant on the higher timeline takes the writes."""
+    before = cluster(primary(), replica("a"), replica("b"), lost("p", 2.0), lost("p", 3.0))
+    assert before.primary is P
+    after = before.with_reports([primary("a", started=4.0, timeline=2)], 4.0)
+    assert (after.primary, after.timeline, after.changed) == (A, 2, 4.0)
+    assert names(after.replicas) == ["b"]
+
+
+@pytest.mark.parametrize("order", [("p", "a"), ("a", "p")])
+def test_of_two_claimants_the_higher_timeline_wins(order: tuple[str, str]) -> None:
+    """Split brain: the newer timeline takes the writes and the loser is fenced, in any order."""
+    timelines = {"p": 1, "a": 2}
+    snapshot = cluster(*(primary(name, timeline=timelines[name]) for name in order))
+    assert snapshot.primary is A
+    assert snapshot.fenced == {"p"}
+    assert snapshot.replicas == ()
+
+
+def test_of_two_claimants_on_one_timeline_the_current_one_stays() -> None:
+    """Two primaries on one timeline: writes stay where they went, the other is fenced."""
+    snapshot = cluster(primary("p"), primary("a", started=2.0), primary("p", started=3.0))
+    assert snapshot.primary is P
+    assert snapshot.fenced == {"a"}
+
+
+def test_a_claimant_on_an_older_timeline_never_gets_the_writes() -> None:
+    """While the promoted node is silent or demoted, the old primary stays fenced."""
+    failed_over = cluster(primary("p"), primary("a", started=2.0, timeline=2))
+    silent = failed_over.with_reports([lost("a", 3.0), primary("p", started=3.0)], 3.0)
+    assert (silent.primary, silent.fenced) == (A, {"p"})
+    demoted = failed_over.with_reports([replica("a", started=3.0, timeline=2)], 3.0)
+    demoted = demoted.with_reports([primary("p", started=4.0)], 4.0)
+    assert (demoted.primary, demoted.fenced) == (None, {"p"})
+    settled = demoted.with_reports([primary("b", started=5.0, timeline=3)], 5.0)
+    assert settled.primary is B
+
+
+def test_a_demoted_primary_becomes_a_replica() -> None:
+    """A primary that says it is in recovery serves reads from then on, and no writes."""
+    snapshot = cluster(
+        primary("p"), primary("a", started=2.0, timeline=2), replica("p", started=3.0, timeline=2)
+    )
+    assert (snapshot.primary, names(snapshot.replicas)) == (A, ["p"])
+    assert snapshot.fenced == frozenset()
+
+
+def test_a_new_timeline_clears_the_samples() -> None:
+    """Positions of the old timeline bound nothing on the new one."""
+    snapshot = cluster(primary(lsn=9000, started=1.0), replica("b", lsn=9000))
+    assert snapshot.replayed("b") == 9000
+    after = snapshot.with_reports([primary("a", lsn=5000, started=2.0, timeline=2)], 2.0)
+    assert [s.lsn for s in after.samples] == [5000]
+    assert after.replayed("b") is None
+    assert after.bound(0.5) == 5000
+
+
+def test_a_replica_of_another_cluster_is_never_eligible() -> None:
+    """A server with another system identifier takes no reads, however fresh it looks."""
+    snapshot = cluster(primary(system_id="1"), replica("a", system_id="2"), replica("b"))
+    assert names(snapshot.replicas) == ["b"]
+
+
+@pytest.mark.parametrize("first", ["p", "a"])
+def test_a_primary_of_another_cluster_never_takes_the_writes(first: str) -> None:
+    """A "replica" that is some other cluster's primary is fenced, whatever its timeline."""
+    both = {"p": primary("p", system_id="1"), "a": primary("a", system_id="2", timeline=9)}
+    snapshot = cluster(both.pop(first)).with_reports(both.values(), 2.0)
+    assert snapshot.primary is P
+    assert snapshot.fenced == {"a"}
+    assert snapshot.system_id == "1"
+
+
+def test_a_claimant_waits_until_the_configured_primary_was_asked() -> None:
+    """Nobody takes the writes from a primary that has not been probed; its silence is enough."""
+    early = cluster(primary("a", timeline=2))
+    assert early.primary is P
+    assert early.with_reports([lost("p", 1.0)], 1.1).primary is A
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda name, role, timeline, lsn, ok: (name, role, timeline, lsn, ok),
+            st.sampled_from(["p", "a", "b"]),
+            st.sampled_from([Role.PRIMARY, Role.REPLICA]),
+            st.integers(1, 3),
+            st.integers(0, 50),
+            st.booleans(),
+        ),
+        max_size=25,
+    )
+)
+def test_whatever_is_reported_roles_stay_sane(
+    history: list[tuple[str, Role, int, int, bool]],
+) -> None:
+    """The primary is never a replica nor fenced, a replica says it is one, no timeline is lost."""
+    snapshot = cluster()
+    for i, (name, role, timeline, lsn, ok) in enumerate(history):
+        report = Report(name, float(i), role, Lsn(lsn), timeline=timeline, system_id="1")
+        before = snapshot
+        snapshot = snapshot.with_reports([report if ok else lost(name, float(i))], float(i))
+        assert snapshot.primary not in snapshot.replicas
+        assert snapshot.timeline >= before.timeline
+        for node in snapshot.replicas:
+            last = snapshot.reports[node.name]
+            assert last.ok
+            assert last.role is Role.REPLICA
+        if snapshot.primary is not None:
+            assert snapshot.primary.name not in snapshot.fenced
+            mine = snapshot.reports.get(snapshot.primary.name)
+            assert mine is None or mine.role is not Role.REPLICA
+            assert mine is None or not mine.ok or mine.timeline == snapshot.timeline
+        if snapshot.samples and snapshot.timeline == before.timeline:
+            assert snapshot.samples[: len(before.samples)] == before.samples
+
+
+# -- replay that went backwards ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noticed", [False, True])
+def test_a_replica_that_went_backwards_is_out_until_it_is_back(noticed: bool) -> None:
+    """After a crash a replica takes no reads before it has replayed as far as it once had."""
+    snapshot = cluster(primary(), replica(lsn=1000, started=1.0))
+    if noticed:  # a probe met the outage
+        snapshot = snapshot.with_reports([lost("a", 2.0)], 2.0)
+    snapshot = snapshot.with_reports([replica(lsn=900, started=3.0)], 3.0)
+    assert snapshot.replicas == ()
+    snapshot = snapshot.with_reports([replica(lsn=999, started=4.0)], 4.0)
+    assert snapshot.replicas == ()
+    snapshot = snapshot.with_reports([replica(lsn=1000, started=5.0)], 5.0)
+    assert names(snapshot.replicas) == ["a"]
+
+
+def test_on_a_new_timeline_the_furthest_replay_counts_anew() -> None:
+    """Positions of different timelines are not comparable, so a rewound replica is not kept out."""
+    snapshot = cluster(
+        primary("p", lsn=1000), replica("b", lsn=1000),
+        primary("a", lsn=900, started=2.0, timeline=2),
+        replica("b", lsn=900, started=3.0, timeline=2),
+    )  # fmt: skip
+    assert names(snapshot.replicas) == ["b"]
+
+
+# -- lag ---------------------------------------------------------------------------------------
+
+
+def test_an_idle_primary_makes_seconds_lie() -> None:
+    """A replica that has replayed everything is 0 s behind, however old the last transaction."""
+    snapshot = cluster(primary(lsn=1000), replica(lag=86400.0), limits=Limits(seconds=5.0))
+    assert (snapshot.lag_bytes("a"), snapshot.lag_seconds("a")) == (0, 0.0)
+    assert names(snapshot.replicas) == ["a"]
+
+
+def test_a_cut_off_replica_does_not_look_fresh() -> None:
+    """Lag is against the primary: without a receiver, receive minus replay would read zero."""
+    snapshot = cluster(
+        primary(lsn=5000), replica(lsn=1000, lag=60.0, streaming=False), limits=Limits(5.0, 100)
+    )
+    assert (snapshot.lag_bytes("a"), snapshot.lag_seconds("a")) == (4000, 60.0)
+    assert snapshot.replicas == ()
+
+
+@pytest.mark.parametrize(
+    ("lag", "behind", "eligible"),
+    [(4.0, 10_000, True), (60.0, 50, True), (4.0, 50, True), (60.0, 10_000, False),
+     (5.0, 10_000, True), (60.0, 100, True), (None, 10_000, False), (None, 50, True)],
+)  # fmt: skip
+def test_either_limit_kept_is_enough(lag: float | None, behind: int, eligible: bool) -> None:
+    """Few bytes or few seconds make a replica fit; an unknown lag is not zero."""
+    limits = Limits(seconds=5.0, bytes=100)
+    snapshot = cluster(primary(lsn=20_000), replica(lsn=20_000 - behind, lag=lag), limits=limits)
+    assert bool(snapshot.replicas) is eligible
+
+
+def test_a_null_is_not_zero() -> None:
+    """A replica that reports no position and no replayed transaction is not taken for fresh."""
+    snapshot = cluster(primary(), replica(lsn=None, lag=None), limits=Limits(5.0, 100))
+    assert (snapshot.lag_bytes("a"), snapshot.lag_seconds("a")) == (None, None)
+    assert snapshot.replicas == ()
+    assert (snapshot.lag_bytes("b"), snapshot.lag_seconds("b")) == (None, None)
+
+
+def test_without_limits_every_answering_replica_is_eligible() -> None:
+    """No limit on lag is no limit."""
+    assert names(cluster(primary(lsn=9**9), replica(lsn=1, lag=1e9)).replicas) == ["a"]
+
+
+# -- with_nodes --------------------------------------------------------------------------------
+
+
+def test_nodes_come_and_go_and_what_is_known_stays() -> None:
+    """A kept node keeps its report and role, a removed one is forgotten, a new one is unknown."""
+    snapshot = cluster(primary(), replica("a"), replica("b"))
+    c = Node("c", "c.example")
+    changed = snapshot.with_nodes((P, B, c), 5.0)
+    assert changed.primary is P
+    assert names(changed.replicas) == ["b"]
+    assert set(changed.reports) == {"p", "b"}
+    assert changed.changed == snapshot.changed
+
+
+def test_a_node_made_anew_is_the_same_node() -> None:
+    """The primary stays the primary when its Node is rebuilt, with another weight as well."""
+    snapshot = cluster(primary(), replica("a"), primary("p", started=2.0))
+    for weight in (1.0, 2.0):
+        nodes = tuple(replace(n, weight=weight) for n in snapshot.nodes)
+        changed = snapshot.with_nodes(nodes, 5.0)
+        assert changed.primary is nodes[0]
+        assert changed.fenced == frozenset()
+        assert changed.changed == snapshot.changed
+
+
+def test_other_nodes_before_the_first_probe_bring_their_own_primary() -> None:
+    """A node that was removed is never the primary; the configured one among the new is."""
+    snapshot = Snapshot.initial((P, A), LOOSE, 0.0)
+    q = Node("q", "q.example", role=Role.PRIMARY)
+    assert snapshot.with_nodes((q, A), 1.0).primary is q
+
+
+def test_a_node_is_found_by_name() -> None:
+    """`node` gives the node of that name and raises KeyError for any other."""
+    assert cluster().node("a") is A
+    with pytest.raises(KeyError, match="z"):
+        cluster().node("z")
+    assert str(A) == "a (a.example:5432)"
