@@ -16,11 +16,13 @@ class Entry:
         sql: the statement.
         parameters: its parameters as the driver takes them, None for none.
         local: it ends with the transaction (``SET LOCAL``, ``set_config(…, true)``).
+        settings: names of the settings it changes, None when they cannot be told.
     """
 
     sql: str
     parameters: Any
     local: bool
+    settings: tuple[str, ...] | None = None
 
 
 class Journal:
@@ -45,18 +47,15 @@ class Journal:
         """What was in force before the open transaction began."""
         return self.entries if self._start is None else self.entries[: self._start]
 
-    def add(self, sql: str, parameters: Any, *, local: bool, transactional: bool) -> Entry:
+    def add(self, entry: Entry, *, transactional: bool) -> Entry:
         """Remember a statement that has been run.
 
         Args:
-            sql: the statement.
-            parameters: its parameters.
-            local: it ends with the transaction.
+            entry: the statement and what it changes.
             transactional: a rollback undoes it; False in autocommit.
         """
         if transactional and self._start is None:
             self._start = len(self.entries)
-        entry = Entry(sql, parameters, local)
         self.entries.append(entry)
         return entry
 

@@ -126,7 +126,7 @@ class Report:
         since = before.since if before and before.ok is self.ok else self.started
         failures = 0 if self.ok else (before.failures if before else 0) + 1
         highest = self.lsn
-        # A lost probe names no timeline: it must not wipe what a crashed replica has to reach again.
+        # A lost probe names no timeline: it must not wipe what a crashed replica has to regain.
         same = before is not None and (
             self.timeline in (before.timeline, 0) or before.timeline == 0
         )

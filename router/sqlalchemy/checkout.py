@@ -44,6 +44,10 @@ Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CON
 """
 
 
+SETTINGS = "pg_router_settings"
+"""Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
+
+
 class Characteristics(NamedTuple):
     """Transaction settings made through ``execution_options``; None is the engine's default."""
 
@@ -215,9 +219,12 @@ class RoutedConnection(PoolProxiedConnection):
         transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
             intent, situation, decision, stream
         )
-        if transaction or self.journal:
+        session = intent.kind is Kind.SESSION and not intent.local
+        if transaction or session or self.journal:
             try:
                 self._prepare(held, transaction)
+                if session:
+                    self._note_settings(held, intent.settings)
             except self.pool.dbapi_error as error:
                 if decision.on_primary or not fresh or not self._lost(held, error):
                     raise
@@ -395,6 +402,8 @@ class RoutedConnection(PoolProxiedConnection):
 
     def _replay(self, held: NodeConnection, entries: list[Entry]) -> None:
         for entry in entries[len(held.applied) :]:
+            if not entry.local:
+                self._note_settings(held, entry.settings)
             cursor = held.dbapi.cursor()
             if entry.parameters:
                 cursor.execute(entry.sql, entry.parameters)
@@ -402,6 +411,40 @@ class RoutedConnection(PoolProxiedConnection):
                 cursor.execute(entry.sql)
             cursor.close()
             held.applied.append(entry)
+
+    def _note_settings(self, held: NodeConnection, names: tuple[str, ...] | None) -> None:
+        """Remember what the settings about to be changed are now, to put them back later.
+
+        Asked once per connection and setting; what a connect listener set counts as theirs.
+        """
+        known: dict[str, str] = held.fairy.info.setdefault(SETTINGS, {})
+        missing = [name for name in names or () if name not in known]
+        if missing:
+            asked = ", ".join(f"current_setting({_literal(n)}, true)" for n in missing)
+            cursor = held.dbapi.cursor()
+            cursor.execute(f"SELECT {asked}")
+            known.update((n, v or "") for n, v in zip(missing, cursor.fetchone(), strict=True))
+            cursor.close()
+
+    def _restore_settings(self, held: NodeConnection) -> bool:
+        """Put back every session setting changed on `held`; False where that cannot be done."""
+        names: set[str] = set()
+        for entry in held.applied:
+            if not entry.settings or "session_authorization" in entry.settings:
+                return False
+            names.update(entry.settings)
+        known: dict[str, str] = held.fairy.info.get(SETTINGS, {})
+        if not names <= known.keys():
+            return False
+        self._autocommit(held, True)
+        cursor = held.dbapi.cursor()
+        # The role first: what it may not change, the login role may.
+        ordered = sorted(names, key=lambda name: (name != "role", name))
+        for name in ordered:
+            value = known[name] or ("none" if name == "role" else "")
+            cursor.execute(f"SELECT set_config({_literal(name)}, {_literal(value)}, false)")
+        cursor.close()
+        return True
 
     def _characterise(self, held: NodeConnection, wanted: Characteristics) -> None:
         dialect: Any = self.pool.dialect
@@ -437,11 +480,8 @@ class RoutedConnection(PoolProxiedConnection):
         if kind is Kind.SESSION:
             transactional = held.in_transaction
             if transactional or not intent.local:
-                held.applied.append(
-                    self.journal.add(
-                        route.sql, parameters, local=intent.local, transactional=transactional
-                    )
-                )
+                entry = Entry(route.sql, parameters, intent.local, intent.settings)
+                held.applied.append(self.journal.add(entry, transactional=transactional))
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and kind is Kind.WRITE:
@@ -759,7 +799,7 @@ class RoutedConnection(PoolProxiedConnection):
                 held.dbapi.rollback()
                 held.in_transaction = False
                 held.applied = [e for e in held.applied if e in self.journal.committed()]
-            if held.applied:
+            if held.applied and not self._restore_settings(held):
                 # Session settings reach no other user. Closing is the one undo that is always
                 # right; a pool replaces the connection when it needs one.
                 fairy.invalidate()
@@ -792,6 +832,11 @@ class RoutedConnection(PoolProxiedConnection):
             self._characterise(held, self.characteristics)
         self._autocommit(held, self.isolation == "AUTOCOMMIT")
         return ask(held.dbapi)
+
+
+def _literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"
 
 
 def _savepoint_name(sql: str) -> str:
