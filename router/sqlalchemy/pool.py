@@ -38,15 +38,16 @@ class RoutingPool(Pool):
     def __init__(
         self,
         creator: Creator,
+        # Not keyword-only: create_engine() looks for these among the positional ones.
+        pool_size: int | None = None,
+        max_overflow: int | None = None,
+        timeout: float | None = None,
+        use_lifo: bool | None = None,
         *,
         router: Router,
         config: Config,
         creators: Mapping[str, Creator],
         poolclass: type[Pool] = QueuePool,
-        pool_size: int | None = None,
-        max_overflow: int | None = None,
-        timeout: float | None = None,
-        use_lifo: bool | None = None,
         recycle: int = -1,
         pre_ping: bool = False,
         reset_on_return: Any = True,
@@ -56,14 +57,14 @@ class RoutingPool(Pool):
 
         Args:
             creator: opens a connection to the configured primary.
-            router: decides; one Router for the life of the engine.
-            config: what the user asked for.
-            creators: open a connection to each other node, by name.
-            poolclass: the class of the node pools.
             pool_size: connections each node's pool keeps.
             max_overflow: connections beyond that, opened under load.
             timeout: seconds to wait for one.
             use_lifo: take the connection used last.
+            router: decides; one Router for the life of the engine.
+            config: what the user asked for.
+            creators: open a connection to each other node, by name.
+            poolclass: the class of the node pools.
             recycle: seconds after which a connection is replaced.
             pre_ping: ask each connection whether it lives before it is used.
             reset_on_return: what a node's pool does to a connection that comes back.
