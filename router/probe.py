@@ -36,16 +36,26 @@ Source: https://www.postgresql.org/docs/current/functions-admin.html
 
 WAL_PAGE = 8192
 PAGE_HEADER = 24
+SEGMENT_HEADER = 40
+SMALLEST_SEGMENT = 1 << 20
+"""Segments are a power of two of this; the first page of each has the longer header.
+
+Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_internal.h``
+"""
 
 
 def report(node: str, started: float, row: Sequence[Any]) -> Report:
     """The Report for one row of `PROBE_SQL`, asked for at `started` (monotonic seconds)."""
     standby, lsn, timeline, system_id, lag, streaming = row
     position = None if lsn is None else Lsn.parse(lsn)
-    if not standby and position is not None and position % WAL_PAGE == PAGE_HEADER:
+    if not standby and position is not None:
         # On a fresh WAL page the insert position stands behind the page header while a standby
-        # that replayed everything reports the page's start; no record lies between the two.
-        position = Lsn(position - PAGE_HEADER)
+        # that replayed everything reports the page's start; no record lies between the two. After
+        # a switch of segments an idle primary stays there, and so would every pin.
+        if position % WAL_PAGE == PAGE_HEADER:
+            position = Lsn(position - PAGE_HEADER)
+        elif position % SMALLEST_SEGMENT == SEGMENT_HEADER:
+            position = Lsn(position - SEGMENT_HEADER)
     return Report(
         node=node,
         started=started,
