@@ -71,6 +71,7 @@ class Blacklist:
         with self._lock:
             before = self.entries.get(name)
             if before is None:
+                duration = min(duration, self.longest)
                 entry = Entry(name, reason, now, now + duration, duration)
             elif before.due(now):
                 longer = min(before.duration * 2, self.longest)
