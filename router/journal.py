@@ -71,6 +71,14 @@ class Journal:
                 del self._savepoints[i + 1 :]
                 return
 
+    def release(self, name: str) -> None:
+        """The savepoint is gone and what was added since stays; an older one of its name counts
+        again."""
+        for i in range(len(self._savepoints) - 1, -1, -1):
+            if self._savepoints[i][0] == name:
+                del self._savepoints[i:]
+                return
+
     def commit(self) -> None:
         """The transaction was committed: what is local to it ends, the rest stays."""
         self.entries = [e for e in self.entries if not e.local]
