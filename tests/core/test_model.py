@@ -345,7 +345,7 @@ def test_a_replica_that_went_backwards_is_out_until_it_is_back(noticed: bool) ->
 
 
 def test_on_a_new_timeline_the_furthest_replay_counts_anew() -> None:
-    """Positions of different timelines are not comparable, so a rewound replica is not kept out."""
+    """Positions of different timelines do not compare, so a rewound replica is not kept out."""
     snapshot = cluster(
         primary("p", lsn=1000), replica("b", lsn=1000),
         primary("a", lsn=900, started=2.0, timeline=2),
