@@ -1,0 +1,1054 @@
+"""SQL text -> Intent: what a statement does, by PostgreSQL's own grammar and the server's catalog.
+
+Only what is positively recognised as a read is called one. Whatever does not parse, is of an
+unknown kind, or reaches a function, relation, type or operator not known to be harmless, is a
+write: the primary runs it, which is always right.
+"""
+
+import enum
+import re
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pgparse  # type: ignore[import-not-found]  # an extension module without stubs
+
+from router import functions, placeholders
+from router.builtins import OPERATORS, RELATIONS, TYPES
+from router.catalog import BUILTIN, Catalog, Function, Operator, Relation, Type
+
+
+class Kind(enum.Enum):
+    """What a statement is to the router."""
+
+    READ = "read"
+    WRITE = "write"
+    SESSION = "session"
+    TRANSACTION = "transaction"
+
+
+class Verb(enum.Enum):
+    """Which transaction control; SET is ``SET TRANSACTION …``."""
+
+    BEGIN = "BEGIN"
+    COMMIT = "COMMIT"
+    ROLLBACK = "ROLLBACK"
+    SAVEPOINT = "SAVEPOINT"
+    RELEASE = "RELEASE"
+    ROLLBACK_TO = "ROLLBACK TO"
+    PREPARE = "PREPARE TRANSACTION"
+    COMMIT_PREPARED = "COMMIT PREPARED"
+    ROLLBACK_PREPARED = "ROLLBACK PREPARED"
+    SET = "SET TRANSACTION"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a statement does.
+
+    Attributes:
+        kind: what it is to the router.
+        reason: what in the statement decided, printable.
+        binds: it leaves something only that server session has (a temporary table, a session
+            advisory lock, PREPARE, LISTEN …), or takes it away from the journal's sight.
+        local: of SESSION: what it sets ends with the transaction.
+        settings: of SESSION: the settings it changes, in lower case; None when any may be.
+        verb: of TRANSACTION: which.
+        read_only: the declared mode, None when nothing was declared.
+        isolation: the declared level, in upper case, None when nothing was declared.
+        needs_transaction: it works in a real transaction block only.
+        ddl: it changes what the catalog says.
+        no_transaction: it cannot run in a transaction block.
+    """
+
+    kind: Kind
+    reason: str
+    binds: bool = False
+    local: bool = False
+    settings: tuple[str, ...] | None = ()
+    verb: Verb | None = None
+    read_only: bool | None = None
+    isolation: str | None = None
+    needs_transaction: bool = False
+    ddl: bool = False
+    no_transaction: bool = False
+
+
+_EMPTY = Intent(Kind.READ, "empty")
+
+_TRANSACTION = {
+    "TRANS_STMT_BEGIN": Verb.BEGIN,
+    "TRANS_STMT_START": Verb.BEGIN,
+    "TRANS_STMT_COMMIT": Verb.COMMIT,
+    "TRANS_STMT_ROLLBACK": Verb.ROLLBACK,
+    "TRANS_STMT_SAVEPOINT": Verb.SAVEPOINT,
+    "TRANS_STMT_RELEASE": Verb.RELEASE,
+    "TRANS_STMT_ROLLBACK_TO": Verb.ROLLBACK_TO,
+    "TRANS_STMT_PREPARE": Verb.PREPARE,
+    "TRANS_STMT_COMMIT_PREPARED": Verb.COMMIT_PREPARED,
+    "TRANS_STMT_ROLLBACK_PREPARED": Verb.ROLLBACK_PREPARED,
+}
+
+_LOCKS = {
+    "LCS_FORUPDATE": "FOR UPDATE",
+    "LCS_FORNOKEYUPDATE": "FOR NO KEY UPDATE",
+    "LCS_FORSHARE": "FOR SHARE",
+    "LCS_FORKEYSHARE": "FOR KEY SHARE",
+}
+
+_NODE_SUFFIX = "Stmt"
+_DML = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
+
+# Statements that change data or server state and nothing the catalog says.
+_NOT_DDL = frozenset(
+    {
+        *_DML, "CopyStmt", "CallStmt", "DoStmt", "LockStmt", "NotifyStmt", "ListenStmt",
+        "UnlistenStmt", "TruncateStmt", "VacuumStmt", "ClusterStmt", "ReindexStmt",
+        "CheckPointStmt", "LoadStmt", "PrepareStmt", "ExecuteStmt", "DeallocateStmt",
+        "ExplainStmt", "DiscardStmt", "AlterSystemStmt", "CommentStmt", "SecLabelStmt",
+        "DeclareCursorStmt", "ConstraintsSetStmt", "SelectStmt",
+    }
+)  # fmt: skip
+
+_BINDING = frozenset({"PrepareStmt", "ExecuteStmt", "ListenStmt", "UnlistenStmt", "LoadStmt"})
+_ALONE = frozenset(
+    {"CreatedbStmt", "DropdbStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt",
+     "AlterSystemStmt", "VacuumStmt"}
+)  # fmt: skip
+
+_HOLD = 0x0020  # CURSOR_OPT_HOLD, nodes/parsenodes.h
+_OFF = frozenset({"0", "false", "off", "no", "f", "n"})
+_SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
+
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'"""
+    r"""|"(?P<quoted>(?:[^"]|"")*)"|(?P<word>[^\W\d][\w$]*)|(?P<op>[-+*/<>=~!@#%^&|`?]+)""",
+    re.DOTALL,
+)
+_SETS = re.compile(
+    r"(?:^|;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|constraints\b)", re.IGNORECASE
+)
+
+
+def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
+    """Say what `sql` does, judged by `catalog`. Never raises, whatever the text.
+
+    Args:
+        sql: one or more statements, with the placeholders of any driver.
+        catalog: what is known of the server; without it only statements over PostgreSQL's own
+            relations and functions can be reads.
+    """
+    return _classify(sql, catalog, _Rules())
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What users said of their functions, names in lower case, with or without a schema."""
+
+    read: frozenset[str] = frozenset()
+    write: frozenset[str] = frozenset()
+
+
+def _classify(sql: str, catalog: Catalog, rules: _Rules) -> Intent:
+    try:
+        statements = _parse(sql)
+        intents = [_statement(node["stmt"], catalog, rules) for node in statements]
+    except pgparse.PGQueryError as error:
+        return Intent(
+            Kind.WRITE, f"does not parse: {_message(error)}", binds=_mentions_session(sql)
+        )
+    except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
+        return Intent(Kind.WRITE, f"does not parse: {type(error).__name__}", binds=True)
+    intent = _strongest(intents)
+    if "pg_temp" in sql.lower() and "pg_temp" not in intent.reason:
+        reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
+        intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
+    return intent
+
+
+def _message(error: Exception) -> str:
+    return " ".join(str(error.args[0]).split()) if error.args else "syntax error"
+
+
+def _mentions_session(sql: str) -> bool:
+    """Whether a text the grammar refuses may leave something behind in its session."""
+    return bool(_SETS.search(sql)) or any(
+        word in {"temp", "temporary", "listen", "prepare", "set_config", "load", "discard"}
+        or functions.binds(word)
+        for word in (m["word"].lower() for m in _WORD.finditer(sql) if m["word"])
+    )
+
+
+def _parse(sql: str) -> list[dict[str, Any]]:
+    if "\0" in sql:
+        raise ValueError(sql)
+    rewritten = placeholders.percent(sql)
+    if rewritten is None:
+        try:
+            return _tree(sql)
+        except pgparse.PGQueryError as error:
+            first = error
+    else:
+        try:
+            return _tree(rewritten)
+        except pgparse.PGQueryError as error:
+            first = error
+    for again in _variants(sql):
+        try:
+            return _tree(again)
+        except pgparse.PGQueryError:
+            continue
+    raise first
+
+
+def _variants(sql: str) -> Iterable[str]:
+    if "%" in sql:
+        yield sql
+    for rewrite in (placeholders.percent, placeholders.colon):
+        for form in (placeholders.dollars, placeholders.literals, placeholders.lists):
+            rewritten = rewrite(sql, form)
+            if rewritten is not None:
+                yield rewritten
+
+
+def _tree(sql: str) -> list[dict[str, Any]]:
+    return pgparse.parse(sql)  # type: ignore[no-any-return]
+
+
+def _strongest(intents: list[Intent]) -> Intent:
+    if len(intents) == 1:
+        return intents[0]
+    if not intents:
+        return _EMPTY
+    kinds = {i.kind for i in intents}
+    needs = any(i.needs_transaction for i in intents)
+    if kinds == {Kind.READ}:
+        return Intent(Kind.READ, intents[0].reason, needs_transaction=needs)
+    if kinds == {Kind.SESSION} and len({(i.local, i.no_transaction) for i in intents}) == 1:
+        names: list[str] = []
+        for i in intents:
+            if i.settings is None:
+                return replace(intents[0], settings=None)
+            names.extend(n for n in i.settings if n not in names)
+        return replace(intents[0], settings=tuple(names), read_only=None, isolation=None)
+    order = (Kind.WRITE, Kind.TRANSACTION, Kind.SESSION)
+    strongest = min((i for i in intents if i.kind in order), key=lambda i: order.index(i.kind))
+    return Intent(
+        Kind.WRITE,
+        f"several statements, one of them {strongest.reason}",
+        # What they set, or a transaction they leave open, nobody follows: stay with that session.
+        binds=any(
+            i.binds or i.kind is Kind.TRANSACTION or (i.kind is Kind.SESSION and not i.local)
+            for i in intents
+        ),
+        ddl=any(i.ddl for i in intents),
+        no_transaction=any(i.no_transaction for i in intents),
+    )
+
+
+def _statement(node: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    ((name, body),) = node.items()
+    if name == "SelectStmt":
+        return _select(node, catalog, rules)
+    special = _STATEMENTS.get(name)
+    if special is not None:
+        return special(body, catalog, rules)
+    walk = _Walk(catalog, rules)
+    walk.run(node)
+    return Intent(
+        Kind.WRITE,
+        _statement_name(name, body),
+        binds=walk.binds or name in _BINDING,
+        ddl=name not in _NOT_DDL,
+        no_transaction=name in _ALONE
+        or bool(body.get("concurrent"))
+        or any(
+            o.get("DefElem", {}).get("defname") == "concurrently" for o in body.get("params", ())
+        ),
+    )
+
+
+def _statement_name(name: str, body: Mapping[str, Any]) -> str:
+    words = _CAMEL.sub(" ", name.removesuffix(_NODE_SUFFIX)).upper()
+    return _NAMES.get(name, words)
+
+
+_NAMES = {
+    "CreateStmt": "CREATE TABLE",
+    "ViewStmt": "CREATE VIEW",
+    "IndexStmt": "CREATE INDEX",
+    "CreateTableAsStmt": "CREATE TABLE AS",
+    "CreatedbStmt": "CREATE DATABASE",
+    "DropdbStmt": "DROP DATABASE",
+    "RenameStmt": "ALTER … RENAME",
+    "RuleStmt": "CREATE RULE",
+    "CheckPointStmt": "CHECKPOINT",
+    "CreateSeqStmt": "CREATE SEQUENCE",
+    "CreateTrigStmt": "CREATE TRIGGER",
+}
+
+
+def _select(node: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    walk = _Walk(catalog, rules)
+    walk.run(node)
+    if walk.reason:
+        # set_config in a write: the journal does not see it, so the session must be kept.
+        binds = walk.binds or any(not c.local for c in walk.configs)
+        return Intent(Kind.WRITE, walk.reason, binds=binds)
+    if not walk.configs:
+        return Intent(Kind.READ, "SELECT")
+    return _session(walk)
+
+
+def _session(walk: "_Walk") -> Intent:
+    """A SELECT that calls set_config."""
+    configs = walk.configs
+    local = configs[0].local
+    if walk.varies or any(c.local is not local for c in configs) or local is None:
+        why = "set_config() with an is_local that is not a constant"
+        if walk.varies:
+            why = f"set_config() beside {walk.varies}"
+        elif local is not None:
+            why = "set_config() local and not"
+        return Intent(Kind.WRITE, why, binds=not all(c.local for c in configs))
+    names = [c.name for c in configs]
+    settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
+    special = _special_setting(settings, None, local)
+    if special is not None:
+        return special
+    return Intent(Kind.SESSION, "set_config()", local=local, settings=settings)
+
+
+def _special_setting(
+    settings: Iterable[str] | None, value: str | None, local: bool
+) -> Intent | None:
+    """Settings by which the transaction's own mode changes."""
+    for name in settings or ():
+        if name == "default_transaction_isolation":
+            level = (value or "").upper()
+            if level not in ("READ COMMITTED", "READ UNCOMMITTED", "DEFAULT"):
+                # Each read on a snapshot of its own would break what was asked for.
+                return Intent(Kind.WRITE, f"SET {name}", binds=True)
+        elif name in ("transaction_isolation", "transaction_read_only", "transaction_deferrable"):
+            return Intent(
+                Kind.TRANSACTION,
+                f"SET {name}",
+                verb=Verb.SET,
+                read_only=value not in _OFF if name == "transaction_read_only" and value else None,
+                isolation=value.upper() if name == "transaction_isolation" and value else None,
+            )
+    return None
+
+
+# -- statements with a rule of their own -------------------------------------------------------
+
+
+def _modes(options: Iterable[dict[str, Any]]) -> tuple[bool | None, str | None]:
+    read_only: bool | None = None
+    isolation: str | None = None
+    for option in options:
+        element = option.get("DefElem", {})
+        name, value = element.get("defname"), _constant(element.get("arg"))
+        if name == "transaction_read_only":
+            read_only = value not in _OFF
+        elif name == "transaction_isolation" and value is not None:
+            isolation = value.upper()
+    return read_only, isolation
+
+
+def _transaction(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    verb = _TRANSACTION[body["kind"]]
+    read_only, isolation = _modes(body.get("options", ()))
+    reason = verb.value
+    if read_only:
+        reason += " READ ONLY"
+    if isolation:
+        reason += f" ISOLATION LEVEL {isolation}"
+    if body.get("chain"):
+        reason += " AND CHAIN"
+    return Intent(
+        Kind.TRANSACTION,
+        reason,
+        verb=verb,
+        read_only=read_only,
+        isolation=isolation,
+        no_transaction=verb in (Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED),
+    )
+
+
+def _set(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    kind = body["kind"]
+    local = bool(body.get("is_local"))
+    name = body.get("name", "").lower()
+    if kind == "VAR_RESET_ALL":
+        return Intent(Kind.SESSION, "RESET ALL", settings=None)
+    if kind == "VAR_SET_MULTI":
+        read_only, isolation = _modes(body.get("args", ()))
+        if name == "transaction":
+            return Intent(
+                Kind.TRANSACTION, "SET TRANSACTION", verb=Verb.SET, read_only=read_only,
+                isolation=isolation,
+            )  # fmt: skip
+        if name == "session characteristics":
+            if isolation in _SNAPSHOT_LEVELS:
+                return Intent(
+                    Kind.WRITE, f"SET SESSION CHARACTERISTICS … {isolation}", binds=True,
+                    read_only=read_only, isolation=isolation,
+                )  # fmt: skip
+            settings = tuple(
+                "default_" + a["DefElem"]["defname"] for a in body["args"] if "DefElem" in a
+            )
+            return Intent(
+                Kind.SESSION, "SET SESSION CHARACTERISTICS", settings=settings,
+                read_only=read_only, isolation=isolation,
+            )  # fmt: skip
+        return Intent(Kind.WRITE, f"SET {name.upper()}")
+    values = [_constant(a) for a in body.get("args", ())]
+    value = values[0] if len(values) == 1 else None
+    verb = "RESET" if kind == "VAR_RESET" else "SET LOCAL" if local else "SET"
+    if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):
+        value = "DEFAULT"
+    special = _special_setting((name,), value, local)
+    if special is not None:
+        return special
+    return Intent(
+        Kind.SESSION,
+        f"{verb} {name}",
+        local=local,
+        settings=(name,),
+        needs_transaction=local,
+        read_only=value not in _OFF if name == "default_transaction_read_only" and value else None,
+    )
+
+
+def _constraints(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    # It has a meaning for writes only, and names constraints of tables: the primary's business.
+    return Intent(Kind.SESSION, "SET CONSTRAINTS", local=True, needs_transaction=True)
+
+
+def _show(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    return Intent(Kind.READ, "SHOW")
+
+
+def _explain(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    query = body["query"]
+    analyze = any(
+        o["DefElem"]["defname"] == "analyze"
+        and _constant(o["DefElem"].get("arg"), "on") not in _OFF
+        for o in body.get("options", ())
+    )
+    ((name, inner),) = query.items()
+    if analyze:
+        intent = _statement(query, catalog, rules)
+        return replace(intent, reason=f"EXPLAIN ANALYZE of {intent.reason}")
+    if name == "DeclareCursorStmt":
+        query = inner["query"]
+        ((name, inner),) = query.items()
+    if name != "SelectStmt" and name not in _DML:
+        intent = _statement(query, catalog, rules)
+        return replace(intent, kind=Kind.WRITE, reason=f"EXPLAIN of {intent.reason}")
+    walk = _Walk(catalog, rules, plan_only=True)
+    walk.run(query)
+    if walk.reason:
+        return Intent(Kind.WRITE, f"EXPLAIN of {walk.reason}")
+    return Intent(Kind.READ, "EXPLAIN")
+
+
+def _copy(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    walk = _Walk(catalog, rules)
+    walk.run({"CopyStmt": body}, inside=True)
+    if body.get("is_from"):
+        return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds)
+    if body.get("is_program"):
+        return Intent(Kind.WRITE, "COPY TO PROGRAM", binds=walk.binds)
+    if body.get("filename"):
+        return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
+    if walk.reason or walk.configs:
+        binds = walk.binds or bool(walk.configs)
+        return Intent(Kind.WRITE, f"COPY of {walk.reason or 'set_config()'}", binds=binds)
+    return Intent(Kind.READ, "COPY TO STDOUT")
+
+
+def _declare(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    intent = _statement(body["query"], catalog, rules)
+    if body.get("options", 0) & _HOLD:
+        return Intent(Kind.WRITE, "DECLARE … WITH HOLD", binds=True)
+    if intent.kind is not Kind.READ:
+        return replace(
+            intent, kind=Kind.WRITE, reason=f"DECLARE CURSOR for {intent.reason}", binds=True
+        )
+    return Intent(Kind.READ, "DECLARE CURSOR", needs_transaction=True)
+
+
+def _cursor(verb: str) -> Callable[[dict[str, Any], Catalog, _Rules], Intent]:
+    return lambda body, catalog, rules: Intent(
+        Kind.READ, "MOVE" if body.get("ismove") else verb, needs_transaction=True
+    )
+
+
+def _discard(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    target = body.get("target", "DISCARD_ALL").removeprefix("DISCARD_")
+    if target == "ALL":
+        return Intent(Kind.SESSION, "DISCARD ALL", settings=None, no_transaction=True)
+    if target == "PLANS":
+        return Intent(Kind.SESSION, "DISCARD PLANS")
+    return Intent(Kind.WRITE, f"DISCARD {target}")
+
+
+def _code(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+    walk = _Walk(catalog, rules)
+    for argument in body.get("args", ()):
+        element = argument.get("DefElem", {})
+        if element.get("defname") == "as":
+            walk.scan(_constant(element.get("arg")) or "", "DO")
+    walk.resolve()
+    return Intent(Kind.WRITE, "DO", binds=walk.binds)
+
+
+_STATEMENTS: Mapping[str, Callable[[dict[str, Any], Catalog, _Rules], Intent]] = {
+    "TransactionStmt": _transaction,
+    "VariableSetStmt": _set,
+    "ConstraintsSetStmt": _constraints,
+    "VariableShowStmt": _show,
+    "ExplainStmt": _explain,
+    "CopyStmt": _copy,
+    "DeclareCursorStmt": _declare,
+    "FetchStmt": _cursor("FETCH"),
+    "ClosePortalStmt": _cursor("CLOSE"),
+    "DiscardStmt": _discard,
+    "DoStmt": _code,
+}
+
+
+def _constant(node: Any, default: str | None = None) -> str | None:
+    """The value of a literal as text, in lower case where it is a boolean; None if it is none."""
+    if not node:
+        return default
+    ((kind, body),) = node.items() if len(node) == 1 else (("", {}),)
+    if kind == "TypeCast":
+        return _constant(body.get("arg"))
+    if kind == "String":
+        return str(body.get("sval", ""))
+    if kind == "Integer":
+        return str(body.get("ival", 0))
+    if kind == "Boolean":
+        return "true" if body.get("boolval") else "false"
+    if kind == "A_Const":
+        if "sval" in body:
+            return str(body["sval"].get("sval", ""))
+        if "ival" in body:
+            return str(body["ival"].get("ival", 0))
+        if "boolval" in body:
+            return "true" if body["boolval"].get("boolval") else "false"
+    return None
+
+
+# -- what a statement reaches --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    """A call of set_config; None for what is not a constant."""
+
+    name: str | None
+    local: bool | None
+
+
+_Object = Function | Relation | Type | Operator
+_NO_NAMES: frozenset[str] = frozenset()
+
+
+_Scoped = tuple[Any, frozenset[str]]
+
+
+class _Walk:
+    """Everything a statement reaches, through views and function bodies too.
+
+    Attributes:
+        reason: why it is not a read; empty while it is one.
+        binds: it leaves something behind in its session.
+        configs: calls of set_config in the statement itself.
+        varies: what makes a second run of it on another node give something else.
+    """
+
+    __slots__ = (
+        "_plan_only", "_rules", "_seen", "_todo", "_top", "binds", "catalog", "configs", "reason",
+        "varies",
+    )  # fmt: skip
+
+    def __init__(self, catalog: Catalog, rules: _Rules, *, plan_only: bool = False) -> None:
+        self.catalog = catalog
+        self.reason = ""
+        self.binds = False
+        self.configs: list[_Config] = []
+        self.varies = ""
+        self._rules = rules
+        self._plan_only = plan_only
+        self._todo: list[_Object] = []
+        self._seen: set[_Object] = set()
+        self._top = True
+
+    def run(self, node: dict[str, Any], *, inside: bool = False) -> None:
+        """Walk a statement and what it reaches."""
+        self._tree(node, inside)
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Walk what was reached until nothing new is."""
+        self._top = False
+        while self._todo:
+            item = self._todo.pop()
+            if item in self._seen:
+                continue
+            self._seen.add(item)
+            if isinstance(item, Function):
+                self._function(item)
+            elif isinstance(item, Relation):
+                self._relation(item)
+            elif isinstance(item, Type):
+                self._type(item)
+            else:
+                self._named(item.call)
+
+    def _refuse(self, reason: str) -> None:
+        if not self.reason:
+            self.reason = reason
+
+    # -- the tree ------------------------------------------------------------------------------
+
+    def _tree(self, root: Any, inside: bool = False) -> None:
+        # An own stack: nesting is bounded by the parser, not by Python. CTE names go along.
+        stack: list[_Scoped] = [(root, _NO_NAMES)]
+        pop = stack.pop
+        while stack:
+            node, scope = pop()
+            if type(node) is list:
+                stack.extend([(item, scope) for item in node])
+                continue
+            if "withClause" in node:
+                scope = self._with(node["withClause"], scope, stack)
+            for key, value in node.items():
+                if type(value) is not dict and type(value) is not list:
+                    if key == "relpersistence" and value == "t":
+                        self.binds = True
+                        self._refuse("a temporary table")
+                    continue
+                check = _CHECKS.get(key)
+                if check is not None:
+                    check(self, value, scope)
+                elif key[-4:] == _NODE_SUFFIX and key != "SelectStmt" and key[0].isupper():
+                    if inside:
+                        inside = False
+                    else:
+                        self._refuse_statement(key)
+                if key != "withClause":
+                    stack.append((value, scope))
+
+    def _refuse_statement(self, key: str) -> None:
+        if self._plan_only and key in _DML:
+            return
+        self._refuse(_statement_name(key, {}))
+
+    def _with(
+        self,
+        clause: dict[str, Any],
+        scope: frozenset[str],
+        stack: list[_Scoped],
+    ) -> frozenset[str]:
+        """Queue each CTE with the names it sees; return what the statement itself sees."""
+        ctes = [c["CommonTableExpr"] for c in clause["ctes"]]
+        if clause.get("recursive"):
+            scope = scope.union(c["ctename"] for c in ctes)
+        for cte in ctes:
+            stack.append((cte, scope))
+            scope |= {cte["ctename"]}
+        return scope
+
+    def _locking(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        if not self._plan_only:
+            self._refuse(f"SELECT … {_LOCKS.get(node.get('strength', ''), 'FOR …')}")
+
+    def _into(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        self._refuse("SELECT INTO")
+
+    def _range(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        name = node.get("relname")
+        if name is None:
+            return
+        schema = node.get("schemaname")
+        if schema is None and name in scope:
+            return
+        if self._top:
+            self.varies = self.varies or name
+        found = self.catalog.relations.get(name, ())
+        if schema is not None:
+            if schema == "information_schema" or (schema == "pg_catalog" and name in RELATIONS):
+                return
+            found = tuple(r for r in found if r.schema == schema)
+        elif name in RELATIONS:
+            self._todo.extend(found)
+            return
+        if found:
+            self._todo.extend(found)
+        elif not self.catalog.loaded:
+            self._refuse(f"{name}: the catalog is not loaded, it may be a view over anything")
+        else:
+            self._refuse(f"{name} is not in the catalog as last read")
+
+    def _call(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        parts = _strings(node["funcname"])
+        args = node.get("args", ())
+        self._names(parts, len(args), node.get("func_variadic", False), args)
+
+    def _names(self, parts: list[str], n: int | None, spread: bool, args: Any = ()) -> None:
+        name = parts[-1]
+        schema = parts[-2] if len(parts) > 1 else None
+        rules = self._rules
+        if rules.write and self._ruled(rules.write, schema, name):
+            self._refuse(f"{name}() is in write_functions")
+        elif rules.read and self._ruled(rules.read, schema, name):
+            return
+        builtin = schema is None or schema in ("pg_catalog", "information_schema")
+        users = self.catalog.functions.get(name)
+        if users is not None:
+            users = tuple(
+                f
+                for f in users
+                if (schema is None or f.schema == schema)
+                and (n is None or spread or (f.least <= n and (f.most is None or n <= f.most)))
+            )
+        if users and (schema is None or not builtin):
+            self._todo.extend(users)
+        if builtin and name in functions.SAFE:
+            if self._top and not self.varies and name in functions.HARMLESS:
+                self.varies = f"{name}()"
+            return
+        if builtin and name == "set_config" and self._top and not self._plan_only:
+            self.configs.append(_config(args))
+            return
+        why = functions.unsafe(name)
+        if why is not None:
+            if name in functions.THREE and n == 3:
+                return
+            if self._plan_only and name in functions.PLANNED:
+                return
+            self.binds = self.binds or functions.binds(name) or name == "set_config"
+            self._refuse(f"{name}(): {why}")
+        elif not users:
+            if self.catalog.loaded:
+                self._refuse(f"{name}() is not in the catalog as last read")
+            else:
+                self._refuse(f"{name}(): the catalog is not loaded, it may do anything")
+
+    @staticmethod
+    def _ruled(rules: frozenset[str], schema: str | None, name: str) -> bool:
+        return name in rules or (schema is not None and f"{schema}.{name}" in rules)
+
+    def _named(self, name: str) -> None:
+        """A function known by its bare name: of an aggregate, an operator, a cast."""
+        users = self.catalog.functions.get(name)
+        if users:
+            self._todo.extend(users)
+        why = functions.UNSAFE.get(name)
+        if why is not None:
+            self._refuse(f"{name}(): {why}")
+
+    def _column(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        fields = node.get("fields") or node.get("indirection") or ()
+        # x.f and (x).f call f(x) when there is no such column.
+        if len(fields) > 1 or "indirection" in node:
+            for item in fields:
+                text = item.get("String")
+                if text is not None:
+                    name = text.get("sval", "")
+                    if name in functions.UNSAFE or name in self.catalog.functions:
+                        self._attribute(name)
+
+    def _attribute(self, name: str) -> None:
+        if name in functions.UNSAFE:
+            self._names([name], 1, False)
+        else:
+            self._todo.extend(
+                f
+                for f in self.catalog.functions[name]
+                if f.least <= 1 and (f.most is None or f.most >= 1)
+            )
+
+    def _type_name(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        names = node.get("names")
+        if not names:
+            return
+        parts = _strings(names)
+        name = parts[-1]
+        schema = parts[-2] if len(parts) > 1 else None
+        found = self.catalog.types.get(name)
+        builtin = name in TYPES and schema in (None, "pg_catalog")
+        if found is None and name.startswith("_"):
+            builtin = builtin or name[1:] in TYPES
+            found = self.catalog.types.get(name[1:])
+        if found:
+            self._todo.extend(found)
+        if builtin or schema == "information_schema":
+            return
+        if name in self.catalog.relations:
+            return
+        if not found:
+            known = "is not in the catalog as last read" if self.catalog.loaded else (
+                "is a user's and the catalog is not loaded"
+            )  # fmt: skip
+            self._refuse(f"type {name} {known}")
+
+    def _operator(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+        parts = _strings(node.get("name") or node.get("operName") or node.get("useOp") or ())
+        if not parts:
+            return
+        name = parts[-1]
+        found = self.catalog.operators.get(name)
+        if found:
+            self._todo.extend(found)
+        elif name not in OPERATORS and name not in _WORD_OPERATORS:
+            known = "is not in the catalog as last read" if self.catalog.loaded else (
+                "is a user's and the catalog is not loaded"
+            )  # fmt: skip
+            self._refuse(f"operator {name} {known}")
+
+    # -- the catalog's objects -----------------------------------------------------------------
+
+    def _function(self, f: Function) -> None:
+        rules = self._rules
+        if rules.read and self._ruled(rules.read, f.schema, f.name):
+            return
+        if rules.write and self._ruled(rules.write, f.schema, f.name):
+            self._refuse(f"{f.name}() is in write_functions")
+        why = functions.unsafe(f.name)
+        if why is not None:
+            self._refuse(f"{f.name}(): {why}")
+            self.binds = self.binds or functions.binds(f.name)
+        if f.volatile:
+            if self._plan_only:
+                return
+            self._refuse(f"{f.name}() is volatile")
+        for name in f.calls:
+            self._named(name)
+        if f.language == "c":
+            return
+        if f.language == "internal":
+            if f.calls or f.source in functions.SAFE:
+                return
+            self._refuse(f"{f.name}() is {f.source} inside")
+        elif f.language == "sql":
+            self._source(f.source, f"{f.name}()")
+        elif f.language == "plpgsql":
+            self.scan(f.source, f"{f.name}()")
+        else:
+            self.binds = self.binds or f.volatile
+            self._refuse(f"{f.name}() is written in {f.language}, which may do anything")
+
+    def _relation(self, r: Relation) -> None:
+        if r.refused:
+            self._refuse(f"{r.name} {r.refused}")
+        if r.source:
+            self._source(r.source, r.name)
+        for expression in r.expressions:
+            self._source(f"SELECT {expression}", r.name)
+
+    def _type(self, t: Type) -> None:
+        for name in t.calls:
+            self._named(name)
+        for expression in t.expressions:
+            self._source(f"SELECT {expression}", t.name)
+        if t.base:
+            self._todo.extend(self.catalog.types.get(t.base, ()))
+
+    def _source(self, sql: str, owner: str) -> None:
+        """The query of a view, or the body of a function in SQL."""
+        clean = not self.reason
+        try:
+            for node in _tree(sql):
+                self._tree(node["stmt"])
+        except (pgparse.PGQueryError, RecursionError, UnicodeError, ValueError):
+            self.scan(sql, owner)
+            self._refuse(f"the body of {owner} does not parse")
+        if clean and self.reason:
+            self.reason = f"{self.reason}, inside {owner}"
+
+    def scan(self, source: str, owner: str) -> None:
+        """A body in PL/pgSQL: every name in it that could be unsafe counts as used."""
+        catalog, clean = self.catalog, not self.reason
+        if _SETS.search(source):
+            self.binds = True
+        for match in _WORD.finditer(source):
+            word = match["word"]
+            if word is not None:
+                name = word.lower()
+                if name in _SESSION_WORDS:
+                    self.binds = True
+                elif name == "execute":
+                    self.binds = True
+                    self._refuse("dynamic SQL")
+            elif match["quoted"] is not None:
+                name = match["quoted"].replace('""', '"')
+            else:
+                op = match["op"]
+                if op is not None and op in catalog.operators:
+                    self._todo.extend(catalog.operators[op])
+                continue
+            why = functions.unsafe(name)
+            if why is not None:
+                self.binds = self.binds or functions.binds(name) or name == "set_config"
+                self._refuse(f"{name}(): {why}")
+            after = source[match.end() : match.end() + 1]
+            before = source[match.start() - 1 : match.start()]
+            if name in catalog.functions and (after in "( \n\t\r" or before == "."):
+                rest = source[match.end() : match.end() + 40].lstrip()
+                if before == "." or rest.startswith("("):
+                    self._todo.extend(catalog.functions[name])
+            if name in catalog.relations:
+                self._todo.extend(catalog.relations[name])
+            if name in catalog.types:
+                self._todo.extend(catalog.types[name])
+        if clean and self.reason:
+            self.reason = f"{self.reason}, inside {owner}"
+
+
+_SESSION_WORDS = frozenset({"temp", "temporary", "listen", "prepare", "load", "discard"})
+_WORD_OPERATORS = frozenset(
+    {"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"}
+)
+
+_CHECKS: Mapping[str, Callable[[_Walk, Any, frozenset[str]], None]] = {
+    "FuncCall": _Walk._call,
+    "RangeVar": _Walk._range,
+    "relation": _Walk._range,
+    "LockingClause": _Walk._locking,
+    "intoClause": _Walk._into,
+    "ColumnRef": _Walk._column,
+    "A_Indirection": _Walk._column,
+    "typeName": _Walk._type_name,
+    "TypeName": _Walk._type_name,
+    "A_Expr": _Walk._operator,
+    "SubLink": _Walk._operator,
+    "SortBy": _Walk._operator,
+}
+
+
+def _strings(nodes: Iterable[dict[str, Any]]) -> list[str]:
+    return [n["String"].get("sval", "") for n in nodes if "String" in n]
+
+
+def _config(args: Any) -> _Config:
+    if len(args) != 3 or any("NamedArgExpr" in a for a in args):
+        return _Config(None, None)
+    name, local = _constant(args[0]), _constant(args[2])
+    if local is not None:
+        local = local.lower()
+    return _Config(
+        name.lower() if name is not None else None,
+        True if local in ("true", "t", "on", "yes", "1") else False if local in _OFF else None,
+    )
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+Rule = Callable[[str], Intent | Kind | None]
+
+
+class Classifier:
+    """Intents by text: bounded, safe under threads, bound to a catalog and to users' rules.
+
+    A text seen before costs one dict look-up and takes no lock.
+
+    Args:
+        catalog: what is known of the server.
+        read_functions: functions to be taken as harmless, by name or schema.name.
+        write_functions: functions to be taken as writes, likewise.
+        read_patterns: regular expressions; a text in which one is found is a read.
+        write_patterns: regular expressions; a text in which one is found is a write, before all.
+        rule: asked after the patterns; None leaves the answer to the grammar.
+        max_entries: how many texts are remembered.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog = BUILTIN,
+        *,
+        read_functions: Iterable[str] = (),
+        write_functions: Iterable[str] = (),
+        read_patterns: Iterable[str | re.Pattern[str]] = (),
+        write_patterns: Iterable[str | re.Pattern[str]] = (),
+        rule: Rule | None = None,
+        max_entries: int = 10_000,
+    ) -> None:
+        self._rules = _Rules(
+            frozenset(f.lower() for f in read_functions),
+            frozenset(f.lower() for f in write_functions),
+        )
+        self._read = tuple(re.compile(p) for p in read_patterns)
+        self._write = tuple(re.compile(p) for p in write_patterns)
+        self._rule = rule
+        self._max = max_entries
+        self._catalog = catalog
+        self._lock = threading.Lock()
+        self._cache: dict[str, Intent] = {}
+        self._learnt: dict[str, Intent] = {}
+        self._misses = 0
+
+    def __call__(self, sql: str) -> Intent:
+        """What `sql` does."""
+        intent = self._cache.get(sql)
+        return intent if intent is not None else self._miss(sql)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def stats(self) -> dict[str, int]:
+        """Texts remembered, texts learnt as writes by healing, and parses so far."""
+        return {
+            "entries": len(self._cache), "learnt": len(self._learnt), "misses": self._misses,
+        }  # fmt: skip
+
+    def learn_write(self, sql: str, reason: str) -> None:
+        """Take `sql` for a write from now on: a replica refused it."""
+        with self._lock:
+            self._bound(self._learnt)[sql] = Intent(Kind.WRITE, reason)
+            self._bound(self._cache)[sql] = self._learnt[sql]
+
+    def replace_catalog(self, catalog: Catalog) -> None:
+        """Judge by `catalog` from now on; forgets what was judged by the one before."""
+        with self._lock:
+            self._catalog = catalog
+            # A new dict: a miss under way keeps writing into the one it started with.
+            self._cache = dict(self._learnt)
+
+    def _miss(self, sql: str) -> Intent:
+        with self._lock:
+            cache, catalog = self._cache, self._catalog
+            self._misses += 1
+        intent = self._judge(sql, catalog)
+        with self._lock:
+            self._bound(cache)[sql] = self._learnt.get(sql, intent)
+            return cache[sql]
+
+    def _judge(self, sql: str, catalog: Catalog) -> Intent:
+        for pattern in self._write:
+            if pattern.search(sql):
+                return Intent(Kind.WRITE, f"matches write_patterns {pattern.pattern!r}")
+        for pattern in self._read:
+            if pattern.search(sql):
+                return Intent(Kind.READ, f"matches read_patterns {pattern.pattern!r}")
+        if self._rule is not None:
+            said = self._rule(sql)
+            if isinstance(said, Kind):
+                return Intent(said, "the rule given by the user")
+            if said is not None:
+                return said
+        return _classify(sql, catalog, self._rules)
+
+    def _bound(self, cache: dict[str, Intent]) -> dict[str, Intent]:
+        """Make room in `cache`: the oldest tenth goes."""
+        if len(cache) >= self._max:
+            for key in list(cache)[: max(1, self._max // 10)]:
+                del cache[key]
+        return cache

@@ -1,0 +1,94 @@
+"""Driver placeholders as the grammar knows them: `%s`, `%(x)s` and `:x` become `$n`.
+
+Only outside literals, quoted identifiers and comments. What a placeholder stands for can never
+be more than a value, so the rewriting cannot hide a call.
+"""
+
+import re
+from collections.abc import Callable
+
+_SKIP = r"""
+    (?P<skip>
+        [eE]'(?:[^'\\]|\\.|'')*'
+      | '(?:[^']|'')*'
+      | "(?:[^"]|"")*"
+      | --[^\n\r]*
+      | \$(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$
+      | [^\W\d][\w$]*
+      | \d[\w.]*
+    )
+  | (?P<comment> /\*)
+"""
+# A name holds no parenthesis, quote or comment: it cannot swallow a call.
+_PERCENT = re.compile(
+    _SKIP
+    + r"""
+  | (?P<escape> %%)
+  | (?P<mark> % (?: \( (?:[^()'"$;/*\n\r-]|-(?!-))* \) )? [sbt] (?!\w))""",
+    re.VERBOSE | re.DOTALL,
+)
+_COLON = re.compile(
+    _SKIP + r"| (?P<escape> ::) | (?P<mark> (?<![\w:$]):[^\W\d]\w*)", re.VERBOSE | re.DOTALL
+)
+_COMMENT = re.compile(r"/\*|\*/")
+
+
+def dollars(n: int) -> str:
+    """A parameter, where an expression may stand."""
+    return f" ${n} "
+
+
+def literals(_: int) -> str:
+    """A value, for statements whose grammar takes no parameter (``SET x = %s``)."""
+    return " '0' "
+
+
+def lists(_: int) -> str:
+    """A tuple, as some drivers paste it (``IN %s``)."""
+    return " ('0') "
+
+
+def percent(sql: str, form: Callable[[int], str] = dollars) -> str | None:
+    """`sql` with psycopg's placeholders rewritten by `form`; None when it has none."""
+    return _rewrite(sql, _PERCENT, form, "%") if "%" in sql else None
+
+
+def colon(sql: str, form: Callable[[int], str] = dollars) -> str | None:
+    """`sql` with SQLAlchemy's ``:name`` rewritten by `form`; None when it has none."""
+    return _rewrite(sql, _COLON, form, "::") if ":" in sql else None
+
+
+def _rewrite(
+    sql: str, pattern: re.Pattern[str], form: Callable[[int], str], escaped: str
+) -> str | None:
+    out: list[str] = []
+    at = copied = count = 0
+    changed = False
+    while (match := pattern.search(sql, at)) is not None:
+        kind = match.lastgroup
+        at = match.end()
+        if kind == "comment":
+            at = _comment_end(sql, at)
+        elif kind == "mark" or kind == "escape":
+            out.append(sql[copied : match.start()])
+            if kind == "mark":
+                count += 1
+                out.append(form(count))
+                changed = True
+            else:
+                out.append(escaped)
+                changed = changed or escaped == "%"
+            copied = at
+    if not changed:
+        return None
+    out.append(sql[copied:])
+    return "".join(out)
+
+
+def _comment_end(sql: str, at: int) -> int:
+    """Where the comment opened before `at` ends; comments nest."""
+    depth = 1
+    while depth and (match := _COMMENT.search(sql, at)) is not None:
+        depth += 1 if match.group() == "/*" else -1
+        at = match.end()
+    return at if not depth else len(sql)
