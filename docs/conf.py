@@ -1,5 +1,10 @@
+import sys
 import tomllib
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+import options
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
@@ -10,7 +15,8 @@ version = release = tomllib.loads(PYPROJECT.read_text())["project"]["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = False  # types of drivers and frameworks live in documentation we do not fetch
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "substitution"]
+myst_substitutions = {"options": options.table()}
 myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

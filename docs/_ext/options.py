@@ -1,0 +1,44 @@
+"""The table of options, made from `router.config.Config` so that the page cannot drift from it."""
+
+import re
+from dataclasses import Field, fields
+from typing import Any
+
+from router.config import Config
+
+HEAD = "| option | type | default | meaning |\n|---|---|---|---|\n"
+UNITS = {"float": "seconds", "float or None": "seconds", "int or None": "bytes"}
+
+
+def table() -> str:
+    """Every option of `Config` but the servers, as a Markdown table."""
+    said = meanings()
+    rows = [_row(f, said[f.name]) for f in fields(Config) if f.name not in ("primary", "replicas")]
+    return HEAD + "".join(rows)
+
+
+def meanings() -> dict[str, str]:
+    """What `Config`'s docstring says of each attribute, one line each."""
+    _, _, section = (Config.__doc__ or "").partition("Attributes:\n")
+    entry = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entry.findall(section)}
+
+
+def _row(option: Field[Any], meaning: str) -> str:
+    kind = _kind(option.type)
+    unit = f", {UNITS[kind]}" if kind in UNITS else ""
+    default = repr(option.default).replace("'", '"')
+    return f"| `{option.name}` | {kind}{unit} | `{default}` | {_quoted(meaning)} |\n"
+
+
+def _kind(annotation: Any) -> str:
+    if isinstance(annotation, type):
+        return annotation.__name__
+    text = str(annotation).replace("router.balance.", "").replace("tuple[str, ...]", "list of str")
+    if text.startswith("typing.Literal"):
+        return " or ".join(f'`"{word}"`' for word in re.findall(r"'([^']*)'", text))
+    return text.replace("|", "or")
+
+
+def _quoted(text: str) -> str:
+    return re.sub(r'"([^"]+)"', r'`"\1"`', text).replace("|", r"\|")
