@@ -182,7 +182,7 @@ def decide(
                 return _primary(view, Reason.WRITE, now, pins=intent.kind is Kind.WRITE)
         elif transaction is Transaction.EXPLICIT and not policy.lazy_transactions:  # row 4
             return _primary(view, Reason.EXPLICIT, now)
-        elif transaction is Transaction.ON_REPLICA:
+        elif transaction is Transaction.ON_REPLICA and view.replicas:
             return Decision(view.replicas, Reason.HELD, False)
     reason = Reason.READ_ONLY if transaction is Transaction.READ_ONLY else Reason.READ  # row 5
     replicas = view.replicas
@@ -193,10 +193,10 @@ def decide(
         if reason is Reason.READ and len(replicas) < len(view.replicas):
             reason = Reason.PIN_REPLICA
     if last is not None and replicas:
-        recent = as_recent(view, replicas, last)
-        if not recent and policy.fallback:
+        # Like a pin, whatever `fallback` says: it is about load, not about going back in time.
+        replicas = as_recent(view, replicas, last)
+        if not replicas:
             return _primary(view, Reason.MONOTONIC_PRIMARY, now)
-        replicas = recent or replicas
     if not replicas:  # row 8
         return _fallback(view, policy, now)
     if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
@@ -248,9 +248,17 @@ def _primary(view: View, reason: Reason, now: float, *, pins: bool = False) -> D
         )
     if primary.name in snapshot.reports and (report := snapshot.down(primary.name)):
         raise PrimaryUnavailable(
-            f"{primary} has not answered for {now - report.since:.1f} s: {report.error}"
-            f" (replicas seen: {_names(snapshot.replicas)})"
+            f"{primary} has not answered for {now - report.since:.1f} s: {report.error}; "
+            "start it again, or promote a replica "
+            f"(replicas seen: {_names(snapshot.replicas)})"
         )
+    if view.out and primary.blacklist_duration:  # what it got as a replica does not count
+        entry = view.out.get(primary.name)
+        if entry is not None and not entry.due(now):
+            raise PrimaryUnavailable(
+                f"{primary} is blacklisted for another {entry.until - now:.1f} s: "
+                f"{entry.reason}; wait, or give it blacklist_duration=0"
+            )
     return Decision((primary,), reason, True, pins)
 
 
