@@ -1,0 +1,87 @@
+"""The reference pages name what the code has: options, reasons, errors, events."""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import router
+from router.config import OPTIONS
+from router.decide import Reason
+from router.errors import RouterError
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def rows(page: str) -> Iterator[list[str]]:
+    """The cells of every table row of a reference page, heads and rulers left out."""
+    lines = (REFERENCE / page).read_text().splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and not line.startswith("|--") and before.startswith("|"):
+            yield cells
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The extension that makes the table of options."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
+    import options
+
+    yield options
+    del sys.modules["options"]
+
+
+def test_every_option_is_in_the_table_with_its_meaning(options: Any) -> None:
+    """The table of options has one row for each option, in order, none without a meaning."""
+    lines = options.table().splitlines()[2:]
+    assert [re.match(r"\| `(\w+)` ", line)[1] for line in lines] == list(OPTIONS)  # type: ignore[index]
+    assert not [line for line in lines if re.search(r"\|\s*\|$", line)]
+
+
+def test_every_reason_is_in_the_rules_table() -> None:
+    """The rules table gives the text of every Reason, and no other."""
+    told = [text for cells in rows("rules.md") for text in re.findall(r"“(.+?)”", cells[-1])]
+    assert sorted(told) == sorted(str(reason) for reason in Reason)
+
+
+def test_every_error_is_documented_with_its_base() -> None:
+    """The table of errors names each public error and the class above it."""
+    public = [getattr(router, name) for name in router.__all__]
+    errors = {e for e in public if isinstance(e, type) and issubclass(e, RouterError)}
+    told = {cells[0].strip("`"): cells[1].strip("`") for cells in rows("errors.md")}
+    assert told == {e.__name__: e.__base__.__name__ for e in errors if e.__base__}
+
+
+def events() -> dict[str, tuple[str, set[str]]]:
+    """Every event the code can emit: its level and the names of its fields."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    for path in sorted((ROOT / "router").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            owner = ast.unparse(node.func.value)
+            if node.func.attr != "event" or not owner.endswith("telemetry"):
+                continue
+            name = ast.literal_eval(node.args[0])
+            given = {k.arg: k.value for k in node.keywords if k.arg is not None}
+            level = ast.literal_eval(given.pop("level", ast.Constant("info")))
+            before = found.get(name, (level, set()))
+            found[name] = (level, before[1] | set(given))
+    return found
+
+
+def test_every_event_is_documented_with_its_fields() -> None:
+    """The table of events gives each event's name, level and fields as the code emits them."""
+    assert len(events()) > 3
+    told = {
+        cells[0].strip("`"): (cells[1], set(re.findall(r"`(\w+)`", cells[2])))
+        for cells in rows("events.md")
+        if cells[1] in ("info", "warning", "error")
+    }
+    assert told == events()
