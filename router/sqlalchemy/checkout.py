@@ -632,10 +632,8 @@ class RoutedConnection(PoolProxiedConnection):
                     primary.dbapi.rollback()
                 finally:
                     primary.in_transaction = False
-                    self._writers.clear()
-                    if self._ddl:
-                        self._ddl = False
-                        self.router.ddl()
+                    # The pin stays, which is safe; asking for a position now lets it end soon.
+                    self._written()
             self._end_replica("rollback")
         finally:
             self.journal.rollback()
@@ -770,12 +768,8 @@ class RoutedConnection(PoolProxiedConnection):
             finally:
                 if primary is not None:
                     self._release(primary)
-                if self._writers:
-                    # Closed with a transaction open: it was rolled back, unless it was lost.
-                    self._writers.clear()
-                if self._ddl:
-                    self._ddl = False
-                    self.router.ddl()
+                if self._writers or self._ddl:
+                    self._written()  # closed with a transaction open: rolled back, or lost
 
     def _finish(self) -> None:
         self._open = False

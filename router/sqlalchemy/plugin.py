@@ -66,7 +66,8 @@ class RouterPlugin(CreateEnginePlugin):
 
     def update_url(self, url: URL) -> URL:
         """The URL without what belongs to the router."""
-        return url.difference_update_query([k for k in url.query if _own(k) is not None])
+        ours = [k for k in url.query if k in ("plugin", "plugins") or _own(k) is not None]
+        return url.difference_update_query(ours)
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
         """Give the pool its Router, and a way to connect to each node."""

@@ -252,7 +252,7 @@ def test_dispose_closes_every_connection_and_the_engine_goes_on(routed: Routed) 
     assert sum("pg-router monitor" in n for n in names) <= 1  # the fixture's own engine
     for server in routed.cluster.servers:
         assert server.execute(sessions, dbname=routed.dbname)[0][0] == 0
-    with engine.connect() as connection:
+    with router.request_context(), engine.connect() as connection:
         assert routed.served(connection) == "replica"
 
 
@@ -310,7 +310,7 @@ def test_threads_share_one_engine(routed: Routed) -> None:
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_opens_connections_of_its_own(routed: Routed) -> None:
     """After a fork parent and child both go on, on different server sessions."""
-    pid = sa.text("SELECT pg_backend_pid()")
+    pid = sa.text("SELECT pg_backend_pid()").execution_options(router="primary")
     with routed.engine.connect() as connection:
         mine = connection.scalar(pid)
     reader, writer = os.pipe()
