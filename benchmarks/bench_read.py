@@ -63,9 +63,8 @@ def main() -> None:
             "plain engine on the primary": read(lambda: Session(plain)),
             "routed": read(lambda: Session(routed)),
             "floor: autocommit on a replica": read(lambda: Session(floor)),
-            "get_bind recipe": read(lambda: recipe_session()),
+            "get_bind recipe": read(recipe(plain, on_replica)),
         }
-        recipe_session = recipe(plain, on_replica)
         baseline = "plain engine on the primary"
         found = compare(contenders, baseline=baseline)
         show("A short ORM session with one primary-key read", found, baseline)

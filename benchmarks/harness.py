@@ -43,7 +43,7 @@ def compare(
             run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
-    rng = random.Random(1)  # noqa: S311 - an order, not a secret
+    rng = random.Random(1)
     for _ in range(rounds):
         rng.shuffle(order)
         for name in order:

@@ -33,7 +33,7 @@ class Routed:
         return engine
 
     def name_of(self, port: int) -> str:
-        """"primary" or "replica": the role of the server that listens on `port`."""
+        """ "primary" or "replica": the role of the server that listens on `port`."""
         if port == self.cluster.primary.port:
             return "primary"
         assert port in {replica.port for replica in self.cluster.replicas}
@@ -70,7 +70,7 @@ class Routed:
                 replica.resume_replay()
 
     def await_replica(self, connection: Any, timeout: float = 10.0) -> None:
-        """Read until a replica serves it: the pin ends by a probe, which cannot be awaited here."""
+        """Read until a replica serves it: what ends a pin is a probe, and nobody awaits that."""
         deadline = time.monotonic() + timeout
         while self.served(connection) != "replica":
             assert time.monotonic() < deadline, "no replica served a read in time"

@@ -12,7 +12,7 @@ from router.errors import ConfigError, PrimaryUnavailable
 from router.testing import Cluster
 from tests.sqlalchemy.kit import PORT
 
-SECRET = "s3cr3t-p4ss"  # noqa: S105 - the point of it is never to be seen
+SECRET = "s3cr3t-p4ss"
 URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
 
 
@@ -65,7 +65,7 @@ def test_an_unsupported_driver_is_refused_when_the_engine_is_made() -> None:
 
 
 def test_the_password_is_in_no_repr() -> None:
-    """repr of engine, pool, Router and Config never hold the password."""
+    """Engine, pool, Router and Config never show the password."""
     engine = router.create_engine(URL, replicas=[f"postgresql://app:{SECRET}2@h/db"])
     shown = [repr(x) for x in (engine, engine.pool, engine.router, engine.router.config)]
     assert not [text for text in shown if SECRET in text]
@@ -118,19 +118,17 @@ def test_a_replica_that_is_not_in_recovery_is_named(
     url = cluster.primary.url()
     engine = router.create_engine(url, replicas=[cluster.replicas[0].url(), url])
     engines.append(engine)
-    with engine.connect() as connection:
-        with pytest.raises(ConfigError, match=r"^replicas\[1\]: replica2 .*not in recovery.*leave"):
-            connection.execute(PORT)
+    message = r"^replicas\[1\]: replica2 .*not in recovery.*leave"
+    with engine.connect() as connection, pytest.raises(ConfigError, match=message):
+        connection.execute(PORT)
 
 
-def test_a_replica_of_another_cluster_is_named(
-    cluster: Cluster, engines: list[sa.Engine]
-) -> None:
+def test_a_replica_of_another_cluster_is_named(cluster: Cluster, engines: list[sa.Engine]) -> None:
     """A configured replica with another system identifier is refused by its key."""
     with Cluster(replicas=1) as other:
         engine = router.create_engine(cluster.primary.url(), replicas=[other.replicas[0].url()])
         engines.append(engine)
-        with engine.connect() as connection:
-            with pytest.raises(ConfigError, match=r"^replicas\[0\]: .*another cluster"):
-                connection.execute(PORT)
+        message = r"^replicas\[0\]: .*another cluster"
+        with engine.connect() as connection, pytest.raises(ConfigError, match=message):
+            connection.execute(PORT)
         engine.dispose()

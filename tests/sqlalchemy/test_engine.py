@@ -147,16 +147,15 @@ def test_the_driver_connection_is_the_primarys(routed: Routed) -> None:
     """driver_connection is a psycopg connection to the primary, and the checkout stays on it."""
     with routed.engine.connect() as connection:
         driver = connection.connection.driver_connection
-        with driver.cursor() as cursor:
-            with cursor.copy("COPY item (name) FROM STDIN") as copy:
-                copy.write("one\ntwo\n")
+        with driver.cursor() as cursor, cursor.copy("COPY item (name) FROM STDIN") as copy:
+            copy.write("one\ntwo\n")
         assert routed.served(connection) == "primary"
         connection.commit()
     assert routed.count() == 2
 
 
 def test_pool_events_see_real_driver_connections(routed: Routed) -> None:
-    """connect and checkout listeners get the driver's own connections, on every node."""
+    """Listeners for connect and checkout get the driver's own connections, on every node."""
     import psycopg
 
     seen: list[tuple[str, Any]] = []
@@ -194,7 +193,7 @@ def test_a_connect_listener_prepares_every_node(routed: Routed) -> None:
 
 
 def test_cursor_execute_events_fire_once_per_statement(routed: Routed) -> None:
-    """before and after_cursor_execute see each statement once, with the real cursor."""
+    """A before_cursor_execute listener sees each statement once, with the real cursor."""
     seen = []
 
     def before(_c: Any, cursor: Any, statement: str, *_: Any) -> None:
@@ -294,7 +293,7 @@ def test_threads_share_one_engine(routed: Routed) -> None:
                     assert session.scalar(
                         sa.select(sa.func.count()).where(Item.name == f"{n}-{i}")
                     )
-        except BaseException as error:  # noqa: BLE001 - told to the main thread
+        except BaseException as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
