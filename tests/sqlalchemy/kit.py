@@ -33,7 +33,7 @@ class Routed:
         return engine
 
     def name_of(self, port: int) -> str:
-        """ "primary" or "replica": the role of the server that listens on `port`."""
+        """The role, "primary" or "replica", of the server that listens on `port`."""
         if port == self.cluster.primary.port:
             return "primary"
         assert port in {replica.port for replica in self.cluster.replicas}
