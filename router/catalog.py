@@ -5,7 +5,7 @@ the primary or a replica, by any role that may log in; `Catalog.from_rows` takes
 PostgreSQL 13 and later.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
@@ -61,8 +61,10 @@ TYPES = f"""
         (select b.typname from pg_type b where t.typtype = 'd' and b.oid = t.typbasetype)
     from pg_type t join pg_namespace n on n.oid = t.typnamespace
     where {_USER} and t.typname !~ '^_'
-    union all
-    select '', t.typname, array[p.proname::text], '{{}}', null
+"""
+
+CASTS = f"""
+    select t.typname, p.proname, k.castcontext::text
     from pg_cast k join pg_proc p on p.oid = k.castfunc join pg_type t on t.oid = k.casttarget
     join pg_namespace n on n.oid = p.pronamespace
     where {_USER}
@@ -95,6 +97,10 @@ class Function:
     source: str
     calls: tuple[str, ...] = ()
 
+    def accepts(self, n: int | None) -> bool:
+        """Whether a call with `n` arguments may mean this overload; None is any number."""
+        return n is None or (self.least <= n and (self.most is None or n <= self.most))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Relation:
@@ -117,7 +123,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Type:
-    """A type; for a built-in one, with an empty schema, the user's casts to it.
+    """A type, or, with an empty schema, a user's cast to the type of that name.
 
     Attributes:
         calls: its input, output and cast functions.
@@ -134,7 +140,7 @@ class Type:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """An operator and the function behind it."""
+    """An operator, or, without a name, an implicit cast; and the function behind it."""
 
     schema: str
     name: str
@@ -158,6 +164,7 @@ class Catalog:
             "relations": RELATIONS,
             "inherits": INHERITS,
             "types": TYPES,
+            "casts": CASTS,
             "operators": OPERATORS,
         }
     )
@@ -182,17 +189,26 @@ class Catalog:
                 "functions"
             ]
         )  # fmt: skip
-        types = (
+        casts = list(rows["casts"])
+        types = [
             Type(s, name, tuple(calls), tuple(checks), base or "")
             for s, name, calls, checks, base in rows["types"]
-        )
+        ]
+        types += [Type("", target, (call,)) for target, call, _ in casts]
+        operators = [Operator(*row) for row in rows["operators"]]
+        operators += [Operator("", "", call) for _, call, context in casts if context == "i"]
         return cls(
             loaded=True,
             functions=_by_name(functions),
             relations=_by_name(_relations(rows)),
             types=_by_name(types),
-            operators=_by_name(Operator(*row) for row in rows["operators"]),
+            operators=_by_name(operators),
         )
+
+    def implicit(self) -> Iterator[Operator]:
+        """What a statement may use without naming it: comparisons and implicit casts."""
+        for name in ("", "=", "<>", "<", "<=", ">", ">="):
+            yield from self.operators.get(name, ())
 
     def __repr__(self) -> str:
         if not self.loaded:

@@ -118,6 +118,7 @@ _ALONE = frozenset(
 )  # fmt: skip
 
 _HOLD = 0x0020  # CURSOR_OPT_HOLD, nodes/parsenodes.h
+_ON = frozenset({"1", "true", "on", "yes", "t", "y"})
 _OFF = frozenset({"0", "false", "off", "no", "f", "n"})
 _SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 
@@ -140,21 +141,13 @@ def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
         catalog: what is known of the server; without it only statements over PostgreSQL's own
             relations and functions can be reads.
     """
-    return _classify(sql, catalog, _Rules())
+    return _classify(sql, _Judge(catalog))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """What users said of their functions, names in lower case, with or without a schema."""
-
-    read: frozenset[str] = frozenset()
-    write: frozenset[str] = frozenset()
-
-
-def _classify(sql: str, catalog: Catalog, rules: _Rules) -> Intent:
+def _classify(sql: str, judge: "_Judge") -> Intent:
     try:
         statements = _parse(sql)
-        intents = [_statement(node["stmt"], catalog, rules) for node in statements]
+        intents = [_statement(node["stmt"], judge) for node in statements]
     except pgparse.PGQueryError as error:
         return Intent(
             Kind.WRITE, f"does not parse: {_message(error)}", binds=_mentions_session(sql)
@@ -248,18 +241,18 @@ def _strongest(intents: list[Intent]) -> Intent:
     )
 
 
-def _statement(node: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _statement(node: dict[str, Any], judge: "_Judge") -> Intent:
     ((name, body),) = node.items()
     if name == "SelectStmt":
-        return _select(node, catalog, rules)
+        return _select(node, judge)
     special = _STATEMENTS.get(name)
     if special is not None:
-        return special(body, catalog, rules)
-    walk = _Walk(catalog, rules)
+        return special(body, judge)
+    walk = _Walk(judge)
     walk.run(node)
     return Intent(
         Kind.WRITE,
-        _statement_name(name, body),
+        _statement_name(name),
         binds=walk.binds or name in _BINDING,
         ddl=name not in _NOT_DDL,
         no_transaction=name in _ALONE
@@ -270,7 +263,7 @@ def _statement(node: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     )
 
 
-def _statement_name(name: str, body: Mapping[str, Any]) -> str:
+def _statement_name(name: str) -> str:
     words = _CAMEL.sub(" ", name.removesuffix(_NODE_SUFFIX)).upper()
     return _NAMES.get(name, words)
 
@@ -290,8 +283,8 @@ _NAMES = {
 }
 
 
-def _select(node: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
-    walk = _Walk(catalog, rules)
+def _select(node: dict[str, Any], judge: "_Judge") -> Intent:
+    walk = _Walk(judge)
     walk.run(node)
     if walk.reason:
         # set_config in a write: the journal does not see it, so the session must be kept.
@@ -358,7 +351,7 @@ def _modes(options: Iterable[dict[str, Any]]) -> tuple[bool | None, str | None]:
     return read_only, isolation
 
 
-def _transaction(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _transaction(body: dict[str, Any], judge: "_Judge") -> Intent:
     verb = _TRANSACTION[body["kind"]]
     read_only, isolation = _modes(body.get("options", ()))
     reason = verb.value
@@ -378,7 +371,7 @@ def _transaction(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Inten
     )
 
 
-def _set(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _set(body: dict[str, Any], judge: "_Judge") -> Intent:
     kind = body["kind"]
     local = bool(body.get("is_local"))
     name = body.get("name", "").lower()
@@ -423,16 +416,16 @@ def _set(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     )
 
 
-def _constraints(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _constraints(body: dict[str, Any], judge: "_Judge") -> Intent:
     # It has a meaning for writes only, and names constraints of tables: the primary's business.
     return Intent(Kind.SESSION, "SET CONSTRAINTS", local=True, needs_transaction=True)
 
 
-def _show(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _show(body: dict[str, Any], judge: "_Judge") -> Intent:
     return Intent(Kind.READ, "SHOW")
 
 
-def _explain(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _explain(body: dict[str, Any], judge: "_Judge") -> Intent:
     query = body["query"]
     analyze = any(
         o["DefElem"]["defname"] == "analyze"
@@ -441,24 +434,24 @@ def _explain(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     )
     ((name, inner),) = query.items()
     if analyze:
-        intent = _statement(query, catalog, rules)
+        intent = _statement(query, judge)
         return replace(intent, reason=f"EXPLAIN ANALYZE of {intent.reason}")
     if name == "DeclareCursorStmt":
         query = inner["query"]
         ((name, inner),) = query.items()
     if name != "SelectStmt" and name not in _DML:
-        intent = _statement(query, catalog, rules)
+        intent = _statement(query, judge)
         return replace(intent, kind=Kind.WRITE, reason=f"EXPLAIN of {intent.reason}")
-    walk = _Walk(catalog, rules, plan_only=True)
+    walk = _Walk(judge, plan_only=True)
     walk.run(query)
     if walk.reason:
         return Intent(Kind.WRITE, f"EXPLAIN of {walk.reason}")
     return Intent(Kind.READ, "EXPLAIN")
 
 
-def _copy(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
-    walk = _Walk(catalog, rules)
-    walk.run({"CopyStmt": body}, inside=True)
+def _copy(body: dict[str, Any], judge: "_Judge") -> Intent:
+    walk = _Walk(judge)
+    walk.run(body)
     if body.get("is_from"):
         return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds)
     if body.get("is_program"):
@@ -471,8 +464,8 @@ def _copy(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     return Intent(Kind.READ, "COPY TO STDOUT")
 
 
-def _declare(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
-    intent = _statement(body["query"], catalog, rules)
+def _declare(body: dict[str, Any], judge: "_Judge") -> Intent:
+    intent = _statement(body["query"], judge)
     if body.get("options", 0) & _HOLD:
         return Intent(Kind.WRITE, "DECLARE … WITH HOLD", binds=True)
     if intent.kind is not Kind.READ:
@@ -482,13 +475,13 @@ def _declare(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     return Intent(Kind.READ, "DECLARE CURSOR", needs_transaction=True)
 
 
-def _cursor(verb: str) -> Callable[[dict[str, Any], Catalog, _Rules], Intent]:
-    return lambda body, catalog, rules: Intent(
+def _cursor(verb: str) -> Callable[[dict[str, Any], "_Judge"], Intent]:
+    return lambda body, judge: Intent(
         Kind.READ, "MOVE" if body.get("ismove") else verb, needs_transaction=True
     )
 
 
-def _discard(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
+def _discard(body: dict[str, Any], judge: "_Judge") -> Intent:
     target = body.get("target", "DISCARD_ALL").removeprefix("DISCARD_")
     if target == "ALL":
         return Intent(Kind.SESSION, "DISCARD ALL", settings=None, no_transaction=True)
@@ -497,17 +490,17 @@ def _discard(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
     return Intent(Kind.WRITE, f"DISCARD {target}")
 
 
-def _code(body: dict[str, Any], catalog: Catalog, rules: _Rules) -> Intent:
-    walk = _Walk(catalog, rules)
+def _code(body: dict[str, Any], judge: "_Judge") -> Intent:
+    walk = _Walk(judge)
     for argument in body.get("args", ()):
         element = argument.get("DefElem", {})
         if element.get("defname") == "as":
-            walk.scan(_constant(element.get("arg")) or "", "DO")
+            walk.scan(_constant(element.get("arg")) or "")
     walk.resolve()
     return Intent(Kind.WRITE, "DO", binds=walk.binds)
 
 
-_STATEMENTS: Mapping[str, Callable[[dict[str, Any], Catalog, _Rules], Intent]] = {
+_STATEMENTS: Mapping[str, Callable[[dict[str, Any], "_Judge"], Intent]] = {
     "TransactionStmt": _transaction,
     "VariableSetStmt": _set,
     "ConstraintsSetStmt": _constraints,
@@ -560,49 +553,74 @@ _Object = Function | Relation | Type | Operator
 _NO_NAMES: frozenset[str] = frozenset()
 
 
-_Scoped = tuple[Any, frozenset[str]]
+class _Judge:
+    """The catalog and the users' rules, with what was already found harmless under them."""
+
+    __slots__ = ("catalog", "harmless", "implicit", "read", "write")
+
+    def __init__(
+        self, catalog: Catalog, read: Iterable[str] = (), write: Iterable[str] = ()
+    ) -> None:
+        self.catalog = catalog
+        self.read = frozenset(read)
+        self.write = frozenset(write)
+        # Only ever grows, by whole objects: safe to share between threads.
+        self.harmless: set[_Object] = set()
+        self.implicit: tuple[_Object, ...] = tuple(catalog.implicit())
 
 
 class _Walk:
     """Everything a statement reaches, through views and function bodies too.
 
     Attributes:
-        reason: why it is not a read; empty while it is one.
+        found: why it is not a read, by its form or by a function known to be unsafe.
+        doubt: why it is not known to be a read.
         binds: it leaves something behind in its session.
         configs: calls of set_config in the statement itself.
         varies: what makes a second run of it on another node give something else.
     """
 
     __slots__ = (
-        "_plan_only", "_rules", "_seen", "_todo", "_top", "binds", "catalog", "configs", "reason",
-        "varies",
+        "_judge", "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "binds",
+        "catalog", "configs", "doubt", "found", "varies",
     )  # fmt: skip
 
-    def __init__(self, catalog: Catalog, rules: _Rules, *, plan_only: bool = False) -> None:
-        self.catalog = catalog
-        self.reason = ""
+    def __init__(self, judge: _Judge, *, plan_only: bool = False) -> None:
+        self.found = ""
+        self.doubt = ""
         self.binds = False
         self.configs: list[_Config] = []
         self.varies = ""
-        self._rules = rules
+        self.catalog = judge.catalog
+        self._judge = judge
         self._plan_only = plan_only
+        self._scope = _NO_NAMES
+        self._owner = ""
+        self._touched = False
         self._todo: list[_Object] = []
         self._seen: set[_Object] = set()
-        self._top = True
 
-    def run(self, node: dict[str, Any], *, inside: bool = False) -> None:
+    @property
+    def reason(self) -> str:
+        """Why it is not a read; empty when it is one."""
+        return self.found or self.doubt
+
+    def run(self, node: dict[str, Any]) -> None:
         """Walk a statement and what it reaches."""
-        self._tree(node, inside)
+        self._tree(node)
         self.resolve()
 
     def resolve(self) -> None:
         """Walk what was reached until nothing new is."""
-        self._top = False
-        while self._todo:
-            item = self._todo.pop()
-            if item in self._seen:
+        judge, seen, todo = self._judge, self._seen, self._todo
+        if self._touched:
+            todo.extend(judge.implicit)
+        while todo:
+            item = todo.pop()
+            if item in seen or item in judge.harmless:
                 continue
-            self._seen.add(item)
+            seen.add(item)
+            self._owner = item.name
             if isinstance(item, Function):
                 self._function(item)
             elif isinstance(item, Relation):
@@ -611,122 +629,154 @@ class _Walk:
                 self._type(item)
             else:
                 self._named(item.call)
+        if not (self.found or self.doubt or self.binds or self._plan_only):
+            judge.harmless |= seen
 
     def _refuse(self, reason: str) -> None:
-        if not self.reason:
-            self.reason = reason
+        if not self.found:
+            self.found = f"{reason}, inside {self._owner}" if self._owner else reason
+
+    def _unknown(self, what: str) -> None:
+        if not self.doubt:
+            if self.catalog.loaded:
+                self.doubt = f"{what} is not in the catalog as last read"
+            else:
+                self.doubt = f"{what} is not PostgreSQL's own and the catalog is not loaded"
+            if self._owner:
+                self.doubt += f", inside {self._owner}"
+
+    def _reach(self, items: Iterable[_Object]) -> None:
+        self._touched = True
+        self._todo.extend(items)
 
     # -- the tree ------------------------------------------------------------------------------
 
-    def _tree(self, root: Any, inside: bool = False) -> None:
-        # An own stack: nesting is bounded by the parser, not by Python. CTE names go along.
-        stack: list[_Scoped] = [(root, _NO_NAMES)]
-        pop = stack.pop
+    def _tree(self, root: dict[str, Any]) -> None:
+        stack = [root]
+        pop, push, extend = stack.pop, stack.append, stack.extend
         while stack:
-            node, scope = pop()
-            if type(node) is list:
-                stack.extend([(item, scope) for item in node])
-                continue
+            node = pop()
             if "withClause" in node:
-                scope = self._with(node["withClause"], scope, stack)
+                self._with(node)
+                continue
             for key, value in node.items():
-                if type(value) is not dict and type(value) is not list:
-                    if key == "relpersistence" and value == "t":
-                        self.binds = True
-                        self._refuse("a temporary table")
-                    continue
-                check = _CHECKS.get(key)
-                if check is not None:
-                    check(self, value, scope)
-                elif key[-4:] == _NODE_SUFFIX and key != "SelectStmt" and key[0].isupper():
-                    if inside:
-                        inside = False
+                kind = value.__class__
+                if kind is list:
+                    extend(value)
+                elif kind is dict:
+                    check = _CHECKS.get(key)
+                    if check is not None:
+                        if check(self, value):
+                            push(value)
                     else:
-                        self._refuse_statement(key)
-                if key != "withClause":
-                    stack.append((value, scope))
+                        if key[-4:] == _NODE_SUFFIX and key != "SelectStmt" and key[0] <= "Z":
+                            self._statement(key)
+                        push(value)
 
-    def _refuse_statement(self, key: str) -> None:
-        if self._plan_only and key in _DML:
-            return
-        self._refuse(_statement_name(key, {}))
-
-    def _with(
-        self,
-        clause: dict[str, Any],
-        scope: frozenset[str],
-        stack: list[_Scoped],
-    ) -> frozenset[str]:
-        """Queue each CTE with the names it sees; return what the statement itself sees."""
+    def _with(self, node: dict[str, Any]) -> None:
+        """Walk a query that has CTEs: each sees those before it, or all of them if RECURSIVE."""
+        clause = node["withClause"]
+        outer = self._scope
         ctes = [c["CommonTableExpr"] for c in clause["ctes"]]
         if clause.get("recursive"):
-            scope = scope.union(c["ctename"] for c in ctes)
+            self._scope = outer.union([c["ctename"] for c in ctes])
         for cte in ctes:
-            stack.append((cte, scope))
-            scope |= {cte["ctename"]}
-        return scope
+            self._tree(cte)
+            self._scope |= {cte["ctename"]}
+        self._tree({key: value for key, value in node.items() if key != "withClause"})
+        self._scope = outer
 
-    def _locking(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+    def _statement(self, key: str) -> None:
+        if not (self._plan_only and key in _DML):
+            self._refuse(_statement_name(key))
+
+    def _leaf(self, node: dict[str, Any]) -> bool:
+        return False
+
+    def _locking(self, node: dict[str, Any]) -> bool:
         if not self._plan_only:
             self._refuse(f"SELECT … {_LOCKS.get(node.get('strength', ''), 'FOR …')}")
+        return False
 
-    def _into(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+    def _into(self, node: dict[str, Any]) -> bool:
         self._refuse("SELECT INTO")
+        return True
 
-    def _range(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+    def _new(self, node: dict[str, Any]) -> bool:
+        """A relation to be made."""
+        if node.get("relpersistence") == "t":
+            self.binds = True
+        return True
+
+    def _range(self, node: dict[str, Any]) -> bool:
         name = node.get("relname")
         if name is None:
-            return
+            return True
+        if node.get("relpersistence") == "t":
+            self.binds = True
         schema = node.get("schemaname")
-        if schema is None and name in scope:
-            return
-        if self._top:
-            self.varies = self.varies or name
+        if schema is None and name in self._scope:
+            return False
+        if not self.varies:
+            self.varies = name
         found = self.catalog.relations.get(name, ())
+        builtin = name in RELATIONS
         if schema is not None:
-            if schema == "information_schema" or (schema == "pg_catalog" and name in RELATIONS):
-                return
+            if schema == "information_schema" or (schema == "pg_catalog" and builtin):
+                return False
+            builtin = False
             found = tuple(r for r in found if r.schema == schema)
-        elif name in RELATIONS:
-            self._todo.extend(found)
-            return
         if found:
-            self._todo.extend(found)
-        elif not self.catalog.loaded:
-            self._refuse(f"{name}: the catalog is not loaded, it may be a view over anything")
-        else:
-            self._refuse(f"{name} is not in the catalog as last read")
+            self._reach(found)
+        elif not builtin:
+            self._unknown(name)
+        return False
 
-    def _call(self, node: dict[str, Any], scope: frozenset[str]) -> None:
-        parts = _strings(node["funcname"])
+    def _sample(self, node: dict[str, Any]) -> bool:
+        self._names(_strings(node["method"]), None)
+        return True
+
+    def _call(self, node: dict[str, Any]) -> bool:
+        parts = node["funcname"]
         args = node.get("args", ())
-        self._names(parts, len(args), node.get("func_variadic", False), args)
+        judge = self._judge
+        if len(parts) == 1 and not judge.write:
+            name = parts[0]["String"]["sval"]
+            # The usual case, without ado.
+            if name in functions.STABLE_SAFE and name not in judge.catalog.functions:
+                return True
+        names = _strings(parts)
+        if (
+            names in (["set_config"], ["pg_catalog", "set_config"])
+            and not (self._owner or self._plan_only)
+            and "set_config" not in judge.catalog.functions
+            and not self._ruled(judge.write, names)
+        ):
+            self.configs.append(_config(args))
+            return True
+        self._names(names, None if node.get("func_variadic") else len(args))
+        return True
 
-    def _names(self, parts: list[str], n: int | None, spread: bool, args: Any = ()) -> None:
+    def _names(self, parts: list[str], n: int | None) -> None:
+        """A function called by name, with `n` arguments where that is known."""
         name = parts[-1]
         schema = parts[-2] if len(parts) > 1 else None
-        rules = self._rules
-        if rules.write and self._ruled(rules.write, schema, name):
+        judge = self._judge
+        if self._ruled(judge.write, parts):
             self._refuse(f"{name}() is in write_functions")
-        elif rules.read and self._ruled(rules.read, schema, name):
+        elif self._ruled(judge.read, parts):
             return
         builtin = schema is None or schema in ("pg_catalog", "information_schema")
-        users = self.catalog.functions.get(name)
-        if users is not None:
-            users = tuple(
-                f
-                for f in users
-                if (schema is None or f.schema == schema)
-                and (n is None or spread or (f.least <= n and (f.most is None or n <= f.most)))
-            )
-        if users and (schema is None or not builtin):
-            self._todo.extend(users)
+        users = tuple(
+            f
+            for f in self.catalog.functions.get(name, ())
+            if (f.schema == schema if schema is not None else True) and f.accepts(n)
+        )
+        if users:
+            self._reach(users)
         if builtin and name in functions.SAFE:
-            if self._top and not self.varies and name in functions.HARMLESS:
-                self.varies = f"{name}()"
-            return
-        if builtin and name == "set_config" and self._top and not self._plan_only:
-            self.configs.append(_config(args))
+            if name in functions.HARMLESS:
+                self.varies = self.varies or f"{name}()"
             return
         why = functions.unsafe(name)
         if why is not None:
@@ -734,94 +784,87 @@ class _Walk:
                 return
             if self._plan_only and name in functions.PLANNED:
                 return
-            self.binds = self.binds or functions.binds(name) or name == "set_config"
+            self.binds = self.binds or functions.binds(name)
             self._refuse(f"{name}(): {why}")
         elif not users:
-            if self.catalog.loaded:
-                self._refuse(f"{name}() is not in the catalog as last read")
-            else:
-                self._refuse(f"{name}(): the catalog is not loaded, it may do anything")
+            self._unknown(f"{name}()")
 
     @staticmethod
-    def _ruled(rules: frozenset[str], schema: str | None, name: str) -> bool:
-        return name in rules or (schema is not None and f"{schema}.{name}" in rules)
+    def _ruled(rules: frozenset[str], parts: list[str]) -> bool:
+        return bool(rules) and (parts[-1] in rules or ".".join(parts[-2:]) in rules)
 
     def _named(self, name: str) -> None:
         """A function known by its bare name: of an aggregate, an operator, a cast."""
         users = self.catalog.functions.get(name)
         if users:
-            self._todo.extend(users)
+            self._reach(users)
         why = functions.UNSAFE.get(name)
         if why is not None:
             self._refuse(f"{name}(): {why}")
 
-    def _column(self, node: dict[str, Any], scope: frozenset[str]) -> None:
-        fields = node.get("fields") or node.get("indirection") or ()
-        # x.f and (x).f call f(x) when there is no such column.
-        if len(fields) > 1 or "indirection" in node:
-            for item in fields:
-                text = item.get("String")
-                if text is not None:
-                    name = text.get("sval", "")
-                    if name in functions.UNSAFE or name in self.catalog.functions:
-                        self._attribute(name)
+    def _column(self, node: dict[str, Any]) -> bool:
+        # x.f calls f(x) when x has no column f.
+        fields = node["fields"]
+        if len(fields) > 1:
+            self._attributes(fields[1:])
+        return False
 
-    def _attribute(self, name: str) -> None:
-        if name in functions.UNSAFE:
-            self._names([name], 1, False)
-        else:
-            self._todo.extend(
-                f
-                for f in self.catalog.functions[name]
-                if f.least <= 1 and (f.most is None or f.most >= 1)
-            )
+    def _indirection(self, node: dict[str, Any]) -> bool:
+        self._attributes(node["indirection"])
+        return True
 
-    def _type_name(self, node: dict[str, Any], scope: frozenset[str]) -> None:
+    def _attributes(self, fields: list[dict[str, Any]]) -> None:
+        for item in fields:
+            text = item.get("String")
+            if text is None:
+                continue
+            name = text.get("sval", "")
+            if name in functions.UNSAFE:
+                self._names([name], 1)
+            elif name in self.catalog.functions and not self._ruled(self._judge.read, [name]):
+                self._reach(f for f in self.catalog.functions[name] if f.accepts(1))
+
+    def _type_name(self, node: dict[str, Any]) -> bool:
         names = node.get("names")
         if not names:
-            return
+            return True
         parts = _strings(names)
         name = parts[-1]
         schema = parts[-2] if len(parts) > 1 else None
+        if name[:1] == "_" and (name[1:] in TYPES or name[1:] in self.catalog.types):
+            name = name[1:]
         found = self.catalog.types.get(name)
-        builtin = name in TYPES and schema in (None, "pg_catalog")
-        if found is None and name.startswith("_"):
-            builtin = builtin or name[1:] in TYPES
-            found = self.catalog.types.get(name[1:])
         if found:
-            self._todo.extend(found)
-        if builtin or schema == "information_schema":
-            return
-        if name in self.catalog.relations:
-            return
-        if not found:
-            known = "is not in the catalog as last read" if self.catalog.loaded else (
-                "is a user's and the catalog is not loaded"
-            )  # fmt: skip
-            self._refuse(f"type {name} {known}")
+            self._reach(found)
+        elif not (
+            (name in TYPES and schema in (None, "pg_catalog"))
+            or schema == "information_schema"
+            or name in self.catalog.relations
+            or (name in RELATIONS and schema in (None, "pg_catalog"))
+        ):
+            self._unknown(f"type {name}")
+        return False
 
-    def _operator(self, node: dict[str, Any], scope: frozenset[str]) -> None:
-        parts = _strings(node.get("name") or node.get("operName") or node.get("useOp") or ())
-        if not parts:
-            return
-        name = parts[-1]
-        found = self.catalog.operators.get(name)
-        if found:
-            self._todo.extend(found)
-        elif name not in OPERATORS and name not in _WORD_OPERATORS:
-            known = "is not in the catalog as last read" if self.catalog.loaded else (
-                "is a user's and the catalog is not loaded"
-            )  # fmt: skip
-            self._refuse(f"operator {name} {known}")
+    def _operator(self, node: dict[str, Any]) -> bool:
+        names = node.get("name") or node.get("operName") or node.get("useOp")
+        if names:
+            name = names[-1]["String"]["sval"]
+            found = self.catalog.operators.get(name)
+            if found:
+                self._reach(found)
+            elif name not in OPERATORS and name not in _WORD_OPERATORS:
+                self._unknown(f"operator {name}")
+        return True
 
     # -- the catalog's objects -----------------------------------------------------------------
 
     def _function(self, f: Function) -> None:
-        rules = self._rules
-        if rules.read and self._ruled(rules.read, f.schema, f.name):
-            return
-        if rules.write and self._ruled(rules.write, f.schema, f.name):
+        judge, names = self._judge, [f.schema, f.name]
+        if self._ruled(judge.write, names):
             self._refuse(f"{f.name}() is in write_functions")
+        elif self._ruled(judge.read, names):
+            return
+        self._owner = ""
         why = functions.unsafe(f.name)
         if why is not None:
             self._refuse(f"{f.name}(): {why}")
@@ -830,57 +873,67 @@ class _Walk:
             if self._plan_only:
                 return
             self._refuse(f"{f.name}() is volatile")
+        self._owner = f"{f.name}()"
         for name in f.calls:
             self._named(name)
-        if f.language == "c":
+        if f.language == "c" or f.calls:
             return
-        if f.language == "internal":
-            if f.calls or f.source in functions.SAFE:
-                return
-            self._refuse(f"{f.name}() is {f.source} inside")
-        elif f.language == "sql":
-            self._source(f.source, f"{f.name}()")
+        if f.language == "sql":
+            self._source(f.source)
         elif f.language == "plpgsql":
-            self.scan(f.source, f"{f.name}()")
-        else:
+            self.scan(f.source)
+        elif f.language != "internal":
             self.binds = self.binds or f.volatile
-            self._refuse(f"{f.name}() is written in {f.language}, which may do anything")
+            self._refuse(f"{f.language}, which may do anything")
+        elif f.source not in functions.SAFE:
+            self._refuse(f"{f.source}")
 
     def _relation(self, r: Relation) -> None:
         if r.refused:
+            self._owner = ""
             self._refuse(f"{r.name} {r.refused}")
+            self._owner = r.name
         if r.source:
-            self._source(r.source, r.name)
+            self._source(r.source)
         for expression in r.expressions:
-            self._source(f"SELECT {expression}", r.name)
+            self._source(f"SELECT {expression}")
 
     def _type(self, t: Type) -> None:
         for name in t.calls:
             self._named(name)
         for expression in t.expressions:
-            self._source(f"SELECT {expression}", t.name)
+            self._source(f"SELECT {expression}")
         if t.base:
-            self._todo.extend(self.catalog.types.get(t.base, ()))
+            self._reach(self.catalog.types.get(t.base, ()))
 
-    def _source(self, sql: str, owner: str) -> None:
+    def _source(self, sql: str) -> None:
         """The query of a view, or the body of a function in SQL."""
-        clean = not self.reason
         try:
-            for node in _tree(sql):
-                self._tree(node["stmt"])
+            statements = _tree(sql)
         except (pgparse.PGQueryError, RecursionError, UnicodeError, ValueError):
-            self.scan(sql, owner)
-            self._refuse(f"the body of {owner} does not parse")
-        if clean and self.reason:
-            self.reason = f"{self.reason}, inside {owner}"
+            self.scan(sql)
+            self._refuse("a text that does not parse")
+            return
+        for node in statements:
+            self._scope = _NO_NAMES
+            body = node["stmt"]
+            for name in body:
+                if name in _BINDING or name == "VariableSetStmt":
+                    self.binds = True
+                if name == "CreateFunctionStmt":
+                    body = body[name].get("sql_body", {})
+            self._tree(body)
 
-    def scan(self, source: str, owner: str) -> None:
+    def scan(self, source: str) -> None:
         """A body in PL/pgSQL: every name in it that could be unsafe counts as used."""
-        catalog, clean = self.catalog, not self.reason
+        catalog = self.catalog
         if _SETS.search(source):
             self.binds = True
         for match in _WORD.finditer(source):
-            word = match["word"]
+            word, op = match["word"], match["op"]
+            if op is not None:
+                self._todo.extend(catalog.operators.get(op, ()))
+                continue
             if word is not None:
                 name = word.lower()
                 if name in _SESSION_WORDS:
@@ -891,46 +944,50 @@ class _Walk:
             elif match["quoted"] is not None:
                 name = match["quoted"].replace('""', '"')
             else:
-                op = match["op"]
-                if op is not None and op in catalog.operators:
-                    self._todo.extend(catalog.operators[op])
                 continue
-            why = functions.unsafe(name)
-            if why is not None:
-                self.binds = self.binds or functions.binds(name) or name == "set_config"
-                self._refuse(f"{name}(): {why}")
-            after = source[match.end() : match.end() + 1]
-            before = source[match.start() - 1 : match.start()]
-            if name in catalog.functions and (after in "( \n\t\r" or before == "."):
-                rest = source[match.end() : match.end() + 40].lstrip()
-                if before == "." or rest.startswith("("):
+            if not self._ruled(self._judge.read, [name]):
+                why = functions.unsafe(name)
+                if why is not None:
+                    self.binds = self.binds or functions.binds(name)
+                    self._refuse(f"{name}(): {why}")
+                elif name in catalog.functions and _CALLED.match(source, match.end()):
                     self._todo.extend(catalog.functions[name])
-            if name in catalog.relations:
-                self._todo.extend(catalog.relations[name])
-            if name in catalog.types:
-                self._todo.extend(catalog.types[name])
-        if clean and self.reason:
-            self.reason = f"{self.reason}, inside {owner}"
+                elif name in catalog.functions and source[match.start() - 1] == ".":
+                    self._todo.extend(f for f in catalog.functions[name] if f.accepts(1))
+            self._todo.extend(catalog.relations.get(name, ()))
+            self._todo.extend(catalog.types.get(name, ()))
 
 
 _SESSION_WORDS = frozenset({"temp", "temporary", "listen", "prepare", "load", "discard"})
+_CALLED = re.compile(r"\s*\(")
 _WORD_OPERATORS = frozenset(
     {"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"}
 )
 
-_CHECKS: Mapping[str, Callable[[_Walk, Any, frozenset[str]], None]] = {
-    "FuncCall": _Walk._call,
-    "RangeVar": _Walk._range,
-    "relation": _Walk._range,
-    "LockingClause": _Walk._locking,
-    "intoClause": _Walk._into,
-    "ColumnRef": _Walk._column,
-    "A_Indirection": _Walk._column,
-    "typeName": _Walk._type_name,
-    "TypeName": _Walk._type_name,
+# Node or field to what is looked at there; a check says whether to go on below.
+_CHECKS: Mapping[str, Callable[[_Walk, dict[str, Any]], bool]] = {
+    "A_Const": _Walk._leaf,
     "A_Expr": _Walk._operator,
-    "SubLink": _Walk._operator,
+    "A_Indirection": _Walk._indirection,
+    "A_Star": _Walk._leaf,
+    "Alias": _Walk._leaf,
+    "ColumnRef": _Walk._column,
+    "FuncCall": _Walk._call,
+    "LockingClause": _Walk._locking,
+    "ParamRef": _Walk._leaf,
+    "RangeTableSample": _Walk._sample,
+    "RangeVar": _Walk._range,
     "SortBy": _Walk._operator,
+    "String": _Walk._leaf,
+    "SubLink": _Walk._operator,
+    "TypeName": _Walk._type_name,
+    "alias": _Walk._leaf,
+    "intoClause": _Walk._into,
+    "rel": _Walk._new,
+    "relation": _Walk._range,
+    "sequence": _Walk._new,
+    "typeName": _Walk._type_name,
+    "view": _Walk._new,
 }
 
 
@@ -941,12 +998,10 @@ def _strings(nodes: Iterable[dict[str, Any]]) -> list[str]:
 def _config(args: Any) -> _Config:
     if len(args) != 3 or any("NamedArgExpr" in a for a in args):
         return _Config(None, None)
-    name, local = _constant(args[0]), _constant(args[2])
-    if local is not None:
-        local = local.lower()
+    name, local = _constant(args[0]), (_constant(args[2]) or "").lower()
     return _Config(
         name.lower() if name is not None else None,
-        True if local in ("true", "t", "on", "yes", "1") else False if local in _OFF else None,
+        True if local in _ON else False if local in _OFF else None,
     )
 
 
@@ -981,15 +1036,15 @@ class Classifier:
         rule: Rule | None = None,
         max_entries: int = 10_000,
     ) -> None:
-        self._rules = _Rules(
+        self._functions = (
             frozenset(f.lower() for f in read_functions),
             frozenset(f.lower() for f in write_functions),
         )
+        self._judge = _Judge(catalog, *self._functions)
         self._read = tuple(re.compile(p) for p in read_patterns)
         self._write = tuple(re.compile(p) for p in write_patterns)
         self._rule = rule
         self._max = max_entries
-        self._catalog = catalog
         self._lock = threading.Lock()
         self._cache: dict[str, Intent] = {}
         self._learnt: dict[str, Intent] = {}
@@ -1017,21 +1072,22 @@ class Classifier:
 
     def replace_catalog(self, catalog: Catalog) -> None:
         """Judge by `catalog` from now on; forgets what was judged by the one before."""
+        judge = _Judge(catalog, *self._functions)
         with self._lock:
-            self._catalog = catalog
+            self._judge = judge
             # A new dict: a miss under way keeps writing into the one it started with.
             self._cache = dict(self._learnt)
 
     def _miss(self, sql: str) -> Intent:
         with self._lock:
-            cache, catalog = self._cache, self._catalog
+            cache, judge = self._cache, self._judge
             self._misses += 1
-        intent = self._judge(sql, catalog)
+        intent = self._decide(sql, judge)
         with self._lock:
             self._bound(cache)[sql] = self._learnt.get(sql, intent)
             return cache[sql]
 
-    def _judge(self, sql: str, catalog: Catalog) -> Intent:
+    def _decide(self, sql: str, judge: _Judge) -> Intent:
         for pattern in self._write:
             if pattern.search(sql):
                 return Intent(Kind.WRITE, f"matches write_patterns {pattern.pattern!r}")
@@ -1044,7 +1100,7 @@ class Classifier:
                 return Intent(said, "the rule given by the user")
             if said is not None:
                 return said
-        return _classify(sql, catalog, self._rules)
+        return _classify(sql, judge)
 
     def _bound(self, cache: dict[str, Intent]) -> dict[str, Intent]:
         """Make room in `cache`: the oldest tenth goes."""

@@ -7,6 +7,7 @@ Volatile built-ins were taken from pg_proc of PostgreSQL 18 and judged one by on
 
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from router.builtins import STABLE, VOLATILE
 
@@ -109,6 +110,7 @@ BINDS = (
     "dblink_open",
     "pg_replication_origin_session_setup",
     "setseed",
+    "set_config",
 )
 """Functions whose effect stays with the server session that ran them."""
 
@@ -141,6 +143,9 @@ SAFE = (STABLE | frozenset(HARMLESS)) - frozenset(UNSAFE)
 """Every function of pg_catalog and information_schema that a replica may run."""
 
 
+STABLE_SAFE = SAFE - frozenset(HARMLESS)
+"""Those of them that are not volatile."""
+
 _PATTERNS = tuple(
     (pattern, reason)
     for patterns, reason in _UNSAFE.items()
@@ -149,6 +154,7 @@ _PATTERNS = tuple(
 )
 
 
+@lru_cache(10_000)
 def unsafe(name: str) -> str | None:
     """Why a function must run on the primary, judged by its name alone; None if nothing says so.
 

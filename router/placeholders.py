@@ -8,27 +8,32 @@ import re
 from collections.abc import Callable
 
 _SKIP = r"""
-    (?P<skip>
-        [eE]'(?:[^'\\]|\\.|'')*'
-      | '(?:[^']|'')*'
-      | "(?:[^"]|"")*"
+    [^'"$%:/-]*+
+    (?:
+        '(?: (?<=[eE]')(?<![\w$][eE]') (?:[^'\\]|\\.|'')* | (?:[^']|'')* )'
+      | "[^"]*"
       | --[^\n\r]*
-      | \$(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$
-      | [^\W\d][\w$]*
-      | \d[\w.]*
-    )
-  | (?P<comment> /\*)
+      | \$(?<![\w$]\$)(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$
+      | (?P<comment> /\*)
 """
 # A name holds no parenthesis, quote or comment: it cannot swallow a call.
 _PERCENT = re.compile(
     _SKIP
     + r"""
-  | (?P<escape> %%)
-  | (?P<mark> % (?: \( (?:[^()'"$;/*\n\r-]|-(?!-))* \) )? [sbt] (?!\w))""",
+      | (?P<escape> %%)
+      | (?P<mark> % (?: \( (?:[^()'"$;/*\n\r-]|-(?!-))* \) )? [sbt] (?!\w))
+      | [$%:/-]
+    )""",
     re.VERBOSE | re.DOTALL,
 )
 _COLON = re.compile(
-    _SKIP + r"| (?P<escape> ::) | (?P<mark> (?<![\w:$]):[^\W\d]\w*)", re.VERBOSE | re.DOTALL
+    _SKIP
+    + r"""
+      | (?P<escape> ::)
+      | (?P<mark> (?<![\w:$]) : [^\W\d]\w*)
+      | [$%:/-]
+    )""",
+    re.VERBOSE | re.DOTALL,
 )
 _COMMENT = re.compile(r"/\*|\*/")
 
@@ -64,13 +69,13 @@ def _rewrite(
     out: list[str] = []
     at = copied = count = 0
     changed = False
-    while (match := pattern.search(sql, at)) is not None:
+    while (match := pattern.match(sql, at)) is not None:
         kind = match.lastgroup
         at = match.end()
         if kind == "comment":
             at = _comment_end(sql, at)
         elif kind == "mark" or kind == "escape":
-            out.append(sql[copied : match.start()])
+            out.append(sql[copied : match.start(kind)])
             if kind == "mark":
                 count += 1
                 out.append(form(count))
