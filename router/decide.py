@@ -220,17 +220,15 @@ def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, .
 def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[Node, ...]:
     """Those of `replicas` that show nothing older than what the context has read already.
 
-    The replica it read from last, while eligible. Otherwise those that have replayed what that
-    replica reported after the read, or what the primary had written by then.
+    The replica it read from last, while eligible. Otherwise those that have replayed what the
+    primary had written by then: what the last one reports now counts for nothing, for it may have
+    crashed since and come back with less than was read from it.
     """
     snapshot = view.snapshot
     for node in replicas:
         if node.name == last.node:
             return (node,)
-    report = snapshot.reports.get(last.node)
-    floor = snapshot.replayed(last.node) if report and report.started > last.at else None
-    if floor is None:
-        floor = snapshot.bound(last.at)
+    floor = snapshot.bound(last.at)
     if floor is None:
         return ()
     return tuple(
