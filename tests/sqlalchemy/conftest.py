@@ -19,7 +19,8 @@ def routed(cluster: Cluster, database: Any) -> Iterator[Routed]:
     def make(**options: Any) -> sa.Engine:
         options.setdefault("replicas", [r.url(database.name) for r in cluster.replicas])
         options.setdefault("probe_interval", 0.2)
-        engine = router.create_engine(cluster.primary.url(database.name), **options)
+        url = options.pop("url", cluster.primary.url(database.name))
+        engine = router.create_engine(url, **options)
         engines.append(engine)
         return engine
 
