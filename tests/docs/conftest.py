@@ -4,20 +4,16 @@ from typing import Any
 
 import pytest
 
-from router.testing import Cluster
-
 
 @pytest.fixture
-def primary_url(cluster: Cluster, database: Any) -> str:
+def primary_url(database: Any) -> str:
     """The primary's URL; its database holds the table ``item``."""
-    cluster.primary.execute(
-        "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)", dbname=database.name
-    )
-    cluster.wait_caught_up()
-    return cluster.primary.url(database.name)
+    database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
+    database.cluster.wait_caught_up()
+    return str(database.primary_url())
 
 
 @pytest.fixture
-def replica_urls(cluster: Cluster, database: Any) -> list[str]:
+def replica_urls(database: Any) -> list[str]:
     """The URLs of two replicas."""
-    return [replica.url(database.name) for replica in cluster.replicas]
+    return list(database.replica_urls())

@@ -1,6 +1,7 @@
 """The reference pages name what the code has: options, reasons, errors, events."""
 
 import ast
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -28,12 +29,10 @@ def rows(page: str) -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def options(monkeypatch: pytest.MonkeyPatch) -> Any:
+def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The extension that makes the table of options."""
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_ext"))
-    import options
-
-    yield options
+    yield importlib.import_module("options")
     del sys.modules["options"]
 
 
