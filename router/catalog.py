@@ -123,10 +123,10 @@ class Relation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Type:
-    """A type, or, with an empty schema, a user's cast to the type of that name.
+    """A type.
 
     Attributes:
-        calls: its input, output and cast functions.
+        calls: its input and output functions.
         expressions: a domain's constraints.
         base: a domain's base type.
     """
@@ -140,14 +140,23 @@ class Type:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """An operator, or, without a name, an implicit cast; and the function behind it."""
+    """An operator and the function behind it."""
 
     schema: str
     name: str
     call: str
 
 
-T = TypeVar("T", Function, Relation, Type, Operator)
+@dataclass(frozen=True, slots=True, eq=False)
+class Cast:
+    """A cast to the type `name` by a user's function."""
+
+    name: str
+    call: str
+    implicit: bool
+
+
+T = TypeVar("T", Function, Relation, Type, Operator, Cast)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,6 +182,7 @@ class Catalog:
     functions: Mapping[str, tuple[Function, ...]] = field(default_factory=dict)
     relations: Mapping[str, tuple[Relation, ...]] = field(default_factory=dict)
     types: Mapping[str, tuple[Type, ...]] = field(default_factory=dict)
+    casts: Mapping[str, tuple[Cast, ...]] = field(default_factory=dict)
     operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
 
     @classmethod
@@ -190,25 +200,25 @@ class Catalog:
             ]
         )  # fmt: skip
         casts = list(rows["casts"])
-        types = [
+        types = (
             Type(s, name, tuple(calls), tuple(checks), base or "")
             for s, name, calls, checks, base in rows["types"]
-        ]
-        types += [Type("", target, (call,)) for target, call, _ in casts]
-        operators = [Operator(*row) for row in rows["operators"]]
-        operators += [Operator("", "", call) for _, call, context in casts if context == "i"]
+        )
         return cls(
             loaded=True,
             functions=_by_name(functions),
             relations=_by_name(_relations(rows)),
             types=_by_name(types),
-            operators=_by_name(operators),
+            casts=_by_name(Cast(target, call, kind == "i") for target, call, kind in rows["casts"]),
+            operators=_by_name(Operator(*row) for row in rows["operators"]),
         )
 
-    def implicit(self) -> Iterator[Operator]:
+    def implicit(self) -> Iterator[Operator | Cast]:
         """What a statement may use without naming it: comparisons and implicit casts."""
-        for name in ("", "=", "<>", "<", "<=", ">", ">="):
+        for name in ("=", "<>", "<", "<=", ">", ">="):
             yield from self.operators.get(name, ())
+        for casts in self.casts.values():
+            yield from (cast for cast in casts if cast.implicit)
 
     def __repr__(self) -> str:
         if not self.loaded:

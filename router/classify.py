@@ -16,7 +16,7 @@ import pgparse  # type: ignore[import-not-found]  # an extension module without 
 
 from router import functions, placeholders
 from router.builtins import OPERATORS, RELATIONS, TYPES
-from router.catalog import BUILTIN, Catalog, Function, Operator, Relation, Type
+from router.catalog import BUILTIN, Cast, Catalog, Function, Operator, Relation, Type
 
 
 class Kind(enum.Enum):
@@ -549,7 +549,7 @@ class _Config:
     local: bool | None
 
 
-_Object = Function | Relation | Type | Operator
+_Object = Function | Relation | Type | Operator | Cast
 _NO_NAMES: frozenset[str] = frozenset()
 
 
@@ -824,6 +824,16 @@ class _Walk:
             elif name in self.catalog.functions and not self._ruled(self._judge.read, [name]):
                 self._reach(f for f in self.catalog.functions[name] if f.accepts(1))
 
+    def _cast(self, node: dict[str, Any]) -> bool:
+        casts = self.catalog.casts
+        if casts:
+            ((arg, _),) = node["arg"].items()
+            names = _strings(node["typeName"]["names"])
+            # A literal or a parameter becomes the type at once, without a cast.
+            if names[-1] in casts and arg not in ("A_Const", "ParamRef"):
+                self._reach(casts[names[-1]])
+        return True
+
     def _type_name(self, node: dict[str, Any]) -> bool:
         names = node.get("names")
         if not names:
@@ -869,9 +879,11 @@ class _Walk:
         if why is not None:
             self._refuse(f"{f.name}(): {why}")
             self.binds = self.binds or functions.binds(f.name)
+        if self._plan_only:
+            if not f.volatile:
+                self._folded(f)
+            return
         if f.volatile:
-            if self._plan_only:
-                return
             self._refuse(f"{f.name}() is volatile")
         self._owner = f"{f.name}()"
         for name in f.calls:
@@ -887,6 +899,15 @@ class _Walk:
             self._refuse(f"{f.language}, which may do anything")
         elif f.source not in functions.SAFE:
             self._refuse(f"{f.source}")
+
+    def _folded(self, f: Function) -> None:
+        """The planner may run a function that is not volatile, to fold or to estimate."""
+        walk = _Walk(self._judge)
+        walk._todo.append(f)
+        walk.resolve()
+        self._owner = ""
+        if walk.reason:
+            self._refuse(walk.reason)
 
     def _relation(self, r: Relation) -> None:
         if r.refused:
@@ -980,6 +1001,7 @@ _CHECKS: Mapping[str, Callable[[_Walk, dict[str, Any]], bool]] = {
     "SortBy": _Walk._operator,
     "String": _Walk._leaf,
     "SubLink": _Walk._operator,
+    "TypeCast": _Walk._cast,
     "TypeName": _Walk._type_name,
     "alias": _Walk._leaf,
     "intoClause": _Walk._into,
