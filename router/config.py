@@ -5,6 +5,7 @@ every error goes through `masked`.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,9 +17,12 @@ from router.decide import Policy
 from router.errors import ConfigError
 from router.model import Limits, Node, Role
 
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:/@\s]*:)[^@\s]*(?=@)", re.IGNORECASE)
+# Generous on purpose: a password that was not percent-encoded may hold spaces, "@", "/" or ":",
+# and masking too much of a message is better than one character too little.
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:\s]*:).*(?=@)", re.IGNORECASE)
 _KEY_PASSWORD = re.compile(
-    r"(?P<head>\bpass(?:word|file)?\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE
+    r"""(?P<head>pass\w*\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|(?:\\.|[^\s\\])+)""",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -76,17 +80,26 @@ class Server:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise ConfigError(f"{key}: {masked(url)!r}: {masked(str(error))}") from None
+        except ValueError:
+            # Its message may quote a part of the password.
+            raise ConfigError(
+                f"{key}: {masked(url)!r} is malformed: the port must be a number, and special "
+                "characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
+            ) from None
+        if parts.fragment or "@" in parts.path:
+            raise ConfigError(
+                f"{key}: {masked(url)!r} is malformed: percent-encode special characters in user "
+                "and password ('#' as %23, '/' as %2F)"
+            )
         params = dict(parse_qsl(parts.query, keep_blank_values=True))
-        host = unquote(parts.hostname or "") or params.pop("host", "")
+        host = unquote(_host(parts.netloc)) or params.pop("host", "")
         if not host:
             raise ConfigError(
                 f"{key}: {masked(url)!r} names no host: write postgresql://…@HOST:5432/dbname"
             )
         return cls(
             host=host,
-            port=port or int(params.pop("port", 5432)),
+            port=port or _port(params.pop("port", 5432), key),
             user=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             dbname=unquote(parts.path.lstrip("/")),
@@ -102,6 +115,14 @@ class Server:
         return Node(
             self.name or name, self.host, self.port, self.dbname, role, self.weight, duration
         )
+
+
+def _host(netloc: str) -> str:
+    """The host as it is written: `urlsplit` lowers it, and a socket directory has its case."""
+    address = netloc.rpartition("@")[2]
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]
 
 
 _REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "user", "password",
@@ -122,9 +143,11 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
         raise ConfigError(
             f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
         )
-    options = dict(given)
-    for unknown in options.keys() - set(_REPLICA_KEYS):
-        raise ConfigError(f"{key}: unknown key {unknown!r}{did_you_mean(unknown, _REPLICA_KEYS)}")
+    for unknown in given.keys() - set(_REPLICA_KEYS):
+        raise ConfigError(
+            f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _REPLICA_KEYS)}"
+        )
+    options = {name: value for name, value in given.items() if value is not None}
     url = options.pop("url", None)
     if url is not None:
         server = Server.parse(str(url), key)
@@ -144,14 +167,22 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
         }
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
-    options["port"] = _number(options.get("port", primary.port), f"{key}.port", int)
+    options["port"] = _port(options.get("port", primary.port), f"{key}.port")
+    for name in ("host", "user", "password", "dbname", "name"):
+        if name in options:
+            options[name] = str(options[name])
     for name in ("weight", "blacklist_duration"):
-        if options.get(name) is not None:
+        if name in options:
             options[name] = _number(options[name], f"{key}.{name}", float)
     return replace(primary, **{"name": "", "weight": 1.0, "blacklist_duration": None, **options})
 
 
 def _host_port(text: str, key: str) -> dict[str, object]:
+    if re.search(r"[@=\s]", text):  # the text may hold a password
+        raise ConfigError(
+            f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
+            "postgresql://user:password@host:port/dbname"
+        )
     if text.startswith("["):  # [::1]:5432
         host, _, rest = text[1:].partition("]")
         port = rest.lstrip(":")
@@ -161,14 +192,23 @@ def _host_port(text: str, key: str) -> dict[str, object]:
         host, port = text, ""
     if not host:
         raise ConfigError(f"{key}: {text!r} names no host: write 'host' or 'host:port'")
-    return {"host": host, **({"port": _number(port, key, int)} if port else {})}
+    return {"host": host, **({"port": _port(port, key)} if port else {})}
+
+
+def _port(value: object, key: str) -> int:
+    port: int = _number(value, key, int)
+    if not 0 < port < 65536:
+        raise ConfigError(f"{key}: {value!r} is no port: give 1 to 65535")
+    return port
 
 
 def _number(value: object, key: str, kind: Callable[[Any], Any]) -> Any:
     try:
         number = kind(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{key}: {value!r} is not a number") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key}: {value!r} is not a number: give 0 or more") from None
+    if not math.isfinite(number):
+        raise ConfigError(f"{key}: {value!r} is not finite: give 0 or more")
     if number < 0:
         raise ConfigError(f"{key}: {value!r} is negative: give 0 or more")
     return number
@@ -330,7 +370,7 @@ def _checked(key: str, value: object) -> Any:
     if key == "name":
         return str(value)
     if key == "balance":
-        if not callable(value) and value not in BALANCERS:
+        if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
             raise ConfigError(
                 f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable"
             )
@@ -344,7 +384,16 @@ def _checked(key: str, value: object) -> Any:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, Iterable):
             raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
-        return tuple(str(item).strip() for item in items)
+        # An empty pattern would match every statement.
+        found = tuple(text for item in items if (text := str(item).strip()))
+        for text in found if key.endswith("_patterns") else ():
+            try:
+                re.compile(text)
+            except re.error as error:
+                raise ConfigError(
+                    f"{key}: {text!r} is no regular expression ({error}): correct it"
+                ) from None
+        return found
     if key in _OPTIONAL and (value is None or str(value).lower() == "none"):
         return None
     return _number(value, key, int if key == "max_lag_bytes" else float)

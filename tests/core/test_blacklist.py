@@ -61,7 +61,8 @@ def test_a_term_doubles_while_the_node_keeps_failing_up_to_the_cap() -> None:
         assert entry.until == now + entry.duration
         now = entry.until
     assert terms == [30.0, 60.0, 100.0, 100.0, 100.0]
-    assert (entry.since, entry.failures) == (0.0, 5)
+    last = blacklist.entries["a"]
+    assert (last.since, last.failures) == (0.0, 5)
 
 
 def test_a_node_that_came_back_starts_over() -> None:

@@ -256,7 +256,7 @@ def test_a_force_does_not_leak_to_siblings_or_to_the_parent() -> None:
         inside, leave = asyncio.Event(), asyncio.Event()
         with request_context() as request:
             results = await asyncio.gather(forced(inside, leave), sibling(inside, leave))
-            assert results == ["primary", None]
+            assert list(results) == ["primary", None]
             assert current_context() is request
             assert request.force is None
 
