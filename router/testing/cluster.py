@@ -28,6 +28,8 @@ _SETTINGS = {
     "max_wal_senders": "20",
     "max_replication_slots": "20",
     "shared_buffers": "32MB",
+    "min_wal_size": "32MB",
+    "max_wal_size": "256MB",
     # A killed server must leave nothing in /dev/shm: these files lie in the data directory.
     "dynamic_shared_memory_type": "mmap",
     "io_method": "sync",
@@ -142,6 +144,11 @@ class Cluster:
     def servers(self) -> tuple[Server, ...]:
         """All servers, in the order of their making."""
         return tuple(self._servers)
+
+    @property
+    def directory(self) -> Path | None:
+        """The private directory with data and logs, while there is one."""
+        return self._home.path if self._home else None
 
     def server_at(self, port: int) -> Server:
         """The server that listens on `port`, as inet_server_port() tells it; else LookupError."""
