@@ -230,7 +230,7 @@ class Router:
                 self.telemetry.event(
                     "no_request_context",
                     advice="every write pins the whole process: enter request_context() for each "
-                    "request, or use the middleware",
+                    "request",
                 )
         monitor = self._monitor
         if monitor is not None:

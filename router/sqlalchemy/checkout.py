@@ -15,7 +15,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from router.classify import Intent, Kind, Verb
 from router.context import RoutingContext, current_context
 from router.decide import Decision, Reason, Transaction, why_not
-from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.errors import CommitUnknown, NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.journal import Entry, Journal
 from router.model import Node
 from router.sqlalchemy.errors import PoolTimeout, translated
@@ -611,6 +611,17 @@ class RoutedConnection(PoolProxiedConnection):
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
                     primary.dbapi.commit()
+                except self.pool.dbapi_error as error:
+                    if not self._lost(primary, error):
+                        raise
+                    self._drop(primary)
+                    raise translated(
+                        CommitUnknown(
+                            f"{primary.node}: the connection broke during COMMIT, so the "
+                            "transaction may have been committed or not: look before you repeat "
+                            f"it ({self.pool.reason(error)})"
+                        )
+                    ) from error
                 finally:
                     primary.in_transaction = False
                     # Also when it raised: the server may have committed all the same.
@@ -666,7 +677,8 @@ class RoutedConnection(PoolProxiedConnection):
     def bind_primary(self) -> NodeConnection:
         """Tie this checkout to a connection to the primary, since what is done with it next
         cannot be seen."""
-        route = self.route(None, explicit=True, intent=BOUND, force="primary")
+        route = self.route(None, explicit=True, intent=BOUND)
+        route.decision = route.decision._replace(reason=Reason.BOUND)
         route.begin()
         self.bound = True
         return route.held

@@ -25,6 +25,10 @@ class ReplicaWriteRefused(errors.ReplicaWriteRefused, exc.InvalidRequestError, e
     """A write was asked onto a replica; it was refused before anything was sent."""
 
 
+class CommitUnknown(errors.CommitUnknown, exc.OperationalError, exc.DontWrapMixin):
+    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+
+
 class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
@@ -35,6 +39,8 @@ def translated(error: RouterError) -> RouterError:
         return PrimaryUnavailable(None, None, error)
     if isinstance(error, errors.NoReplicaAvailable):
         return NoReplicaAvailable(None, None, error)
+    if isinstance(error, errors.CommitUnknown):
+        return CommitUnknown(None, None, error)
     if isinstance(error, errors.ReplicaWriteRefused):
         return ReplicaWriteRefused(str(error))
     if isinstance(error, errors.ConfigError):

@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import router
 from router.core import Router
+from router.testing import Proxy
 from tests.sqlalchemy.kit import PORT, Routed, insert
 
 
@@ -440,3 +441,25 @@ def test_invalidate_and_detach(routed: Routed) -> None:
         connection.commit()
         assert routed.engine.pool.checkedout() == 0
     assert routed.count() == 1
+
+
+def test_a_commit_whose_outcome_is_unknown_says_so(routed: Routed) -> None:
+    """A connection cut while COMMIT was under way raises CommitUnknown, and the engine goes on."""
+    primary = routed.cluster.primary
+    with Proxy(primary.host, primary.port) as proxy:
+        engine = routed.another(url=proxy.url(primary.url(routed.dbname)))
+        with engine.connect() as connection:
+            insert(connection)
+            proxy.deaf()
+            cutter = threading.Timer(0.2, proxy.cut)
+            cutter.start()
+            with pytest.raises(router.CommitUnknown, match=r"may have been committed") as raised:
+                connection.commit()
+            assert isinstance(raised.value, sa.exc.OperationalError)
+            cutter.join()
+            proxy.heal()
+            engine.router.refresh()
+            connection.rollback()
+            assert connection.scalar(sa.text("SELECT count(*) FROM item")) == 0
+        assert engine.pool.checkedout() == 0
+    assert routed.count() == 0

@@ -10,16 +10,16 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router.testing import Cluster
+from tests.conftest import MakeCluster
 
 THREADS, REQUESTS = 100, 200
 
 
 @pytest.mark.slow
-def test_a_replicas_death_is_invisible_to_a_hundred_threads(private_cluster: Cluster) -> None:
+def test_a_replicas_death_is_invisible_to_a_hundred_threads(make_cluster: MakeCluster) -> None:
     """100 threads × 200 mixed requests with one replica killed and restarted in the middle: no
     failed read, no write lost, none executed twice, no stale own-read."""
-    cluster = private_cluster
+    cluster = make_cluster()
     cluster.primary.execute("CREATE TABLE entry (id uuid, owner int, n int)")
     cluster.wait_caught_up()
     engine = router.create_engine(
