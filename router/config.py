@@ -232,7 +232,7 @@ class Config:
             primary's address and database.
         consistency: "lsn" ends a pin when a replica has replayed the write, "time" after
             `pin_duration`, "off" never pins.
-        pin_duration: how long a pin lasts where no WAL position is to be had.
+        pin_duration: how long a pin lasts in "time" mode.
         pin_max: a pin that no replica ever satisfied is dropped after this, with a warning.
         pin_probe_interval: pause between probes while a pin waits.
         probe_interval: pause between probes at rest.
