@@ -4,9 +4,11 @@ Importing this package loads no framework and no driver; what needs one is loade
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+# Eager, and functions named like their modules: imported later, the submodule would take the name.
+from router.classify import Intent, Kind, classify
+from router.config import Config
 from router.context import (
     current_context,
     request_context,
@@ -15,6 +17,7 @@ from router.context import (
     using_replica,
     without_pinning,
 )
+from router.core import Router
 from router.errors import (
     CommitUnknown,
     ConfigError,
@@ -24,43 +27,46 @@ from router.errors import (
     ReplicaWriteRefused,
     RouterError,
 )
+from router.explain import explain
 
 if TYPE_CHECKING:
-    from router.classify import classify
-    from router.config import Config
-    from router.core import Router
     from router.sqlalchemy.plugin import create_engine
 
-try:
-    __version__ = version("pg-router")
-except PackageNotFoundError:  # a source tree that was never installed
-    __version__ = "0+unknown"
+    __version__: str
 
-_LAZY = {
-    "Config": "router.config",
-    "Router": "router.core",
-    "classify": "router.classify",
-    "create_engine": "router.sqlalchemy.plugin",
-}
+_LAZY = {"create_engine": "router.sqlalchemy.plugin"}
 
 
 def __getattr__(name: str) -> Any:
-    module = _LAZY.get(name)
-    if module is None:
+    if name == "__version__":
+        value = _version()
+    elif name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+    else:
         raise AttributeError(f"module 'router' has no attribute {name!r}")
-    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted([*globals(), *_LAZY, "__version__"])
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pg-router")
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "0+unknown"
 
 
 __all__ = [
     "CommitUnknown",
     "Config",
     "ConfigError",
+    "Intent",
+    "Kind",
     "NoReplicaAvailable",
     "NodeUnavailable",
     "PrimaryUnavailable",
@@ -71,6 +77,7 @@ __all__ = [
     "classify",
     "create_engine",
     "current_context",
+    "explain",
     "request_context",
     "unpin",
     "using_primary",

@@ -1,0 +1,47 @@
+"""explain() says what a statement does and where it would go now."""
+
+
+import router
+from router.decide import Transaction
+from tests.sqlalchemy.kit import Routed
+
+
+def test_without_a_cluster_explain_tells_the_intent() -> None:
+    """Without a Router the intent and what decided it are told."""
+    text = str(router.explain("SELECT 1 FOR UPDATE"))
+    assert text.startswith("intent:  write: ")
+    assert "FOR UPDATE" in text
+
+
+def test_explain_names_the_nodes_and_the_rule(routed: Routed) -> None:
+    """With a Router the candidates and the rule are told, and nothing is sent."""
+    its = routed.engine.router
+    before = its.stats()["decisions"]
+    read = router.explain("SELECT count(*) FROM item", its)
+    assert {n.name for n in read.decision.nodes} == {"replica1", "replica2"}
+    assert "because: a read" in str(read)
+    write = router.explain("DELETE FROM item", its)
+    assert [n.name for n in write.decision.nodes] == ["primary"]
+    inside = router.explain("SELECT 1", its, transaction=Transaction.EXPLICIT)
+    assert [n.name for n in inside.decision.nodes] == ["primary"]
+    assert its.stats()["decisions"] == before
+    assert routed.count() == 0
+
+
+def test_explain_says_why_a_statement_cannot_run() -> None:
+    """With the primary unreachable a write's explanation is the error it would get."""
+    engine = router.create_engine("postgresql://app@127.0.0.1:1/db", replicas=["127.0.0.1:2"])
+    try:
+        engine.router.start()
+        engine.router.refresh()
+        assert "primary (127.0.0.1:1)" in router.explain("DELETE FROM item", engine.router).problem
+    finally:
+        engine.dispose()
+
+
+def test_functions_named_like_modules_stay_functions() -> None:
+    """router.classify and router.explain are the functions even after their modules are loaded."""
+    import router.classify
+    import router.explain
+
+    assert router.classify("SELECT 1").kind is router.Kind.READ
