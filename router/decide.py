@@ -220,14 +220,16 @@ def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, .
 def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[Node, ...]:
     """Those of `replicas` that show nothing older than what the context has read already.
 
-    The replica it read from last, while eligible. Otherwise those that have replayed what the
-    primary had written by then: what the last one reports now counts for nothing, for it may have
-    crashed since and come back with less than was read from it.
+    The replica it read from last, while eligible and without a break since. Otherwise those that
+    have replayed what the primary had written by then: what the last one reports now counts for
+    nothing, for it may have crashed and come back with less than was read from it.
     """
     snapshot = view.snapshot
-    for node in replicas:
-        if node.name == last.node:
-            return (node,)
+    report = snapshot.reports.get(last.node)
+    if report is not None and report.since <= last.at:
+        for node in replicas:
+            if node.name == last.node:
+                return (node,)
     floor = snapshot.bound(last.at)
     if floor is None:
         return ()

@@ -96,7 +96,7 @@ class Report:
         lag_seconds: age of the last replayed transaction; None before the first one.
         streaming: a replica's WAL receiver is connected to its upstream.
         error: why the probe failed, one line, empty when it succeeded.
-        since: when the node began to answer, or to fail, without a break.
+        since: when the node began to answer in its role, or to fail, without a break.
         failures: failed probes in a row.
         highest: the furthest replay ever reported on this timeline. A standby that crashed may
             accept connections before it has replayed as far again; until then it is not eligible,
@@ -123,7 +123,9 @@ class Report:
 
     def after(self, before: "Report | None") -> "Report":
         """This report with what only the history knows continued from the one before it."""
-        since = before.since if before and before.ok is self.ok else self.started
+        # A role given up means a restart, even if no probe met the node while it was down.
+        unbroken = before is not None and before.ok is self.ok and before.role is self.role
+        since = before.since if before and unbroken else self.started
         failures = 0 if self.ok else (before.failures if before else 0) + 1
         highest = self.lsn
         # A lost probe names no timeline: it must not wipe what a crashed replica has to regain.
