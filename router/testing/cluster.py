@@ -217,7 +217,8 @@ class Cluster:
             server.start(self._timeout)
         for replica in self.replicas:
             replica.resume_replay()
-            replica.set_lag(0)
+            if replica.lag:
+                replica.set_lag(0)
 
     def promoted(self, server: Server) -> None:
         """Note that `server` is the primary now; Server.promote() says so."""

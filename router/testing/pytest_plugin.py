@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from router.testing.cluster import Cluster
+    from router.testing.cluster import Cluster, Server
 
-_TAIL = 20  # lines of each server's log shown with a failed test
+_TAIL = 30  # lines of each server's log shown with a failed test
+_BEGAN: "pytest.StashKey[dict[Server, int]]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,14 +43,28 @@ def pg_cluster(pytestconfig: pytest.Config) -> "Iterator[Cluster]":
         yield cluster
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failed test what its servers wrote last."""
-    report = yield
+def _servers() -> "list[Server]":
     # Looked up, not imported: where no cluster was started there is nothing to show.
     module = sys.modules.get("router.testing.cluster")
-    if report.failed and module is not None:
-        for cluster in module.running:
-            for server in cluster.servers:
-                report.sections.append((f"log of {server!r}", server.log(_TAIL)))
+    return [s for cluster in module.running for s in cluster.servers] if module else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Note where the servers' logs end before a test."""
+    item.stash[_BEGAN] = {server: server.log_size for server in _servers()}
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failed test what the servers wrote meanwhile."""
+    report = yield
+    if report.failed:
+        began = item.stash.get(_BEGAN, {})
+        for server in _servers():
+            if text := server.log(_TAIL, since=began.get(server, 0)):
+                report.sections.append((f"log of {server!r}", text))
     return report

@@ -78,6 +78,11 @@ class Server:
         """Whether freeze() is in effect."""
         return self._frozen
 
+    @property
+    def lag(self) -> float:
+        """The seconds given to set_lag()."""
+        return self._lag
+
     def url(self, dbname: str = "postgres", driver: str | None = None) -> str:
         """postgresql://… or, with a driver, postgresql+driver://…; holds the password, if any."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
@@ -92,13 +97,21 @@ class Server:
             parts["password"] = self._cluster.password
         return " ".join(f"{key}={_quoted(value)}" for key, value in parts.items())
 
-    def log(self, lines: int | None = None) -> str:
-        """What the server wrote, or its last `lines`."""
+    def log(self, lines: int | None = None, since: int = 0) -> str:
+        """What the server wrote, or its last `lines`, from byte `since` (see log_size) on."""
         try:
-            text = self._log.read_text(errors="replace")
+            text = self._log.read_bytes()[since:].decode(errors="replace")
         except FileNotFoundError:
             return ""
         return text if lines is None else "\n".join(text.splitlines()[-lines:])
+
+    @property
+    def log_size(self) -> int:
+        """Bytes written to the log until now."""
+        try:
+            return self._log.stat().st_size
+        except FileNotFoundError:
+            return 0
 
     # -- SQL -------------------------------------------------------------------------------
 
