@@ -114,7 +114,7 @@ _NOT_DDL = frozenset(
 _BINDING = frozenset({"PrepareStmt", "ExecuteStmt", "ListenStmt", "UnlistenStmt", "LoadStmt"})
 _ALONE = frozenset(
     {"CreatedbStmt", "DropdbStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt",
-     "AlterSystemStmt", "VacuumStmt"}
+     "AlterSystemStmt"}
 )  # fmt: skip
 
 _HOLD = 0x0020  # CURSOR_OPT_HOLD, nodes/parsenodes.h
@@ -131,6 +131,9 @@ _WORD = re.compile(
 _SETS = re.compile(
     r"(?:^|;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|constraints\b)", re.IGNORECASE
 )
+
+# In strings too: dynamic SQL.
+_DEFINES = re.compile(r"\b(?:create|alter|drop)\b", re.IGNORECASE)
 
 
 def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
@@ -252,14 +255,21 @@ def _statement(node: dict[str, Any], judge: "_Judge") -> Intent:
     walk.run(node)
     return Intent(
         Kind.WRITE,
-        _statement_name(name),
+        "ANALYZE" if name == "VacuumStmt" and not _alone(body) else _statement_name(name),
         binds=walk.binds or name in _BINDING,
-        ddl=name not in _NOT_DDL,
-        no_transaction=name in _ALONE
-        or bool(body.get("concurrent"))
+        ddl=name not in _NOT_DDL or walk.ddl,
+        no_transaction=name in _ALONE or _alone(body),
+    )
+
+
+def _alone(body: Mapping[str, Any]) -> bool:
+    return (
+        bool(body.get("concurrent"))
+        or bool(body.get("is_vacuumcmd"))
+        or body.get("kind") in ("REINDEX_OBJECT_DATABASE", "REINDEX_OBJECT_SYSTEM")
         or any(
             o.get("DefElem", {}).get("defname") == "concurrently" for o in body.get("params", ())
-        ),
+        )
     )
 
 
@@ -289,7 +299,7 @@ def _select(node: dict[str, Any], judge: "_Judge") -> Intent:
     if walk.reason:
         # set_config in a write: the journal does not see it, so the session must be kept.
         binds = walk.binds or any(not c.local for c in walk.configs)
-        return Intent(Kind.WRITE, walk.reason, binds=binds)
+        return Intent(Kind.WRITE, walk.reason, binds=binds, ddl=walk.ddl)
     if not walk.configs:
         return Intent(Kind.READ, "SELECT")
     return _session(walk)
@@ -306,7 +316,7 @@ def _session(walk: "_Walk") -> Intent:
         elif local is not None:
             why = "set_config() local and not"
         return Intent(Kind.WRITE, why, binds=not all(c.local for c in configs))
-    names = [c.name for c in configs]
+    names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
     special = _special_setting(settings, None, local)
     if special is not None:
@@ -497,7 +507,7 @@ def _code(body: dict[str, Any], judge: "_Judge") -> Intent:
         if element.get("defname") == "as":
             walk.scan(_constant(element.get("arg")) or "")
     walk.resolve()
-    return Intent(Kind.WRITE, "DO", binds=walk.binds)
+    return Intent(Kind.WRITE, "DO", binds=walk.binds, ddl=walk.ddl)
 
 
 _STATEMENTS: Mapping[str, Callable[[dict[str, Any], "_Judge"], Intent]] = {
@@ -576,19 +586,21 @@ class _Walk:
         found: why it is not a read, by its form or by a function known to be unsafe.
         doubt: why it is not known to be a read.
         binds: it leaves something behind in its session.
+        ddl: it makes or changes a relation, or runs code that seems to.
         configs: calls of set_config in the statement itself.
         varies: what makes a second run of it on another node give something else.
     """
 
     __slots__ = (
         "_judge", "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "binds",
-        "catalog", "configs", "doubt", "found", "varies",
+        "catalog", "configs", "ddl", "doubt", "found", "varies",
     )  # fmt: skip
 
     def __init__(self, judge: _Judge, *, plan_only: bool = False) -> None:
         self.found = ""
         self.doubt = ""
         self.binds = False
+        self.ddl = False
         self.configs: list[_Config] = []
         self.varies = ""
         self.catalog = judge.catalog
@@ -700,6 +712,7 @@ class _Walk:
 
     def _into(self, node: dict[str, Any]) -> bool:
         self._refuse("SELECT INTO")
+        self.ddl = True
         return True
 
     def _new(self, node: dict[str, Any]) -> bool:
@@ -787,6 +800,7 @@ class _Walk:
             self.binds = self.binds or functions.binds(name)
             self._refuse(f"{name}(): {why}")
         elif not users:
+            self.binds = True  # it may set what the journal never sees
             self._unknown(f"{name}()")
 
     @staticmethod
@@ -939,6 +953,8 @@ class _Walk:
             self._scope = _NO_NAMES
             body = node["stmt"]
             for name in body:
+                if name[-4:] == _NODE_SUFFIX and name not in _NOT_DDL:
+                    self.ddl = True
                 if name in _BINDING or name == "VariableSetStmt":
                     self.binds = True
                 if name == "CreateFunctionStmt":
@@ -950,6 +966,8 @@ class _Walk:
         catalog = self.catalog
         if _SETS.search(source):
             self.binds = True
+        if _DEFINES.search(source):
+            self.ddl = True
         for match in _WORD.finditer(source):
             word, op = match["word"], match["op"]
             if op is not None:
@@ -1004,6 +1022,7 @@ _CHECKS: Mapping[str, Callable[[_Walk, dict[str, Any]], bool]] = {
     "TypeCast": _Walk._cast,
     "TypeName": _Walk._type_name,
     "alias": _Walk._leaf,
+    "funccall": _Walk._call,
     "intoClause": _Walk._into,
     "rel": _Walk._new,
     "relation": _Walk._range,
