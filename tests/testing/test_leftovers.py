@@ -57,8 +57,8 @@ def run(root: Path) -> Iterator[Run]:
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        process.terminate()  # not kill(): a watchdog would still be at work after that
+        process.communicate(timeout=20)
 
 
 def await_ready(process: "subprocess.Popen[str]") -> tuple[Path, list[int]]:
