@@ -199,7 +199,6 @@ class Catalog:
                 "functions"
             ]
         )  # fmt: skip
-        casts = list(rows["casts"])
         types = (
             Type(s, name, tuple(calls), tuple(checks), base or "")
             for s, name, calls, checks, base in rows["types"]
@@ -209,7 +208,7 @@ class Catalog:
             functions=_by_name(functions),
             relations=_by_name(_relations(rows)),
             types=_by_name(types),
-            casts=_by_name(Cast(target, call, kind == "i") for target, call, kind in rows["casts"]),
+            casts=_by_name(Cast(name, call, kind == "i") for name, call, kind in rows["casts"]),
             operators=_by_name(Operator(*row) for row in rows["operators"]),
         )
 

@@ -76,6 +76,7 @@ class Intent:
 
 
 _EMPTY = Intent(Kind.READ, "empty")
+_SELECT = Intent(Kind.READ, "SELECT")
 
 _TRANSACTION = {
     "TRANS_STMT_BEGIN": Verb.BEGIN,
@@ -180,33 +181,30 @@ def _mentions_session(sql: str) -> bool:
 def _parse(sql: str) -> list[dict[str, Any]]:
     if "\0" in sql:
         raise ValueError(sql)
-    rewritten = placeholders.percent(sql)
-    if rewritten is None:
-        try:
-            return _tree(sql)
-        except pgparse.PGQueryError as error:
-            first = error
-    else:
-        try:
-            return _tree(rewritten)
-        except pgparse.PGQueryError as error:
-            first = error
-    for again in _variants(sql):
-        try:
-            return _tree(again)
-        except pgparse.PGQueryError:
-            continue
-    raise first
+    try:
+        return _tree(placeholders.percent(sql) or sql)
+    except pgparse.PGQueryError as error:
+        for again in _variants(sql):
+            try:
+                return _tree(again)
+            except pgparse.PGQueryError:
+                continue
+        raise error from None
 
 
 def _variants(sql: str) -> Iterable[str]:
+    """Other readings of a text that does not parse at first."""
     if "%" in sql:
         yield sql
-    for rewrite in (placeholders.percent, placeholders.colon):
-        for form in (placeholders.dollars, placeholders.literals, placeholders.lists):
-            rewritten = rewrite(sql, form)
-            if rewritten is not None:
-                yield rewritten
+    bare = placeholders.uncommented(sql)
+    for text in (sql,) if bare is None else (bare, sql):
+        if bare is not None and text is bare:
+            yield placeholders.percent(bare) or bare
+        for rewrite in (placeholders.percent, placeholders.colon):
+            for form in (placeholders.dollars, placeholders.literals, placeholders.lists):
+                rewritten = rewrite(text, form)
+                if rewritten is not None:
+                    yield rewritten
 
 
 def _tree(sql: str) -> list[dict[str, Any]]:
@@ -301,7 +299,7 @@ def _select(node: dict[str, Any], judge: "_Judge") -> Intent:
         binds = walk.binds or any(not c.local for c in walk.configs)
         return Intent(Kind.WRITE, walk.reason, binds=binds, ddl=walk.ddl)
     if not walk.configs:
-        return Intent(Kind.READ, "SELECT")
+        return _SELECT
     return _session(walk)
 
 
@@ -566,7 +564,7 @@ _NO_NAMES: frozenset[str] = frozenset()
 class _Judge:
     """The catalog and the users' rules, with what was already found harmless under them."""
 
-    __slots__ = ("catalog", "harmless", "implicit", "read", "write")
+    __slots__ = ("attributes", "catalog", "harmless", "implicit", "read", "write")
 
     def __init__(
         self, catalog: Catalog, read: Iterable[str] = (), write: Iterable[str] = ()
@@ -574,6 +572,8 @@ class _Judge:
         self.catalog = catalog
         self.read = frozenset(read)
         self.write = frozenset(write)
+        # Names that would be a call where a column is expected.
+        self.attributes = frozenset(functions.UNSAFE).union(catalog.functions)
         # Only ever grows, by whole objects: safe to share between threads.
         self.harmless: set[_Object] = set()
         self.implicit: tuple[_Object, ...] = tuple(catalog.implicit())
@@ -820,7 +820,11 @@ class _Walk:
         # x.f calls f(x) when x has no column f.
         fields = node["fields"]
         if len(fields) > 1:
-            self._attributes(fields[1:])
+            attributes = self._judge.attributes
+            for item in fields:
+                if "String" in item and item["String"]["sval"] in attributes:
+                    self._attributes(fields[1:])
+                    break
         return False
 
     def _indirection(self, node: dict[str, Any]) -> bool:
@@ -828,11 +832,7 @@ class _Walk:
         return True
 
     def _attributes(self, fields: list[dict[str, Any]]) -> None:
-        for item in fields:
-            text = item.get("String")
-            if text is None:
-                continue
-            name = text.get("sval", "")
+        for name in _strings(fields):
             if name in functions.UNSAFE:
                 self._names([name], 1)
             elif name in self.catalog.functions and not self._ruled(self._judge.read, [name]):

@@ -12,7 +12,7 @@ _SKIP = r"""
     (?:
         '(?: (?<=[eE]')(?<![\w$][eE]') (?:[^'\\]|\\.|'')* | (?:[^']|'')* )'
       | "[^"]*"
-      | --[^\n\r]*
+      | (?P<line> --[^\n\r]*)
       | \$(?<![\w$]\$)(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$
       | (?P<comment> /\*)
 """
@@ -74,6 +74,8 @@ def _rewrite(
         at = match.end()
         if kind == "comment":
             at = _comment_end(sql, at)
+            if at < 0:
+                break
         elif kind == "mark" or kind == "escape":
             out.append(sql[copied : match.start(kind)])
             if kind == "mark":
@@ -90,10 +92,32 @@ def _rewrite(
     return "".join(out)
 
 
+def uncommented(sql: str) -> str | None:
+    """`sql` with a space for each comment; None when it has none.
+
+    libpg_query does not look past a comment where PostgreSQL's own lexer looks ahead
+    (``NULLS /* x */ LAST``).
+    """
+    if "--" not in sql and "/*" not in sql:
+        return None
+    out: list[str] = []
+    at = copied = 0
+    while (match := _COLON.match(sql, at)) is not None:
+        at = match.end()
+        kind = match.lastgroup
+        if kind == "comment" or kind == "line":
+            out += (sql[copied : match.start(kind)], " ")
+            copied = at = _comment_end(sql, at) if kind == "comment" else at
+            if at < 0:
+                return None
+    out.append(sql[copied:])
+    return "".join(out)
+
+
 def _comment_end(sql: str, at: int) -> int:
-    """Where the comment opened before `at` ends; comments nest."""
+    """Where the comment opened before `at` ends, -1 if it does not; comments nest."""
     depth = 1
     while depth and (match := _COMMENT.search(sql, at)) is not None:
         depth += 1 if match.group() == "/*" else -1
         at = match.end()
-    return at if not depth else len(sql)
+    return -1 if depth else at

@@ -828,12 +828,20 @@ class RoutedConnection(PoolProxiedConnection):
         """Remember settings from ``execution_options``; a node gets them when it is taken."""
         self.characteristics = self.characteristics._replace(**changed)
 
+    def introduce(self) -> None:
+        """Let the dialect meet a server: a replica if there is one, as for any read."""
+        try:
+            self.route(None, explicit=False, intent=PEEK)
+        finally:
+            self.close()
+
     def peek(self, ask: Callable[[Any], Any]) -> Any:
         """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
         route = self.route(None, explicit=False, intent=PEEK)
         held = route.held
-        if held.in_transaction:
+        if not route.fresh:
             return ask(held.dbapi)
+        held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
         if held.characteristics != self.characteristics:
             self._characterise(held, self.characteristics)
         self._autocommit(held, self.isolation == "AUTOCOMMIT")

@@ -23,6 +23,8 @@ class RoutedContext:
     """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
 
     router_route: Route | None = None
+    # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
+    unicode_statement: str | None = None
 
     def create_cursor(self) -> Any:
         """Route the statement, then let the dialect make its cursor on the chosen connection."""

@@ -70,9 +70,12 @@ class RouterPlugin(CreateEnginePlugin):
         return url.difference_update_query(ours)
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """Give the pool its Router, and a way to connect to each node."""
-        dialect: Dialect = pool_args["dialect"]
+        """Let the new dialect route, and give the pool its Router and a way to each node."""
+        dialect: Any = pool_args["dialect"]
         driver_of(dialect)  # refuse an unsupported driver now, not at the first statement
+        dialect.execution_ctx_cls = routed_context(dialect.execution_ctx_cls)
+        # Here, before create_engine() asks the dialect for its connect hooks.
+        dialect.__class__ = routed_dialect(dialect.__class__)
         poolclass = self._poolclass or dialect.get_dialect_pool_class(self.url)
         accepted = get_cls_kwargs(poolclass)
         for key in ("pool_size", "max_overflow", "timeout", "use_lifo"):
@@ -100,10 +103,7 @@ class RouterPlugin(CreateEnginePlugin):
         return {"connect_timeout": max(2, round(self.config.connect_timeout))}
 
     def engine_created(self, engine: Engine) -> None:
-        """Let the new engine's dialect route, and show the Router as ``engine.router``."""
-        dialect: Any = engine.dialect
-        dialect.execution_ctx_cls = routed_context(dialect.execution_ctx_cls)
-        dialect.__class__ = routed_dialect(dialect.__class__)
+        """Show the Router as ``engine.router``."""
         self.router.watch(Monitor(self.router, lambda node: self._monitor_args[node]))
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()

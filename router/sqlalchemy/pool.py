@@ -96,6 +96,7 @@ class RoutingPool(Pool):
         }
         self._pools: dict[str, Pool] = {}
         self._ready_for: Any = None
+        self._introduced = False
         _pools.add(self)
 
     # Set by create_engine after construction, hence not in __init__.
@@ -143,8 +144,17 @@ class RoutingPool(Pool):
         return f"{state}: {text}" if state else text
 
     def connect(self) -> RoutedConnection:
-        """A checkout; no connection is taken before a statement needs one."""
-        return RoutedConnection(self)
+        """A checkout; no connection is taken before a statement needs one.
+
+        Except the very first time: what SQLAlchemy knows of the server's version decides how
+        statements are compiled, so the dialect has to meet a server before the first of them.
+        """
+        connection = RoutedConnection(self)
+        if not self._introduced:
+            connection.introduce()
+            connection = RoutedConnection(self)
+            self._introduced = True
+        return connection
 
     def node_pool(self, node: Node) -> Pool:
         """The pool of `node`, made when first asked for."""
@@ -222,6 +232,7 @@ class RoutingPool(Pool):
             _dispatch=self.dispatch,
         )
         pool.node_options = dict(self.node_options)
+        pool._introduced = self._introduced
         return pool
 
     def dispose(self) -> None:

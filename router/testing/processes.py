@@ -107,15 +107,16 @@ def end(directory: Path) -> None:
     gone(directory, None, 2.0)
     kill(directory)
     for data in directory.iterdir():
-        _free_shared_memory(data)
+        free_shared_memory(data)
     for _ in range(5):  # a last file may appear while the tree is being removed
         shutil.rmtree(directory, ignore_errors=True)
         if not directory.exists():
             break
 
 
-def _free_shared_memory(data: Path) -> None:
-    # Line 7 of a killed server's postmaster.pid: key and id of a small System V segment.
+def free_shared_memory(data: Path) -> None:
+    """Remove the System V segment that a killed server leaves in the kernel."""
+    # Line 7 of a killed server's postmaster.pid: key and id.
     try:
         key, shmid = (data / "postmaster.pid").read_text().splitlines()[6].split()
         segments = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]

@@ -176,6 +176,7 @@ class Server:
         processes.kill(self._home, self.name)
         if self._process is not None:
             self._process.wait(10)
+        processes.free_shared_memory(self.data)
         self._frozen = False
 
     def freeze(self) -> None:

@@ -1,0 +1,163 @@
+"""SQLAlchemy's own test suite through a routed engine, beside the same on a plain one.
+
+    python tests/suites/sqlalchemy_suite.py [FILE …] [--keep] [-- PYTEST ARGUMENTS]
+
+Fetches the sdist of the installed SQLAlchemy with pip, runs the files on a plain engine and then
+on one with two live replicas, and lists every test that passes plainly and fails routed. Exits
+with 1 if there is any. Nothing of the sdist is kept in the repository.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from xml.etree import ElementTree
+
+from router.testing import Cluster, Server
+
+FILES = (
+    "test/dialect/test_suite.py",
+    "test/engine/test_execute.py",
+    "test/engine/test_transaction.py",
+)
+DATABASE = "test"
+TIMEOUT = 1800  # seconds for one of the two runs
+
+EXPLAINED: dict[str, str] = {}
+"""Tests that differ for a reason a facade cannot remove, each with the reason."""
+
+
+def main() -> int:
+    """Run both, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("files", nargs="*", default=list(FILES), help="files of the sdist")
+    parser.add_argument("--keep", metavar="DIR", help="work in DIR and leave it there")
+    parser.add_argument("--only", choices=("plain", "routed"), help="run one of the two")
+    known, rest = parser.parse_known_args()
+    rest = [argument for argument in rest if argument != "--"]
+    with tempfile.TemporaryDirectory(prefix="pg-router-suite-") as scratch:
+        work = Path(known.keep or scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        suite = fetch(work)
+        files = known.files or list(FILES)
+        results = {}
+        for kind in (known.only,) if known.only else ("plain", "routed"):
+            with Cluster(replicas=2 if kind == "routed" else 0) as cluster:
+                prepare(cluster.primary)
+                results[kind] = run(suite, work, kind, url(cluster, kind), files, rest)
+        return report(results, work)
+
+
+def fetch(work: Path) -> Path:
+    """The unpacked sdist of the installed SQLAlchemy below `work`."""
+    wanted = version("sqlalchemy")
+    root = work / f"sqlalchemy-{wanted}"
+    if not root.exists():
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-binary", "sqlalchemy", "--dest", str(work), f"sqlalchemy=={wanted}"]
+        subprocess.run(command, check=True)
+        (archive,) = work.glob(f"*{wanted}.tar.gz")
+        with tarfile.open(archive) as packed:
+            packed.extractall(work, filter="data")
+    return root
+
+
+def prepare(primary: Server) -> None:
+    """The database and schemas README.unittests.rst asks for."""
+    primary.execute(f"CREATE DATABASE {DATABASE}")
+    for statement in (
+        "CREATE SCHEMA test_schema",
+        "CREATE SCHEMA test_schema_2",
+        "CREATE EXTENSION IF NOT EXISTS hstore",
+        "CREATE EXTENSION IF NOT EXISTS citext",
+        f"ALTER DATABASE {DATABASE} SET default_text_search_config = 'pg_catalog.english'",
+    ):
+        primary.execute(statement, dbname=DATABASE)
+
+
+def url(cluster: Cluster, kind: str) -> str:
+    """The plain URL, or the one that routes."""
+    plain = cluster.primary.url(DATABASE, driver="psycopg")
+    if kind == "plain":
+        return plain
+    cluster.wait_caught_up()
+    replicas = "".join(f"&replica={r.host}:{r.port}" for r in cluster.replicas)
+    return f"{plain}?plugin=router{replicas}&probe_interval=0.2"
+
+
+def run(
+    suite: Path, work: Path, kind: str, dburi: str, files: list[str], rest: list[str]
+) -> dict[str, str]:
+    """Run pytest on `files`; the outcome of each test by its id."""
+    xml, counts = work / f"{kind}.xml", work / f"{kind}.json"
+    counts.unlink(missing_ok=True)
+    # -s: the sdist's conftest then leaves the installed, compiled SQLAlchemy alone.
+    command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["-p", "no:timeout", "-p", "no:randomly", "-p", "suite_counts"]
+    command += ["-o", "addopts=", "-p", "warnings", "-p", "logging", "--tb=short"]
+    command += [f"--junitxml={xml}", "--dburi", dburi, *files, *rest]
+    here = Path(__file__).parent
+    environment = os.environ | {
+        "PYTHONPATH": f"{here}{os.pathsep}{here.parent.parent}",
+        "PG_ROUTER_COUNTS": str(counts),
+    }
+    log = work / f"{kind}.log"
+    print(f"running on a {kind} engine; its output goes to {log}", flush=True)
+    with log.open("w") as output:
+        subprocess.run(
+            command,
+            cwd=suite,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT,
+            check=False,
+        )
+    if not xml.exists():
+        sys.exit(f"pytest did not get far on the {kind} engine:\n{log.read_text()[-3000:]}")
+    return outcomes(xml)
+
+
+def outcomes(xml: Path) -> dict[str, str]:
+    """ "passed", "failed" or "skipped" by test id."""
+    found: dict[str, str] = {}
+    for case in ElementTree.parse(xml).iter("testcase"):  # our own file
+        name = f"{case.get('classname')}::{case.get('name')}"
+        kinds = {child.tag for child in case}
+        failed = kinds & {"failure", "error"}
+        outcome = "failed" if failed else "skipped" if "skipped" in kinds else "passed"
+        if found.get(name) != "failed":  # an error in teardown is a second entry
+            found[name] = outcome
+    return found
+
+
+def report(results: dict[str, dict[str, str]], work: Path) -> int:
+    """Print the comparison; 1 if something passes plainly and fails routed."""
+    for kind, found in results.items():
+        tally = {o: list(found.values()).count(o) for o in ("passed", "failed", "skipped")}
+        print(f"{kind:>7}: {tally['passed']} passed, {tally['failed']} failed, "
+              f"{tally['skipped']} skipped")  # fmt: skip
+    counts = work / "routed.json"
+    if counts.exists():
+        served = json.loads(counts.read_text())
+        total = sum(served.values()) or 1
+        shares = ", ".join(f"{node} {n} ({n / total:.1%})" for node, n in sorted(served.items()))
+        print(f" served: {shares}")
+    if len(results) < 2:
+        return 0
+    plain, routed = results["plain"], results["routed"]
+    worse = sorted(t for t, o in plain.items() if o == "passed" and routed.get(t) != "passed")
+    unexplained = [test for test in worse if test.rpartition(".")[2] not in EXPLAINED]
+    for test in worse:
+        print(f"  differs: {test} ({routed.get(test, 'did not run')})")
+    print(f"{len(worse)} pass on a plain engine and not through the router")
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
