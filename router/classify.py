@@ -159,10 +159,26 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
     except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
         return Intent(Kind.WRITE, f"does not parse: {type(error).__name__}", binds=True)
     intent = _strongest(intents)
-    if "pg_temp" in sql.lower() and "pg_temp" not in intent.reason:
+    if "pg_temp" in sql and any(_names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
     return intent
+
+
+def _names_temp(root: dict[str, Any], kind: Kind) -> bool:
+    """Whether pg_temp is named, not only spoken of in a literal; what is SET may well name it."""
+    stack: list[Any] = [root]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, list):
+            stack += node
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                named = key in ("schemaname", "String") or (key == "sval" and kind is Kind.SESSION)
+                if named and "pg_temp" in str(value):
+                    return True
+                stack.append(value)
+    return False
 
 
 def _message(error: Exception) -> str:
@@ -319,7 +335,9 @@ def _session(walk: "_Walk") -> Intent:
     special = _special_setting(settings, None, local)
     if special is not None:
         return special
-    return Intent(Kind.SESSION, "set_config()", local=local, settings=settings)
+    return Intent(
+        Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local
+    )
 
 
 def _special_setting(

@@ -382,6 +382,7 @@ SELECT pg_get_constraintdef(oid), pg_get_indexdef(conindid) FROM pg_constraint
 SELECT has_table_privilege('users', 'select'), pg_table_is_visible('users'::regclass)
 SELECT pg_size_pretty(pg_database_size(current_database()))
 SELECT relname, age(relfrozenxid) FROM pg_class WHERE relkind = 'r'
+SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_temp'
 SELECT xmin, ctid, tableoid::regclass FROM users
 SELECT %s
 SELECT %s::int, %(name)s::text
@@ -788,7 +789,7 @@ SET default_transaction_isolation TO 'repeatable read'
 SELECT set_config('default_transaction_isolation', 'serializable', false)
 """),
     *_cases("WRITE", "SERIALIZABLE", "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
-    *_cases("WRITE", "", "SELECT * FROM pg_temp.users\nSET search_path = pg_temp, public\nSELECT pg_temp.f()\nCREATE TABLE pg_temp.t (a int)"),
+    *_cases("WRITE", "", "SELECT * FROM pg_temp.users\nSET search_path = pg_temp, public\nSELECT pg_temp.f()\nSELECT set_config('search_path', 'pg_temp', false)\nSELECT 'a'::pg_temp.t\nCREATE TABLE pg_temp.t (a int)"),
 ]  # fmt: skip
 
 _SESSION = [
