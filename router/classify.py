@@ -159,7 +159,7 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
     except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
         return Intent(Kind.WRITE, f"does not parse: {type(error).__name__}", binds=True)
     intent = _strongest(intents)
-    if "pg_temp" in sql and any(_names_temp(node, intent.kind) for node in statements):
+    if "pg_temp" in sql.lower() and any(_names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
     return intent

@@ -789,7 +789,7 @@ SET default_transaction_isolation TO 'repeatable read'
 SELECT set_config('default_transaction_isolation', 'serializable', false)
 """),
     *_cases("WRITE", "SERIALIZABLE", "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE"),
-    *_cases("WRITE", "", "SELECT * FROM pg_temp.users\nSET search_path = pg_temp, public\nSELECT pg_temp.f()\nSELECT set_config('search_path', 'pg_temp', false)\nSELECT 'a'::pg_temp.t\nCREATE TABLE pg_temp.t (a int)"),
+    *_cases("WRITE", "", "SELECT * FROM pg_temp.users\nSELECT * FROM PG_Temp.users\nSET search_path = pg_temp, public\nSELECT pg_temp.f()\nSELECT set_config('search_path', 'pg_temp', false)\nSELECT 'a'::pg_temp.t\nCREATE TABLE pg_temp.t (a int)"),
 ]  # fmt: skip
 
 _SESSION = [
