@@ -277,7 +277,7 @@ class Router:
             self._view = View(after, self.blacklist.entries)
         for report in reports:
             entry = self.blacklist.entries.get(report.node)
-            if entry is None or not entry.due(now):
+            if entry is None or not entry.due(report.started):
                 continue
             if report.ok:
                 self.restore(report.node)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.pool.base import ResetStyle
 
 from router.classify import Intent, Kind, Verb
 from router.context import RoutingContext, current_context
@@ -131,12 +132,18 @@ class Route:
 class CheckoutRecord:
     """Stands where SQLAlchemy expects the pool's record of one connection."""
 
-    __slots__ = ("finalize_callback", "info", "record_info")
+    __slots__ = ("_connection", "finalize_callback", "info", "record_info")
 
-    def __init__(self) -> None:
+    def __init__(self, connection: "RoutedConnection") -> None:
+        self._connection = connection
         self.finalize_callback: deque[Callable[[Any], None]] = deque()
         self.info: dict[str, Any] = {}
         self.record_info: dict[str, Any] = {}
+
+    @property
+    def dbapi_connection(self) -> Any:
+        """The checkout's, None once it is closed."""
+        return self._connection.dbapi_connection
 
 
 class RoutedConnection(PoolProxiedConnection):
@@ -493,6 +500,8 @@ class RoutedConnection(PoolProxiedConnection):
             self.declared_read_only = True
         elif verb is Verb.SAVEPOINT:
             self.journal.savepoint(_savepoint_name(sql))
+        elif verb is Verb.RELEASE:
+            self.journal.release(_savepoint_name(sql))
         elif verb is Verb.ROLLBACK_TO:
             self.journal.rollback_to(_savepoint_name(sql))
             del held.applied[len(self.journal.entries) :]
@@ -706,7 +715,7 @@ class RoutedConnection(PoolProxiedConnection):
     @property
     def _connection_record(self) -> CheckoutRecord:
         if self._record is None:
-            self._record = CheckoutRecord()
+            self._record = CheckoutRecord(self)
         return self._record
 
     @property
@@ -767,6 +776,8 @@ class RoutedConnection(PoolProxiedConnection):
         if not self._open:
             return
         try:
+            if not transaction_reset:
+                self._reset()
             if self._record is not None:
                 for callback in list(self._record.finalize_callback):
                     callback(self.dbapi_connection)
@@ -782,6 +793,19 @@ class RoutedConnection(PoolProxiedConnection):
                     self._release(primary)
                 if self._writers or self._ddl:
                     self._written()  # closed with a transaction open: rolled back, or lost
+
+    def _reset(self) -> None:
+        """What the pool's ``reset_on_return`` says, once for all connections held."""
+        style = self.pool._reset_on_return
+        try:
+            if style is ResetStyle.reset_rollback:
+                self.pool.dialect.do_rollback(self)
+            elif style is ResetStyle.reset_commit:
+                self.pool.dialect.do_commit(self)
+        except self.pool.dbapi_error as error:
+            for held in (self.primary, self.replica):
+                if held is not None and self._lost(held, error):
+                    held.broken = True
 
     def _finish(self) -> None:
         self._open = False

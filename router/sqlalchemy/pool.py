@@ -15,7 +15,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, Qu
 
 from router.config import Config, masked
 from router.core import Router
-from router.model import Node, Role
+from router.model import Node
 from router.probe import PROBE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.drivers import Driver, driver_of
@@ -212,8 +212,8 @@ class RoutingPool(Pool):
             cursor.close()
         if row is not None:
             router.observe(report(node.name, started, row))
-        if node.role is Role.PRIMARY:
-            driver.set_autocommit(connection, False)
+        # As the driver made it: what a connect listener finds is what it always found.
+        driver.set_autocommit(connection, False)
 
     def recreate(self) -> "RoutingPool":
         """A new pool with the same options, Router and listeners."""
