@@ -20,7 +20,7 @@ from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
 from router.config import Config
 from router.context import LastRead, Pin, RoutingContext, current_context
-from router.decide import Decision, Transaction, View, decide, expired, resolved
+from router.decide import Decision, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError
 from router.model import Node, Report, Role, Snapshot
 from router.telemetry import Telemetry
@@ -186,17 +186,18 @@ class Router:
             settled = resolved(pin, snapshot)
             if settled is not None and settled is not pin and settled.lsn is not None:
                 pin = pins.resolve(self.cluster, pin, settled.lsn, settled.timeline)
-            if now - pin.at > self.config.pin_max:
-                pins.clear(self.cluster, pin)
-                self.telemetry.event(
-                    "pin_dropped",
-                    level="warning",
-                    after=round(now - pin.at, 1),
-                    advice="no replica replayed the write within pin_max: look at replication",
-                )
-                return None
         if expired(pin, snapshot, self.policy, now):
             pins.clear(self.cluster, pin)
+            return None
+        late = now - pin.at > self.config.pin_max
+        if late and not caught_up(view, pin, self.policy, now):
+            pins.clear(self.cluster, pin)
+            self.telemetry.event(
+                "pin_dropped",
+                level="warning",
+                after=round(now - pin.at, 1),
+                advice="no replica replayed the write within pin_max: look at replication",
+            )
             return None
         return pin
 
@@ -251,8 +252,11 @@ class Router:
         if self.primary is node:
             duration = node.blacklist_duration or 0.0
         was_out = node.name in self.blacklist
-        entry = self.blacklist.add(node.name, reason, duration, self.clock())
-        self._renew()
+        now = self.clock()
+        entry = self.blacklist.add(node.name, reason, duration, now)
+        with self._lock:
+            snapshot = self._view.snapshot.interrupted(node.name, now)
+            self._view = View(snapshot, self.blacklist.entries)
         if entry is not None and not was_out:
             self.telemetry.event(
                 "blacklisted", level="warning", node=node.name, reason=reason, seconds=duration

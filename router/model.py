@@ -234,6 +234,18 @@ class Snapshot:
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None
 
+    def interrupted(self, name: str, now: float) -> "Snapshot":
+        """A new snapshot in which the node called `name` was met anew at `now`.
+
+        A server whose connections broke may have restarted with an older state, and been back
+        before any probe met its absence.
+        """
+        report = self.reports.get(name)
+        if report is None or not report.ok:
+            return self
+        reports = {**self.reports, name: replace(report, since=now)}
+        return replace(self, reports=MappingProxyType(reports))
+
     def impostor(self) -> str | None:
         """What is wrong with a configured replica that no failover explains, None if nothing.
 
