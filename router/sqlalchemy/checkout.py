@@ -855,9 +855,9 @@ class RoutedConnection(PoolProxiedConnection):
     def introduce(self) -> None:
         """Let the dialect meet a server: a replica if there is one, as for any read."""
         try:
-            self.route(None, explicit=False, intent=PEEK)
+            self.route(None, explicit=False, intent=PEEK).held.in_transaction = False
         finally:
-            self.close()
+            self._close_special(transaction_reset=True)
 
     def peek(self, ask: Callable[[Any], Any]) -> Any:
         """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""

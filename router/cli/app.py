@@ -1,0 +1,40 @@
+"""The click group: names and one-line helps here, each command's code in a file of its name."""
+
+from importlib import import_module
+
+import click
+
+_COMMANDS = {
+    "demo": "Show it at work on a real primary with real replicas.",
+    "explain": "Say what a statement does and where it would go.",
+}
+
+
+class _Lazy(click.Group):
+    """Loads a command's module only when that command is run or asked for help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command called `cmd_name`."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"router.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pg-router", prog_name="pg-router")
+def app() -> None:
+    """Splits PostgreSQL traffic between a primary and its streaming replicas.
+
+    Exit status: 0 all is well, 1 something is not, 2 wrong usage, 130 interrupted.
+    """

@@ -1,0 +1,228 @@
+"""The demo's users: threads that read, write and look at what they have just written."""
+
+import random
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    joinedload,
+    mapped_column,
+    relationship,
+)
+
+import router
+from router.errors import CommitUnknown, PrimaryUnavailable
+
+T = TypeVar("T")
+
+PATIENCE = 10.0
+"""Seconds a request waits for a new primary before it counts as failed."""
+
+WORDS = ("replica", "primary", "lag", "pin", "commit", "vacuum", "index", "cursor", "schema")
+
+
+class Base(DeclarativeBase):
+    """Declarative base of the demo's blog."""
+
+
+class Post(Base):
+    """A post. `request` is its writer's, and not unique: a write sent twice would show."""
+
+    __tablename__ = "post"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    request: Mapped[uuid.UUID] = mapped_column(index=True)
+    author: Mapped[str]
+    text: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=sa.func.now(), index=True)
+    comments: Mapped[list["Comment"]] = relationship(back_populates="post")
+
+
+class Comment(Base):
+    """A comment on a post."""
+
+    __tablename__ = "comment"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    request: Mapped[uuid.UUID] = mapped_column(index=True)
+    post_id: Mapped[int] = mapped_column(sa.ForeignKey("post.id"), index=True)
+    text: Mapped[str]
+    post: Mapped[Post] = relationship(back_populates="comments")
+
+
+@dataclass
+class Ledger:
+    """What the users saw. Each field is appended to or counted up by many threads."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
+    waited: int = 0
+    longest_wait: float = 0.0
+    acknowledged: list[tuple[str, uuid.UUID]] = field(default_factory=list)
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def total(self) -> int:
+        """Requests so far."""
+        return sum(self.requests.values())
+
+    def quantile(self, q: float) -> float:
+        """Seconds the fraction `q` of the recent requests stayed below."""
+        times = sorted(self.seconds.copy())
+        return times[min(len(times) - 1, int(q * len(times)))] if times else 0.0
+
+    def verdict(self, lost: int, doubled: int) -> list[str]:
+        """What is wrong, one line each; empty when all went well."""
+        wrong = []
+        if not self.total:
+            wrong.append("no request was made")
+        if self.failures:
+            wrong.append(f"{len(self.failures)} requests failed, first: {self.failures[0]}")
+        if self.stale:
+            wrong.append(f"{len(self.stale)} stale own-reads, first: {self.stale[0]}")
+        if lost:
+            wrong.append(f"{lost} acknowledged writes are missing")
+        if doubled:
+            wrong.append(f"{doubled} writes are there twice")
+        return wrong
+
+
+class Users:
+    """Threads that use the blog until `stop` is called."""
+
+    def __init__(self, engine: sa.Engine, threads: int, seed: int = 1) -> None:
+        self.engine = engine
+        self.ledger = Ledger()
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._use, args=(random.Random(seed + i),), daemon=True)
+            for i in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Let them begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let each finish its request."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE + 10)
+
+    def _use(self, rng: random.Random) -> None:
+        kinds = (self.timeline, self.search, self.write_post, self.write_comment)
+        while not self._stop.wait(rng.expovariate(1 / 0.012)):
+            kind = rng.choices(kinds, weights=(50, 30, 12, 8))[0]
+            started = time.perf_counter()
+            try:
+                with router.request_context():
+                    kind(rng)
+            except Exception as error:  # noqa: BLE001 - a failed request is what is looked for
+                self.ledger.failures.append(f"{kind.__name__}: {' '.join(str(error).split())}")
+            with self.ledger.lock:
+                self.ledger.requests[kind.__name__] += 1
+                self.ledger.seconds.append(time.perf_counter() - started)
+
+    def timeline(self, rng: random.Random) -> None:
+        """The latest posts with their comments."""
+        latest = sa.select(Post).options(joinedload(Post.comments)).order_by(Post.at.desc())
+        with Session(self.engine) as session:
+            session.scalars(latest.limit(10)).unique().all()
+
+    def search(self, rng: random.Random) -> None:
+        """How many posts hold a word, and some of them."""
+        found = sa.select(Post).where(Post.text.contains(rng.choice(WORDS))).limit(5)
+        with Session(self.engine) as session:
+            session.scalars(found).all()
+            session.scalar(sa.select(sa.func.count()).select_from(Post))
+
+    def write_post(self, rng: random.Random) -> None:
+        """Publish a post, then be redirected to it."""
+        text = " ".join(rng.choices(WORDS, k=12))
+        self._write(rng, Post, author=f"user{rng.randrange(50)}", text=text)
+
+    def write_comment(self, rng: random.Random) -> None:
+        """Comment on a recent post, then look at the comment."""
+        with Session(self.engine) as session:
+            recent = sa.select(Post.id).order_by(Post.at.desc()).limit(20)
+            posts = session.scalars(recent).all()
+        if posts:
+            self._write(rng, Comment, post_id=rng.choice(posts), text=rng.choice(WORDS))
+
+    def _write(self, rng: random.Random, kind: type[Post] | type[Comment], **values: Any) -> None:
+        key = uuid.UUID(int=rng.getrandbits(128))
+        doubtful = False
+
+        def is_there() -> bool:
+            with Session(self.engine) as session:
+                return session.scalar(sa.select(kind.id).where(kind.request == key)) is not None
+
+        def store() -> None:
+            nonlocal doubtful
+            if doubtful:
+                with router.using_primary():
+                    if is_there():
+                        return
+            try:
+                with Session(self.engine) as session:
+                    session.add(kind(request=key, **values))
+                    session.commit()
+            except PrimaryUnavailable:
+                raise  # nothing was sent
+            except sa.exc.DBAPIError:
+                doubtful = True  # the connection broke: only looking tells
+                raise
+
+        self._patiently(store)
+        self.ledger.acknowledged.append((kind.__tablename__, key))
+        if not self._patiently(is_there):
+            self.ledger.stale.append(f"{kind.__tablename__} {key}")
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        """`action()`, again while there is no primary, as a careful client would."""
+        started = time.monotonic()
+        waited = False
+        while True:
+            try:
+                result = action()
+            except sa.exc.DBAPIError as error:
+                lost = isinstance(error, PrimaryUnavailable | CommitUnknown)
+                if not lost and not error.connection_invalidated:
+                    raise
+                if time.monotonic() - started > PATIENCE:
+                    raise
+                waited = True
+                time.sleep(0.02)
+            else:
+                if waited:
+                    with self.ledger.lock:
+                        self.ledger.waited += 1
+                        wait = time.monotonic() - started
+                        self.ledger.longest_wait = max(self.ledger.longest_wait, wait)
+                return result
+
+
+def audit(users: Users, execute: Callable[[str], list[tuple[Any, ...]]]) -> tuple[int, int]:
+    """Acknowledged writes that are missing, and writes that are there twice.
+
+    Args:
+        users: who wrote.
+        execute: runs SQL on the primary, past the router.
+    """
+    lost = doubled = 0
+    for table in (Post.__tablename__, Comment.__tablename__):
+        stored = dict(execute(f"SELECT request, count(*) FROM {table} GROUP BY request"))
+        doubled += sum(n > 1 for n in stored.values())
+        lost += sum(t == table and key not in stored for t, key in users.ledger.acknowledged)
+    return lost, doubled
