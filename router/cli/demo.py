@@ -131,18 +131,20 @@ def _run(console: Console, seconds: float, replicas: int, threads: int, plain: b
     served = nodes_served(total)
     everything = sum(served.values()) or 1
     reads_off = sum(n for (_, reason), n in total.items() if reason in OFF_PRIMARY)
-    by_node = ", ".join(f"{name} {n}" for name, n in sorted(served.items()))
-    for line in (
-        "",
-        f"requests   {ledger.total}, {len(ledger.failures)} failed, "
+    rows = {
+        "requests": f"{ledger.total}, {len(ledger.failures)} failed, "
         f"p50 {ledger.quantile(0.5) * 1000:.1f} ms, p99 {ledger.quantile(0.99) * 1000:.1f} ms",
-        f"writes     {len(ledger.acknowledged)} acknowledged, {lost} lost, {doubled} stored twice; "
-        f"{ledger.waited} requests waited for the new primary, at most {ledger.longest_wait:.1f} s",
-        f"reads      {reads_off / everything:.0%} of {everything} statements ran on replicas, "
-        f"{counts.get('retried', 0)} moved to another node, {len(ledger.stale)} missed an own write",
-        f"by node    {by_node}",
-    ):
-        console.print(line, highlight=False, soft_wrap=True)
+        "writes": f"{len(ledger.acknowledged)} acknowledged, {lost} lost, "
+        f"{doubled} stored twice; {ledger.waited} requests waited for the new primary, "
+        f"at most {ledger.longest_wait:.1f} s",
+        "reads": f"{reads_off / everything:.0%} of {everything} statements ran on replicas, "
+        f"{counts.get('retried', 0)} moved to another node, "
+        f"{len(ledger.stale)} missed an own write",
+        "by node": ", ".join(f"{name} {n}" for name, n in sorted(served.items())),
+    }
+    console.print()
+    for name, text in rows.items():
+        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
     return ledger.verdict(lost, doubled)
 
 
