@@ -29,7 +29,7 @@ def words(name: str, fields: Mapping[str, Any]) -> str:
     """An event as a short line."""
     node = fields.get("node", "")
     if name == "blacklisted":
-        return f"{node} blacklisted for {fields['seconds']:g} s: {fields['reason'][:60]}"
+        return f"{node} blacklisted for {fields['seconds']:.1f} s: {fields['reason'][:48]} …"
     if name == "restored":
         return f"{node} restored after {fields['after']:.1f} s"
     if name == "primary_changed":
