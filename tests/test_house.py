@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "monitor": PURE | {"core"},
     **dict.fromkeys(ADAPTERS, CORE),
     "testing": VALUES | {"probe"},
-    "cli": CORE | ADAPTERS | {"testing"},
+    "cli": CORE | ADAPTERS | {"testing", "__init__"},
     "__init__": CORE,  # adapters only inside functions
 }
 

@@ -1,6 +1,5 @@
 """explain() says what a statement does and where it would go now."""
 
-
 import router
 from router.decide import Transaction
 from tests.sqlalchemy.kit import Routed
