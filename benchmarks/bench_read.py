@@ -50,7 +50,7 @@ def main() -> None:
             session.add(Item(id=1, name="one"))
             session.commit()
         cluster.wait_caught_up()
-        routed.router.refresh()  # type: ignore[attr-defined]
+        routed.router.refresh()
 
         def read(make: Any) -> Any:
             def run() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
         show("A short ORM session with one primary-key read", found, baseline)
         over_floor = found["routed"]["ratio"] / found["floor: autocommit on a replica"]["ratio"]
         print(f"  routed / floor: {over_floor:.3f}")
-        decisions = routed.router.stats()["decisions"]  # type: ignore[attr-defined]
+        decisions = routed.router.stats()["decisions"]
         print(f"  where the routed reads went: {decisions}")
         print(f"  kept in {keep('read', found)}")
         for engine in (plain, floor, on_replica, routed):

@@ -54,7 +54,7 @@ class Blacklist:
             longest: seconds a term never exceeds, however often the node failed.
         """
         self.entries: Mapping[str, Entry] = _NOBODY
-        self.longest = longest
+        self.longest: float = longest
         self._lock = threading.Lock()
 
     def __contains__(self, name: str) -> bool:

@@ -108,10 +108,10 @@ class RoutingContext:
         pinning: bool = True,
         root: bool = False,
     ) -> None:
-        self.pins = pins if pins is not None else Pins()
-        self.force = force
-        self.pinning = pinning
-        self.root = root
+        self.pins: Pins = pins if pins is not None else Pins()
+        self.force: str | None = force
+        self.pinning: bool = pinning
+        self.root: bool = root
 
     def child(self, *, force: str | None = None, pinning: bool | None = None) -> "RoutingContext":
         """A context for a block inside this one; the pins are the same object."""
@@ -133,7 +133,7 @@ ROOT = RoutingContext(root=True)
 
 _current: ContextVar[RoutingContext] = ContextVar("pg_router_context", default=ROOT)
 
-current_context = _current.get
+current_context: Callable[[], RoutingContext] = _current.get
 """The RoutingContext of the running request, or the process-wide root context."""
 
 

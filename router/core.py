@@ -20,7 +20,7 @@ from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
 from router.config import Config
 from router.context import LastRead, Pin, RoutingContext, current_context
-from router.decide import Decision, Transaction, View, caught_up, decide, expired, resolved
+from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError
 from router.model import Node, Report, Role, Snapshot
 from router.telemetry import Telemetry
@@ -60,20 +60,20 @@ class Router:
         """
         self.config = config
         self.clock = clock
-        self.cluster = config.cluster
-        self.policy = config.policy()
-        self.telemetry = Telemetry(self.cluster)
-        self.blacklist = Blacklist(config.blacklist_max)
+        self.cluster: str = config.cluster
+        self.policy: Policy = config.policy()
+        self.telemetry: Telemetry = Telemetry(self.cluster)
+        self.blacklist: Blacklist = Blacklist(config.blacklist_max)
         balance = config.balance
         self.balance: Balancer = BALANCERS[balance](rand) if isinstance(balance, str) else balance
-        self.classifier = Classifier(
+        self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
             write_functions=config.write_functions,
             read_patterns=config.read_patterns,
             write_patterns=config.write_patterns,
         )
         self.catalog: Catalog = BUILTIN
-        self.catalog_generation = 0
+        self.catalog_generation: int = 0
         self._lock = threading.Lock()
         self._view = View(
             Snapshot.initial(config.nodes(), config.limits(), clock()), self.blacklist.entries
@@ -81,7 +81,7 @@ class Router:
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
-        self.started = False
+        self.started: bool = False
         self._split = any(n.role is not Role.PRIMARY for n in self.snapshot.nodes)
         _instances.add(self)
 

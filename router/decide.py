@@ -75,13 +75,15 @@ class View:
     __slots__ = ("any_read", "out", "replicas", "snapshot")
 
     def __init__(self, snapshot: Snapshot, out: Mapping[str, Entry]) -> None:
-        self.snapshot = snapshot
-        self.out = out
+        self.snapshot: Snapshot = snapshot
+        self.out: Mapping[str, Entry] = out
         replicas = snapshot.replicas
         if out:
             replicas = tuple(n for n in replicas if n.name not in out)
-        self.replicas = replicas
-        self.any_read = Decision(replicas, Reason.READ, False) if replicas else None
+        self.replicas: tuple[Node, ...] = replicas
+        self.any_read: Decision | None = (
+            Decision(replicas, Reason.READ, False) if replicas else None
+        )
 
 
 class Policy(NamedTuple):

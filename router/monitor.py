@@ -43,7 +43,7 @@ class Monitor:
             connect_args: how to reach each of them.
         """
         self.router = router
-        self.ready = threading.Event()
+        self.ready: threading.Event = threading.Event()
         self._connect_args = connect_args
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -268,7 +268,7 @@ class Monitor:
         generation = self.router.catalog_generation
         rows = {}
         for part, sql in Catalog.QUERIES.items():
-            cursor = await self._connections[name].execute(sql)
+            cursor = await self._connections[name].execute(sql.encode())
             rows[part] = await cursor.fetchall()
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")

@@ -68,8 +68,8 @@ class Telemetry:
 
     def __init__(self, cluster: str) -> None:
         self.cluster = cluster
-        self.decisions = Tally()
-        self.counts = Tally()
+        self.decisions: Tally = Tally()
+        self.counts: Tally = Tally()
         self.hooks: list[Hook] = []
         self._logger: BoundLogger | None = None
 

@@ -110,7 +110,7 @@ def _run(console: Console, seconds: float, replicas: int, threads: int, plain: b
             probe_interval=0.25,
             pool_size=threads,
         )
-        its = engine.router  # type: ignore[attr-defined]
+        its = engine.router
         try:
             Base.metadata.create_all(engine)
             users = Users(engine, threads)

@@ -31,7 +31,7 @@ def explain(sql: str, url: str | None, replicas: tuple[str, ...]) -> None:
     try:
         engine = pg_router.create_engine(url, replicas=list(replicas))
         try:
-            told = pg_router.explain(sql, engine.router)  # type: ignore[attr-defined]
+            told = pg_router.explain(sql, engine.router)
         finally:
             engine.dispose()
     except RouterError as error:

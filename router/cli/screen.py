@@ -47,7 +47,7 @@ class Screen:
         self.ledger = ledger
         self.console = console
         self.plain = plain
-        self.act = ""
+        self.act: str = ""
         self.noticed: list[tuple[str, str, float]] = []
         self._began = self._act_began = time.monotonic()
         self._lines: deque[str] = deque(maxlen=8)

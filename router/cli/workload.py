@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -102,7 +103,7 @@ class Users:
 
     def __init__(self, engine: sa.Engine, threads: int, seed: int = 1) -> None:
         self.engine = engine
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._use, args=(random.Random(seed + i),), daemon=True)
@@ -180,7 +181,7 @@ class Users:
                     session.commit()
             except PrimaryUnavailable:
                 raise  # nothing was sent
-            except sa.exc.DBAPIError:
+            except DBAPIError:
                 doubtful = True  # the connection broke: only looking tells
                 raise
 
@@ -196,7 +197,7 @@ class Users:
         while True:
             try:
                 result = action()
-            except sa.exc.DBAPIError as error:
+            except DBAPIError as error:
                 lost = isinstance(error, PrimaryUnavailable | CommitUnknown)
                 if not lost and not error.connection_invalidated:
                     raise

@@ -23,6 +23,7 @@ from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.raw import RoutedCursor, RoutedDBAPIConnection
 
 if TYPE_CHECKING:
+    from router.core import Router
     from router.sqlalchemy.pool import RoutingPool
 
 UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
@@ -74,13 +75,13 @@ class NodeConnection:
     )
 
     def __init__(self, node: Node, fairy: PoolProxiedConnection, in_transaction: bool) -> None:
-        self.node = node
-        self.fairy = fairy
+        self.node: Node = node
+        self.fairy: PoolProxiedConnection = fairy
         self.dbapi: Any = fairy.dbapi_connection
-        self.in_transaction = in_transaction
-        self.broken = False
+        self.in_transaction: bool = in_transaction
+        self.broken: bool = False
         self.applied: list[Entry] = []
-        self.characteristics = DEFAULTS
+        self.characteristics: Characteristics = DEFAULTS
 
     def __repr__(self) -> str:
         return f"<NodeConnection {self.node.name}{' in transaction' * self.in_transaction}>"
@@ -101,14 +102,14 @@ class Route:
         context: RoutingContext,
         fresh: bool,
     ) -> None:
-        self.connection = connection
-        self.sql = sql
-        self.intent = intent
-        self.held = held
-        self.decision = decision
-        self.context = context
+        self.connection: RoutedConnection = connection
+        self.sql: str = sql
+        self.intent: Intent = intent
+        self.held: NodeConnection = held
+        self.decision: Decision = decision
+        self.context: RoutingContext = context
         # Nothing of the surrounding transaction has been sent to this node before.
-        self.fresh = fresh
+        self.fresh: bool = fresh
 
     def begin(self) -> None:
         """The statement is about to be sent."""
@@ -130,20 +131,19 @@ class Route:
 
 
 class CheckoutRecord:
-    """Stands where SQLAlchemy expects the pool's record of one connection."""
+    """Stands where SQLAlchemy expects the pool's record of one connection.
 
-    __slots__ = ("_connection", "finalize_callback", "info", "record_info")
+    Attributes:
+        dbapi_connection: the checkout's, also when it is closed; None once it was invalidated.
+    """
+
+    __slots__ = ("dbapi_connection", "finalize_callback", "info", "record_info")
 
     def __init__(self, connection: "RoutedConnection") -> None:
-        self._connection = connection
+        self.dbapi_connection: RoutedDBAPIConnection | None = RoutedDBAPIConnection(connection)
         self.finalize_callback: deque[Callable[[Any], None]] = deque()
         self.info: dict[str, Any] = {}
         self.record_info: dict[str, Any] = {}
-
-    @property
-    def dbapi_connection(self) -> Any:
-        """The checkout's, None once it is closed."""
-        return self._connection.dbapi_connection
 
 
 class RoutedConnection(PoolProxiedConnection):
@@ -154,16 +154,16 @@ class RoutedConnection(PoolProxiedConnection):
     """
 
     def __init__(self, pool: "RoutingPool") -> None:
-        self.pool = pool
-        self.router = pool.router
+        self.pool: RoutingPool = pool
+        self.router: Router = pool.router
         self.primary: NodeConnection | None = None
         self.replica: NodeConnection | None = None
         self.last: NodeConnection | None = None
-        self.autobegun = False
-        self.bound = False
-        self.declared_read_only = False
-        self.characteristics = DEFAULTS
-        self.journal = Journal()
+        self.autobegun: bool = False
+        self.bound: bool = False
+        self.declared_read_only: bool = False
+        self.characteristics: Characteristics = DEFAULTS
+        self.journal: Journal = Journal()
         self._record: CheckoutRecord | None = None
         self._writers: set[RoutingContext] = set()
         self._ddl = False
@@ -199,7 +199,9 @@ class RoutedConnection(PoolProxiedConnection):
 
         Raises:
             sqlalchemy.exc.OperationalError: nowhere to run it; says which node and why.
+            sqlalchemy.exc.InvalidRequestError: this checkout is closed.
         """
+        self._must_be_open()
         router = self.router
         if not router.started:
             try:
@@ -249,6 +251,13 @@ class RoutedConnection(PoolProxiedConnection):
             self._autocommit(held, True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
+
+    def _must_be_open(self) -> None:
+        # A connection taken now would never be given back.
+        if not self._open:
+            raise exc.InvalidRequestError(
+                "this connection was closed or invalidated: take another one from the engine"
+            )
 
     def _situation(self, explicit: bool, isolation: str) -> Transaction:
         primary, replica = self.primary, self.replica
@@ -615,7 +624,12 @@ class RoutedConnection(PoolProxiedConnection):
     # -- the DBAPI connection's own methods ----------------------------------------------------
 
     def commit(self) -> None:
-        """Commit on the primary; end what is open on the replica."""
+        """Commit on the primary; end what is open on the replica.
+
+        Raises:
+            sqlalchemy.exc.InvalidRequestError: this checkout is closed; that rolled back.
+        """
+        self._must_be_open()
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
@@ -695,7 +709,7 @@ class RoutedConnection(PoolProxiedConnection):
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]
         """A DBAPI connection whose cursors are routed; anything else binds it to the primary."""
-        return RoutedDBAPIConnection(self) if self._open else None
+        return self._connection_record.dbapi_connection if self._open else None
 
     @property
     def driver_connection(self) -> Any:  # type: ignore[override]
@@ -761,6 +775,8 @@ class RoutedConnection(PoolProxiedConnection):
                     held.fairy.close()
             else:
                 self._release(held)
+        if self._record is not None:
+            self._record.dbapi_connection = None
         self._finish()
 
     def close(self) -> None:

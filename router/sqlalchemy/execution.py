@@ -30,7 +30,8 @@ class RoutedContext:
         """Route the statement, then let the dialect make its cursor on the chosen connection."""
         this: Any = self
         connection = this._dbapi_connection
-        if connection.__class__ is not RoutedConnection:
+        # Who gave this one connection a cursor() of their own is asked for the cursor.
+        if connection.__class__ is not RoutedConnection or "cursor" in connection.__dict__:
             return super().create_cursor()  # type: ignore[misc]
         if this.root_connection.get_transaction() is None:
             # The cursor is made before autobegin: no transaction yet means none was asked for.
@@ -80,14 +81,8 @@ class RoutedDialect(DefaultDialect):
         """As `do_execute`, for several sets of parameters."""
         self._routed(_above(self).do_executemany, cursor, statement, parameters, context)
 
-    def do_execute_no_params(
-        self,
-        cursor: Any,
-        statement: str,
-        *args: Any,
-    ) -> None:
+    def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
         """As `do_execute`, without parameters."""
-        context = args[-1] if args else None  # 2.0 documents (cursor, statement, params, context)
         call = _above(self).do_execute_no_params
         self._routed(lambda c, s, _, x: call(c, s, x), cursor, statement, None, context)
 
@@ -148,12 +143,12 @@ class RoutedDialect(DefaultDialect):
         else:
             _above(self).set_isolation_level(dbapi_connection, level)
 
-    def reset_isolation_level(self, dbapi_connection: Any) -> None:
+    def reset_isolation_level(self, dbapi_conn: Any) -> None:
         """Back to the engine's default."""
-        if isinstance(dbapi_connection, RoutedDBAPIConnection):
-            dbapi_connection.routed.characterise(isolation=None)
+        if isinstance(dbapi_conn, RoutedDBAPIConnection):
+            dbapi_conn.routed.characterise(isolation=None)
         else:
-            _above(self).reset_isolation_level(dbapi_connection)
+            _above(self).reset_isolation_level(dbapi_conn)
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
         """The level in force."""

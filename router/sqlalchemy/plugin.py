@@ -6,7 +6,7 @@ through here. The engine stays SQLAlchemy's own class.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Engine, make_url
 from sqlalchemy.engine import URL, CreateEnginePlugin
@@ -51,10 +51,10 @@ class RouterPlugin(CreateEnginePlugin):
                 )
         options = _options(url, kwargs)
         replicas = options.pop("replicas", ())
-        self.url = self.update_url(url)
+        self.url: URL = self.update_url(url)
         primary = _server(self.url)
-        self.config = Config.build(primary, replicas, **options)
-        self.router = Router(self.config)
+        self.config: Config = Config.build(primary, replicas, **options)
+        self.router: Router = Router(self.config)
         self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
         self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
         if kwargs.get("_coerce_config"):
@@ -212,7 +212,30 @@ def _monitor_arguments(
     return {k: v for k, v in named.items() if v}
 
 
-def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Engine:
+if TYPE_CHECKING:
+
+    class RoutedEngine(Engine):
+        """An engine with a Router, for type checkers; at run time it is SQLAlchemy's Engine."""
+
+        router: Router
+        pool: RoutingPool  # pyright: ignore[reportIncompatibleVariableOverride]
+
+else:
+    RoutedEngine = Engine
+
+
+def router_of(engine: Engine) -> Router:
+    """The Router of an engine, however it was made; also of one with execution options.
+
+    Raises:
+        ConfigError: the engine is not routed.
+    """
+    if not isinstance(engine.pool, RoutingPool):
+        raise ConfigError(f'{engine!r} is not routed: make it with plugins=["router"]')
+    return engine.pool.router
+
+
+def create_engine(url: str | URL, replicas: object = (), **options: Any) -> RoutedEngine:
     """A SQLAlchemy engine whose reads go to replicas and whose writes go to the primary.
 
     Sugar over ``sqlalchemy.create_engine(url, plugins=["router"], replicas=…, **options)``.
@@ -234,7 +257,8 @@ def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Engi
         close = did_you_mean(key, ("replicas", *OPTIONS))
         if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key):
             raise ConfigError(f"unknown option {key!r}{close}")
-    return sqlalchemy.create_engine(parsed, plugins=plugins, replicas=replicas, **options)
+    engine = sqlalchemy.create_engine(parsed, plugins=plugins, replicas=replicas, **options)
+    return cast("RoutedEngine", engine)
 
 
 _CREATE_ENGINE = frozenset(

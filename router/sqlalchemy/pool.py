@@ -75,7 +75,7 @@ class RoutingPool(Pool):
         )
         self.router = router
         self.config = config
-        self.creators = dict(creators)
+        self.creators: dict[str, Creator] = dict(creators)
         self.poolclass = poolclass
         self.node_options: dict[str, Any] = {
             key: value

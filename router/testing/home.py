@@ -30,7 +30,7 @@ class Home:
         sweep(root)
         self._lock: int | None = None
         while self._lock is None:
-            self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+            self.path: Path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
             # The servers' account must pass through; only their own directories are theirs.
             self.path.chmod(0o711)
             # None: a sweeper was faster than we between open and lock, and removes the directory.

@@ -47,11 +47,11 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self.host = HOST
-        self.port = free_port()
-        self.connections = 0
-        self.bytes_sent = 0
-        self.bytes_received = 0
-        self.round_trips = 0
+        self.port: int = free_port()
+        self.connections: int = 0
+        self.bytes_sent: int = 0
+        self.bytes_received: int = 0
+        self.round_trips: int = 0
         self._upstream = (host, port)
         self._delay = 0.0
         self._links: set[_Link] = set()

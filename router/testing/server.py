@@ -44,9 +44,9 @@ class Server:
     ) -> None:
         self.name = name
         self.host = HOST
-        self.port = free_port()
+        self.port: int = free_port()
         self.upstream: Server | None = None
-        self.data = home / name
+        self.data: Path = home / name
         self._cluster = cluster
         self._home = home
         self._binaries = binaries

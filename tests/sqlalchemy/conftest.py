@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 import router
+from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
 from tests.sqlalchemy.kit import Routed
 
@@ -14,9 +14,9 @@ from tests.sqlalchemy.kit import Routed
 @pytest.fixture
 def routed(cluster: Cluster, database: Any) -> Iterator[Routed]:
     """A routed engine over a fresh database with one table."""
-    engines: list[sa.Engine] = []
+    engines: list[RoutedEngine] = []
 
-    def make(**options: Any) -> sa.Engine:
+    def make(**options: Any) -> RoutedEngine:
         options.setdefault("replicas", [r.url(database.name) for r in cluster.replicas])
         options.setdefault("probe_interval", 0.2)
         url = options.pop("url", cluster.primary.url(database.name))

@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
 
 PORT = sa.text("SELECT inet_server_port()")
 
-MakeEngine = Callable[..., sa.Engine]
+MakeEngine = Callable[..., RoutedEngine]
 
 
 class Routed:
@@ -24,12 +25,12 @@ class Routed:
         self.execute_on_primary("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
         cluster.wait_caught_up()
         self.engine = make()
-        self.engine.router.start()  # type: ignore[attr-defined]
+        self.engine.router.start()
 
-    def another(self, **options: Any) -> sa.Engine:
+    def another(self, **options: Any) -> RoutedEngine:
         """One more engine over the same database, closed with the test."""
         engine = self._make(**options)
-        engine.router.start()  # type: ignore[attr-defined]
+        engine.router.start()
         return engine
 
     def name_of(self, port: int) -> str:
@@ -56,7 +57,7 @@ class Routed:
     def settle(self) -> None:
         """Let the replicas catch up and the router see it, the catalog included."""
         self.cluster.wait_caught_up()
-        self.engine.router.refresh()  # type: ignore[attr-defined]
+        self.engine.router.refresh()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

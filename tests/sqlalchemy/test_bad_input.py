@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 import router
 from router.errors import ConfigError, PrimaryUnavailable
+from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
 from tests.sqlalchemy.kit import PORT
 
@@ -71,20 +72,18 @@ def test_the_password_is_in_no_repr() -> None:
     assert not [text for text in shown if SECRET in text]
 
 
-def test_an_unreachable_primary_is_named_at_the_first_statement(
+def test_an_unreachable_cluster_is_named_when_first_connected_to(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With nobody at the primary's address the first write says so in one line, as both kinds of
-    error; no log line holds the password."""
+    """With nobody at any address connect() says so in one line, as both kinds of error; no log
+    line holds the password."""
     caplog.set_level(logging.DEBUG)
     engine = router.create_engine(URL, replicas=[f"127.0.0.1:{_closed_port(cluster)}"])
     try:
-        with engine.connect() as connection:
-            with pytest.raises(PrimaryUnavailable) as raised:
-                connection.execute(sa.text("DELETE FROM item"))
-            connection.rollback()
-            with pytest.raises(sa.exc.OperationalError):
-                connection.execute(PORT)
+        with pytest.raises(PrimaryUnavailable) as raised:
+            engine.connect()
+        with pytest.raises(sa.exc.OperationalError):
+            engine.connect()
     finally:
         engine.dispose()
     message = str(raised.value)
@@ -92,6 +91,22 @@ def test_an_unreachable_primary_is_named_at_the_first_statement(
     assert "url" in message or "has not answered" in message
     for text in (message, caplog.text, "".join(str(r.__dict__) for r in caplog.records)):
         assert SECRET not in text
+
+
+def test_an_unreachable_primary_is_named_by_the_first_write(
+    cluster: Cluster, engines: list[RoutedEngine]
+) -> None:
+    """With only the primary away reads work from the start, and a write names the primary."""
+    away = f"postgresql+psycopg://postgres:{SECRET}@127.0.0.1:{_closed_port(cluster)}/postgres"
+    engine = router.create_engine(away, replicas=[r.url() for r in cluster.replicas])
+    engines.append(engine)
+    with engine.connect() as connection:
+        assert cluster.server_at(connection.execute(PORT).scalar_one()) in cluster.replicas
+        with pytest.raises(PrimaryUnavailable, match=r"primary \(127\.0\.0\.1:\d+\)") as raised:
+            connection.execute(sa.text("DELETE FROM item"))
+        connection.rollback()
+        assert SECRET not in str(raised.value)
+        assert cluster.server_at(connection.execute(PORT).scalar_one()) in cluster.replicas
 
 
 def _closed_port(cluster: Cluster) -> int:
@@ -103,16 +118,16 @@ def _closed_port(cluster: Cluster) -> int:
 
 
 @pytest.fixture
-def engines() -> Iterator[list[sa.Engine]]:
+def engines() -> Iterator[list[RoutedEngine]]:
     """Engines appended here are disposed of when the test ends."""
-    made: list[sa.Engine] = []
+    made: list[RoutedEngine] = []
     yield made
     for engine in made:
         engine.dispose()
 
 
 def test_a_replica_that_is_not_in_recovery_is_named(
-    cluster: Cluster, engines: list[sa.Engine]
+    cluster: Cluster, engines: list[RoutedEngine]
 ) -> None:
     """A configured replica that is a primary is refused at the first statement, by its key."""
     url = cluster.primary.url()
@@ -123,7 +138,9 @@ def test_a_replica_that_is_not_in_recovery_is_named(
         connection.execute(PORT)
 
 
-def test_a_replica_of_another_cluster_is_named(cluster: Cluster, engines: list[sa.Engine]) -> None:
+def test_a_replica_of_another_cluster_is_named(
+    cluster: Cluster, engines: list[RoutedEngine]
+) -> None:
     """A configured replica with another system identifier is refused by its key."""
     with Cluster(replicas=1) as other:
         engine = router.create_engine(cluster.primary.url(), replicas=[other.replicas[0].url()])

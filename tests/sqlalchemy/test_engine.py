@@ -11,6 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 
 import router
 from router.core import Router
+from router.sqlalchemy import router_of
 from router.testing import Proxy
 from tests.sqlalchemy.kit import PORT, Routed, insert
 
@@ -48,7 +49,7 @@ def test_create_engine_with_the_plugin_by_keyword(
     engine = sa.create_engine(url, plugins=["router"], replicas=replica_hosts(routed))
     by_hand.append(engine)
     assert type(engine) is sa.Engine
-    assert isinstance(engine.router, Router)
+    assert isinstance(router_of(engine), Router)
     with engine.connect() as connection:
         assert routed.served(connection) == "replica"
 
@@ -60,7 +61,7 @@ def test_create_engine_by_url_alone(routed: Routed, by_hand: list[sa.Engine]) ->
     engine = sa.create_engine(f"{url}?plugin=router&{query}&consistency=time&pin_duration=3")
     by_hand.append(engine)
     assert not engine.url.query
-    assert engine.router.config.pin_duration == 3.0
+    assert router_of(engine).config.pin_duration == 3.0
     with engine.connect() as connection:
         assert routed.served(connection) == "replica"
 
@@ -76,7 +77,7 @@ def test_engine_from_config(routed: Routed, by_hand: list[sa.Engine]) -> None:
     }
     engine = sa.engine_from_config(configuration)
     by_hand.append(engine)
-    assert engine.router.config.blacklist_duration == 7.0
+    assert router_of(engine).config.blacklist_duration == 7.0
     with engine.connect() as connection:
         assert routed.served(connection) == "replica"
 
@@ -132,7 +133,8 @@ def test_raw_connection_cursors_are_routed(routed: Routed) -> None:
     """raw_connection() gives cursors that read on a replica and write on the primary."""
     raw = routed.engine.raw_connection()
     try:
-        with raw.cursor() as cursor:
+        cursor: Any = raw.cursor()
+        with cursor:
             cursor.execute("SELECT inet_server_port()")
             assert routed.name_of(cursor.fetchone()[0]) == "replica"
             cursor.execute("INSERT INTO item (name) VALUES (%s)", ("raw",))
@@ -147,7 +149,7 @@ def test_raw_connection_cursors_are_routed(routed: Routed) -> None:
 def test_the_driver_connection_is_the_primarys(routed: Routed) -> None:
     """driver_connection is a psycopg connection to the primary, and the checkout stays on it."""
     with routed.engine.connect() as connection:
-        driver = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         with driver.cursor() as cursor, cursor.copy("COPY item (name) FROM STDIN") as copy:
             copy.write("one\ntwo\n")
         assert routed.served(connection) == "primary"

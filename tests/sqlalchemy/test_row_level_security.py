@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
+from router.sqlalchemy import RoutedEngine
 from tests.sqlalchemy.kit import Routed
 
 TENANTS = 20
@@ -36,7 +37,7 @@ GRANT USAGE ON SEQUENCE secret_id_seq TO PUBLIC;
 """
 
 
-def prepare(routed: Routed) -> sa.Engine:
+def prepare(routed: Routed) -> RoutedEngine:
     """Create roles, table and policy, and an engine that logs in as the role ``app``."""
     routed.execute_on_primary(SCHEMA)
     routed.cluster.wait_caught_up()

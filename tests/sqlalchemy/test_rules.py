@@ -36,7 +36,8 @@ def test_row_1_using_replica_sends_a_pinned_read_to_a_replica(routed: Routed) ->
 @pytest.mark.parametrize("level", ["statement", "connection", "engine"])
 def test_row_1_execution_options_name_the_role(routed: Routed, level: str) -> None:
     """execution_options(router="primary") holds for a statement, a connection or an engine."""
-    engine, statement = routed.engine, PORT
+    engine: sa.Engine = routed.engine
+    statement = PORT
     if level == "engine":
         engine = engine.execution_options(router="primary")
     with engine.connect() as connection:
@@ -100,7 +101,8 @@ def test_row_3_what_is_not_positively_a_read_runs_on_the_primary(routed: Routed,
     )
     routed.settle()
     with routed.engine.connect() as connection:
-        assert routed.name_of(connection.execute(sa.text(sql)).first()[0]) == "primary"
+        port, *_ = connection.execute(sa.text(sql)).one()
+        assert routed.name_of(port) == "primary"
 
 
 def test_row_3_the_context_is_pinned_before_the_write_is_sent(routed: Routed) -> None:
@@ -238,7 +240,7 @@ def test_row_5_a_write_in_a_read_only_transaction_fails_as_postgresql_fails_it(
     with routed.engine.connect().execution_options(postgresql_readonly=True) as connection:
         with pytest.raises(sa.exc.InternalError, match="read-only") as raised:
             insert(connection)
-        assert raised.value.orig.sqlstate == "25006"
+        assert getattr(raised.value.orig, "sqlstate", None) == "25006"
     assert routed.count() == 0
     assert "healed" not in routed.engine.router.stats()["events"]
 

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
+from router.sqlalchemy import RoutedEngine
 from tests.conftest import MakeCluster
 
 THREADS, REQUESTS = 100, 200
@@ -93,7 +94,7 @@ def test_a_replicas_death_is_invisible_to_a_hundred_threads(make_cluster: MakeCl
     print(engine.router.stats()["events"])
 
 
-def _await_restored(engine: sa.Engine, name: str) -> None:
+def _await_restored(engine: RoutedEngine, name: str) -> None:
     deadline = time.monotonic() + 15
     while name not in {n.name for n in engine.router.replicas}:
         assert time.monotonic() < deadline, "the restarted replica was not taken back"

@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         init(self, *args, **kwargs)  # type: ignore[arg-type]
         made.append(self)
 
-    Router.__init__ = remember  # type: ignore[method-assign, assignment]
+    Router.__init__ = remember  # type: ignore[method-assign]
 
     def finish() -> None:
         for router in made:
@@ -57,4 +57,4 @@ def _route_every_engine(port: str, replicas: str) -> None:
         return plain(url, **options)
 
     engine.create_engine = create_engine
-    sqlalchemy.create_engine = create_engine  # type: ignore[assignment]
+    sqlalchemy.create_engine = create_engine
