@@ -1,0 +1,142 @@
+"""What SQLAlchemy's own test suite found, and the promises behind those of its tests that look
+into what only a plain pool has."""
+
+import copy
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import exc
+
+from tests.sqlalchemy.kit import Routed, insert
+
+PID = sa.text("SELECT pg_backend_pid()")
+
+
+@pytest.mark.parametrize("how", ["close", "invalidate"])
+def test_a_closed_checkout_takes_no_connection(routed: Routed, how: str) -> None:
+    """What is kept of a closed checkout refuses to work: nobody would give its connection back."""
+    raw: Any = routed.engine.raw_connection()
+    handle, cursor = raw.dbapi_connection, raw.cursor()
+    cursor.execute("INSERT INTO item (name) VALUES ('lost')")
+    getattr(raw, how)()
+    for use in (
+        lambda: raw.cursor().execute("SELECT 1"),
+        lambda: handle.cursor().execute("SELECT 1"),
+        lambda: cursor.execute("SELECT 1"),
+        lambda: handle.autocommit,
+        raw.commit,
+        handle.commit,
+        raw.detach,
+    ):
+        with pytest.raises(exc.InvalidRequestError, match="closed or invalidated"):
+            use()
+    assert routed.engine.pool.checkedout() == 0
+    assert routed.count() == 0
+
+
+def test_a_checkout_has_one_dbapi_connection(routed: Routed) -> None:
+    """Asked twice, a checkout names the same DBAPI connection; its record keeps it when closed."""
+    with routed.engine.connect() as connection:
+        fairy: Any = connection.connection
+        record, handle = fairy._connection_record, fairy.dbapi_connection
+        assert fairy.dbapi_connection is handle
+        assert record.dbapi_connection is handle
+    assert fairy.dbapi_connection is None
+    assert record.dbapi_connection is handle
+
+
+def test_an_invalidated_record_has_no_connection(routed: Routed) -> None:
+    """An invalidated checkout's record has no connection any more, as a plain pool's has none."""
+    with routed.engine.connect() as connection:
+        fairy: Any = connection.connection
+        record = fairy._connection_record
+        connection.invalidate()
+        assert record.dbapi_connection is None
+
+
+def test_a_cursor_method_put_in_place_is_used(routed: Routed) -> None:
+    """Who replaces one checkout's cursor() gets every statement of it, as on a plain engine."""
+    asked = []
+    with routed.engine.connect() as connection:
+        fairy: Any = connection.connection
+        real = fairy.cursor
+
+        def cursor(*args: Any, **kwargs: Any) -> Any:
+            asked.append(args)
+            return real(*args, **kwargs)
+
+        fairy.cursor = cursor
+        assert routed.served(connection) == "replica"  # it is routed all the same
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize("whole_pool", [True, False])
+def test_a_disconnect_invalidates_what_handle_error_says(routed: Routed, whole_pool: bool) -> None:
+    """A broken connection distrusts its node's other ones, unless handle_error says not to."""
+    engine = routed.engine
+
+    @sa.event.listens_for(engine, "handle_error")
+    def say(context: Any) -> None:
+        context.invalidate_pool_on_disconnect = whole_pool
+
+    def pids() -> list[int]:
+        connections = [engine.connect() for _ in range(3)]
+        try:
+            return [c.execution_options(router="primary").scalar(PID) for c in connections]
+        finally:
+            for connection in connections:
+                connection.close()
+
+    before = pids()
+    with engine.connect() as connection:
+        pid = connection.execution_options(router="primary").scalar(PID)
+        assert pid in before
+        routed.execute_on_primary(f"SELECT pg_terminate_backend({pid}, 5000)")
+        with pytest.raises(exc.DBAPIError) as caught:
+            insert(connection)
+    assert caught.value.connection_invalidated
+    kept = set(before) & set(pids())
+    assert kept == (set() if whole_pool else set(before) - {pid})
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_dispose_closes_idle_connections_if_asked(routed: Routed, close: bool) -> None:
+    """dispose(close=False), as after a fork, leaves the connections of the engine copied alone."""
+
+    def pid(engine: sa.Engine) -> Any:
+        with engine.begin() as connection:
+            return connection.scalar(PID)
+
+    engine = routed.engine
+    before = pid(engine)
+    other = copy.copy(engine)
+    other.dispose(close=close)
+    assert pid(other) != before
+    assert (pid(engine) == before) is not close
+    other.dispose()
+
+
+def test_a_connect_listener_runs_before_the_dialect_is_initialised(
+    routed: Routed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connect listener put first runs on each real connection before anybody else uses it."""
+    engine = routed.another()
+    order: list[str] = []
+    initialize = engine.dialect.initialize
+
+    def initialised(connection: sa.Connection) -> None:
+        order.append("initialize")
+        initialize(connection)
+
+    monkeypatch.setattr(engine.dialect, "initialize", initialised)
+
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def first(*_: Any) -> None:
+        order.append("connect")
+
+    with engine.connect():
+        assert order == ["connect", "initialize"]
+        with engine.begin() as connection:
+            connection.execute(PID)
+    assert order == ["connect", "initialize", "connect"]
