@@ -367,6 +367,12 @@ def _may_read(snapshot: Snapshot, node: Node) -> bool:
     limits = snapshot.limits
     if limits.seconds is None and limits.bytes is None:
         return True
+    primary = snapshot.primary
+    seen = snapshot.reports.get(primary.name) if primary is not None else None
+    if not snapshot.samples and (seen is None or not seen.ok):
+        # No primary has answered since this process began: there is nothing to be behind of, and
+        # refusing every replica would turn the primary's outage into one of reads.
+        return True
     seconds, behind = snapshot.lag_seconds(node.name), snapshot.lag_bytes(node.name)
     # Few bytes *or* few seconds: an idle primary makes seconds lie, a busy one makes bytes large.
     near = limits.bytes is not None and behind is not None and behind <= limits.bytes
