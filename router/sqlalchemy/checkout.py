@@ -869,11 +869,15 @@ class RoutedConnection(PoolProxiedConnection):
         self.characteristics = self.characteristics._replace(**changed)
 
     def introduce(self) -> None:
-        """Let the dialect meet a server: a replica if there is one, as for any read."""
+        """Let the dialect meet a server, a replica if there is one, and stay there for reads."""
         try:
-            self.route(None, explicit=False, intent=PEEK).held.in_transaction = False
-        finally:
+            route = self.route(None, explicit=False, intent=PEEK)
+        except BaseException:
             self._close_special(transaction_reset=True)
+            raise
+        if route.fresh:
+            route.held.in_transaction = False  # nothing was sent
+        self.last = None
 
     def peek(self, ask: Callable[[Any], Any]) -> Any:
         """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""

@@ -148,11 +148,11 @@ class RoutingPool(Pool):
 
         Except the very first time: what SQLAlchemy knows of the server's version decides how
         statements are compiled, so the dialect has to meet a server before the first of them.
+        That checkout keeps the connection, so listeners hear of it once.
         """
         connection = RoutedConnection(self)
         if not self._introduced:
             connection.introduce()
-            connection = RoutedConnection(self)
             self._introduced = True
         return connection
 
@@ -198,7 +198,11 @@ class RoutingPool(Pool):
         than it had when it was last probed.
         """
         driver, router = self.driver, self.router
-        driver.set_autocommit(connection, True)
+        # As the driver made it, or a do_connect listener, who may have begun a transaction: so a
+        # connect listener shall find it.
+        autocommit = driver.autocommit(connection)
+        if not driver.in_transaction(connection):
+            driver.set_autocommit(connection, True)
         started = router.clock()
         cursor = connection.cursor()
         try:
@@ -212,8 +216,8 @@ class RoutingPool(Pool):
             cursor.close()
         if row is not None:
             router.observe(report(node.name, started, row))
-        # As the driver made it: what a connect listener finds is what it always found.
-        driver.set_autocommit(connection, False)
+        if driver.autocommit(connection) is not autocommit:
+            driver.set_autocommit(connection, autocommit)
 
     def recreate(self) -> "RoutingPool":
         """A new pool with the same options, Router and listeners."""

@@ -263,8 +263,10 @@ def test_dispose_closes_every_connection_and_the_engine_goes_on(routed: Routed) 
 def test_pools_are_per_node_and_a_checkout_takes_nothing_before_it_needs_it(
     routed: Routed,
 ) -> None:
-    """engine.connect() takes no connection; a read takes one replica's, a write the primary's."""
+    """But for an engine's first, connect() takes nothing; a read takes one replica's connection,
+    a write the primary's."""
     pool = routed.engine.pool
+    routed.engine.connect().close()
     with routed.engine.connect() as connection:
         assert pool.checkedout() == 0
         connection.execute(PORT)

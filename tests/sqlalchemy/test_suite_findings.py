@@ -100,6 +100,46 @@ def test_a_disconnect_invalidates_what_handle_error_says(routed: Routed, whole_p
     assert kept == (set() if whole_pool else set(before) - {pid})
 
 
+def test_the_first_checkout_keeps_the_connection_it_met_the_server_with(routed: Routed) -> None:
+    """Pool listeners hear of an engine's first connection once, and its check-in comes at the
+    end."""
+    engine, heard = routed.another(), []
+    for name in ("connect", "checkout", "checkin"):
+        sa.event.listen(engine, name, lambda *_, name=name: heard.append(name))
+    with engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+        assert heard == ["connect", "checkout"]
+    assert heard == ["connect", "checkout", "checkin"]
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_what_a_do_connect_listener_made_is_left_as_it_is(
+    routed: Routed, autocommit: bool
+) -> None:
+    """A connection from a do_connect listener may be in autocommit, or in a transaction."""
+    import psycopg
+
+    engine, found = routed.another(), []
+
+    @sa.event.listens_for(engine, "do_connect")
+    def make(_dialect: Any, _record: Any, args: Any, parameters: Any) -> Any:
+        made = psycopg.connect(*args, **parameters, autocommit=autocommit)
+        made.execute("SET search_path = pg_catalog")
+        return made
+
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def see(made: Any, _record: Any) -> None:
+        found.append((made.autocommit, made.info.transaction_status.name))
+
+    with engine.connect() as connection:
+        insert_here = sa.text("INSERT INTO public.item (name) VALUES ('new')")
+        assert routed.served(connection) == "replica"
+        connection.execute(insert_here)
+        connection.commit()
+    assert found == [(autocommit, "IDLE" if autocommit else "INTRANS")] * 2
+    assert routed.count() == 1
+
+
 @pytest.mark.parametrize("close", [True, False])
 def test_dispose_closes_idle_connections_if_asked(routed: Routed, close: bool) -> None:
     """dispose(close=False), as after a fork, leaves the connections of the engine copied alone."""
