@@ -4,6 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
+import goes
 import options
 
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -16,7 +17,12 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 nitpicky = False  # types of drivers and frameworks live in documentation we do not fetch
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "substitution"]
-myst_substitutions = {"options": options.table()}
+myst_substitutions = {
+    "options": options.table(),
+    "statements": goes.statements(),
+    "unsafe_functions": goes.unsafe(),
+    "harmless_functions": goes.harmless(),
+}
 myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from router.balance import BALANCERS, Balancer
+from router.classify import Rule
 from router.decide import Policy
 from router.errors import ConfigError
 from router.model import Limits, Node, Role
@@ -254,6 +255,8 @@ class Config:
         write_functions: functions to be taken as writes.
         read_patterns: regular expressions; a statement that matches is a read.
         write_patterns: regular expressions; a statement that matches is a write, first of all.
+        rule: a callable asked after the patterns: given the statement's text it returns a
+            `router.Kind`, a `router.Intent`, or None to leave the answer to the grammar.
     """
 
     primary: Server
@@ -279,6 +282,7 @@ class Config:
     write_functions: tuple[str, ...] = ()
     read_patterns: tuple[str, ...] = ()
     write_patterns: tuple[str, ...] = ()
+    rule: Rule | None = None
 
     @classmethod
     def build(cls, primary: Server, replicas: object = (), **options: object) -> Self:
@@ -369,6 +373,10 @@ def _checked(key: str, value: object) -> Any:
         return value
     if key == "name":
         return str(value)
+    if key == "rule":
+        if value is not None and not callable(value):
+            raise ConfigError(f"rule: {value!r} is not callable: give a function of the text")
+        return value
     if key == "balance":
         if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
             raise ConfigError(

@@ -71,6 +71,7 @@ class Router:
             write_functions=config.write_functions,
             read_patterns=config.read_patterns,
             write_patterns=config.write_patterns,
+            rule=config.rule,
         )
         self.catalog: Catalog = BUILTIN
         self.catalog_generation: int = 0

@@ -55,6 +55,7 @@ class Monitor:
         self._rounds = 0
         self._round_done = threading.Condition()
         self._catalog_due = float("-inf")
+        self._catalog_failed = False
 
     # -- called from any thread ----------------------------------------------------------------
 
@@ -267,9 +268,23 @@ class Monitor:
         self._catalog_due = now + CATALOG_INTERVAL
         generation = self.router.catalog_generation
         rows = {}
-        for part, sql in Catalog.QUERIES.items():
-            cursor = await self._connections[name].execute(sql.encode())
-            rows[part] = await cursor.fetchall()
+        try:
+            for part, sql in Catalog.QUERIES.items():
+                cursor = await self._connections[name].execute(sql.encode())
+                rows[part] = await cursor.fetchall()
+        except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
+            if not self._catalog_failed:
+                self._catalog_failed = True
+                self.router.telemetry.event(
+                    "catalog_unreadable",
+                    level="warning",
+                    node=name,
+                    reason=one_line(error),
+                    advice="statements over tables and functions run on the primary until the "
+                    "role may read pg_catalog",
+                )
+            return
+        self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
 

@@ -28,6 +28,7 @@ URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
         ({"fallback": "replica"}, r"fallback: 'replica' is none of primary, error"),
         ({"balance": "fastest"}, r"balance: 'fastest' is none of weighted, round_robin"),
         ({"reads_in_transaction": "maybe"}, r"reads_in_transaction: 'maybe' is neither"),
+        ({"rule": "SELECT"}, r"rule: 'SELECT' is not callable"),
         ({"replicas": 5}, r"replicas: expected a list"),
         ({"replicas": [5]}, r"replicas\[0\]: expected a URL"),
         ({"replicas": [{"port": 5433}]}, r"replicas\[0\]: no host: add 'host' or 'url'"),

@@ -469,3 +469,91 @@ def test_a_commit_whose_outcome_is_unknown_says_so(routed: Routed) -> None:
             assert connection.scalar(sa.text("SELECT count(*) FROM item")) == 0
         assert engine.pool.checkedout() == 0
     assert routed.count() == 0
+
+
+def test_a_rolled_back_savepoint_takes_its_settings_with_it(routed: Routed) -> None:
+    """A SET LOCAL inside a rolled-back savepoint is gone; the one before it stays."""
+    ask = sa.text("SELECT current_setting('app.tenant', true)")
+    with routed.engine.connect() as connection:
+        connection.execute(sa.text("SET LOCAL app.tenant = 'outer'"))
+        savepoint = connection.begin_nested()
+        connection.execute(sa.text("SET LOCAL app.tenant = 'inner'"))
+        assert connection.scalar(ask) == "inner"
+        savepoint.rollback()
+        assert connection.scalar(ask) == "outer"
+        insert(connection)
+        assert connection.scalar(ask) == "outer"
+        connection.rollback()
+        assert connection.scalar(ask) in (None, "")
+
+
+def test_users_rules_decide_before_the_grammar(routed: Routed) -> None:
+    """write_patterns, read_functions and a callable rule decide where a statement goes."""
+
+    def rule(sql: str) -> router.Kind | None:
+        return router.Kind.WRITE if "by_rule" in sql else None
+
+    engine = routed.another(write_patterns=["by_pattern"], read_functions=["lied"], rule=rule)
+    routed.execute_on_primary(
+        "CREATE FUNCTION lied() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT inet_server_port()'"
+    )
+    routed.settle()
+    served = {}
+    for comment, sql in (
+        ("pattern", "SELECT inet_server_port() /* by_pattern */"),
+        ("rule", "SELECT inet_server_port() /* by_rule */"),
+        ("function", "SELECT lied()"),
+    ):
+        with router.request_context(), engine.connect() as connection:
+            served[comment] = routed.name_of(connection.scalar(sa.text(sql)))
+    assert served == {"pattern": "primary", "rule": "primary", "function": "replica"}
+
+
+def test_without_a_readable_catalog_reads_of_tables_stay_on_the_primary(routed: Routed) -> None:
+    """A role that may not read pg_proc still works: what cannot be judged runs on the primary."""
+    routed.execute_on_primary(
+        "DROP ROLE IF EXISTS blind",
+        "CREATE ROLE blind LOGIN",
+        "REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC",
+        "GRANT SELECT ON item TO blind",
+    )
+    routed.cluster.wait_caught_up()
+
+    def as_blind(url: str) -> str:
+        return sa.make_url(url).set(username="blind").render_as_string(hide_password=False)
+
+    cluster = routed.cluster
+    engine = routed.another(
+        url=as_blind(cluster.primary.url(routed.dbname)),
+        replicas=[as_blind(r.url(routed.dbname)) for r in cluster.replicas],
+    )
+    with router.request_context(), engine.connect() as connection:
+        port = sa.text("SELECT inet_server_port() FROM item RIGHT JOIN (SELECT 1) x ON true")
+        assert routed.name_of(connection.scalar(port)) == "primary"
+        connection.commit()
+        routed.await_replica(connection)
+    assert engine.router.stats()["events"]["catalog_unreadable"] == 1
+    engine.dispose()
+    routed.execute_on_primary("REVOKE ALL ON item FROM blind", "DROP ROLE blind")
+
+
+def test_ddl_makes_the_catalog_unknown_until_it_is_read_again(routed: Routed) -> None:
+    """A function that turns into a writing one is not run on a replica once its DDL was sent."""
+    call = sa.text("SELECT turns()")
+    with routed.engine.begin() as connection:
+        connection.execute(
+            sa.text("CREATE FUNCTION turns() RETURNS int STABLE AS 'SELECT 1' LANGUAGE sql")
+        )
+    routed.settle()
+    assert router.explain("SELECT turns()", routed.engine.router).intent.kind is router.Kind.READ
+    with router.request_context(), routed.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "CREATE OR REPLACE FUNCTION turns() RETURNS int VOLATILE LANGUAGE sql AS "
+                "'SELECT inet_server_port()'"
+            )
+        )
+    with router.request_context(), routed.engine.connect() as connection:
+        assert routed.name_of(connection.scalar(call)) == "primary"
+    routed.settle()
+    assert router.explain("SELECT turns()", routed.engine.router).intent.kind is router.Kind.WRITE

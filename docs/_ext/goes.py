@@ -1,0 +1,137 @@
+"""The tables of "What goes where", made by the classifier itself so that they cannot drift."""
+
+from router import functions
+from router.catalog import Catalog, Function, Relation
+from router.classify import Intent, Kind, classify
+
+EXAMPLES = """
+SELECT name FROM users WHERE id = %(id)s
+SELECT count(*) FROM users u JOIN orders o USING (id) GROUP BY u.name HAVING count(*) > 3
+WITH RECURSIVE t(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t
+VALUES (1), (2)
+TABLE users
+SELECT random(), now(), gen_random_uuid()
+SHOW search_path
+EXPLAIN SELECT * FROM users
+COPY users TO STDOUT
+DECLARE c CURSOR FOR SELECT * FROM users
+INSERT INTO users VALUES (1)
+INSERT INTO users VALUES (1) RETURNING id
+UPDATE users SET name = 'x'
+DELETE FROM users
+MERGE INTO users u USING orders o ON u.id = o.id WHEN MATCHED THEN DELETE
+WITH gone AS (DELETE FROM users RETURNING *) SELECT count(*) FROM gone
+SELECT * INTO copied FROM users
+SELECT * FROM users FOR UPDATE SKIP LOCKED
+SELECT * FROM (SELECT * FROM users FOR SHARE) locked
+SELECT nextval('users_id_seq')
+SELECT pg_advisory_xact_lock(1)
+SELECT pg_advisory_lock(1)
+SELECT writes_something(1)
+SELECT not_in_the_catalog(1)
+SELECT * FROM not_in_the_catalog
+SELECT * FROM cache_unlogged
+SELECT * FROM far_away
+EXPLAIN ANALYZE DELETE FROM users
+EXPLAIN ANALYZE SELECT * FROM users
+COPY users FROM STDIN
+COPY users TO PROGRAM 'gzip > /tmp/users.gz'
+COPY users TO '/tmp/users'
+CREATE TABLE t (a int)
+CREATE TEMP TABLE t (a int)
+TRUNCATE users
+VACUUM users
+CALL tidy()
+DO 'BEGIN NULL; END'
+LOCK TABLE users IN ACCESS SHARE MODE
+LISTEN news
+NOTIFY news
+PREPARE p AS SELECT 1
+EXECUTE p
+SELECT 1; DELETE FROM users
+SELECT 1; SELECT 2
+SET search_path = shop
+SET LOCAL app.tenant = '7'
+SET ROLE reader
+SELECT set_config('app.tenant', %s, true)
+RESET ALL
+DISCARD ALL
+BEGIN
+BEGIN READ ONLY
+START TRANSACTION ISOLATION LEVEL SERIALIZABLE
+SAVEPOINT a
+COMMIT
+SELEC 1
+""".strip().splitlines()
+
+_RELATIONS = (
+    Relation("public", "users", "r"),
+    Relation("public", "orders", "r"),
+    Relation("public", "users_id_seq", "S"),
+    Relation("public", "cache_unlogged", "r", refused="is unlogged: a replica has nothing of it"),
+    Relation("public", "far_away", "f", refused="is a foreign table: it acts on a further server"),
+)
+_WRITES = Function(
+    "public", "writes_something", 1, 1, True, "sql", "INSERT INTO users VALUES ($1)"
+)
+CATALOG = Catalog(
+    loaded=True,
+    relations={relation.name: (relation,) for relation in _RELATIONS},
+    functions={"writes_something": (_WRITES,)},
+)
+
+
+def statements() -> str:
+    """Each example and what the classifier calls it, as a Markdown table."""
+    rows = ["| statement | is | because | beside that |", "|---|---|---|---|"]
+    for sql in EXAMPLES:
+        intent = classify(sql, CATALOG)
+        shown = sql.replace("|", "\\|")
+        rows.append(f"| `{shown}` | {goes(intent)} | {intent.reason} | {beside(intent)} |")
+    return "\n".join(rows)
+
+
+def goes(intent: Intent) -> str:
+    """The kind, as the page explains it."""
+    return {
+        Kind.READ: "a read",
+        Kind.WRITE: "a write",
+        Kind.SESSION: "session state",
+        Kind.TRANSACTION: "transaction control",
+    }[intent.kind]
+
+
+def beside(intent: Intent) -> str:
+    """What else follows from it."""
+    notes = []
+    if intent.binds:
+        notes.append("binds the checkout to the primary")
+    if intent.local:
+        notes.append("until the transaction ends")
+    if intent.needs_transaction:
+        notes.append("in a real transaction")
+    if intent.read_only:
+        notes.append("on a replica")
+    if intent.ddl:
+        notes.append("the catalog is read again")
+    return "; ".join(notes)
+
+
+def grouped(table: "dict[str, str]") -> str:
+    """Functions by reason, as a Markdown table."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in sorted(table.items()):
+        by_reason.setdefault(reason, []).append(f"`{name}`")
+    rows = ["| reason | functions |", "|---|---|"]
+    rows += [f"| {reason} | {', '.join(names)} |" for reason, names in sorted(by_reason.items())]
+    return "\n".join(rows)
+
+
+def unsafe() -> str:
+    """Built-in functions that only the primary may run."""
+    return grouped(dict(functions.UNSAFE))
+
+
+def harmless() -> str:
+    """Volatile built-in functions that a replica may run."""
+    return grouped(dict(functions.HARMLESS))
