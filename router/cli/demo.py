@@ -23,7 +23,7 @@ Act = tuple[float, str, Callable[[], None]]
 @click.command()
 @click.option(
     "--seconds",
-    default=20.0,
+    default=15.0,
     show_default=True,
     type=click.FloatRange(5, 3600),
     help="How long the workload runs.",
