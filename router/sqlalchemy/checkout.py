@@ -6,7 +6,7 @@ at most one connection to the primary and one to a replica.
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -19,6 +19,7 @@ from router.decide import Decision, Reason, Transaction, why_not
 from router.errors import CommitUnknown, NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.journal import Entry, Journal
 from router.model import Node
+from router.sqlalchemy.connection import DEFAULTS, Characteristics, NodeConnection
 from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.raw import RoutedCursor, RoutedDBAPIConnection
 
@@ -29,62 +30,6 @@ if TYPE_CHECKING:
 UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
 BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
-
-LOST = frozenset({"57P01", "57P02", "57P03", "53300"})
-"""Shutdown, crash, starting up, no connection left: with class 08, what blacklists a node.
-
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
-
-REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
-"""What a standby answers to a statement that only the primary can run."""
-
-CONFLICT = frozenset({"40001", "40P01"})
-"""What a standby answers when replay had to cancel the query.
-
-Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
-"""
-
-
-SETTINGS = "pg_router_settings"
-"""Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
-
-
-class Characteristics(NamedTuple):
-    """Transaction settings made through ``execution_options``; None is the engine's default."""
-
-    isolation: str | None = None
-    read_only: bool | None = None
-    deferrable: bool | None = None
-
-
-DEFAULTS = Characteristics()
-
-
-class NodeConnection:
-    """One node's pooled connection while a `RoutedConnection` holds it."""
-
-    __slots__ = (
-        "applied",
-        "broken",
-        "characteristics",
-        "dbapi",
-        "fairy",
-        "in_transaction",
-        "node",
-    )
-
-    def __init__(self, node: Node, fairy: PoolProxiedConnection, in_transaction: bool) -> None:
-        self.node: Node = node
-        self.fairy: PoolProxiedConnection = fairy
-        self.dbapi: Any = fairy.dbapi_connection
-        self.in_transaction: bool = in_transaction
-        self.broken: bool = False
-        self.applied: list[Entry] = []
-        self.characteristics: Characteristics = DEFAULTS
-
-    def __repr__(self) -> str:
-        return f"<NodeConnection {self.node.name}{' in transaction' * self.in_transaction}>"
 
 
 class Route:
@@ -233,12 +178,12 @@ class RoutedConnection(PoolProxiedConnection):
             try:
                 self._prepare(held, transaction)
                 if session:
-                    self._note_settings(held, intent.settings)
+                    held.note_settings(intent.settings)
             except self.pool.dbapi_error as error:
-                if decision.on_primary or not fresh or not self._lost(held, error):
+                if decision.on_primary or not fresh or not held.lost(error):
                     raise
                 # A pooled connection to a replica that has died meanwhile: take another node.
-                self._drop(held)
+                self.drop(held)
                 return self.route(
                     sql,
                     explicit=explicit,
@@ -248,7 +193,7 @@ class RoutedConnection(PoolProxiedConnection):
                     avoid=(*avoid, held.node),
                 )
         elif fresh:
-            self._autocommit(held, True)
+            held.autocommit(True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
 
@@ -332,7 +277,7 @@ class RoutedConnection(PoolProxiedConnection):
             if held is not None:
                 if held.node is node and not held.broken:
                     return held, decision
-                self._release(held)
+                held.release(self.journal)
                 held = self.replica = None
             try:
                 held = self._take(node)
@@ -343,7 +288,7 @@ class RoutedConnection(PoolProxiedConnection):
                 continue
             if router.primary is not node and node not in router.snapshot.replicas:
                 # The probe every new connection makes found it changed under us.
-                self._release(held)
+                held.release(self.journal)
                 held = None
                 nodes = tuple(n for n in nodes if n is not node)
                 continue
@@ -362,7 +307,7 @@ class RoutedConnection(PoolProxiedConnection):
         if held is not None and not held.broken:
             if held.node is node or held.in_transaction or self.bound:
                 return held
-            self._release(held)
+            held.release(self.journal)
         router = self.router
         self.primary = None
         try:
@@ -376,7 +321,7 @@ class RoutedConnection(PoolProxiedConnection):
                 )
             ) from error
         if router.primary is not node:
-            self._release(held)
+            held.release(self.journal)
             raise translated(PrimaryUnavailable(f"{node} is not the primary any more: try again"))
         self.primary = held
         return held
@@ -390,92 +335,24 @@ class RoutedConnection(PoolProxiedConnection):
                 f"{node}: {error}. Raise pool_size or max_overflow, hold connections for less "
                 "time, or run fewer threads"
             ) from error
-        # A checkout listener may have left a transaction open: it is then the user's, as in
-        # plain SQLAlchemy.
-        return NodeConnection(node, fairy, pool.driver.in_transaction(fairy.dbapi_connection))
+        return NodeConnection(pool, node, fairy)
 
     def _prepare(self, held: NodeConnection, transaction: bool) -> None:
         """Bring `held` into the state the statement expects: transaction, settings, journal."""
         if not held.in_transaction:
             journal = self.journal
             if journal and len(held.applied) < len(journal.entries):
-                self._autocommit(held, True)
-                self._replay(held, journal.committed())
+                held.autocommit(True)
+                held.replay(journal.committed())
             if transaction:
                 if held.characteristics != self.characteristics:
-                    self._characterise(held, self.characteristics)
-                self._autocommit(held, False)
+                    held.characterise(self.characteristics)
+                held.autocommit(False)
                 held.in_transaction = True
             else:
-                self._autocommit(held, True)
+                held.autocommit(True)
         if self.journal and len(held.applied) < len(self.journal.entries):
-            self._replay(held, self.journal.entries)
-
-    def _autocommit(self, held: NodeConnection, value: bool) -> None:
-        driver = self.pool.driver
-        if driver.autocommit(held.dbapi) is not value:
-            driver.set_autocommit(held.dbapi, value)
-
-    def _replay(self, held: NodeConnection, entries: list[Entry]) -> None:
-        for entry in entries[len(held.applied) :]:
-            if not entry.local:
-                self._note_settings(held, entry.settings)
-            cursor = held.dbapi.cursor()
-            if entry.parameters:
-                cursor.execute(entry.sql, entry.parameters)
-            else:
-                cursor.execute(entry.sql)
-            cursor.close()
-            held.applied.append(entry)
-
-    def _note_settings(self, held: NodeConnection, names: tuple[str, ...] | None) -> None:
-        """Remember what the settings about to be changed are now, to put them back later.
-
-        Asked once per connection and setting; what a connect listener set counts as theirs.
-        """
-        known: dict[str, str] = held.fairy.info.setdefault(SETTINGS, {})
-        missing = [name for name in names or () if name not in known]
-        if missing:
-            asked = ", ".join(f"current_setting({_literal(n)}, true)" for n in missing)
-            cursor = held.dbapi.cursor()
-            cursor.execute(f"SELECT {asked}")
-            known.update((n, v or "") for n, v in zip(missing, cursor.fetchone(), strict=True))
-            cursor.close()
-
-    def _restore_settings(self, held: NodeConnection) -> bool:
-        """Put back every session setting changed on `held`; False where that cannot be done."""
-        names: set[str] = set()
-        for entry in held.applied:
-            if not entry.settings or "session_authorization" in entry.settings:
-                return False
-            names.update(entry.settings)
-        known: dict[str, str] = held.fairy.info.get(SETTINGS, {})
-        if not names <= known.keys():
-            return False
-        self._autocommit(held, True)
-        cursor = held.dbapi.cursor()
-        # The role first: what it may not change, the login role may.
-        ordered = sorted(names, key=lambda name: (name != "role", name))
-        for name in ordered:
-            value = known[name] or ("none" if name == "role" else "")
-            cursor.execute(f"SELECT set_config({_literal(name)}, {_literal(value)}, false)")
-        cursor.close()
-        return True
-
-    def _characterise(self, held: NodeConnection, wanted: Characteristics) -> None:
-        dialect: Any = self.pool.dialect
-        now = held.characteristics
-        if wanted.isolation != now.isolation:
-            if wanted.isolation is None:
-                dialect.reset_isolation_level(held.dbapi)
-            else:
-                dialect.set_isolation_level(held.dbapi, wanted.isolation)
-        if wanted.read_only != now.read_only:
-            # None, not False: a standby refuses BEGIN READ WRITE.
-            dialect.set_readonly(held.dbapi, wanted.read_only)
-        if wanted.deferrable != now.deferrable:
-            dialect.set_deferrable(held.dbapi, wanted.deferrable)
-        held.characteristics = wanted
+            held.replay(self.journal.entries)
 
     # -- what statements did -------------------------------------------------------------------
 
@@ -529,96 +406,8 @@ class RoutedConnection(PoolProxiedConnection):
             self._ddl = False
             self.router.ddl()
 
-    def recover(
-        self,
-        route: Route,
-        error: BaseException,
-        cursor: Any,
-        attempt: Callable[[NodeConnection], None],
-    ) -> None:
-        """Run a failed read elsewhere, or raise `error`.
-
-        A read runs again only when nothing of it was delivered and no transaction was open, and
-        at most once on each node. A write is never sent twice: one that a standby refused was
-        not executed, so running it on the primary is the first time.
-
-        Args:
-            route: the statement; its node is replaced by the one that succeeded.
-            error: what the driver raised.
-            cursor: the cursor it was raised from.
-            attempt: runs the statement on a connection.
-        """
-        tried: list[Node] = []
-        while True:
-            tried.append(route.held.node)
-            self._noticed(route, error, cursor)
-            again = None
-            if isinstance(error, self.pool.dbapi_error):
-                again = self._again(route, error, tried)
-            if again is None:
-                raise error
-            route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
-            route.begin()
-            try:
-                attempt(again.held)
-                return
-            except self.pool.dbapi_error as next_error:
-                error, cursor = next_error, None
-
-    def _noticed(self, route: Route, error: BaseException, cursor: Any) -> None:
-        """Blacklist the node if the error says that the server or the way to it is gone."""
-        if not isinstance(error, self.pool.dbapi_error) or self._lost(route.held, error, cursor):
-            return
-        refused = self.pool.driver.sqlstate(error) == "25006"
-        if refused and route.decision.on_primary and not self._is_read_only():
-            router = self.router
-            router.failed(route.held.node, "refused a write: it is read-only, or a replica now")
-
-    def _lost(self, held: NodeConnection, error: Any, cursor: Any = None) -> bool:
-        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
-        pool = self.pool
-        state = pool.driver.sqlstate(error)
-        broken = pool.lost(error, held.dbapi, cursor)
-        if not broken and state not in LOST and state[:2] != "08":
-            return False
-        held.broken = held.broken or broken
-        self.router.failed(held.node, pool.reason(error))
-        return True
-
-    def _again(self, route: Route, error: Any, tried: list[Node]) -> Route | None:
-        """The same read prepared on another node, None when it must not run again."""
-        intent = route.intent
-        if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
-            return None
-        held, router = route.held, self.router
-        on_replica = not route.decision.on_primary
-        state = self.pool.driver.sqlstate(error)
-        stream = held.in_transaction
-        if on_replica and state in REFUSED_BY_STANDBY and not self._is_read_only():
-            router.heal(route.sql, state, self.pool.reason(error))
-            reason = Reason.HEALED
-            intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
-        elif held.broken or state in LOST or (on_replica and state in CONFLICT):
-            if len(tried) > len(router.snapshot.nodes):
-                return None
-            router.telemetry.event(
-                "retried", level="info", node=held.node.name, reason=self.pool.reason(error)
-            )
-            reason = Reason.RETRIED
-        else:
-            return None
-        self._drop(held)
-        if not on_replica and reason is Reason.RETRIED and not router.replicas:
-            return None
-        again = self.route(
-            route.sql, explicit=False, stream=stream, intent=intent, avoid=tuple(tried)
-        )
-        if again.held.node in tried:
-            return None
-        again.decision = again.decision._replace(reason=reason)
-        return again
-
-    def _is_read_only(self) -> bool:
+    def is_read_only(self) -> bool:
+        """Whether the open transaction was declared read-only."""
         return bool(self.declared_read_only or self.characteristics.read_only)
 
     # -- the DBAPI connection's own methods ----------------------------------------------------
@@ -635,9 +424,9 @@ class RoutedConnection(PoolProxiedConnection):
                 try:
                     primary.dbapi.commit()
                 except self.pool.dbapi_error as error:
-                    if not self._lost(primary, error):
+                    if not primary.lost(error):
                         raise
-                    self._drop(primary)
+                    self.drop(primary)
                     raise translated(
                         CommitUnknown(
                             f"{primary.node}: the connection broke during COMMIT, so the "
@@ -756,7 +545,7 @@ class RoutedConnection(PoolProxiedConnection):
         """Take the primary's connection out of its pool; this checkout stays on it."""
         held = self.bind_primary()
         if (replica := self.replica) is not None:
-            self._release(replica)
+            replica.release(self.journal)
             self.replica = None
         held.fairy.detach()
         held.dbapi = held.fairy.dbapi_connection
@@ -774,7 +563,7 @@ class RoutedConnection(PoolProxiedConnection):
                 if soft:
                     held.fairy.close()
             else:
-                self._release(held)
+                held.release(self.journal)
         if self._record is not None:
             self._record.dbapi_connection = None
         self._finish()
@@ -803,10 +592,10 @@ class RoutedConnection(PoolProxiedConnection):
             self._finish()
             try:
                 if replica is not None:
-                    self._release(replica)
+                    replica.release(self.journal)
             finally:
                 if primary is not None:
-                    self._release(primary)
+                    primary.release(self.journal)
                 if self._writers or self._ddl:
                     self._written()  # closed with a transaction open: rolled back, or lost
 
@@ -820,42 +609,20 @@ class RoutedConnection(PoolProxiedConnection):
                 self.pool.dialect.do_commit(self)
         except self.pool.dbapi_error as error:
             for held in (self.primary, self.replica):
-                if held is not None and self._lost(held, error):
+                if held is not None and held.lost(error):
                     held.broken = True
 
     def _finish(self) -> None:
         self._open = False
         self.primary = self.replica = self.last = None
 
-    def _drop(self, held: NodeConnection) -> None:
+    def drop(self, held: NodeConnection) -> None:
+        """Give back one of the connections held before the checkout ends."""
         if held is self.primary:
             self.primary = None
         elif held is self.replica:
             self.replica = None
-        self._release(held)
-
-    def _release(self, held: NodeConnection) -> None:
-        """Give one node's connection back, as it was taken, or throw it away."""
-        fairy: Any = held.fairy
-        if held.broken:
-            self.pool.node_pool(held.node)._invalidate(fairy)
-            return
-        try:
-            if held.in_transaction:
-                held.dbapi.rollback()
-                held.in_transaction = False
-                held.applied = [e for e in held.applied if e in self.journal.committed()]
-            if held.applied and not self._restore_settings(held):
-                # Session settings reach no other user. Closing is the one undo that is always
-                # right; a pool replaces the connection when it needs one.
-                fairy.invalidate()
-                return
-            if held.characteristics != DEFAULTS:
-                self._characterise(held, DEFAULTS)
-        except self.pool.dbapi_error:
-            self.pool.node_pool(held.node)._invalidate(fairy)
-            return
-        fairy._close_special(transaction_reset=True)
+        held.release(self.journal)
 
     # -- characteristics -----------------------------------------------------------------------
 
@@ -887,14 +654,9 @@ class RoutedConnection(PoolProxiedConnection):
             return ask(held.dbapi)
         held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
         if held.characteristics != self.characteristics:
-            self._characterise(held, self.characteristics)
-        self._autocommit(held, self.isolation == "AUTOCOMMIT")
+            held.characterise(self.characteristics)
+        held.autocommit(self.isolation == "AUTOCOMMIT")
         return ask(held.dbapi)
-
-
-def _literal(text: str) -> str:
-    quoted = text.replace("'", "''")
-    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"
 
 
 def _savepoint_name(sql: str) -> str:

@@ -12,8 +12,10 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.sqlalchemy.checkout import NodeConnection, Route, RoutedConnection
+from router.sqlalchemy.checkout import Route, RoutedConnection
+from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
+from router.sqlalchemy.retry import recover
 
 OPTION = "router"
 """The execution option a caller names a node's role in: "primary" or "replica"."""
@@ -108,7 +110,7 @@ class RoutedDialect(DefaultDialect):
             def attempt(held: NodeConnection) -> None:
                 execute(context.on_another_node(held), statement, parameters, context)
 
-            route.connection.recover(route, error, cursor, attempt)
+            recover(route, error, cursor, attempt)
         route.done(parameters)
 
     def _reconsider(self, route: Route, cursor: Any, statement: str, context: Any) -> Any:

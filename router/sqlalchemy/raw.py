@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from router.sqlalchemy.connection import NodeConnection
+from router.sqlalchemy.retry import recover
+
 if TYPE_CHECKING:
-    from router.sqlalchemy.checkout import NodeConnection, RoutedConnection
+    from router.sqlalchemy.checkout import RoutedConnection
 
 
 class RoutedDBAPIConnection:
@@ -120,7 +123,7 @@ class RoutedCursor:
         try:
             run(route.held)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            self._routed.recover(route, error, self._real, run)
+            recover(route, error, self._real, run)
         route.done(params)
         return self
 

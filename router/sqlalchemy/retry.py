@@ -1,0 +1,106 @@
+"""What a failed statement may still do: a read runs elsewhere, a write is never sent twice."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from router.classify import Intent, Kind
+from router.decide import Reason
+from router.model import Node
+from router.sqlalchemy.connection import LOST, NodeConnection
+
+if TYPE_CHECKING:
+    from router.sqlalchemy.checkout import Route
+
+REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
+"""What a standby answers to a statement that only the primary can run."""
+
+CONFLICT = frozenset({"40001", "40P01"})
+"""What a standby answers when replay had to cancel the query.
+
+Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+"""
+
+
+def recover(
+    route: "Route",
+    error: BaseException,
+    cursor: Any,
+    attempt: "Callable[[NodeConnection], None]",
+) -> None:
+    """Run a failed read elsewhere, or raise `error`.
+
+    A read runs again only when nothing of it was delivered and no transaction was open, and
+    at most once on each node. A write is never sent twice: one that a standby refused was
+    not executed, so running it on the primary is the first time.
+
+    Args:
+        route: the statement; its node is replaced by the one that succeeded.
+        error: what the driver raised.
+        cursor: the cursor it was raised from.
+        attempt: runs the statement on a connection.
+    """
+    pool = route.connection.pool
+    tried: list[Node] = []
+    while True:
+        tried.append(route.held.node)
+        _noticed(route, error, cursor)
+        again = None
+        if isinstance(error, pool.dbapi_error):
+            again = _again(route, error, tried)
+        if again is None:
+            raise error
+        route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+        route.begin()
+        try:
+            attempt(again.held)
+            return
+        except pool.dbapi_error as next_error:
+            error, cursor = next_error, None
+
+
+def _noticed(route: "Route", error: BaseException, cursor: Any) -> None:
+    """Blacklist the node if the error says that the server or the way to it is gone."""
+    connection = route.connection
+    pool = connection.pool
+    if not isinstance(error, pool.dbapi_error) or route.held.lost(error, cursor):
+        return
+    refused = pool.driver.sqlstate(error) == "25006"
+    if refused and route.decision.on_primary and not connection.is_read_only():
+        connection.router.failed(
+            route.held.node, "refused a write: it is read-only, or a replica now"
+        )
+
+
+def _again(route: "Route", error: Any, tried: list[Node]) -> "Route | None":
+    """The same read prepared on another node, None when it must not run again."""
+    intent = route.intent
+    if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
+        return None
+    connection = route.connection
+    held, router, pool = route.held, connection.router, connection.pool
+    on_replica = not route.decision.on_primary
+    state = pool.driver.sqlstate(error)
+    stream = held.in_transaction
+    if on_replica and state in REFUSED_BY_STANDBY and not connection.is_read_only():
+        router.heal(route.sql, state, pool.reason(error))
+        reason = Reason.HEALED
+        intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
+    elif held.broken or state in LOST or (on_replica and state in CONFLICT):
+        if len(tried) > len(router.snapshot.nodes):
+            return None
+        router.telemetry.event(
+            "retried", level="info", node=held.node.name, reason=pool.reason(error)
+        )
+        reason = Reason.RETRIED
+    else:
+        return None
+    connection.drop(held)
+    if not on_replica and reason is Reason.RETRIED and not router.replicas:
+        return None
+    again = connection.route(
+        route.sql, explicit=False, stream=stream, intent=intent, avoid=tuple(tried)
+    )
+    if again.held.node in tried:
+        return None
+    again.decision = again.decision._replace(reason=reason)
+    return again
