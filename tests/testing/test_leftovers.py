@@ -126,6 +126,25 @@ def test_a_failed_start_leaves_nothing(run: Run, root: Path) -> None:
     assert not list(root.iterdir())
 
 
+def test_an_interrupted_backup_leaves_nothing(run: Run, root: Path) -> None:
+    """Ctrl-C while pg_basebackup and its child run ends all of them at once."""
+    process = run("with Cluster(1) as c:\n    ready(c)\n    while True: c.add_replica()")
+    directory, _ = await_ready(process)
+    deadline = time.monotonic() + 20
+    while len(_backups(directory)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT
+    assert not processes.of(directory)
+    assert not list(root.iterdir())
+
+
+def _backups(directory: Path) -> list[int]:
+    return [pid for pid in processes.of(directory) if b"/pg_basebackup\0" in command_line(pid)]
+
+
 def test_an_interrupted_start_leaves_nothing(run: Run, root: Path) -> None:
     """Ctrl-C in the middle of initdb removes what was made until then."""
     process = run("Cluster(1).start()")
