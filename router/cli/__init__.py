@@ -5,17 +5,24 @@ import sys
 MISSING = 2
 """Exit status for wrong usage, and for packages an extra would bring."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 
 def main() -> None:
     """Run the command line; the console script's entry point."""
     try:
-        from router.cli.app import app
+        from router.cli.app import run
+
+        sys.exit(run())
     except ModuleNotFoundError as error:
-        if error.name not in ("click", "rich"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("click", "rich"):
             raise
         sys.stderr.write(
-            f"pg-router: {error.name} is not installed: pip install 'pg-router[cli]', "
+            f"pg-router: {package} is not installed: pip install 'pg-router[cli]', "
             "or 'pg-router[demo]' for the demo\n"
         )
         sys.exit(MISSING)
-    app(prog_name="pg-router")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

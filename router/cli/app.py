@@ -4,6 +4,8 @@ from importlib import import_module
 
 import click
 
+from router.cli import INTERRUPTED, MISSING
+
 _COMMANDS = {
     "demo": "Show it at work on a real primary with real replicas.",
     "explain": "Say what a statement does and where it would go.",
@@ -31,10 +33,32 @@ class _Lazy(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.command(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Lazy,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="pg-router", prog_name="pg-router")
-def app() -> None:
+@click.pass_context
+def app(ctx: click.Context) -> None:
     """Splits PostgreSQL traffic between a primary and its streaming replicas.
 
     Exit status: 0 all is well, 1 something is not, 2 wrong usage, 130 interrupted.
     """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        ctx.exit(MISSING)
+
+
+def run() -> int:
+    """Run the command line; its exit status. A mistake is told in one line."""
+    try:
+        status = app.main(prog_name="pg-router", standalone_mode=False)
+    except click.ClickException as error:
+        message = " ".join(error.format_message().split())
+        command = getattr(getattr(error, "ctx", None), "command_path", "pg-router")
+        click.echo(f"{command}: {message}", err=True)
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

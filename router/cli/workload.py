@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -22,9 +23,13 @@ from sqlalchemy.orm import (
 )
 
 import router
+from router.context import RoutingContext
 from router.errors import CommitUnknown, PrimaryUnavailable
 
 T = TypeVar("T")
+
+Look = Callable[[], None]
+"""Looks whether one's own write is there, and notes it where it is not."""
 
 PATIENCE = 10.0
 """Seconds a request waits for a new primary before it counts as failed."""
@@ -105,6 +110,8 @@ class Users:
         self.engine = engine
         self.ledger: Ledger = Ledger()
         self._stop = threading.Event()
+        self._at_once = threading.Event()
+        self._contexts: dict[random.Random, RoutingContext] = {}
         self._threads = [
             threading.Thread(target=self._use, args=(random.Random(seed + i),), daemon=True)
             for i in range(threads)
@@ -115,24 +122,52 @@ class Users:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Let each finish its request."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Let each finish its request; with `at_once`, even one that waits for a primary.
+
+        A request that does not end is a failed one.
+        """
         self._stop.set()
+        if at_once:
+            self._at_once.set()
+        deadline = time.monotonic() + (2 if at_once else 2 * PATIENCE)
         for thread in self._threads:
-            thread.join(PATIENCE + 10)
+            thread.join(max(0.0, deadline - time.monotonic()))
+        hanging = sum(thread.is_alive() for thread in self._threads)
+        self.ledger.failures.extend(["a request did not end"] * hanging)
+
+    @property
+    def pinned(self) -> int:
+        """Requests under way that have written and may not read just anywhere."""
+        return sum(bool(c.pins.by_cluster) for c in list(self._contexts.values()))
 
     def _use(self, rng: random.Random) -> None:
-        kinds = (self.timeline, self.search, self.write_post, self.write_comment)
+        kinds: tuple[Callable[[random.Random], Look | None], ...] = (
+            self.timeline,
+            self.search,
+            self.write_post,
+            self.write_comment,
+        )
         while not self._stop.wait(rng.expovariate(1 / 0.012)):
             kind = rng.choices(kinds, weights=(50, 30, 12, 8))[0]
-            started = time.perf_counter()
-            try:
-                with router.request_context():
-                    kind(rng)
-            except Exception as error:  # noqa: BLE001 - a failed request is what is looked for
-                self.ledger.failures.append(f"{kind.__name__}: {' '.join(str(error).split())}")
+            # One context for both: the second look is the same person's, a moment later.
+            with router.request_context() as context:
+                self._contexts[rng] = context
+                look = self._request(kind.__name__, partial(kind, rng))
+                if look is not None:
+                    self._stop.wait(rng.uniform(0.02, 0.2))
+                    self._request("look_again", look)
+
+    def _request(self, name: str, action: Callable[[], T]) -> T | None:
+        started = time.perf_counter()
+        try:
+            return action()
+        except Exception as error:  # noqa: BLE001 - a failed request is what is looked for
+            self.ledger.failures.append(f"{name}: {' '.join(str(error).split())}")
+            return None
+        finally:
             with self.ledger.lock:
-                self.ledger.requests[kind.__name__] += 1
+                self.ledger.requests[name] += 1
                 self.ledger.seconds.append(time.perf_counter() - started)
 
     def timeline(self, rng: random.Random) -> None:
@@ -148,20 +183,21 @@ class Users:
             session.scalars(found).all()
             session.scalar(sa.select(sa.func.count()).select_from(Post))
 
-    def write_post(self, rng: random.Random) -> None:
+    def write_post(self, rng: random.Random) -> Look:
         """Publish a post, then be redirected to it."""
         text = " ".join(rng.choices(WORDS, k=12))
-        self._write(rng, Post, author=f"user{rng.randrange(50)}", text=text)
+        return self._write(rng, Post, author=f"user{rng.randrange(50)}", text=text)
 
-    def write_comment(self, rng: random.Random) -> None:
+    def write_comment(self, rng: random.Random) -> Look | None:
         """Comment on a recent post, then look at the comment."""
         with Session(self.engine) as session:
             recent = sa.select(Post.id).order_by(Post.at.desc()).limit(20)
             posts = session.scalars(recent).all()
-        if posts:
-            self._write(rng, Comment, post_id=rng.choice(posts), text=rng.choice(WORDS))
+        if not posts:
+            return None
+        return self._write(rng, Comment, post_id=rng.choice(posts), text=rng.choice(WORDS))
 
-    def _write(self, rng: random.Random, kind: type[Post] | type[Comment], **values: Any) -> None:
+    def _write(self, rng: random.Random, kind: type[Post] | type[Comment], **values: Any) -> Look:
         key = uuid.UUID(int=rng.getrandbits(128))
         doubtful = False
 
@@ -187,8 +223,13 @@ class Users:
 
         self._patiently(store)
         self.ledger.acknowledged.append((kind.__tablename__, key))
-        if not self._patiently(is_there):
-            self.ledger.stale.append(f"{kind.__tablename__} {key}")
+
+        def look() -> None:
+            if not self._patiently(is_there):
+                self.ledger.stale.append(f"{kind.__tablename__} {key}")
+
+        look()
+        return look
 
     def _patiently(self, action: Callable[[], T]) -> T:
         """`action()`, again while there is no primary, as a careful client would."""
@@ -201,10 +242,9 @@ class Users:
                 lost = isinstance(error, PrimaryUnavailable | CommitUnknown)
                 if not lost and not error.connection_invalidated:
                     raise
-                if time.monotonic() - started > PATIENCE:
-                    raise
                 waited = True
-                time.sleep(0.02)
+                if time.monotonic() - started > PATIENCE or self._at_once.wait(0.02):
+                    raise
             else:
                 if waited:
                     with self.ledger.lock:

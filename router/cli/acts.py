@@ -1,0 +1,106 @@
+"""What goes wrong in the demo, when, and how one sees that the router has noticed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from router.core import Router
+from router.testing import Cluster
+
+
+def _nothing() -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One event of the demo.
+
+    Attributes:
+        at: when it begins, a fraction of the time.
+        title: what it is called.
+        play: does it.
+        notice: what the router should make of it, empty where nothing.
+        noticed: whether it has, given when the act began (monotonic seconds).
+    """
+
+    at: float
+    title: str
+    play: Callable[[], None] = _nothing
+    notice: str = ""
+    noticed: Callable[[float], bool] = lambda _: True
+
+
+def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act]:
+    """The play: what happens to `cluster` while `its` routes."""
+    names = [replica.name for replica in cluster.replicas]
+    # Not one and the same where there is a choice: the heir has lived through everything.
+    victim, heir, old = cluster.replicas[-1], cluster.replicas[0], cluster.primary
+
+    def promote() -> None:
+        # A clean shutdown hands every commit to the replicas before the server is gone.
+        old.stop()
+        note(f"{old.name} is stopped")
+        heir.promote()
+        note(f"{heir.name} is promoted; the others follow it")
+        cluster.repoint(*cluster.replicas)
+
+    def everybody(action: str) -> Callable[[], None]:
+        def act() -> None:
+            for replica in cluster.replicas:
+                getattr(replica, action)()
+
+        return act
+
+    def reads(name: str) -> bool:
+        return name in {node.name for node in its.replicas}
+
+    def caught_up(since: float) -> bool:
+        wanted = its.snapshot.bound(since)
+        return wanted is not None and all(
+            (at := its.snapshot.replayed(name)) is not None and at >= wanted for name in names
+        )
+
+    return [
+        Act(0.00, "all is well: writes to the primary, reads to the replicas"),
+        Act(
+            0.15,
+            f"{victim.name} is killed",
+            victim.kill,
+            f"reads leave {victim.name}",
+            lambda _: not reads(victim.name),
+        ),
+        Act(
+            0.30,
+            f"{victim.name} is started again",
+            victim.start,
+            f"{victim.name} answered probes and gets reads",
+            lambda _: reads(victim.name),
+        ),
+        Act(
+            0.45,
+            "replay stands still: who has written reads on the primary",
+            everybody("pause_replay"),
+            "every replica is behind",
+            lambda _: all(its.snapshot.lag_bytes(name) for name in names),
+        ),
+        Act(
+            0.57,
+            "replay goes on: pins end",
+            everybody("resume_replay"),
+            "every replica has caught up",
+            caught_up,
+        ),
+        Act(
+            0.67,
+            f"{old.name} is shut down and {heir.name} promoted",
+            promote,
+            f"writes go to {heir.name}",
+            lambda _: its.primary is not None and its.primary.name == heir.name,
+        ),
+        Act(
+            0.85,
+            f"{old.name} comes back as a replica",
+            lambda: cluster.rejoin(old),
+            f"{old.name} gets reads",
+            lambda _: reads(old.name),
+        ),
+    ]
