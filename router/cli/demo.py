@@ -48,8 +48,9 @@ def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
     kills a replica, brings it back, stops replay so that pins hold, and moves the primary. Nothing
     is left behind.
 
-    Exit status: 0 if no request failed, no write was lost or stored twice and nobody missed what
-    they had just written; 1 otherwise; 2 wrong usage or a package is missing; 130 interrupted.
+    Exit status: 0 if no request failed, no write was lost or stored twice, nobody missed what they
+    had just written and the router noticed every act; 1 otherwise; 2 wrong usage or a package is
+    missing; 130 interrupted.
     """
     if missing := _missing():
         raise click.UsageError(

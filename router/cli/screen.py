@@ -60,7 +60,7 @@ class Screen:
         self._after: dict[str, float] = {}
         self._watcher: threading.Thread | None = None
         self._closed = threading.Event()
-        self._lines: deque[tuple[str, str]] = deque(maxlen=7)
+        self._lines: deque[tuple[str, str]] = deque(maxlen=6)
         self._first: Counter[Any] = router.telemetry.decisions.total()
         self._shown: Counter[Any] = Counter()
         self._requests_shown = 0
@@ -188,12 +188,12 @@ class Screen:
         events = Text("\n", overflow="ellipsis", no_wrap=True)
         for line, style in list(self._lines):
             events.append(f"{line}\n", style)
-        return Group(head, self._nodes(total), reasons(total), events)
+        return Group(head, Text(), self._nodes(total), events, reasons(total))
 
     def _nodes(self, total: Counter[Any]) -> Table:
         served = nodes_served(total)
         everything = sum(served.values()) or 1
-        table = Table(expand=True, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = Table(expand=True, box=box.SIMPLE_HEAD, show_edge=False)
         for name in ("node", "role", "state", "lag"):
             table.add_column(name, no_wrap=True)
         for name in ("reads", "writes"):
@@ -265,7 +265,7 @@ def nodes_served(total: Counter[Any]) -> Counter[str]:
 
 def reasons(total: Counter[Any]) -> Table:
     """Statements by reason and node."""
-    table = Table(expand=True, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(expand=True, box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("why", no_wrap=True)
     table.add_column("where")
     table.add_column("statements", justify="right")
