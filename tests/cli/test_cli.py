@@ -41,7 +41,7 @@ def run(*arguments: str, **options: str) -> "subprocess.CompletedProcess[str]":
 
 def test_a_plain_demo_succeeds_and_says_so() -> None:
     """A short demo ends with status 0, a summary without failures, and every act played."""
-    done = run("demo", "--plain", "--seconds", "8", "--threads", "3")
+    done = run("demo", "--plain", "--seconds", "5", "--threads", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 failed" in done.stdout
     assert "0 lost, 0 stored twice" in done.stdout
@@ -59,7 +59,7 @@ def test_the_live_demo_draws_on_a_terminal() -> None:
     """On a terminal the demo draws tables, and ends with status 0."""
     main, side = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "110", "LINES": "50"}
-    command = [*COMMAND, "demo", "--seconds", "6", "--threads", "2", "--replicas", "1"]
+    command = [*COMMAND, "demo", "--seconds", "5", "--threads", "2", "--replicas", "1"]
     with subprocess.Popen(command, stdout=side, stderr=side, env=environment) as process:
         os.close(side)
         seen = _read_all(main)
