@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import Field, fields
+from inspect import cleandoc
 from typing import Any
 
 from router.config import Config
@@ -19,8 +20,9 @@ def table() -> str:
 
 def meanings() -> dict[str, str]:
     """What `Config`'s docstring says of each attribute, one line each."""
-    _, _, section = (Config.__doc__ or "").partition("Attributes:\n")
-    entry = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+    # Python 3.13 takes the indentation out of a docstring itself; cleandoc() does it for all.
+    _, _, section = cleandoc(Config.__doc__ or "").partition("Attributes:\n")
+    entry = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in entry.findall(section)}
 
 
