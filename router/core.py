@@ -255,15 +255,19 @@ class Router:
         was_out = node.name in self.blacklist
         now = self.clock()
         entry = self.blacklist.add(node.name, reason, duration, now)
-        with self._lock:
-            snapshot = self._view.snapshot.interrupted(node.name, now)
-            self._view = View(snapshot, self.blacklist.entries)
+        self.interrupted(node)
         if entry is not None and not was_out:
             self.telemetry.event(
                 "blacklisted", level="warning", node=node.name, reason=reason, seconds=duration
             )
         if self._monitor is not None:
             self._monitor.hurry(node)
+
+    def interrupted(self, node: Node) -> None:
+        """Connections to `node` broke: it may have restarted, even if no probe met it down."""
+        with self._lock:
+            snapshot = self._view.snapshot.interrupted(node.name, self.clock())
+            self._view = View(snapshot, self.blacklist.entries)
 
     def restore(self, name: str) -> Entry | None:
         """Let the node called `name` back in; returns what kept it out."""
@@ -281,6 +285,7 @@ class Router:
             after = before.with_reports(reports, now)
             self._view = View(after, self.blacklist.entries)
         for report in reports:
+            self._tell_outage(report, before, after)
             entry = self.blacklist.entries.get(report.node)
             if entry is None or not entry.due(report.started):
                 continue
@@ -302,6 +307,16 @@ class Router:
                 "fenced", level="error", node=name, reason="claims to be primary as well"
             )
         return after
+
+    def _tell_outage(self, report: Report, before: Snapshot, after: Snapshot) -> None:
+        down = before.down(report.node)
+        if report.ok and down is not None:
+            away = round(report.started - down.since, 3)
+            self.telemetry.event("reachable", node=report.node, after=away)
+        elif down is None and after.down(report.node) is not None:
+            self.telemetry.event(
+                "unreachable", level="warning", node=report.node, reason=report.error
+            )
 
     def learn(self, catalog: Catalog, generation: int) -> bool:
         """Classify by `catalog` from now on, unless DDL was run since reading it began.

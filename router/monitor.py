@@ -226,6 +226,7 @@ class Monitor:
                 raise
             # The connection had died since the last probe; that says little about the server now.
             await self._drop(node.name)
+            self.router.interrupted(node)
             return await self._query(node)
 
     async def _query(self, node: Node) -> Report:

@@ -329,7 +329,7 @@ class RoutedConnection(PoolProxiedConnection):
     def _take(self, node: Node) -> NodeConnection:
         pool = self.pool
         try:
-            fairy = pool.node_pool(node).connect()
+            fairy = pool.take(node)
         except exc.TimeoutError as error:
             raise PoolTimeout(
                 f"{node}: {error}. Raise pool_size or max_overflow, hold connections for less "

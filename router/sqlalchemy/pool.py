@@ -20,6 +20,9 @@ from router.probe import PROBE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.drivers import Driver, driver_of
 
+PROVEN = "pg_router_proven"
+"""Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
+
 
 class Creator(Protocol):
     """Opens one connection, as SQLAlchemy's pools call it."""
@@ -165,6 +168,25 @@ class RoutingPool(Pool):
             pool = self._pools.setdefault(node.name, made)
         return pool
 
+    def take(self, node: Node) -> PoolProxiedConnection:
+        """A pooled connection to `node`.
+
+        One that is older than the node's last interruption is asked whether it lives: a write
+        must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
+        """
+        pool = self.node_pool(node)
+        fairy = pool.connect()
+        report = self.router.snapshot.reports.get(node.name)
+        if report is None or fairy.info.get(PROVEN, report.since) >= report.since:
+            return fairy
+        dialect: Any = self._dialect
+        now = self.router.clock()
+        if dialect._do_ping_w_event(fairy.dbapi_connection):
+            fairy.info[PROVEN] = now
+            return fairy
+        pool._invalidate(fairy)  # and what else is as old
+        return pool.connect()
+
     def _make(self, node: Node) -> Pool:
         pool = self.poolclass(
             self._creator_for(node), dialect=self._dialect, **self.node_options, **self._kept
@@ -187,6 +209,7 @@ class RoutingPool(Pool):
                 with contextlib.suppress(Exception):
                     connection.close()
                 raise
+            rec.info[PROVEN] = router.clock()
             return connection
 
         return verified
