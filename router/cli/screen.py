@@ -35,12 +35,15 @@ _SHOWN = 48  # characters of a failure's reason
 def words(name: str, fields: Mapping[str, Any]) -> str:
     """An event as a short line."""
     node = fields.get("node", "")
+    reason = fields.get("reason", "")
+    if len(reason) > _SHOWN:
+        reason = reason[:_SHOWN].rstrip() + " …"
     if name == "blacklisted":
-        reason = fields["reason"]
-        reason = reason if len(reason) <= _SHOWN else reason[:_SHOWN].rstrip() + " …"
         return f"{node} blacklisted for {fields['seconds']:.1f} s: {reason}"
-    if name == "restored":
-        return f"{node} restored after {fields['after']:.1f} s"
+    if name == "unreachable":
+        return f"{node} does not answer: {reason}"
+    if name in ("restored", "reachable"):
+        return f"{node} {name} after {fields['after']:.1f} s"
     if name == "primary_changed":
         return f"the primary is now {fields['after'] or 'nobody'}, was {fields['before']}"
     return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"
