@@ -30,11 +30,15 @@ from router.errors import (
 from router.explain import explain
 
 if TYPE_CHECKING:
+    from router.sqlalchemy.async_engine import create_async_engine
     from router.sqlalchemy.plugin import create_engine
 
     __version__: str
 
-_LAZY = {"create_engine": "router.sqlalchemy.plugin"}
+_LAZY = {
+    "create_async_engine": "router.sqlalchemy.async_engine",
+    "create_engine": "router.sqlalchemy.plugin",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -75,6 +79,7 @@ __all__ = [
     "RouterError",
     "__version__",
     "classify",
+    "create_async_engine",
     "create_engine",
     "current_context",
     "explain",

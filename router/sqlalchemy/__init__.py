@@ -1,5 +1,25 @@
-"""SQLAlchemy front door: an engine that splits reads and writes."""
+"""SQLAlchemy front door: engines that split reads and writes."""
+
+from typing import TYPE_CHECKING, Any
 
 from router.sqlalchemy.plugin import RoutedEngine, create_engine, router_of
 
-__all__ = ["RoutedEngine", "create_engine", "router_of"]
+if TYPE_CHECKING:
+    from router.sqlalchemy.async_engine import RoutedAsyncEngine, create_async_engine
+
+__all__ = [
+    "RoutedAsyncEngine",
+    "RoutedEngine",
+    "create_async_engine",
+    "create_engine",
+    "router_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # SQLAlchemy's asyncio part needs greenlet, which only its users have.
+    if name in ("RoutedAsyncEngine", "create_async_engine"):
+        from router.sqlalchemy import async_engine
+
+        return getattr(async_engine, name)
+    raise AttributeError(f"module 'router.sqlalchemy' has no attribute {name!r}")

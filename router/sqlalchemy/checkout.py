@@ -6,12 +6,13 @@ at most one connection to the primary and one to a replica.
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.pool.base import ResetStyle
+from sqlalchemy.util.concurrency import in_greenlet
 
 from router.classify import Intent, Kind, Verb
 from router.context import RoutingContext, current_context
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
 BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
+
+
+NO_TRANSACTION = frozenset(
+    {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
+)
+"""What must not, or need not, find a transaction open: a raw BEGIN is the transaction."""
 
 
 class Route:
@@ -150,7 +157,7 @@ class RoutedConnection(PoolProxiedConnection):
         router = self.router
         if not router.started:
             try:
-                router.start()
+                self.pool.start_router()
             except RouterError as error:
                 raise translated(error) from error
         if intent is None:
@@ -179,7 +186,7 @@ class RoutedConnection(PoolProxiedConnection):
                 self._prepare(held, transaction)
                 if session:
                     held.note_settings(intent.settings)
-            except self.pool.dbapi_error as error:
+            except self.pool.dbapi_errors as error:
                 if decision.on_primary or not fresh or not held.lost(error):
                     raise
                 # A pooled connection to a replica that has died meanwhile: take another node.
@@ -192,6 +199,9 @@ class RoutedConnection(PoolProxiedConnection):
                     intent=intent,
                     avoid=(*avoid, held.node),
                 )
+            except BaseException:
+                held.broken = True  # interrupted half-way: nobody knows what is set on it
+                raise
         elif fresh:
             held.autocommit(True)
         self.last = held
@@ -249,7 +259,7 @@ class RoutedConnection(PoolProxiedConnection):
         elif situation is Transaction.EXPLICIT:
             none = self.router.policy.lazy_transactions
         if not none:
-            return intent.verb is not Verb.BEGIN
+            return intent.verb not in NO_TRANSACTION
         if intent.kind is Kind.READ:
             return (
                 stream
@@ -257,8 +267,7 @@ class RoutedConnection(PoolProxiedConnection):
                 or self.journal.in_transaction
                 or self.router.config.reads_in_transaction
             )
-        # A raw BEGIN is the transaction; a raw COMMIT with none open needs none.
-        return intent.verb not in (Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK)
+        return intent.verb not in NO_TRANSACTION
 
     def _hold(
         self, decision: Decision, avoid: Collection[Node]
@@ -281,7 +290,7 @@ class RoutedConnection(PoolProxiedConnection):
                 held = self.replica = None
             try:
                 held = self._take(node)
-            except self.pool.dbapi_error as error:
+            except self.pool.dbapi_errors as error:
                 failure = error
                 router.failed(node, self.pool.reason(error))
                 nodes = tuple(n for n in nodes if n is not node)
@@ -312,7 +321,7 @@ class RoutedConnection(PoolProxiedConnection):
         self.primary = None
         try:
             held = self._take(node)
-        except self.pool.dbapi_error as error:
+        except self.pool.dbapi_errors as error:
             reason = self.pool.reason(error)
             router.failed(node, reason)
             raise translated(
@@ -392,6 +401,8 @@ class RoutedConnection(PoolProxiedConnection):
             self.journal.rollback_to(_savepoint_name(sql))
             del held.applied[len(self.journal.entries) :]
         held.in_transaction = self.pool.driver.in_transaction(held.dbapi)
+        if not held.in_transaction:
+            held.dbapi.rollback()  # for drivers that still believe in the one they began
         if verb in (Verb.COMMIT, Verb.COMMIT_PREPARED, Verb.PREPARE):
             self.commit()
         elif verb is Verb.ROLLBACK:
@@ -422,8 +433,8 @@ class RoutedConnection(PoolProxiedConnection):
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
-                    primary.dbapi.commit()
-                except self.pool.dbapi_error as error:
+                    self.pool.driver.end(primary.dbapi, "commit")
+                except self.pool.dbapi_errors as error:
                     if not primary.lost(error):
                         raise
                     self.drop(primary)
@@ -434,6 +445,9 @@ class RoutedConnection(PoolProxiedConnection):
                             f"it ({self.pool.reason(error)})"
                         )
                     ) from error
+                except BaseException:
+                    primary.broken = True
+                    raise
                 finally:
                     primary.in_transaction = False
                     # Also when it raised: the server may have committed all the same.
@@ -452,7 +466,10 @@ class RoutedConnection(PoolProxiedConnection):
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
-                    primary.dbapi.rollback()
+                    self.pool.driver.end(primary.dbapi, "rollback")
+                except BaseException:
+                    primary.broken = True
+                    raise
                 finally:
                     primary.in_transaction = False
                     # The pin stays, which is safe; asking for a position now lets it end soon.
@@ -462,17 +479,20 @@ class RoutedConnection(PoolProxiedConnection):
             self.journal.rollback()
             self._ended()
 
-    def _end_replica(self, how: str) -> None:
+    def _end_replica(self, how: Literal["commit", "rollback"]) -> None:
         replica = self.replica
         if replica is None or not replica.in_transaction:
             return
         replica.in_transaction = False
         try:
-            getattr(replica.dbapi, how)()
-        except self.pool.dbapi_error as error:
+            self.pool.driver.end(replica.dbapi, how)
+        except self.pool.dbapi_errors as error:
             # Nothing was written there: its loss must not fail the caller's transaction.
             replica.broken = True
             self.router.failed(replica.node, self.pool.reason(error))
+        except BaseException:
+            replica.broken = True
+            raise
 
     def _ended(self) -> None:
         self.autobegun = False
@@ -505,7 +525,16 @@ class RoutedConnection(PoolProxiedConnection):
         """The driver's own connection to the primary. The checkout stays on it from now on."""
         if not self._open:
             return None
-        return self.pool.dialect.get_driver_connection(self.bind_primary().dbapi)
+        held = self.primary if self.bound else None
+        if held is None:
+            if self.pool.dialect.is_async and not in_greenlet():
+                raise exc.InvalidRequestError(
+                    "an asynchronous connection to the primary cannot be taken here: await "
+                    "connection.run_sync(lambda c: c.connection.driver_connection), or make the "
+                    "engine with router.create_async_engine()"
+                )
+            held = self.bind_primary()
+        return self.pool.dialect.get_driver_connection(held.dbapi)
 
     def __getattr__(self, key: str) -> Any:
         # Our own names only come here when a property of ours failed: say so, do not go on.
@@ -607,7 +636,7 @@ class RoutedConnection(PoolProxiedConnection):
                 self.pool.dialect.do_rollback(self)
             elif style is ResetStyle.reset_commit:
                 self.pool.dialect.do_commit(self)
-        except self.pool.dbapi_error as error:
+        except self.pool.dbapi_errors as error:
             for held in (self.primary, self.replica):
                 if held is not None and held.lost(error):
                     held.broken = True

@@ -67,7 +67,9 @@ class NodeConnection:
         broken = pool.lost(error, self.dbapi, cursor)
         if not broken and state not in LOST and state[:2] != "08":
             return False
-        self.broken = self.broken or broken
+        # 53300 and 57P03 refuse a connection; the others end one, even where the driver has yet to
+        # notice that its socket is closed.
+        self.broken = self.broken or broken or state not in ("53300", "57P03")
         pool.router.failed(self.node, pool.reason(error))
         return True
 
@@ -152,7 +154,7 @@ class NodeConnection:
             return
         try:
             if self.in_transaction:
-                self.dbapi.rollback()
+                self.pool.driver.end(self.dbapi, "rollback")
                 self.in_transaction = False
                 self.applied = [e for e in self.applied if e in journal.committed()]
             if self.applied and not self.restore_settings():
@@ -162,9 +164,13 @@ class NodeConnection:
                 return
             if self.characteristics != DEFAULTS:
                 self.characterise(DEFAULTS)
-        except self.pool.dbapi_error:
+        except self.pool.dbapi_errors:
             self.pool.node_pool(self.node)._invalidate(fairy)
             return
+        except BaseException:
+            # Cancelled or interrupted half-way: nobody knows what was put back.
+            fairy.invalidate()
+            raise
         fairy._close_special(transaction_reset=True)
 
 

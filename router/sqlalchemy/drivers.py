@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.engine.interfaces import Dialect
 
@@ -18,22 +18,32 @@ class Driver:
         autocommit: whether it is switched on.
         in_transaction: whether the server has a transaction open on the connection.
         sqlstate: the five-character code of an error, empty when the server sent none.
-        asynchronous: whether connections are used from an event loop.
+        errors: what a lost connection raises beside the driver's own ``Error``.
+        connect_timeout: its name among the driver's connection parameters.
     """
 
     set_autocommit: Callable[[Any, bool], None]
     autocommit: Callable[[Any], bool]
     in_transaction: Callable[[Any], bool]
     sqlstate: Callable[[BaseException], str]
-    asynchronous: bool = False
+    errors: tuple[type[Exception], ...] = ()
+    connect_timeout: str = "connect_timeout"
+
+    def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
+        """End the open transaction, whoever began it.
+
+        Drivers other than psycopg only know of transactions they began themselves; one opened by
+        a BEGIN of the user's own would stay open.
+        """
+        getattr(connection, verb)()
+        if self.in_transaction(connection):
+            cursor = connection.cursor()
+            cursor.execute(verb)
+            cursor.close()
 
 
 def _set_attribute(connection: Any, value: bool) -> None:
     connection.autocommit = value
-
-
-def _set_method(connection: Any, value: bool) -> None:
-    connection.set_autocommit(value)
 
 
 def _attribute(connection: Any) -> bool:
@@ -44,12 +54,25 @@ def _psycopg_in_transaction(connection: Any) -> bool:
     return bool(connection.pgconn.transaction_status != 0)  # 0 is IDLE
 
 
-def _psycopg_sqlstate(error: BaseException) -> str:
+def _psycopg_async_in_transaction(connection: Any) -> bool:
+    return bool(connection._connection.pgconn.transaction_status != 0)
+
+
+def _asyncpg_in_transaction(connection: Any) -> bool:
+    return bool(connection._connection.is_in_transaction())
+
+
+def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
 DRIVERS: dict[str, Driver] = {
-    "psycopg": Driver(_set_attribute, _attribute, _psycopg_in_transaction, _psycopg_sqlstate),
+    "psycopg": Driver(_set_attribute, _attribute, _psycopg_in_transaction, _sqlstate),
+    "psycopg_async": Driver(_set_attribute, _attribute, _psycopg_async_in_transaction, _sqlstate),
+    # asyncpg lets the socket's own errors through.
+    "asyncpg_async": Driver(
+        _set_attribute, _attribute, _asyncpg_in_transaction, _sqlstate, (OSError,), "timeout"
+    ),
 }
 """By ``Dialect.driver``; an asynchronous one has ``_async`` behind it."""
 
@@ -63,7 +86,8 @@ def driver_of(dialect: Dialect) -> Driver:
     key = dialect.driver + ("_async" if dialect.is_async else "")
     driver = DRIVERS.get(key)
     if driver is None:
-        known = ", ".join(f"postgresql+{name}" for name in DRIVERS)
+        fitting = (n for n in DRIVERS if n.endswith("_async") == dialect.is_async)
+        known = " or ".join("postgresql+" + n.removesuffix("_async") for n in fitting)
         kind = "the asynchronous " if dialect.is_async else ""
         raise ConfigError(
             f"url: {kind}driver {dialect.name}+{dialect.driver} is not supported: use {known}"

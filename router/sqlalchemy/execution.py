@@ -58,6 +58,7 @@ class RoutedContext:
         this: Any = self
         this._dbapi_connection = held.fairy
         this.cursor = super().create_cursor()  # type: ignore[misc]
+        this.pre_exec()  # asyncpg's dialect tells the cursor there how old its schema may be
         return this.cursor
 
 
@@ -111,6 +112,9 @@ class RoutedDialect(DefaultDialect):
                 execute(context.on_another_node(held), statement, parameters, context)
 
             recover(route, error, cursor, attempt)
+        except BaseException:
+            route.held.broken = True  # cancelled: the server may still be at it
+            raise
         route.done(parameters)
 
     def _reconsider(self, route: Route, cursor: Any, statement: str, context: Any) -> Any:

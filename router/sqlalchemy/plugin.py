@@ -8,10 +8,11 @@ through here. The engine stays SQLAlchemy's own class.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import sqlalchemy
 from sqlalchemy import Engine, make_url
 from sqlalchemy.engine import URL, CreateEnginePlugin
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import ConnectionPoolEntry, Pool
+from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
 from sqlalchemy.util import get_cls_kwargs
 
 from router.config import OPTIONS, Config, Server, did_you_mean, masked
@@ -77,6 +78,11 @@ class RouterPlugin(CreateEnginePlugin):
         # Here, before create_engine() asks the dialect for its connect hooks.
         dialect.__class__ = routed_dialect(dialect.__class__)
         poolclass = self._poolclass or dialect.get_dialect_pool_class(self.url)
+        if issubclass(poolclass, QueuePool) and poolclass._is_asyncio is not dialect.is_async:
+            raise ConfigError(
+                f"poolclass: {poolclass.__name__} and {dialect.driver} do not go together: use "
+                f"{'AsyncAdaptedQueuePool' if dialect.is_async else 'QueuePool'}, or leave it out"
+            )
         accepted = get_cls_kwargs(poolclass)
         for key in ("pool_size", "max_overflow", "timeout", "use_lifo"):
             if key in pool_args and key not in accepted:
@@ -97,10 +103,11 @@ class RouterPlugin(CreateEnginePlugin):
         )
 
     def _defaults(self, dialect: Dialect) -> dict[str, Any]:
-        if not self.config.replicas or "psycopg" not in dialect.driver:
+        if not self.config.replicas:
             return {}
         # libpq waits at least 2 s and takes whole seconds.
-        return {"connect_timeout": max(2, round(self.config.connect_timeout))}
+        seconds = max(2, round(self.config.connect_timeout))
+        return {driver_of(dialect).connect_timeout: seconds}
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
@@ -193,13 +200,17 @@ def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Crea
     return connect
 
 
+_NOT_FOR_PROBES = ("async_creator_fn", "autocommit", "context", "cursor_factory",
+                   "prepare_threshold", "row_factory")  # fmt: skip
+
+
 def _monitor_arguments(
     server: Server, parameters: Mapping[str, Any], dialect: Dialect
 ) -> dict[str, Any]:
     """What psycopg needs to reach `server`: the engine's own arguments where it uses psycopg."""
     if dialect.driver == "psycopg":
         taken = dict(parameters)
-        for key in ("autocommit", "prepare_threshold", "row_factory", "cursor_factory", "context"):
+        for key in _NOT_FOR_PROBES:
             taken.pop(key, None)
         return taken
     named = {
@@ -213,6 +224,7 @@ def _monitor_arguments(
 
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     class RoutedEngine(Engine):
         """An engine with a Router, for type checkers; at run time it is SQLAlchemy's Engine."""
@@ -224,7 +236,7 @@ else:
     RoutedEngine = Engine
 
 
-def router_of(engine: Engine) -> Router:
+def router_of(engine: "Engine | AsyncEngine") -> Router:
     """The Router of an engine, however it was made; also of one with execution options.
 
     Raises:
@@ -249,16 +261,23 @@ def create_engine(url: str | URL, replicas: object = (), **options: Any) -> Rout
     Raises:
         ConfigError: an option is unknown or malformed; names it and the cure.
     """
-    import sqlalchemy
+    parsed, options = engine_options(url, options)
+    engine = sqlalchemy.create_engine(parsed, replicas=replicas, **options)
+    return cast("RoutedEngine", engine)
 
+
+def engine_options(url: str | URL, options: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+    """What SQLAlchemy's own functions take: the URL with a driver, the options with our plugin.
+
+    Raises:
+        ConfigError: an option looks like a misspelt one of ours.
+    """
     parsed = with_driver(url)
-    plugins = [*options.pop("plugins", ()), "router"]
     for key in options:
         close = did_you_mean(key, ("replicas", *OPTIONS))
-        if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key):
+        if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key, parsed):
             raise ConfigError(f"unknown option {key!r}{close}")
-    engine = sqlalchemy.create_engine(parsed, plugins=plugins, replicas=replicas, **options)
-    return cast("RoutedEngine", engine)
+    return parsed, {**options, "plugins": [*options.get("plugins", ()), "router"]}
 
 
 _CREATE_ENGINE = frozenset(
@@ -279,10 +298,8 @@ _CREATE_ENGINE = frozenset(
 """What ``sqlalchemy.create_engine`` takes beside the dialect's, the engine's and ``pool_…``."""
 
 
-def _sqlalchemy_takes(key: str) -> bool:
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-
-    accepted = get_cls_kwargs(PGDialect_psycopg) | get_cls_kwargs(Engine)
+def _sqlalchemy_takes(key: str, url: URL) -> bool:
+    accepted = get_cls_kwargs(url.get_dialect()) | get_cls_kwargs(Engine)
     return key in accepted or key in _CREATE_ENGINE or key.startswith("pool_")
 
 

@@ -4,14 +4,17 @@ Node pools share the facade's event dispatch and the one dialect, so ``connect``
 listeners see real driver connections and the dialect is initialised once.
 """
 
+import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 from router.config import Config, masked
 from router.core import Router
@@ -115,16 +118,19 @@ class RoutingPool(Pool):
         return self._driver
 
     @property
-    def dbapi_error(self) -> type[Exception]:
-        """The driver's base error."""
+    def dbapi_errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
         self._settle()
-        return self._dbapi_error
+        return self._dbapi_errors
 
     def _settle(self) -> None:
         if self._ready_for is not self._dialect:
             dialect = self.dialect
             self._driver = driver_of(dialect)
-            self._dbapi_error: type[Exception] = dialect.loaded_dbapi.Error
+            self._dbapi_errors: tuple[type[Exception], ...] = (
+                dialect.loaded_dbapi.Error,
+                *self._driver.errors,
+            )
             self._ready_for = dialect
 
     @property
@@ -181,11 +187,26 @@ class RoutingPool(Pool):
             return fairy
         dialect: Any = self._dialect
         now = self.router.clock()
-        if dialect._do_ping_w_event(fairy.dbapi_connection):
+        try:
+            lives = dialect._do_ping_w_event(fairy.dbapi_connection)
+        except BaseException:
+            fairy.invalidate()
+            raise
+        if lives:
             fairy.info[PROVEN] = now
             return fairy
         pool._invalidate(fairy)  # and what else is as old
         return pool.connect()
+
+    def start_router(self) -> None:
+        """Start the Router, and let an event loop run on while its first probes are awaited."""
+        self._apart(self.router.start)
+
+    def _apart(self, call: Callable[[], None]) -> None:
+        if self._dialect.is_async and in_greenlet():
+            await_only(asyncio.to_thread(call))
+        else:
+            call()
 
     def _make(self, node: Node) -> Pool:
         pool = self.poolclass(
@@ -206,8 +227,11 @@ class RoutingPool(Pool):
             try:
                 self._verify(node, connection)
             except BaseException:
+                dialect: Any = self._dialect
                 with contextlib.suppress(Exception):
-                    connection.close()
+                    (dialect.do_terminate if dialect.has_terminate else dialect.do_close)(
+                        connection
+                    )
                 raise
             rec.info[PROVEN] = router.clock()
             return connection
@@ -231,7 +255,7 @@ class RoutingPool(Pool):
         try:
             cursor.execute(PROBE_SQL)
             row = cursor.fetchone()
-        except self.dbapi_error as error:
+        except self.dbapi_errors as error:
             if self.lost(error, connection, cursor):
                 raise
             row = None  # a server that lacks these functions; the monitor says so
@@ -266,7 +290,7 @@ class RoutingPool(Pool):
         """Close every idle connection and stop the monitor; the next statement starts anew."""
         for pool in self._pools.values():
             pool.dispose()
-        self.router.close()
+        self._apart(self.router.close)
 
     def _invalidate(
         self,

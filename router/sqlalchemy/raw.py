@@ -99,6 +99,7 @@ class RoutedCursor:
         self._routed = routed
         self._make = (args, kwargs)
         self._real: Any = None
+        self._of: Any = None
         self._settings: dict[str, Any] = {}
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -124,16 +125,20 @@ class RoutedCursor:
             run(route.held)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
             recover(route, error, self._real, run)
+        except BaseException:
+            route.held.broken = True
+            raise
         route.done(params)
         return self
 
     def _on(self, held: "NodeConnection") -> Any:
         real = self._real
         if real is not None:
-            if real.connection is held.dbapi:
+            if self._of is held.dbapi:
                 return real
             real.close()
         args, kwargs = self._make
+        self._of = held.dbapi
         self._real = real = held.dbapi.cursor(*args, **kwargs)
         for key, value in self._settings.items():
             setattr(real, key, value)
@@ -174,7 +179,7 @@ class RoutedCursor:
         return getattr(self._real if self._real is not None else self._bound(), key)
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if key in ("_routed", "_make", "_real", "_settings"):
+        if key in ("_routed", "_make", "_real", "_of", "_settings"):
             object.__setattr__(self, key, value)
             return
         self._settings[key] = value

@@ -45,7 +45,7 @@ def recover(
         tried.append(route.held.node)
         _noticed(route, error, cursor)
         again = None
-        if isinstance(error, pool.dbapi_error):
+        if isinstance(error, pool.dbapi_errors):
             again = _again(route, error, tried)
         if again is None:
             raise error
@@ -54,15 +54,18 @@ def recover(
         try:
             attempt(again.held)
             return
-        except pool.dbapi_error as next_error:
+        except pool.dbapi_errors as next_error:
             error, cursor = next_error, None
+        except BaseException:
+            again.held.broken = True
+            raise
 
 
 def _noticed(route: "Route", error: BaseException, cursor: Any) -> None:
     """Blacklist the node if the error says that the server or the way to it is gone."""
     connection = route.connection
     pool = connection.pool
-    if not isinstance(error, pool.dbapi_error) or route.held.lost(error, cursor):
+    if not isinstance(error, pool.dbapi_errors) or route.held.lost(error, cursor):
         return
     refused = pool.driver.sqlstate(error) == "25006"
     if refused and route.decision.on_primary and not connection.is_read_only():

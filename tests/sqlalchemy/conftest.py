@@ -1,9 +1,16 @@
-"""Engines over the shared cluster, disposed of when the test ends."""
+"""Engines over the shared cluster, disposed of when the test ends.
 
+A test is written once, against SQLAlchemy's synchronous interface. For an asynchronous door it
+runs as SQLAlchemy runs its own code there: in a greenlet over an event loop.
+"""
+
+import asyncio
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy.util import greenlet_spawn
 
 import router
 from router.sqlalchemy import RoutedEngine
@@ -11,19 +18,63 @@ from router.testing import Cluster
 from tests.sqlalchemy.kit import Routed
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test at each door its nearest mark ``doors`` names."""
+    if "door" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("doors")
+        metafunc.parametrize("door", mark.args if mark else ["psycopg"], indirect=True)
+
+
 @pytest.fixture
-def routed(cluster: Cluster, database: Any) -> Iterator[Routed]:
+def door(request: pytest.FixtureRequest) -> str:
+    """The driver, with "_async" behind it for the asynchronous engine; see `kit.DOORS`."""
+    return str(request.param)
+
+
+@pytest.fixture
+def runner(door: str) -> Iterator[asyncio.Runner | None]:
+    """The event loop of an asynchronous door."""
+    if not door.endswith("_async"):
+        yield None
+        return
+    with asyncio.Runner() as started:
+        yield started
+
+
+@pytest.fixture
+def routed(
+    cluster: Cluster, database: Any, door: str, runner: asyncio.Runner | None
+) -> Iterator[Routed]:
     """A routed engine over a fresh database with one table."""
     engines: list[RoutedEngine] = []
+    driver = door.removesuffix("_async")
 
     def make(**options: Any) -> RoutedEngine:
         options.setdefault("replicas", [r.url(database.name) for r in cluster.replicas])
         options.setdefault("probe_interval", 0.2)
-        url = options.pop("url", cluster.primary.url(database.name))
-        engine = router.create_engine(url, **options)
+        url = options.pop("url", cluster.primary.url(database.name, driver))
+        engine: Any
+        if runner is None:
+            engine = router.create_engine(url, **options)
+        else:
+            engine = router.create_async_engine(url, **options).sync_engine
         engines.append(engine)
-        return engine
+        return engine  # type: ignore[no-any-return]
 
-    yield Routed(cluster, database.name, make)
+    yield Routed(cluster, database.name, make, door)
     for engine in engines:
-        engine.dispose()
+        if runner is None:
+            engine.dispose()
+        else:
+            runner.run(greenlet_spawn(engine.dispose))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run the test of an asynchronous door in a greenlet."""
+    runner = pyfuncitem.funcargs.get("runner")
+    if not isinstance(runner, asyncio.Runner):
+        return None
+    wanted = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    runner.run(greenlet_spawn(partial(pyfuncitem.obj, **wanted)))
+    return True

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from router.sqlalchemy import RoutedEngine
@@ -12,13 +13,18 @@ from router.testing import Cluster
 
 PORT = sa.text("SELECT inet_server_port()")
 
+EVERY_DOOR = pytest.mark.doors("psycopg", "psycopg_async", "asyncpg_async")
+SYNCHRONOUS = pytest.mark.doors("psycopg")
+"""The drivers a test runs on; the mark nearest to it counts."""
+
 MakeEngine = Callable[..., RoutedEngine]
 
 
 class Routed:
     """An engine with two live replicas and one table ``item``, in a database of its own."""
 
-    def __init__(self, cluster: Cluster, dbname: str, make: MakeEngine) -> None:
+    def __init__(self, cluster: Cluster, dbname: str, make: MakeEngine, door: str) -> None:
+        self.door = door
         self.cluster = cluster
         self.dbname = dbname
         self._make = make

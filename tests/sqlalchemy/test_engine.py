@@ -13,7 +13,9 @@ import router
 from router.core import Router
 from router.sqlalchemy import router_of
 from router.testing import Proxy
-from tests.sqlalchemy.kit import PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, PORT, SYNCHRONOUS, Routed, insert
+
+pytestmark = EVERY_DOOR
 
 
 class Base(DeclarativeBase):
@@ -26,6 +28,14 @@ class Item(Base):
     __tablename__ = "item"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
+
+
+def port_of(dbapi_connection: Any) -> int:
+    """Where a real connection leads; fails for anything else."""
+    driver = getattr(dbapi_connection, "driver_connection", dbapi_connection)
+    if hasattr(driver, "info"):
+        return int(driver.info.port)
+    return int(driver._addr[1])
 
 
 def replica_hosts(routed: Routed) -> list[str]:
@@ -137,7 +147,8 @@ def test_raw_connection_cursors_are_routed(routed: Routed) -> None:
         with cursor:
             cursor.execute("SELECT inet_server_port()")
             assert routed.name_of(cursor.fetchone()[0]) == "replica"
-            cursor.execute("INSERT INTO item (name) VALUES (%s)", ("raw",))
+            marker = "$1" if routed.door == "asyncpg_async" else "%s"
+            cursor.execute(f"INSERT INTO item (name) VALUES ({marker})", ("raw",))
             cursor.execute("SELECT inet_server_port()")
             assert routed.name_of(cursor.fetchone()[0]) == "primary"
         raw.commit()
@@ -146,6 +157,7 @@ def test_raw_connection_cursors_are_routed(routed: Routed) -> None:
     assert routed.count() == 1
 
 
+@SYNCHRONOUS
 def test_the_driver_connection_is_the_primarys(routed: Routed) -> None:
     """driver_connection is a psycopg connection to the primary, and the checkout stays on it."""
     with routed.engine.connect() as connection:
@@ -159,8 +171,6 @@ def test_the_driver_connection_is_the_primarys(routed: Routed) -> None:
 
 def test_pool_events_see_real_driver_connections(routed: Routed) -> None:
     """Listeners for connect and checkout get the driver's own connections, on every node."""
-    import psycopg
-
     seen: list[tuple[str, Any]] = []
 
     def connected(dbapi_connection: Any, _record: Any) -> None:
@@ -175,8 +185,7 @@ def test_pool_events_see_real_driver_connections(routed: Routed) -> None:
         connection.execute(PORT)
         insert(connection)
     assert {kind for kind, _ in seen} == {"connect", "checkout"}
-    assert all(isinstance(c, psycopg.Connection) for _, c in seen)
-    assert {routed.name_of(c.info.port) for _, c in seen} == {"primary", "replica"}
+    assert {routed.name_of(port_of(c)) for _, c in seen} == {"primary", "replica"}
     connected_first = [c for kind, c in seen if kind == "connect"]
     assert all(c in connected_first for kind, c in seen if kind == "checkout")
 
@@ -202,7 +211,9 @@ def test_cursor_execute_events_fire_once_per_statement(routed: Routed) -> None:
     seen = []
 
     def before(_c: Any, cursor: Any, statement: str, *_: Any) -> None:
-        seen.append((statement, cursor.connection.info.port))
+        seen.append(
+            (statement, port_of(getattr(cursor, "_adapt_connection", None) or cursor.connection))
+        )
 
     sa.event.listen(routed.engine, "before_cursor_execute", before)
     with routed.engine.connect() as connection:
@@ -242,7 +253,9 @@ def test_a_statement_commented_by_a_tracer_stays_on_the_replica(routed: Routed) 
 
 def test_dispose_closes_every_connection_and_the_engine_goes_on(routed: Routed) -> None:
     """dispose() ends every connection and the monitor; the next statement starts anew."""
-    engine = routed.another(connect_args={"application_name": "to dispose"})
+    name = {"application_name": "to dispose"}
+    asyncpg = routed.door == "asyncpg_async"
+    engine = routed.another(connect_args={"server_settings": name} if asyncpg else name)
     sessions = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
         "AND application_name = 'to dispose'"
@@ -287,6 +300,7 @@ def test_a_pool_time_out_names_the_node_and_the_cure(routed: Routed) -> None:
         assert not engine.router.blacklist.entries
 
 
+@SYNCHRONOUS
 def test_threads_share_one_engine(routed: Routed) -> None:
     """Sixteen threads that read and write at once lose and mix up nothing."""
     failures: list[BaseException] = []
@@ -314,6 +328,7 @@ def test_threads_share_one_engine(routed: Routed) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@SYNCHRONOUS
 def test_a_forked_child_opens_connections_of_its_own(routed: Routed) -> None:
     """After a fork parent and child both go on, on different server sessions."""
     pid = sa.text("SELECT pg_backend_pid()").execution_options(router="primary")
@@ -433,14 +448,19 @@ def test_isolation_and_read_only_do_not_leak_to_the_next_checkout(routed: Routed
             assert tuple(connection.execute(mode).one()) == ("read committed", "off", False)
 
 
-def test_invalidate_and_detach(routed: Routed) -> None:
-    """invalidate() throws the connections away and the Connection goes on; detach() keeps one."""
+def test_invalidate_goes_on_with_new_connections(routed: Routed) -> None:
+    """invalidate() throws the connections away, and the Connection goes on."""
     with routed.engine.connect() as connection:
         connection.execute(PORT)
         connection.invalidate()
         assert connection.invalidated
         connection.rollback()
         assert routed.served(connection) == "replica"
+
+
+@SYNCHRONOUS  # plain asynchronous engines do not close what was detached
+def test_detach_keeps_one_connection(routed: Routed) -> None:
+    """detach() takes the primary's connection out of its pool, and the checkout stays on it."""
     with routed.engine.connect() as connection:
         connection.detach()
         insert(connection)

@@ -8,7 +8,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from tests.sqlalchemy.kit import Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, SYNCHRONOUS, Routed, insert
+
+pytestmark = EVERY_DOOR
 
 PID = sa.text("SELECT pg_backend_pid()")
 
@@ -112,6 +114,7 @@ def test_the_first_checkout_keeps_the_connection_it_met_the_server_with(routed: 
     assert heard == ["connect", "checkout", "checkin"]
 
 
+@SYNCHRONOUS
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_what_a_do_connect_listener_made_is_left_as_it_is(
     routed: Routed, autocommit: bool

@@ -1,0 +1,71 @@
+"""The same engine for asyncio: ``AsyncEngine`` over a routed one."""
+
+from typing import Any
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import create_async_engine as _create_async_engine
+from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
+
+from router.core import Router
+from router.sqlalchemy.checkout import RoutedConnection
+from router.sqlalchemy.plugin import engine_options, router_of
+
+
+class RoutedAsyncConnection(AsyncConnection):
+    """SQLAlchemy's AsyncConnection, whose ``get_raw_connection`` takes the primary's."""
+
+    async def get_raw_connection(self) -> PoolProxiedConnection:
+        """The pool's connection, with a ``driver_connection`` to the primary behind it.
+
+        The checkout stays on the primary from now on: what is done there cannot be seen.
+        """
+        raw = await super().get_raw_connection()
+        if isinstance(raw, RoutedConnection):
+            await greenlet_spawn(raw.bind_primary)
+        return raw
+
+
+class RoutedAsyncEngine(AsyncEngine):
+    """SQLAlchemy's AsyncEngine, with the Router as ``router``."""
+
+    _connection_cls = RoutedAsyncConnection
+
+    @property
+    def router(self) -> Router:
+        """Decides where statements go; its own methods may block, see `refresh`."""
+        return router_of(self)
+
+    def execution_options(self, **opt: Any) -> "RoutedAsyncEngine":
+        """A new engine over the same pool and Router, with these execution options."""
+        return RoutedAsyncEngine(self.sync_engine.execution_options(**opt))
+
+    async def refresh(self) -> None:
+        """Probe every node now, without holding up the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self.router.refresh)
+
+
+def create_async_engine(
+    url: str | URL, replicas: object = (), **options: Any
+) -> RoutedAsyncEngine:
+    """An asynchronous SQLAlchemy engine whose reads go to replicas and writes to the primary.
+
+    Sugar over ``sqlalchemy.ext.asyncio.create_async_engine(url, plugins=["router"],
+    replicas=…, **options)``.
+
+    Args:
+        url: the primary's, such as ``postgresql+asyncpg://user:password@host/dbname``; asyncpg
+            or psycopg. Without a driver, psycopg is taken.
+        replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
+        **options: the options of `router.config.Config` and those of SQLAlchemy's function.
+
+    Raises:
+        ConfigError: an option is unknown or malformed; names it and the cure.
+    """
+    parsed, options = engine_options(url, options)
+    # Only one AsyncEngine over it may live, or SQLAlchemy would find the other.
+    sync_engine = _create_async_engine(parsed, replicas=replicas, **options).sync_engine
+    return RoutedAsyncEngine(sync_engine)
