@@ -18,7 +18,9 @@ class Driver:
         autocommit: whether it is switched on.
         in_transaction: whether the server has a transaction open on the connection.
         sqlstate: the five-character code of an error, empty when the server sent none.
-        errors: what a lost connection raises beside the driver's own ``Error``.
+        errors: what it raises beside the ``Error`` of its module, which is given.
+        lost: whether an error says that the connection is gone, where `Dialect.is_disconnect`
+            would not know.
         connect_timeout: its name among the driver's connection parameters.
     """
 
@@ -26,7 +28,8 @@ class Driver:
     autocommit: Callable[[Any], bool]
     in_transaction: Callable[[Any], bool]
     sqlstate: Callable[[BaseException], str]
-    errors: tuple[type[Exception], ...] = ()
+    errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
+    lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
@@ -62,6 +65,18 @@ def _asyncpg_in_transaction(connection: Any) -> bool:
     return bool(connection._connection.is_in_transaction())
 
 
+def _asyncpg_errors(dbapi: Any) -> tuple[type[Exception], ...]:
+    # SQLAlchemy 2.0 lets asyncpg's own through while it connects; the socket's come from both.
+    own = dbapi.asyncpg
+    return OSError, own.PostgresError, own.InterfaceError, own.InternalClientError
+
+
+def _asyncpg_lost(error: BaseException) -> bool:
+    # Raised where the server's last words, that it is ending, are still being read. By name, for
+    # SQLAlchemy 2.1 has a class of its own for it.
+    return any(c.__name__ == "InternalClientError" for c in type(error).__mro__)
+
+
 def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
@@ -69,9 +84,14 @@ def _sqlstate(error: BaseException) -> str:
 DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(_set_attribute, _attribute, _psycopg_in_transaction, _sqlstate),
     "psycopg_async": Driver(_set_attribute, _attribute, _psycopg_async_in_transaction, _sqlstate),
-    # asyncpg lets the socket's own errors through.
     "asyncpg_async": Driver(
-        _set_attribute, _attribute, _asyncpg_in_transaction, _sqlstate, (OSError,), "timeout"
+        _set_attribute,
+        _attribute,
+        _asyncpg_in_transaction,
+        _sqlstate,
+        _asyncpg_errors,
+        _asyncpg_lost,
+        connect_timeout="timeout",
     ),
 }
 """By ``Dialect.driver``; an asynchronous one has ``_async`` behind it."""

@@ -129,7 +129,7 @@ class RoutingPool(Pool):
             self._driver = driver_of(dialect)
             self._dbapi_errors: tuple[type[Exception], ...] = (
                 dialect.loaded_dbapi.Error,
-                *self._driver.errors,
+                *self._driver.errors(dialect.loaded_dbapi),
             )
             self._ready_for = dialect
 
@@ -144,7 +144,7 @@ class RoutingPool(Pool):
     def lost(self, error: Any, dbapi: Any, cursor: Any) -> bool:
         """Whether `error` says that the connection is gone: the dialect's own judgement."""
         dialect: Any = self._dialect
-        return bool(dialect.is_disconnect(error, dbapi, cursor))
+        return self.driver.lost(error) or bool(dialect.is_disconnect(error, dbapi, cursor))
 
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""

@@ -195,7 +195,9 @@ def test_a_connect_listener_prepares_every_node(routed: Routed) -> None:
 
     def connected(dbapi_connection: Any, _record: Any) -> None:
         before, dbapi_connection.autocommit = dbapi_connection.autocommit, True
-        dbapi_connection.execute("SET application_name = 'listener'")
+        cursor = dbapi_connection.cursor()
+        cursor.execute("SET application_name = 'listener'")
+        cursor.close()
         dbapi_connection.autocommit = before
 
     sa.event.listen(routed.engine, "connect", connected)
