@@ -17,7 +17,7 @@ from router.context import (
     using_replica,
     without_pinning,
 )
-from router.core import Router
+from router.core import Router, pin
 from router.errors import (
     CommitUnknown,
     ConfigError,
@@ -83,6 +83,7 @@ __all__ = [
     "create_engine",
     "current_context",
     "explain",
+    "pin",
     "request_context",
     "unpin",
     "using_primary",

@@ -233,6 +233,8 @@ class Config:
             primary's address and database.
         consistency: "lsn" ends a pin when a replica has replayed the write, "time" after
             `pin_duration`, "off" never pins.
+        pin_lsn: "sample" learns a write's position from the next probe of the primary; "commit"
+            asks for it after each commit, which costs a round trip and ends pins soonest.
         pin_duration: how long a pin lasts in "time" mode.
         pin_max: a pin that no replica ever satisfied is dropped after this, with a warning.
         pin_probe_interval: pause between probes while a pin waits.
@@ -263,6 +265,7 @@ class Config:
     replicas: tuple[Server, ...] = ()
     name: str = ""
     consistency: Literal["lsn", "time", "off"] = "lsn"
+    pin_lsn: Literal["sample", "commit"] = "sample"
     pin_duration: float = 5.0
     pin_max: float = 60.0
     pin_probe_interval: float = 0.02
@@ -359,6 +362,7 @@ OPTIONS: tuple[str, ...] = tuple(
 _CHOICES: dict[str, Sequence[str]] = {
     "consistency": ("lsn", "time", "off"),
     "fallback": ("primary", "error"),
+    "pin_lsn": ("sample", "commit"),
     "transactions": ("primary", "lazy"),
 }
 _OPTIONAL = ("max_lag_seconds", "max_lag_bytes")

@@ -82,8 +82,12 @@ class Router:
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
+        self._blind_told = False
         self.started: bool = False
         self._split = any(n.role is not Role.PRIMARY for n in self.snapshot.nodes)
+        self.asks_position: bool = (
+            self._split and config.consistency == "lsn" and config.pin_lsn == "commit"
+        )
         _instances.add(self)
 
     # -- what is known ---------------------------------------------------------------------
@@ -238,6 +242,14 @@ class Router:
         if monitor is not None:
             monitor.hurry()
 
+    def pin(self, context: RoutingContext | None = None) -> None:
+        """Treat `context`, by default the current one, as if it had just written."""
+        now = self.clock()
+        (context or current_context()).pins.set(self.cluster, Pin(now))
+        self._last_write = now
+        if self._monitor is not None:
+            self._monitor.hurry()
+
     def read(self, context: RoutingContext, node: Node) -> None:
         """Remember that `context` has read from the replica `node`."""
         if not context.root:
@@ -284,6 +296,7 @@ class Router:
             before = self._view.snapshot
             after = before.with_reports(reports, now)
             self._view = View(after, self.blacklist.entries)
+        self._mind_positions(after)
         for report in reports:
             self._tell_outage(report, before, after)
             entry = self.blacklist.entries.get(report.node)
@@ -307,6 +320,25 @@ class Router:
                 "fenced", level="error", node=name, reason="claims to be primary as well"
             )
         return after
+
+    def _mind_positions(self, snapshot: Snapshot) -> None:
+        """Pin by time while the servers tell no WAL positions, and say so once."""
+        wanted = self.config.policy()
+        if wanted.consistency != "lsn":
+            return
+        if snapshot.blind():
+            wanted = wanted._replace(consistency="time")
+        if wanted == self.policy:
+            return
+        self.policy = wanted
+        if wanted.consistency == "time" and not self._blind_told:
+            self._blind_told = True
+            self.telemetry.event(
+                "no_positions",
+                level="warning",
+                advice="the servers tell no WAL positions, so a write pins for pin_duration: give "
+                "the role EXECUTE on the WAL functions, or say consistency='time'",
+            )
 
     def _tell_outage(self, report: Report, before: Snapshot, after: Snapshot) -> None:
         down = before.down(report.node)
@@ -409,6 +441,16 @@ class Router:
         self.blacklist.after_fork()
         if self._monitor is not None:
             self._monitor.after_fork()
+
+
+def pin() -> None:
+    """Treat the current context as if it had just written: nothing it reads from now on is older
+    than this moment, on any cluster this process routes to.
+
+    For writes the router did not see: another driver, another service, a worker.
+    """
+    for instance in list(_instances):
+        instance.pin()
 
 
 _instances: "weakref.WeakSet[Router]" = weakref.WeakSet()

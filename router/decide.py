@@ -234,7 +234,8 @@ def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[N
                 return (node,)
     floor = snapshot.bound(last.at)
     if floor is None:
-        return ()
+        # Where no server tells a position, to stay on one replica is all that can be done.
+        return replicas if snapshot.blind() else ()
     return tuple(
         n for n in replicas if (at := snapshot.replayed(n.name)) is not None and at >= floor
     )

@@ -121,6 +121,11 @@ class Report:
         """Whether the node answered."""
         return not self.error
 
+    @property
+    def mute(self) -> bool:
+        """Whether the server answers, but tells neither position nor timeline: see `ROLE_SQL`."""
+        return self.ok and self.lsn is None and self.timeline == 0
+
     def after(self, before: "Report | None") -> "Report":
         """This report with what only the history knows continued from the one before it."""
         # A role given up means a restart, even if no probe met the node while it was down.
@@ -203,6 +208,14 @@ class Snapshot:
             if node.name == name:
                 return node
         raise KeyError(name)
+
+    def blind(self) -> bool:
+        """Whether the primary, or every replica, answers without telling its WAL position."""
+        primary = self.primary
+        answers = {n: r for n in self.nodes if (r := self.reports.get(n.name)) and r.ok}
+        if primary in answers and answers.pop(primary).mute:
+            return True
+        return bool(answers) and all(r.mute for r in answers.values())
 
     def bound(self, at: float) -> Lsn | None:
         """Upper bound of the position of every commit that had returned by `at`, if one is known.
@@ -367,6 +380,8 @@ def _may_read(snapshot: Snapshot, node: Node) -> bool:
     limits = snapshot.limits
     if limits.seconds is None and limits.bytes is None:
         return True
+    if report.mute:
+        return True  # it tells no lag either
     primary = snapshot.primary
     seen = snapshot.reports.get(primary.name) if primary is not None else None
     if not snapshot.samples and (seen is None or not seen.ok):

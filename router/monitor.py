@@ -16,7 +16,7 @@ from router.catalog import Catalog
 from router.config import masked
 from router.core import Router
 from router.model import Node, Report
-from router.probe import PROBE_SQL, report
+from router.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -230,9 +230,16 @@ class Monitor:
             return await self._query(node)
 
     async def _query(self, node: Node) -> Report:
+        import psycopg
+
         connection = await self._connection(node)
         started = self.router.clock()
-        cursor = await connection.execute(PROBE_SQL)
+        try:
+            cursor = await connection.execute(PROBE_SQL)
+        except psycopg.Error as error:
+            if error.sqlstate not in NO_POSITION:
+                raise
+            cursor = await connection.execute(ROLE_SQL)
         row = await cursor.fetchone()
         assert row is not None
         return report(node.name, started, row)

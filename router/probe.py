@@ -34,6 +34,12 @@ may be older, has to do: the pin then holds longer, never shorter.
 Source: https://www.postgresql.org/docs/current/functions-admin.html
 """
 
+ROLE_SQL = "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL"
+"""The same row from a server that tells no WAL position, such as Amazon Aurora's readers."""
+
+NO_POSITION = frozenset({"42883", "42501", "0A000"})
+"""What such a server answers to `PROBE_SQL`: no such function, not allowed, not supported."""
+
 WAL_PAGE = 8192
 PAGE_HEADER = 24
 SEGMENT_HEADER = 40

@@ -3,14 +3,16 @@
 from typing import Any
 
 from sqlalchemy.engine import URL
+from sqlalchemy.ext import asyncio as plain
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.ext.asyncio import create_async_engine as _create_async_engine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from router.context import Pins
 from router.core import Router
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.plugin import engine_options, router_of
+from router.sqlalchemy.session import Session
 
 
 class RoutedAsyncConnection(AsyncConnection):
@@ -48,6 +50,19 @@ class RoutedAsyncEngine(AsyncEngine):
         await asyncio.to_thread(self.router.refresh)
 
 
+class AsyncSession(plain.AsyncSession):
+    """`router.sqlalchemy.Session` for asyncio: pins of its own, shared with nobody."""
+
+    sync_session_class = Session
+
+    @property
+    def pins(self) -> Pins:
+        """What this session wrote; `Pins.clear` forgets it."""
+        session = self.sync_session
+        assert isinstance(session, Session), "sync_session_class must be router's own"
+        return session.pins
+
+
 def create_async_engine(
     url: str | URL, replicas: object = (), **options: Any
 ) -> RoutedAsyncEngine:
@@ -67,5 +82,5 @@ def create_async_engine(
     """
     parsed, options = engine_options(url, options)
     # Only one AsyncEngine over it may live, or SQLAlchemy would find the other.
-    sync_engine = _create_async_engine(parsed, replicas=replicas, **options).sync_engine
+    sync_engine = plain.create_async_engine(parsed, replicas=replicas, **options).sync_engine
     return RoutedAsyncEngine(sync_engine)

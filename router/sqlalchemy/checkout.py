@@ -15,7 +15,7 @@ from sqlalchemy.pool.base import ResetStyle
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router.classify import Intent, Kind, Verb
-from router.context import RoutingContext, current_context
+from router.context import Pins, RoutingContext, current_context
 from router.decide import Decision, Reason, Transaction, why_not
 from router.errors import CommitUnknown, NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.journal import Entry, Journal
@@ -116,6 +116,8 @@ class RoutedConnection(PoolProxiedConnection):
         self.declared_read_only: bool = False
         self.characteristics: Characteristics = DEFAULTS
         self.journal: Journal = Journal()
+        # Those of a Session with a context of its own, in place of the current context's.
+        self.pins: Pins | None = None
         self._record: CheckoutRecord | None = None
         self._writers: set[RoutingContext] = set()
         self._ddl = False
@@ -163,6 +165,8 @@ class RoutedConnection(PoolProxiedConnection):
         if intent is None:
             intent = UNKNOWN if sql is None else router.intent(sql)
         context = current_context()
+        if self.pins is not None:
+            context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
         settled = None
@@ -388,6 +392,7 @@ class RoutedConnection(PoolProxiedConnection):
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and kind is Kind.WRITE:
             self._written()
+            self._ask_position()
 
     def _controlled(self, intent: Intent, held: NodeConnection, sql: str) -> None:
         verb = intent.verb
@@ -417,6 +422,21 @@ class RoutedConnection(PoolProxiedConnection):
             self._ddl = False
             self.router.ddl()
 
+    def _ask_position(self) -> None:
+        """With ``pin_lsn="commit"``: learn where the commit stands, over its own connection."""
+        primary = self.primary
+        if primary is None or not self.router.asks_position:
+            return
+        try:
+            primary.autocommit(True)
+            self.pool.probe(primary.node, primary.dbapi)
+        except self.pool.dbapi_errors as error:
+            # The write is done: its pin waits for the monitor instead.
+            primary.lost(error)
+        except BaseException:
+            primary.broken = True
+            raise
+
     def is_read_only(self) -> bool:
         """Whether the open transaction was declared read-only."""
         return bool(self.declared_read_only or self.characteristics.read_only)
@@ -430,6 +450,7 @@ class RoutedConnection(PoolProxiedConnection):
             sqlalchemy.exc.InvalidRequestError: this checkout is closed; that rolled back.
         """
         self._must_be_open()
+        wrote = bool(self._writers)
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
@@ -453,6 +474,8 @@ class RoutedConnection(PoolProxiedConnection):
                     # Also when it raised: the server may have committed all the same.
                     self._written()
             self._end_replica("commit")
+            if wrote:
+                self._ask_position()
         except BaseException:
             self.journal.rollback()
             raise

@@ -19,7 +19,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from router.config import Config, masked
 from router.core import Router
 from router.model import Node
-from router.probe import PROBE_SQL, report
+from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.drivers import Driver, driver_of
 
@@ -244,27 +244,38 @@ class RoutingPool(Pool):
         Between two probes a replica may have been promoted, or restarted with an older state
         than it had when it was last probed.
         """
-        driver, router = self.driver, self.router
+        driver = self.driver
         # As the driver made it, or a do_connect listener, who may have begun a transaction: so a
         # connect listener shall find it.
         autocommit = driver.autocommit(connection)
         if not driver.in_transaction(connection):
             driver.set_autocommit(connection, True)
-        started = router.clock()
-        cursor = connection.cursor()
-        try:
-            cursor.execute(PROBE_SQL)
-            row = cursor.fetchone()
-        except self.dbapi_errors as error:
-            if self.lost(error, connection, cursor):
-                raise
-            row = None  # a server that lacks these functions; the monitor says so
-        finally:
-            cursor.close()
-        if row is not None:
-            router.observe(report(node.name, started, row))
+        self.probe(node, connection)
         if driver.autocommit(connection) is not autocommit:
             driver.set_autocommit(connection, autocommit)
+
+    def probe(self, node: Node, connection: Any) -> None:
+        """Probe `node` over one of its own connections, and tell the Router.
+
+        Raises:
+            Exception: the connection is lost; as the driver says it.
+        """
+        for sql in (PROBE_SQL, ROLE_SQL):
+            started = self.router.clock()
+            cursor = connection.cursor()
+            try:
+                cursor.execute(sql)
+                row = cursor.fetchone()
+            except self.dbapi_errors as error:
+                if self.lost(error, connection, cursor):
+                    raise
+                if self.driver.in_transaction(connection):
+                    return  # a listener's, and failed now: the monitor will find out
+                continue
+            finally:
+                cursor.close()
+            self.router.observe(report(node.name, started, row))
+            return
 
     def recreate(self) -> "RoutingPool":
         """A new pool with the same options, Router and listeners."""

@@ -1,30 +1,47 @@
-"""Tells a transaction an ORM Session began by itself from one its user asked for.
-
-A Session always calls ``Connection.begin()``, so the connection alone cannot tell the two apart;
-the Session's own transaction can.
-"""
+"""ORM sessions: whose transaction it is, and sessions with a routing context of their own."""
 
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
+from sqlalchemy import event, orm
+from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
 
+from router.context import Pins
 from router.sqlalchemy.checkout import RoutedConnection
 
 
-def _after_begin(session: Session, transaction: SessionTransaction, connection: Any) -> None:
-    if transaction.origin is not SessionTransactionOrigin.AUTOBEGIN:
-        return
+class Session(orm.Session):
+    """An ORM session with pins of its own: its writes pin its own reads, and nobody else's.
+
+    For programs without requests, where one session is one unit of work. A plain session shares
+    the pins of the current routing context.
+
+    Attributes:
+        pins: what this session wrote; `Pins.clear` forgets it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As SQLAlchemy's own session."""
+        super().__init__(*args, **kwargs)
+        self.pins: Pins = Pins()
+
+
+def _after_begin(session: orm.Session, transaction: SessionTransaction, connection: Any) -> None:
+    # A Session always calls Connection.begin(), so the connection alone cannot tell a transaction
+    # the Session began by itself from one its user asked for; the Session's own can.
     routed = connection.connection
     if routed.__class__ is not RoutedConnection:
         return
     # The last item says whether the Session opened the connection. One that was handed to it may
     # be in a transaction its owner began.
-    if transaction._connections[connection][3]:
+    if not transaction._connections[connection][3]:
+        return
+    if isinstance(session, Session):
+        routed.pins = session.pins
+    if transaction.origin is SessionTransactionOrigin.AUTOBEGIN:
         routed.autobegun = True
 
 
 def watch_sessions() -> None:
     """Listen to every Session of the process, once. Sessions of other engines are not touched."""
-    if not event.contains(Session, "after_begin", _after_begin):
-        event.listen(Session, "after_begin", _after_begin)
+    if not event.contains(orm.Session, "after_begin", _after_begin):
+        event.listen(orm.Session, "after_begin", _after_begin)
