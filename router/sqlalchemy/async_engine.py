@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sqlalchemy import orm
 from sqlalchemy.engine import URL
 from sqlalchemy.ext import asyncio as plain
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -32,7 +33,7 @@ class RoutedAsyncConnection(AsyncConnection):
 class RoutedAsyncEngine(AsyncEngine):
     """SQLAlchemy's AsyncEngine, with the Router as ``router``."""
 
-    _connection_cls = RoutedAsyncConnection
+    _connection_cls: type[AsyncConnection] = RoutedAsyncConnection
 
     @property
     def router(self) -> Router:
@@ -53,7 +54,7 @@ class RoutedAsyncEngine(AsyncEngine):
 class AsyncSession(plain.AsyncSession):
     """`router.sqlalchemy.Session` for asyncio: pins of its own, shared with nobody."""
 
-    sync_session_class = Session
+    sync_session_class: type[orm.Session] = Session
 
     @property
     def pins(self) -> Pins:
