@@ -91,6 +91,13 @@ def suite(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Faults of every kind for half an hour; `nox -s chaos -- --minutes 5 --seed 7`."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.chaos.run", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments name files, default all of benchmarks/bench_*.py."""
     _install(session)
