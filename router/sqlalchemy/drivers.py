@@ -61,6 +61,14 @@ def _psycopg_async_in_transaction(connection: Any) -> bool:
     return bool(connection._connection.pgconn.transaction_status != 0)
 
 
+def _psycopg2_in_transaction(connection: Any) -> bool:
+    return bool(connection.get_transaction_status() != 0)
+
+
+def _pg8000_in_transaction(connection: Any) -> bool:
+    return bool(connection._in_transaction)
+
+
 def _asyncpg_in_transaction(connection: Any) -> bool:
     return bool(connection._connection.is_in_transaction())
 
@@ -77,12 +85,30 @@ def _asyncpg_lost(error: BaseException) -> bool:
     return any(c.__name__ == "InternalClientError" for c in type(error).__mro__)
 
 
+def _psycopg2_sqlstate(error: BaseException) -> str:
+    return getattr(error, "pgcode", None) or ""
+
+
+def _pg8000_sqlstate(error: BaseException) -> str:
+    said = error.args[0] if error.args else None
+    return str(said.get("C", "")) if isinstance(said, dict) else ""
+
+
 def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
 DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(_set_attribute, _attribute, _psycopg_in_transaction, _sqlstate),
+    "psycopg2": Driver(_set_attribute, _attribute, _psycopg2_in_transaction, _psycopg2_sqlstate),
+    "pg8000": Driver(
+        _set_attribute,
+        _attribute,
+        _pg8000_in_transaction,
+        _pg8000_sqlstate,
+        lambda dbapi: (OSError,),
+        connect_timeout="timeout",
+    ),
     "psycopg_async": Driver(_set_attribute, _attribute, _psycopg_async_in_transaction, _sqlstate),
     "asyncpg_async": Driver(
         _set_attribute,

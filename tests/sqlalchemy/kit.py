@@ -14,6 +14,7 @@ from router.testing import Cluster
 PORT = sa.text("SELECT inet_server_port()")
 
 EVERY_DOOR = pytest.mark.doors("psycopg", "psycopg_async", "asyncpg_async")
+EVERY_DRIVER = pytest.mark.doors("psycopg", "psycopg_async", "asyncpg_async", "psycopg2", "pg8000")
 SYNCHRONOUS = pytest.mark.doors("psycopg")
 """The drivers a test runs on; the mark nearest to it counts."""
 
