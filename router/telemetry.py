@@ -58,7 +58,7 @@ class Tally:
 
 
 class Telemetry:
-    """Emits events and keeps the counts of one Router.
+    """Emits events and keeps the counts of one Router, or of a `PinCarrier`, which has no cluster.
 
     Attributes:
         decisions: statements by (node name, reason).
@@ -101,4 +101,4 @@ def _logger(cluster: str) -> "BoundLogger":
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    return logger.bind(cluster=cluster)
+    return logger.bind(cluster=cluster) if cluster else logger.bind()
