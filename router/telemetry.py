@@ -95,7 +95,7 @@ def _logger(cluster: str) -> "BoundLogger":
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.processors.LogfmtRenderer(
-                key_order=["event", "cluster"], bool_as_flag=False
+                key_order=["event", "cluster"], drop_missing=True, bool_as_flag=False
             ),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,

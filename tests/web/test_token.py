@@ -150,7 +150,7 @@ def test_a_store_keeps_the_greater_of_two_positions(one: Entry, other: Entry) ->
 
 
 def test_a_store_keeps_the_last_unknown_position_beside_a_known_one() -> None:
-    """ "As of now" is replaced by a later one, whatever the clocks say, and never by a position."""
+    """An entry "as of now" gives way to a later one, whatever the clocks say, and only to that."""
     early, late = entry(at=NOW + 5, lsn=None), entry(at=NOW, lsn=None)
     saved = merged({early.field: early.value}, {late.field: late.value})
     saved = merged(saved, {entry().field: entry().value})
