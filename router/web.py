@@ -199,13 +199,14 @@ class Visit:
         who: who calls, as far as the application could tell when it came.
     """
 
-    __slots__ = ("_saved", "_told", "context", "pinning", "request", "who")
+    __slots__ = ("_saved", "_token", "_told", "context", "pinning", "request", "who")
 
     def __init__(self, pinning: Pinning, request: Any) -> None:
         self.pinning: Pinning = pinning
         self.request: Any = request
         self.context: RoutingContext = RoutingContext()
         self._told = 0  # changes of the pins that the response's headers cover
+        self._token: str | None = None
         self._saved = 0  # ... that the store has
         self.who: str | None = pinning.who(request)
 
@@ -225,11 +226,10 @@ class Visit:
     def told(self, headers: Headers) -> Headers:
         """The response's headers, with a token if this request has written something."""
         changes = self.context.pins.changes
-        if changes == self._told:
-            return headers
-        token = self.pinning.carrier.token(self.context)
-        self._told = changes
-        return headers if token is None else self.pinning.carrying(headers, token)
+        if changes != self._told:
+            self._told = changes
+            self._token = self.pinning.carrier.token(self.context)
+        return headers if self._token is None else self.pinning.carrying(headers, self._token)
 
     def end(self, reason: str) -> None:
         """Nothing more can be told: say so, if there were something.

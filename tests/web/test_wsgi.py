@@ -67,7 +67,7 @@ def ask(app: Any, token: str | None = None, *, strict: bool = True, **environ: A
     try:
         for chunk in body:
             assert answer.status
-            sent.append(chunk)
+            sent += [chunk] if chunk else []
     finally:
         if hasattr(body, "close"):
             body.close()
@@ -183,6 +183,24 @@ def test_an_error_page_from_within_carries_the_token(shop: Shop) -> None:
         except ValueError:
             start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
             return [b"oops"]
+
+    answer = ask(pinned(app))
+    assert answer.status == "500 Oops"
+    assert answer.token
+
+
+def test_an_error_page_in_place_of_headers_not_sent_yet(shop: Shop) -> None:
+    """An empty first chunk sends nothing: the 500 that replaces the headers has the token too."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        shop.write()
+        yield b""
+        try:
+            raise ValueError("oops")
+        except ValueError:
+            start_response("500 Oops", [("Content-Type", "text/plain")], sys.exc_info())
+        yield b"oops"
 
     answer = ask(pinned(app))
     assert answer.status == "500 Oops"
