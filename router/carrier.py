@@ -20,7 +20,7 @@ from router.config import masked
 from router.context import Arrivals, Block, Pin, Pins, RoutingContext, covering, current_context
 from router.core import routers
 from router.errors import ConfigError
-from router.store import AsyncPinStore, MemoryPinStore, PinStore
+from router.store import DOUBT, AsyncPinStore, MemoryPinStore, PinStore
 from router.telemetry import Telemetry
 from router.token import Entry, Fault, Tokens
 
@@ -29,10 +29,6 @@ HEADER = "x-pg-router-pin"
 
 REMEMBERED = 10_000
 """Entries whose first arrival a process remembers. One forgotten is met anew: safe, and slower."""
-
-DOUBT = 10.0
-"""Seconds until a store that came back is back for every process: longer than a breaker stays
-open, and a writer whose breaker is open saves nothing."""
 
 Headers = Mapping[Any, Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.errors import ConfigError, RouterError
-from router.store import Breaker
+from router.store import DOUBT, Breaker
 
 try:
     from redis import Redis
@@ -44,6 +44,10 @@ class _Store:
         failures: int = 3,
         cooldown: float = 5.0,
     ) -> None:
+        if not 0 <= cooldown < DOUBT:
+            raise ConfigError(
+                f"cooldown: {cooldown!r} is no cooldown: give 0 to less than {DOUBT:g} seconds"
+            )
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker(failures, cooldown)

@@ -10,6 +10,10 @@ from typing import Protocol
 
 from router.token import merged
 
+DOUBT = 10.0
+"""Seconds until a store that came back is back for every process: longer than a breaker stays
+open, and a writer whose breaker is open saves nothing."""
+
 
 class PinStore(Protocol):
     """What keeps pins by caller. Write your own by following `router.token.merged`.

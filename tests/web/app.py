@@ -29,6 +29,13 @@ engine = router.create_engine(
     name="app",
     probe_interval=60,  # so that only a waiting pin makes them probe
 )
+async_engine = router.create_async_engine(
+    os.environ["APP_PRIMARY"].replace("postgresql:", "postgresql+asyncpg:"),
+    replicas=os.environ["APP_REPLICAS"].split(","),
+    name="app",
+    probe_interval=60,
+    pin_lsn="commit",
+)
 
 
 def write() -> None:
@@ -39,6 +46,18 @@ def write() -> None:
 def read() -> dict[str, Any]:
     with engine.connect() as connection:
         count, port = connection.execute(COUNT).one()
+    return {"pid": os.getpid(), "count": count, "port": port}
+
+
+async def write_async() -> dict[str, Any]:
+    async with async_engine.begin() as connection:
+        await connection.execute(INSERT)
+    return {"pid": os.getpid()}
+
+
+async def read_async() -> dict[str, Any]:
+    async with async_engine.connect() as connection:
+        count, port = (await connection.execute(COUNT)).one()
     return {"pid": os.getpid(), "count": count, "port": port}
 
 
@@ -72,6 +91,9 @@ VIEWS: dict[str, Callable[[], Any]] = {
     "/not-modified": lambda: None,
     "/write-not-modified": write,
 }
+
+
+ASYNC_VIEWS = {"/async": read_async, "/async-write": write_async}
 
 
 def answer(path: str) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -143,6 +165,9 @@ async def plain_asgi(scope: Any, receive: Any, send: Any) -> None:
     elif path == "/stats":
         await start(200)
         body = stats()
+    elif path in ASYNC_VIEWS:
+        body = json.dumps(await ASYNC_VIEWS[path]()).encode()
+        await start(200)
     elif path == "/block":
         body = json.dumps(block()).encode()  # the loop itself: the worker accepts nothing
         await start(200)

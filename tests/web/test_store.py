@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from redis import Redis
 
 import router
-from router.carrier import DOUBT, PinCarrier, key
+from router.carrier import PinCarrier, key
 from router.context import current_context
 from router.errors import ConfigError
 from router.model import Lsn
 from router.redis import AsyncRedisPinStore, RedisPinStore, StoreUnavailable
-from router.store import Breaker, MemoryPinStore
+from router.store import DOUBT, Breaker, MemoryPinStore
 from router.token import Entry, merged
 from tests.web.conftest import RedisServer
 from tests.web.kit import SECRET, Shop
@@ -287,6 +287,13 @@ def test_sharing_by_hand() -> None:
     later = PinCarrier(SECRET, store=AsyncRedisPinStore.from_url("redis://127.0.0.1:1"))
     with pytest.raises(ConfigError, match="asyncio"):
         later.share("me")
+
+
+@pytest.mark.parametrize("cooldown", [DOUBT, -1.0])
+def test_a_breaker_open_for_too_long_is_refused(cooldown: float) -> None:
+    """A breaker must close before others trust the store again."""
+    with pytest.raises(ConfigError, match="cooldown"):
+        RedisPinStore.from_url("redis://127.0.0.1:1", cooldown=cooldown)
 
 
 def test_callers_have_no_names_in_a_store() -> None:

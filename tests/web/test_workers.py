@@ -228,6 +228,9 @@ def site(
         cluster.primary.execute(f"DROP DATABASE {dbname} WITH (FORCE)")
 
 
+only_uvicorn = pytest.mark.parametrize("site", ["uvicorn"], indirect=True)
+
+
 @pytest.mark.parametrize("header", [False, True], ids=["cookie", "header"])
 def test_a_write_in_one_worker_is_seen_in_the_other(site: Site, header: bool) -> None:
     """While replay stands still, who wrote in one worker sees it in both, and a stranger sees
@@ -245,6 +248,28 @@ def test_a_write_in_one_worker_is_seen_in_the_other(site: Site, header: bool) ->
             assert not site.from_primary(answer)
             assert answer["count"] == count
     for answer in site.on_each(lambda: site.until(me, lambda a: not site.from_primary(a))):
+        assert answer["count"] == count + 1
+
+
+@only_uvicorn
+def test_the_async_engine_with_positions_from_the_commit(site: Site) -> None:
+    """A write of the asynchronous engine is seen in both workers; asked for at the commit, its
+    position is in the token."""
+    count = site.rest()
+    me, stranger = site.client(), site.client()
+    with site.paused():
+        me("/async-write")
+        assert me.token
+        assert len(me.token.partition(".")[0]) == len("1~") + 16 + 36
+        for answer in site.on_each(lambda: me("/async")):
+            assert site.from_primary(answer)
+            assert answer["count"] == count + 1
+        for answer in site.on_each(lambda: stranger("/async")):
+            assert not site.from_primary(answer)
+            assert answer["count"] == count
+    for answer in site.on_each(
+        lambda: site.until(lambda: me("/async"), lambda a: not site.from_primary(a))
+    ):
         assert answer["count"] == count + 1
 
 
@@ -332,10 +357,9 @@ def test_redis_is_killed_in_the_middle(site: Site) -> None:
     assert site.stats()["store_away"] == 2
 
 
+@only_uvicorn
 def test_a_websocket_and_requests_see_each_other(site: Site) -> None:
     """A message's write is seen by the same user's next request, and the reverse."""
-    if site.kind != "uvicorn":
-        return
     count = site.rest()
     me = site.client(user="chats")
     with (
