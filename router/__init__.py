@@ -30,12 +30,16 @@ from router.errors import (
 from router.explain import explain
 
 if TYPE_CHECKING:
+    from router.carrier import PinCarrier
     from router.sqlalchemy.async_engine import create_async_engine
     from router.sqlalchemy.plugin import create_engine
+    from router.store import MemoryPinStore
 
     __version__: str
 
 _LAZY = {
+    "MemoryPinStore": "router.store",
+    "PinCarrier": "router.carrier",
     "create_async_engine": "router.sqlalchemy.async_engine",
     "create_engine": "router.sqlalchemy.plugin",
 }
@@ -71,8 +75,10 @@ __all__ = [
     "ConfigError",
     "Intent",
     "Kind",
+    "MemoryPinStore",
     "NoReplicaAvailable",
     "NodeUnavailable",
+    "PinCarrier",
     "PrimaryUnavailable",
     "ReplicaWriteRefused",
     "Router",

@@ -8,9 +8,9 @@ invisible to the parent. No connection is ever kept here: child tasks would inhe
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
 from router.model import Lsn
@@ -27,11 +27,31 @@ class Pin:
         at: when the last write returned, or was sent (monotonic seconds).
         lsn: position that covers the write, once one is known.
         timeline: the timeline `lsn` belongs to.
+        age: how old the write was at `at`, by the clocks of two processes (seconds): 0 for a write
+            of this one. Only what ends by time looks at it.
     """
 
     at: float
     lsn: Lsn | None = None
     timeline: int = 0
+    age: float = field(default=0.0, repr=False)
+
+    def waited(self, now: float) -> float:
+        """Seconds since the write."""
+        return now - self.at + self.age
+
+
+def covering(one: Pin, other: Pin) -> Pin:
+    """The pin that is satisfied only where both are.
+
+    Without a common timeline two positions do not compare; any position sampled after the later
+    moment covers both.
+    """
+    at = max(one.at, other.at)
+    age = min(one.waited(at), other.waited(at))
+    if one.lsn is None or other.lsn is None or one.timeline != other.timeline:
+        return Pin(at, age=age)
+    return Pin(at, max(one.lsn, other.lsn), one.timeline, age)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +67,95 @@ class LastRead:
     at: float
 
 
-class Pins:
-    """The pins of one request, one per cluster. Read without a lock; writing takes one."""
+class Arrivals:
+    """Pins that came with a request, until the Router they are for takes them.
 
-    __slots__ = ("_lock", "by_cluster", "reads")
+    They stand under ids that do not tell the cluster's name, and its Router may not exist yet.
+    """
+
+    __slots__ = ("_names", "_taken", "everywhere", "pins")
+
+    def __init__(
+        self,
+        pins: Mapping[str, Pin],
+        names: Callable[[str], Iterable[str]],
+        everywhere: Pin | None = None,
+    ) -> None:
+        """Hold `pins` by id.
+
+        Args:
+            pins: the pins.
+            names: gives the ids a cluster may stand under.
+            everywhere: a pin for every cluster, where nobody could say which are pinned.
+        """
+        self.pins: dict[str, Pin] = dict(pins)
+        self.everywhere: Pin | None = everywhere
+        self._names = names
+        self._taken: set[str] = set()
+
+    def take(self, cluster: str) -> list[Pin]:
+        """The pins for `cluster`; nothing when asked again."""
+        if cluster in self._taken:
+            return []
+        self._taken.add(cluster)
+        found = [pin for name in self._names(cluster) if (pin := self.pins.pop(name, None))]
+        return [*found, self.everywhere] if self.everywhere else found
+
+
+class Pins:
+    """The pins of one request, one per cluster. Read without a lock; writing takes one.
+
+    Attributes:
+        by_cluster: the pins by cluster id.
+        reads: where the request read last, by cluster id.
+        arrived: pins that came with the request and no Router has taken yet.
+        changes: how often a pin was set in this process; tells whether there is anything to say
+            to whoever asks next.
+    """
+
+    __slots__ = ("_lock", "arrived", "by_cluster", "changes", "reads")
 
     def __init__(self) -> None:
         self.by_cluster: dict[str, Pin] = {}
         self._lock = threading.Lock()
         self.reads: dict[str, LastRead] = {}
+        self.arrived: Arrivals | None = None
+        self.changes: int = 0
 
     def get(self, cluster: str) -> Pin | None:
         """The pin for `cluster`, None when the context is free."""
+        if self.arrived is not None:
+            self._take(cluster)
         return self.by_cluster.get(cluster)
 
     def set(self, cluster: str, pin: Pin) -> None:
         """Pin to `pin` unless a newer write is pinned already."""
         with self._lock:
+            self.changes += 1
             before = self.by_cluster.get(cluster)
             if before is None or before.at <= pin.at:
                 self.by_cluster[cluster] = pin
+
+    def arrive(self, arrivals: Arrivals) -> None:
+        """Let Routers take `arrivals`, and what had arrived before and was not taken."""
+        with self._lock:
+            if self.arrived is not None:
+                for name, pin in self.arrived.pins.items():
+                    other = arrivals.pins.get(name)
+                    arrivals.pins[name] = pin if other is None else covering(pin, other)
+                arrivals.everywhere = arrivals.everywhere or self.arrived.everywhere
+            self.arrived = arrivals
+
+    def _take(self, cluster: str) -> None:
+        with self._lock:
+            arrived = self.arrived
+            if arrived is None:
+                return
+            for pin in arrived.take(cluster):
+                before = self.by_cluster.get(cluster)
+                self.by_cluster[cluster] = pin if before is None else covering(before, pin)
+            if not arrived.pins and arrived.everywhere is None:
+                self.arrived = None
 
     def resolve(self, cluster: str, pin: Pin, lsn: Lsn, timeline: int) -> Pin:
         """Give `pin` its position, unless another write replaced it meanwhile."""
@@ -81,6 +170,7 @@ class Pins:
         with self._lock:
             if cluster is None:
                 self.by_cluster.clear()
+                self.arrived = None
             elif pin is None or self.by_cluster.get(cluster) is pin:
                 self.by_cluster.pop(cluster, None)
 
@@ -187,6 +277,11 @@ class Block:
                 return function(*args, **kwargs)
 
         return run
+
+
+def within(context: RoutingContext) -> Block:
+    """Put `context` in place: for what carries one context through several calls."""
+    return Block(lambda: context)
 
 
 def request_context() -> Block:

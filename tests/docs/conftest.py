@@ -1,8 +1,13 @@
 """What the pages' snippets run on: a fresh database with one table, on live replicas."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
+from tests.web.conftest import RedisServer, redis_server
+
+__all__ = ["redis_server"]  # a fixture here as well
 
 
 @pytest.fixture
@@ -17,3 +22,18 @@ def primary_url(database: Any) -> str:
 def replica_urls(database: Any) -> list[str]:
     """The URLs of two replicas."""
     return list(database.replica_urls())
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """The URL of a Redis."""
+    return redis_server.url
+
+
+@pytest.fixture
+def replay_paused(primary_url: str, database: Any) -> Iterator[None]:
+    """Replay stands still, so that a write stays unseen on the replicas."""
+    for replica in database.cluster.replicas:
+        replica.pause_replay()
+    yield
+    database.cluster.heal()

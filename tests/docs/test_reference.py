@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import router
 from router.config import OPTIONS
 from router.decide import Reason
 from router.errors import RouterError
+from router.web import Pinning, PinOptions
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -85,3 +87,16 @@ def test_every_event_is_documented_with_its_fields() -> None:
         if cells[1] in ("info", "warning", "error")
     }
     assert told == events()
+
+
+def test_every_option_of_the_middlewares_is_documented_with_its_default() -> None:
+    """The table gives each option of a PinMiddleware, in order, and the default it has."""
+    table = [cells for cells in rows("middleware.md") if len(cells) == 4]
+    told = {name.strip("`"): default.strip("`") for name, _, default, _ in table}
+    parameters = inspect.signature(Pinning).parameters.values()
+    defaults = {
+        p.name: "required" if p.default is p.empty else repr(p.default).replace("'", '"')
+        for p in parameters
+    }
+    assert list(told.items()) == list(defaults.items())
+    assert list(told) == list(PinOptions.__annotations__)

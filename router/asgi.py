@@ -1,0 +1,142 @@
+"""Read your own writes across requests, for ASGI applications: FastAPI, Starlette, Django …"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Unpack
+
+from router.carrier import PinCarrier
+from router.context import RoutingContext, within
+from router.errors import ConfigError
+from router.web import Pinning, PinOptions, Visit, values
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+VISIT = "pg_router.visit"
+"""Key of the scope under which the middleware keeps what `renew` needs."""
+
+STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+LATE = "written after the headers of the response had left"
+RAISED = "the application raised, and the server answered in its place"
+SOCKET = "a WebSocket wrote, and no header follows its handshake"
+
+
+class PinMiddleware:
+    """Gives each request and each WebSocket a context of its own, with the pins its caller
+    brings, and tells the caller of new ones.
+
+    Wrap it around everything that may write, the framework's error handling included.
+    """
+
+    def __init__(self, app: ASGIApp, **options: Unpack[PinOptions]) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: the application.
+            options: see `router.web.PinOptions`.
+
+        Raises:
+            ConfigError: an option is malformed or contradicts another one.
+        """
+        self.app: ASGIApp = app
+        self.pinning: Pinning = Pinning(**options)
+        self.carrier: PinCarrier = self.pinning.carrier
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, one WebSocket, or the lifespan."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        scope = dict(scope)
+        visit = scope[VISIT] = Visit(self.pinning, scope)
+        await _arrive(visit)
+        reason = RAISED
+
+        async def sending(message: Message) -> None:
+            nonlocal reason
+            if message["type"] in STARTS:
+                reason = LATE if scope["type"] == "http" else SOCKET
+                message = _told(visit, message)
+            await _save(visit)  # before the caller learns of the write
+            await send(message)
+
+        try:
+            with within(visit.context):
+                await self.app(scope, receive, sending)
+        finally:
+            await _save(visit)
+            visit.end(reason)
+
+
+def _told(visit: Visit, message: Message) -> Message:
+    given = message.get("headers") or ()
+    before = [(n.decode("latin-1"), v.decode("latin-1")) for n, v in given]
+    after = visit.told(before)
+    if after is before:
+        return message
+    headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in after]
+    return {**message, "headers": headers}
+
+
+async def _arrive(visit: Visit) -> None:
+    pinning = visit.pinning
+    name = pinning.header.lower() if pinning.header else ""
+    header = _header(visit.request, name) if name else ""
+    tokens = pinning.tokens(_cookies(visit.request), header)
+    who = visit.who
+    stored = await pinning.carrier.load_async(who) if who is not None else None
+    if tokens or stored is not None:
+        pinning.carrier.arrive(visit.context.pins, tokens, stored)
+
+
+async def _save(visit: Visit) -> None:
+    who = visit.writer()
+    if who is not None:
+        changes = visit.context.pins.changes
+        if await visit.pinning.carrier.share_async(who, visit.context):
+            visit.saved(changes)
+
+
+def _header(scope: Scope, name: str) -> str:
+    wanted = name.encode("latin-1")
+    return next((v.decode("latin-1") for n, v in scope["headers"] if n.lower() == wanted), "")
+
+
+def _cookies(scope: Scope) -> str:
+    # HTTP/2 may split the Cookie header.
+    found = [v.decode("latin-1") for n, v in scope["headers"] if n.lower() == b"cookie"]
+    return "; ".join(found)
+
+
+async def renew(scope: Scope) -> RoutingContext:
+    """Ask the store again what the caller of a WebSocket has written elsewhere meanwhile.
+
+    A WebSocket has one context for as long as it is open; call this for each message that must
+    see what other requests of its caller wrote. What the connection wrote itself stays pinned.
+
+    Args:
+        scope: the connection's.
+
+    Returns:
+        its context.
+
+    Raises:
+        ConfigError: there is no `PinMiddleware` around this application.
+    """
+    visit = scope.get(VISIT)
+    if not isinstance(visit, Visit):
+        raise ConfigError("renew: this scope has met no router.asgi.PinMiddleware: add it")
+    who = visit.who
+    if who is not None:
+        carrier = visit.pinning.carrier
+        carrier.arrive(visit.context.pins, (), await carrier.load_async(who))
+    return visit.context
+
+
+def cookie(scope: Scope, name: str) -> str | None:
+    """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
+    found = values(_cookies(scope), name)
+    return found[0] if found and found[0] else None

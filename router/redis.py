@@ -1,0 +1,183 @@
+"""Pin stores in Redis, for callers that several processes or machines serve."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from router.errors import ConfigError, RouterError
+from router.store import DOUBT, Breaker
+
+try:
+    from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.backoff import ConstantBackoff
+    from redis.retry import Retry
+except ImportError:
+    raise ConfigError("router.redis needs redis-py: pip install 'pg-router[redis,web]'") from None
+
+# `router.token.merged`, as one step for everybody: two requests of one caller may save at once.
+_SAVE = """
+for i = 2, #ARGV, 2 do
+  local name, value = ARGV[i], ARGV[i + 1]
+  local before = redis.call('HGET', KEYS[1], name)
+  if not before or string.sub(name, -1) == '?' or before < value then
+    redis.call('HSET', KEYS[1], name, value)
+  end
+end
+return redis.call('PEXPIRE', KEYS[1], ARGV[1])
+"""
+
+
+class StoreUnavailable(RouterError):
+    """Redis failed lately and is not asked for now."""
+
+
+class _Store:
+    """What the two stores share."""
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        prefix: str = "pg_router:pin:",
+        failures: int = 3,
+        cooldown: float = 5.0,
+    ) -> None:
+        if not 0 <= cooldown < DOUBT:
+            raise ConfigError(
+                f"cooldown: {cooldown!r} is no cooldown: give 0 to less than {DOUBT:g} seconds"
+            )
+        self._client = client
+        self._prefix = prefix
+        self._breaker = Breaker(failures, cooldown)
+
+    def _ask(self) -> None:
+        if not self._breaker.allows(time.monotonic()):
+            raise StoreUnavailable("Redis failed lately: it is asked again after the cooldown")
+
+    def _failed(self) -> None:
+        self._breaker.failed(time.monotonic())
+
+    def _arguments(self, who: str, fields: Mapping[str, str], ttl: float) -> list[Any]:
+        flat = [part for item in fields.items() for part in item]
+        return [_SAVE, 1, self._prefix + who, max(1, round(ttl * 1000)), *flat]
+
+    def _answered(self, found: Mapping[Any, Any]) -> dict[str, str]:
+        self._breaker.succeeded()
+        return {_text(name): _text(value) for name, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    # A client of the user's own may or may not decode.
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _options(
+    timeout: float, retries: int, retry_delay: float, max_connections: int, retry: Any
+) -> dict[str, Any]:
+    return {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "max_connections": max_connections,
+        "retry": retry(ConstantBackoff(retry_delay), retries),
+    }
+
+
+class RedisPinStore(_Store):
+    """Pins in Redis, over a client of redis-py.
+
+    A call takes at most about ``(retries + 1) * timeout + retries * retry_delay`` seconds.
+    """
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        timeout: float = 0.25,
+        retries: int = 1,
+        retry_delay: float = 0.05,
+        max_connections: int = 100,
+        **options: Any,
+    ) -> "RedisPinStore":
+        """A store with a client of its own. Nothing is connected yet.
+
+        Args:
+            url: ``redis://…``, ``rediss://…`` or ``unix://…``.
+            timeout: seconds to wait for a connection, and for an answer.
+            retries: how often a call is tried again.
+            retry_delay: seconds before each of these.
+            max_connections: size of the client's pool.
+            options: ``prefix`` of the keys; ``failures`` in a row that open the circuit breaker
+                (3; 0 for none) and its ``cooldown`` in seconds (5).
+        """
+        given = _options(timeout, retries, retry_delay, max_connections, Retry)
+        return cls(Redis.from_url(url, **given), **options)
+
+    def load(self, who: str) -> Mapping[str, str]:
+        """The fields saved for `who`, empty when there are none."""
+        self._ask()
+        try:
+            found: Any = self._client.hgetall(self._prefix + who)
+        except Exception:
+            self._failed()
+            raise
+        return self._answered(found)
+
+    def save(self, who: str, fields: Mapping[str, str], ttl: float) -> None:
+        """Merge `fields` into what is saved for `who`, to be forgotten after `ttl` seconds."""
+        self._ask()
+        try:
+            self._client.eval(*self._arguments(who, fields, ttl))
+        except Exception:
+            self._failed()
+            raise
+        self._breaker.succeeded()
+
+    def close(self) -> None:
+        """Close the client's connections."""
+        self._client.close()
+
+
+class AsyncRedisPinStore(_Store):
+    """`RedisPinStore` for asyncio, over a client of ``redis.asyncio``."""
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        timeout: float = 0.25,
+        retries: int = 1,
+        retry_delay: float = 0.05,
+        max_connections: int = 100,
+        **options: Any,
+    ) -> "AsyncRedisPinStore":
+        """See `RedisPinStore.from_url`."""
+        given = _options(timeout, retries, retry_delay, max_connections, AsyncRetry)
+        return cls(AsyncRedis.from_url(url, **given), **options)
+
+    async def load(self, who: str) -> Mapping[str, str]:
+        """The fields saved for `who`, empty when there are none."""
+        self._ask()
+        try:
+            found: Any = await self._client.hgetall(self._prefix + who)
+        except Exception:
+            self._failed()
+            raise
+        return self._answered(found)
+
+    async def save(self, who: str, fields: Mapping[str, str], ttl: float) -> None:
+        """Merge `fields` into what is saved for `who`, to be forgotten after `ttl` seconds."""
+        self._ask()
+        try:
+            await self._client.eval(*self._arguments(who, fields, ttl))
+        except Exception:
+            self._failed()
+            raise
+        self._breaker.succeeded()
+
+    async def close(self) -> None:
+        """Close the client's connections."""
+        await self._client.aclose()

@@ -1,0 +1,244 @@
+"""What HTTP adapters share: where a request's token stands, and how a response carries one.
+
+Pure but for the `PinCarrier`; headers are lists of (name, value) texts.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
+
+from router.carrier import PinCarrier
+from router.context import RoutingContext
+from router.errors import ConfigError
+from router.store import AsyncPinStore, PinStore
+
+Headers = list[tuple[str, str]]
+
+MAX_COOKIES = 65_536
+"""Characters of the longest Cookie header that is looked at."""
+
+MAX_TOKENS = 4
+"""Tokens of one request that are looked at: a browser sends cookies of several paths and domains
+under one name."""
+
+COOKIE = "pg_router_pin"
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_ATTRIBUTE = re.compile(r"[^;,\s\x00-\x1f\x7f]*")
+_DIRECTIVE = re.compile(r'\s*([^\s=,"]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^",]*))?\s*(?:,|$)')
+
+
+class PinOptions(TypedDict):
+    """What a `PinMiddleware` takes by keyword.
+
+    Attributes:
+        secret: signs the token: one string of at least 16 characters, or several, newest first:
+            the first signs, all verify.
+        cookie: name of the cookie, None for none.
+        header: name of a request and response header for API clients, None for none.
+        max_age: seconds after a write for which the token counts; also the cookie's Max-Age.
+        secure: send the cookie over https only. False is for development without TLS.
+        samesite: the cookie's SameSite attribute: "Lax", "Strict" or "None".
+        path: the cookie's Path attribute.
+        domain: the cookie's Domain attribute, None for this host alone.
+        store: where pins are kept by caller.
+        identify: given the WSGI environ or ASGI scope it returns who calls, for the `store`;
+            None for somebody unknown.
+    """
+
+    secret: str | Sequence[str]
+    cookie: NotRequired[str | None]
+    header: NotRequired[str | None]
+    max_age: NotRequired[float]
+    secure: NotRequired[bool]
+    samesite: NotRequired[Literal["Lax", "Strict", "None"]]
+    path: NotRequired[str]
+    domain: NotRequired[str | None]
+    store: NotRequired[PinStore | AsyncPinStore | None]
+    identify: NotRequired[Callable[[Any], str | None] | None]
+
+
+class Pinning:
+    """The options of a middleware, checked, and what does not depend on WSGI or ASGI."""
+
+    def __init__(
+        self,
+        *,
+        secret: str | Sequence[str],
+        cookie: str | None = COOKIE,
+        header: str | None = None,
+        max_age: float = 60.0,
+        secure: bool = True,
+        samesite: Literal["Lax", "Strict", "None"] = "Lax",
+        path: str = "/",
+        domain: str | None = None,
+        store: PinStore | AsyncPinStore | None = None,
+        identify: Callable[[Any], str | None] | None = None,
+    ) -> None:
+        """See `PinOptions`.
+
+        Raises:
+            ConfigError: an option is malformed or contradicts another one.
+        """
+        for option, name in (("cookie", cookie), ("header", header)):
+            if name is not None and not _NAME.fullmatch(name):
+                raise ConfigError(f"{option}: {name!r} is no name: letters, digits, '-' and '_'")
+        for option, text in (("path", path), ("domain", domain or "")):
+            if not _ATTRIBUTE.fullmatch(text):
+                raise ConfigError(
+                    f"{option}: {text!r} would break the cookie: drop ';' and blanks"
+                )
+        if samesite not in ("Lax", "Strict", "None"):
+            raise ConfigError(f"samesite: {samesite!r} is none of 'Lax', 'Strict', 'None'")
+        if samesite == "None" and not secure:
+            raise ConfigError("samesite: browsers take 'None' only with secure=True")
+        if (store is None) is not (identify is None):
+            raise ConfigError("store: it needs identify=, which says who calls, and the reverse")
+        if cookie is None and header is None and store is None:
+            raise ConfigError("cookie: with neither cookie, header nor store nothing is carried")
+        self.carrier: PinCarrier = PinCarrier(secret, max_age=max_age, store=store)
+        self.cookie: str | None = cookie
+        self.header: str | None = header
+        self.identify: Callable[[Any], str | None] | None = identify
+        attributes = [f"Max-Age={math.ceil(max_age)}", f"Path={path}", "HttpOnly"]
+        attributes += [f"SameSite={samesite}"]
+        attributes += [f"Domain={domain}"] if domain else []
+        attributes += ["Secure"] if secure else []
+        self._attributes = "; ".join(attributes)
+
+    def tokens(self, cookies: str, header: str) -> list[str]:
+        """The tokens of a request.
+
+        Args:
+            cookies: its Cookie header, empty without one.
+            header: the value of our header, empty without one.
+        """
+        found = [header] if header else []
+        # The cheap look first: most requests carry no token.
+        if self.cookie and self.cookie in cookies:
+            found += values(cookies, self.cookie)
+        return found[:MAX_TOKENS]
+
+    def carrying(self, headers: Headers, token: str) -> Headers:
+        """A response's `headers` with `token`, kept out of caches that serve several people."""
+        added: Headers = []
+        if self.cookie:
+            added.append(("Set-Cookie", f"{self.cookie}={token}; {self._attributes}"))
+        if self.header:
+            added.append((self.header, token))
+        if not added:
+            return headers
+        vary = [*(["Cookie"] if self.cookie else []), *([self.header] if self.header else [])]
+        return [*varying(private(headers), vary), *added]
+
+    def who(self, request: Any) -> str | None:
+        """Who calls, as far as the application can tell from `request`."""
+        return self.identify(request) if self.identify is not None else None
+
+
+def values(cookies: str, name: str) -> list[str]:
+    """The values of the cookies called `name`; none of a header too long to be looked at."""
+    if len(cookies) > MAX_COOKIES:
+        return [cookies]  # too long for a token too, so it is counted as one
+    pairs = (pair.partition("=") for pair in cookies.split(";"))
+    return [value.strip().strip('"') for key, _, value in pairs if key.strip() == name]
+
+
+def private(headers: Headers) -> Headers:
+    """`headers` so that no shared cache stores the response. What they forbid stays forbidden.
+
+    ``public`` and ``s-maxage`` go, ``private`` comes. Headers that speak to one kind of cache
+    only are dropped, for they would overrule Cache-Control.
+
+    Source: https://www.rfc-editor.org/rfc/rfc9111#section-5.2.2 and
+    https://www.rfc-editor.org/rfc/rfc9213#section-2.2
+    """
+    kept: Headers = []
+    directives: list[str] = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == "cache-control":
+            directives += [
+                match[0].strip().rstrip(",").strip() for match in _DIRECTIVE.finditer(value)
+            ]
+        elif not lower.endswith("-cache-control") and lower != "surrogate-control":
+            kept.append((name, value))
+    # private="field" protects that field alone, so it does not count.
+    directives = [
+        directive
+        for directive in directives
+        if not directive.lower().startswith("s-maxage")
+        and directive.lower() not in ("public", "private")
+    ]
+    return [*kept, ("Cache-Control", ", ".join([*directives, "private"]))]
+
+
+def varying(headers: Headers, names: Sequence[str]) -> Headers:
+    """`headers` with `names` in Vary."""
+    kept = [(name, value) for name, value in headers if name.lower() != "vary"]
+    told = [
+        part.strip()
+        for name, value in headers
+        if name.lower() == "vary"
+        for part in value.split(",")
+        if part.strip()
+    ]
+    if "*" not in told:
+        lower = {part.lower() for part in told}
+        told += [name for name in names if name.lower() not in lower]
+    return [*kept, ("Vary", ", ".join(told))]
+
+
+class Visit:
+    """One request, or one WebSocket, on its way through a middleware.
+
+    Attributes:
+        context: the request's own.
+        request: the WSGI environ or ASGI scope.
+        who: who calls, as far as the application could tell when it came.
+    """
+
+    __slots__ = ("_saved", "_token", "_told", "context", "pinning", "request", "who")
+
+    def __init__(self, pinning: Pinning, request: Any) -> None:
+        self.pinning: Pinning = pinning
+        self.request: Any = request
+        self.context: RoutingContext = RoutingContext()
+        self._told = 0  # changes of the pins that the response's headers cover
+        self._token: str | None = None
+        self._saved = 0  # ... that the store has
+        self.who: str | None = pinning.who(request)
+
+    def writer(self) -> str | None:
+        """Whose pins the store has not heard of, None while there are none.
+
+        Asked again, because a request may have logged somebody in.
+        """
+        if self._saved == self.context.pins.changes or self.pinning.identify is None:
+            return None
+        return self.pinning.who(self.request) or self.who
+
+    def saved(self, changes: int) -> None:
+        """The store has the pins as they were after `changes`."""
+        self._saved = changes
+
+    def told(self, headers: Headers) -> Headers:
+        """The response's headers, with a token if this request has written something."""
+        changes = self.context.pins.changes
+        if changes != self._told:
+            self._told = changes
+            self._token = self.pinning.carrier.token(self.context)
+        return headers if self._token is None else self.pinning.carrying(headers, self._token)
+
+    def end(self, reason: str) -> None:
+        """Nothing more can be told: say so, if there were something.
+
+        Args:
+            reason: why the headers do not tell it.
+        """
+        changes = self.context.pins.changes
+        if changes in (self._told, self._saved):
+            return
+        if self.pinning.carrier.entries(self.context):
+            self.pinning.carrier.lost(reason)

@@ -1,0 +1,177 @@
+"""Read your own writes across requests, for WSGI applications: Flask, Django, Bottle …"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Unpack
+
+from router.carrier import PinCarrier, is_async
+from router.context import within
+from router.errors import ConfigError
+from router.web import Pinning, PinOptions, Visit, values
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+LATE = "written after the headers of the response had left"
+RAISED = "the application raised, and the server answered in its place"
+
+
+class PinMiddleware:
+    """Gives each request a context of its own, with the pins its caller brings, and tells the
+    caller of new ones.
+
+    Wrap it around everything that may write, the framework's error handling included.
+    """
+
+    def __init__(self, app: "WSGIApplication", **options: Unpack[PinOptions]) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: the application.
+            options: see `router.web.PinOptions`.
+
+        Raises:
+            ConfigError: an option is malformed or contradicts another one.
+        """
+        self.app: WSGIApplication = app
+        self.pinning: Pinning = Pinning(**options)
+        self.carrier: PinCarrier = self.pinning.carrier
+        store = self.carrier.store
+        if store is not None and is_async(store):
+            raise ConfigError("store: this one is for asyncio: give WSGI a RedisPinStore")
+        header = self.pinning.header
+        self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Serve one request."""
+        pinning, carrier = self.pinning, self.carrier
+        visit = Visit(pinning, environ)
+        header = environ.get(self._header, "") if self._header else ""
+        tokens = pinning.tokens(environ.get("HTTP_COOKIE", ""), header)
+        stored = carrier.load(visit.who) if visit.who is not None else None
+        if tokens or stored is not None:
+            carrier.arrive(visit.context.pins, tokens, stored)
+        response = _Response(visit, start_response)
+        try:
+            with within(visit.context):
+                body = self.app(environ, response.start)
+        except BaseException:
+            response.end(RAISED)
+            raise
+        wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(body, list | tuple) or (
+            isinstance(wrapper, type) and isinstance(body, wrapper)
+        ):
+            # Nothing runs any more, and a server may have a quick way for what it knows.
+            response.begin()
+            response.end(LATE)
+            return body
+        return _Body(response, body)
+
+
+class _Response:
+    """Keeps the headers back until the first of the body is there, as servers do too: what is
+    written by then can still be told.
+
+    Source: https://peps.python.org/pep-3333/#the-start-response-callable
+    """
+
+    def __init__(self, visit: Visit, start_response: "StartResponse") -> None:
+        self.visit = visit
+        self._start_response = start_response
+        self._held: tuple[str, list[tuple[str, str]], Any] | None = None
+        self._begun: Callable[[bytes], object] | None = None
+        self._ended = False
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
+    ) -> Callable[[bytes], object]:
+        """The application's ``start_response``."""
+        if self._held is not None and exc_info is None:
+            raise AssertionError("start_response was called twice without exc_info")
+        begun = self._begun is not None
+        self._held = (status, headers, exc_info)
+        if begun:
+            self._call()  # the server raises exc_info, if it has sent the headers
+        return self._write
+
+    def begin(self) -> None:
+        """Pass the headers on, unless that has been done."""
+        if self._begun is None and self._held is not None:
+            self._call()
+
+    def _call(self) -> None:
+        assert self._held is not None
+        status, headers, exc_info = self._held
+        visit = self.visit
+        headers = visit.told(list(headers))
+        self.save()
+        self._held = (status, headers, None)  # a traceback kept would keep its frames
+        self._begun = self._start_response(status, headers, exc_info)
+
+    def _write(self, data: bytes) -> None:
+        self.begin()
+        self.save()
+        assert self._begun is not None
+        self._begun(data)
+
+    def save(self) -> None:
+        """Let the store know before the caller does."""
+        visit = self.visit
+        who = visit.writer()
+        if who is not None:
+            changes = visit.context.pins.changes
+            if visit.pinning.carrier.share(who, visit.context):
+                visit.saved(changes)
+
+    def end(self, reason: str) -> None:
+        """Nothing more comes."""
+        if not self._ended:
+            self._ended = True
+            self.save()
+            self.visit.end(reason)
+
+
+class _Body:
+    """The application's iterable, each step of it inside the request's context."""
+
+    def __init__(self, response: _Response, body: Iterable[bytes]) -> None:
+        self._response = response
+        self._context = response.visit.context
+        self._body = body
+        self._chunks: Iterator[bytes] | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        response = self._response
+        with within(self._context):
+            if self._chunks is None:
+                self._chunks = iter(self._body)
+            try:
+                chunk = next(self._chunks)
+            except StopIteration:
+                response.begin()
+                response.save()
+                raise
+        response.begin()
+        response.save()
+        return chunk
+
+    def close(self) -> None:
+        """Close the application's iterable, as the server must do with ours."""
+        try:
+            close = getattr(self._body, "close", None)
+            if close is not None:
+                with within(self._context):
+                    close()
+        finally:
+            self._response.end(LATE)
+
+
+def cookie(environ: dict[str, Any], name: str) -> str | None:
+    """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
+    found = values(environ.get("HTTP_COOKIE", ""), name)
+    return found[0] if found and found[0] else None
