@@ -240,6 +240,7 @@ def test_row_5_a_write_in_a_read_only_transaction_fails_as_postgresql_fails_it(
     with routed.engine.connect().execution_options(postgresql_readonly=True) as connection:
         with pytest.raises(sa.exc.DBAPIError, match="read-only") as raised:
             insert(connection)
+        assert raised.value.orig is not None
         assert routed.engine.pool.driver.sqlstate(raised.value.orig) == "25006"
     assert routed.count() == 0
     assert "healed" not in routed.engine.router.stats()["events"]
