@@ -91,6 +91,13 @@ def suite(session: nox.Session) -> None:
 
 
 @nox.session
+def consistency(session: nox.Session) -> None:
+    """100,000 operations over lagging and dying replicas; `-- --operations N --seed S`."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.consistency.run", *session.posargs)
+
+
+@nox.session
 def chaos(session: nox.Session) -> None:
     """Faults of every kind for half an hour; `nox -s chaos -- --minutes 5 --seed 7`."""
     _install(session, "test")
