@@ -10,7 +10,7 @@ import pytest
 
 import router
 from router.carrier import HEADER, REMEMBERED, Met, PinCarrier
-from router.context import Arrivals, Pin, RoutingContext, covering, current_context
+from router.context import ROOT, Arrivals, Pin, RoutingContext, covering, current_context
 from router.model import Lsn
 from router.token import Entry
 from tests.web.kit import SECRET, Shop
@@ -153,6 +153,39 @@ def test_pins_of_other_services_travel_on(clocks: Clocks) -> None:
     assert {e.id for e in found} == {foreign.id, carrier.tokens.ids(ours.name)[0]}
     assert foreign in found
     assert carrier.stats()["token_foreign"] == 1
+
+
+def test_each_cluster_has_its_own_pin(clocks: Clocks) -> None:
+    """One token carries the pins of several clusters; each ends by its own replicas."""
+    carrier = clocks.carrier()
+    one, two, three = (Shop(clock=lambda: clocks.now) for _ in range(3))
+    with router.request_context():
+        one.write()
+        two.write()
+        clocks.pass_(0.01)
+        one.behind()
+        two.behind()
+        headers = carrier.headers()
+    one.caught_up()
+    with carrier.received(headers):
+        assert [shop.reads_from() for shop in (one, two, three)] == [
+            "replica",
+            "primary",
+            "replica",
+        ]
+
+
+def test_a_script_without_requests_has_headers_too(shop: Shop, clocks: Clocks) -> None:
+    """Outside any request the process's own pins are what a job is given."""
+    carrier = clocks.carrier()
+    shop.write()
+    try:
+        headers = carrier.headers()
+    finally:
+        ROOT.pins.clear()
+    assert shop.reads_from() == "replica"
+    with carrier.received(headers):
+        assert shop.reads_from() == "primary"
 
 
 def test_a_router_made_later_finds_its_pin(clocks: Clocks) -> None:
