@@ -87,7 +87,15 @@ def _floors() -> list[str]:
 def suite(session: nox.Session) -> None:
     """SQLAlchemy's own test suite through a routed engine (fetches its sdist; minutes)."""
     _install(session, "test")
-    session.run("python", "tests/suites/sqlalchemy_suite.py", *session.posargs)
+    session.run("python", "-m", "tests.suites.sqlalchemy_suite", *session.posargs)
+
+
+@nox.session
+def oracle(session: nox.Session) -> None:
+    """Ask a standby about every statement of SQLAlchemy's and Django's tests (minutes)."""
+    _install(session, "test")
+    session.install("django")
+    session.run("python", "-m", "tests.oracle.record", *session.posargs)
 
 
 @nox.session

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import psycopg
 import pytest
-from psycopg import Connection, pq
+from psycopg import Connection
 
 from router import placeholders
 from router.catalog import Catalog
 from router.classify import Kind, classify
 from router.testing import Cluster
 from tests.core.statements import SCHEMA, STATEMENTS, Case
+from tests.oracle.judge import NOT_RUN, Verdict, run
 
 NAME = "oracle"
 
@@ -28,17 +28,6 @@ SILENT = re.compile(
     """,
     re.VERBOSE,
 )
-
-# They would take the standby away from the statements after them.
-NOT_RUN = re.compile(r"pg_promote|pg_wal_replay_pause|pg_stat_file|ALTER SYSTEM|\bAND CHAIN\b")
-
-
-class Verdict(NamedTuple):
-    """What the standby did: it refused to write, it failed for another reason, or neither."""
-
-    refused: bool
-    failed: bool
-    message: str
 
 
 @pytest.fixture(scope="module")
@@ -58,38 +47,14 @@ def standby() -> Iterator[tuple[Connection, Catalog]]:
 
 def ask(connection: Connection, sql: str, *, transaction: bool) -> Verdict:
     """Run `sql` as it is, as a literal for each placeholder, and leave the session clean."""
-    raw = connection.pgconn
-    state = message = ""
+    verdict = Verdict(False, True, "")
     for form in (placeholders.literals, placeholders.lists):
         text = placeholders.percent(sql, form) or placeholders.colon(sql, form) or sql
         text = re.sub(r"\$\d+", "'1'", text) if "$x$" not in text else text
-        if transaction:
-            raw.exec_(b"begin; savepoint a")
-            if not sql.startswith(("DECLARE", "SET")):
-                raw.exec_(b"declare c scroll cursor for select 1")
-        result = raw.exec_(text.encode())
-        while result.status == pq.ExecStatus.COPY_OUT and raw.get_copy_data(0)[0] >= 0:
-            pass
-        if result.status == pq.ExecStatus.COPY_OUT:
-            result = raw.get_result() or result
-        if result.status == pq.ExecStatus.COPY_IN:
-            raw.put_copy_end(b"no data")
-            result = raw.get_result() or result
-        while raw.get_result() is not None:
-            pass
-        raw.exec_(b"rollback")
-        raw.exec_(b"discard all")
-        raw.exec_(b"set statement_timeout = '5s'")
-        state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-        message = result.error_message.decode()
-        if state != "42601":
+        verdict = run(connection, text, transaction=transaction)
+        if verdict.state != "42601":
             break
-    refused = state == "25006" or (
-        state in ("0A000", "55000", "25001")
-        and re.search(r"recovery|standby|read-only", message) is not None
-    )
-    # Class 22: the value put for a placeholder has the wrong form, nothing more.
-    return Verdict(refused, bool(state) and state[:2] != "22", message)
+    return verdict
 
 
 def test_the_standby_agrees(standby: tuple[Connection, Catalog]) -> None:

@@ -1,6 +1,6 @@
 """SQLAlchemy's own test suite through a routed engine, beside the same on a plain one.
 
-    python tests/suites/sqlalchemy_suite.py [FILE …] [--keep DIR] [-k WORDS] [PYTEST ARGUMENTS]
+    python -m tests.suites.sqlalchemy_suite [FILE …] [--keep DIR] [-k WORDS] [PYTEST ARGUMENTS]
 
 Fetches the sdist of the installed SQLAlchemy with pip, runs the files on a plain engine and then
 on one with two live replicas, and lists every test that passes plainly and fails routed. Exits
@@ -12,13 +12,12 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
 from router.testing import Cluster, Server
+from tests.suites.sdist import fetch
 
 FILES = (
     "test/dialect/test_suite.py",
@@ -66,7 +65,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="pg-router-suite-") as scratch:
         work = Path(known.keep or scratch)
         work.mkdir(parents=True, exist_ok=True)
-        suite = fetch(work)
+        suite = fetch("sqlalchemy", work)
         files = known.files or list(FILES)
         results = {}
         for kind in (known.only,) if known.only else ("plain", "routed"):
@@ -76,20 +75,6 @@ def main() -> int:
                 prepare(cluster.primary)
                 results[kind] = run(suite, work, kind, cluster, files, rest)
         return report(results, work)
-
-
-def fetch(work: Path) -> Path:
-    """The unpacked sdist of the installed SQLAlchemy below `work`."""
-    wanted = version("sqlalchemy")
-    root = work / f"sqlalchemy-{wanted}"
-    if not root.exists():
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--no-binary", "sqlalchemy", "--dest", str(work), f"sqlalchemy=={wanted}"]
-        subprocess.run(command, check=True)
-        (archive,) = work.glob(f"*{wanted}.tar.gz")
-        with tarfile.open(archive) as packed:
-            packed.extractall(work, filter="data")
-    return root
 
 
 def prepare(primary: Server) -> None:
@@ -122,7 +107,9 @@ def run(
         "PYTHONPATH": f"{here}{os.pathsep}{here.parent.parent}",
         "PG_ROUTER_COUNTS": str(counts),
         "PG_ROUTER_PORT": str(cluster.primary.port),
-        "PG_ROUTER_REPLICAS": ",".join(f"{r.host}:{r.port}" for r in cluster.replicas),
+        "PG_ROUTER_REPLICAS": ",".join(
+            f"{r.host}:{r.port}" for r in cluster.replicas if kind == "routed"
+        ),
     }
     cluster.wait_caught_up()
     log = work / f"{kind}.log"
