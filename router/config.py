@@ -47,6 +47,8 @@ class Server:
         name: name given by the user, empty for a default.
         weight: share of reads, see `router.model.Node`.
         blacklist_duration: seconds, None for the cluster's.
+        zone: where it stands, see `router.model.Node`.
+        priority: which replicas come first, see `router.model.Node`.
     """
 
     host: str
@@ -59,6 +61,8 @@ class Server:
     name: str = ""
     weight: float = 1.0
     blacklist_duration: float | None = None
+    zone: str = ""
+    priority: int = 0
 
     @classmethod
     def parse(cls, url: str, key: str) -> Self:
@@ -114,7 +118,15 @@ class Server:
         if duration is None and role is Role.PRIMARY:
             duration = 0.0
         return Node(
-            self.name or name, self.host, self.port, self.dbname, role, self.weight, duration
+            self.name or name,
+            self.host,
+            self.port,
+            self.dbname,
+            role,
+            self.weight,
+            duration,
+            self.zone,
+            self.priority,
         )
 
 
@@ -126,8 +138,13 @@ def _host(netloc: str) -> str:
     return address.partition(":")[0]
 
 
-_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "user", "password",
-                 "dbname")  # fmt: skip
+_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
+                 "user", "password", "dbname")  # fmt: skip
+
+# What is a server's own and never another's.
+_OWN: dict[str, Any] = {
+    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0
+}  # fmt: skip
 
 
 def replica_server(given: object, key: str, primary: Server) -> Server:
@@ -169,13 +186,15 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
     options["port"] = _port(options.get("port", primary.port), f"{key}.port")
-    for name in ("host", "user", "password", "dbname", "name"):
+    for name in ("host", "user", "password", "dbname", "name", "zone"):
         if name in options:
             options[name] = str(options[name])
     for name in ("weight", "blacklist_duration"):
         if name in options:
             options[name] = _number(options[name], f"{key}.{name}", float)
-    return replace(primary, **{"name": "", "weight": 1.0, "blacklist_duration": None, **options})
+    if "priority" in options:
+        options["priority"] = _number(options["priority"], f"{key}.priority", int)
+    return replace(primary, **{**_OWN, **options})
 
 
 def _host_port(text: str, key: str) -> dict[str, object]:
@@ -252,7 +271,10 @@ class Config:
             autobegun ones: reads before the first write may use a replica.
         reads_in_transaction: run reads outside explicit transactions in a real transaction, as
             plain SQLAlchemy does, at its price of two more round trips.
-        balance: "weighted", "round_robin" or a callable, see `router.balance.Balancer`.
+        balance: "weighted", "random" (the same), "round_robin", "least_outstanding", "latency" or
+            a callable, see `router.balance.Balancer`.
+        zone: where this process runs. Replicas of the same `zone` get its reads while one of them
+            is eligible.
         read_functions: functions to be taken as harmless on a replica, whatever the catalog says.
         write_functions: functions to be taken as writes.
         read_patterns: regular expressions; a statement that matches is a read.
@@ -281,6 +303,7 @@ class Config:
     transactions: Literal["primary", "lazy"] = "primary"
     reads_in_transaction: bool = False
     balance: str | Balancer = "weighted"
+    zone: str = ""
     read_functions: tuple[str, ...] = ()
     write_functions: tuple[str, ...] = ()
     read_patterns: tuple[str, ...] = ()
@@ -375,7 +398,7 @@ def _checked(key: str, value: object) -> Any:
         if value not in _CHOICES[key]:
             raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
         return value
-    if key == "name":
+    if key in ("name", "zone"):
         return str(value)
     if key == "rule":
         if value is not None and not callable(value):

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from router.balance import BALANCERS, Balancer
+from router.balance import BALANCERS, Balancer, Watching, preferring
 from router.blacklist import Blacklist, Entry
 from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
@@ -64,8 +64,7 @@ class Router:
         self.policy: Policy = config.policy()
         self.telemetry: Telemetry = Telemetry(self.cluster)
         self.blacklist: Blacklist = Blacklist(config.blacklist_max)
-        balance = config.balance
-        self.balance: Balancer = BALANCERS[balance](rand) if isinstance(balance, str) else balance
+        self._rand = rand
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
             write_functions=config.write_functions,
@@ -88,6 +87,7 @@ class Router:
         self.asks_position: bool = (
             self._split and config.consistency == "lsn" and config.pin_lsn == "commit"
         )
+        self._choose_balancer()
         with _instances_lock:
             _instances.add(self)
 
@@ -224,6 +224,32 @@ class Router:
         if held is not None and held in nodes:
             return held
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
+
+    def _choose_balancer(self) -> None:
+        config = self.config
+        chosen = config.balance
+        base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
+        self.balance: Balancer = preferring(base, config.zone, self.snapshot.nodes)
+        self.watching: Watching | None = base if isinstance(base, Watching) else None
+
+    def sent(self, node: Node) -> float:
+        """Tell the balancer that a statement is about to be sent to `node`.
+
+        Adapters call this and `answered` only where `watching` is not None.
+
+        Returns:
+            when that was (monotonic seconds), to be handed to `answered`.
+        """
+        now = self.clock()
+        if self.watching is not None:
+            self.watching.sent(node, now)
+        return now
+
+    def answered(self, node: Node, sent: float) -> None:
+        """Tell the balancer that the statement sent at `sent` has come back, or failed."""
+        now = self.clock()
+        if self.watching is not None:
+            self.watching.answered(node, now - sent, now)
 
     def wrote(self, context: RoutingContext, *, done: bool) -> None:
         """Pin `context`: a write is about to be sent, or has just returned.
@@ -453,6 +479,8 @@ class Router:
         self._lock = threading.Lock()
         self.started = False
         self.blacklist.after_fork()
+        # Statements under way in the parent never come back here.
+        self._choose_balancer()
         if self._monitor is not None:
             self._monitor.after_fork()
 

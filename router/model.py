@@ -68,6 +68,8 @@ class Node:
         role: the role configuration expects at start; the probe has the last word.
         weight: share of reads relative to the other replicas; 0 takes none unless alone.
         blacklist_duration: seconds a failure keeps the node out; None takes the cluster's.
+        zone: where it stands, in the words of the option ``zone``.
+        priority: replicas of a higher number get reads while none of a lower one is eligible.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Node:
     role: Role = Role.REPLICA
     weight: float = 1.0
     blacklist_duration: float | None = None
+    zone: str = ""
+    priority: int = 0
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"

@@ -1,7 +1,7 @@
 """What a failed statement may still do: a read runs elsewhere, a write is never sent twice."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from router.classify import Intent, Kind
 from router.decide import Reason
@@ -10,6 +10,9 @@ from router.sqlalchemy.connection import LOST, NodeConnection
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import Route
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
 """What a standby answers to a statement that only the primary can run."""
@@ -59,6 +62,24 @@ def recover(
         except BaseException:
             again.held.broken = True
             raise
+
+
+def timed(route: "Route", call: Callable[P, R]) -> Callable[P, R]:
+    """`call`, which runs the statement, made to tell a balancer that asks for it how long it
+    took, on whatever node it ran."""
+    router = route.connection.router
+    if router.watching is None:
+        return call
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        node = route.held.node
+        sent = router.sent(node)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            router.answered(node, sent)
+
+    return run
 
 
 def _noticed(route: "Route", error: BaseException, cursor: Any) -> None:
