@@ -264,6 +264,8 @@ class Config:
         connect_timeout: how long opening one connection may take.
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.
+        blacklist_sqlstates: SQLSTATEs, or classes of two characters, that blacklist a node beside
+            those that say it is gone, such as ``58030`` (I/O error); the read runs elsewhere.
         max_lag_seconds: a replica further behind takes no reads, unless `max_lag_bytes` is kept.
         max_lag_bytes: see `max_lag_seconds`; either one kept is enough. None is no limit.
         fallback: "primary" or "error": what a read gets when no replica is eligible.
@@ -297,6 +299,7 @@ class Config:
     connect_timeout: float = 5.0
     blacklist_duration: float = 30.0
     blacklist_max: float = 300.0
+    blacklist_sqlstates: tuple[str, ...] = ()
     max_lag_seconds: float | None = 30.0
     max_lag_bytes: int | None = None
     fallback: Literal["primary", "error"] = "primary"
@@ -389,7 +392,14 @@ _CHOICES: dict[str, Sequence[str]] = {
     "transactions": ("primary", "lazy"),
 }
 _OPTIONAL = ("max_lag_seconds", "max_lag_bytes")
-_LISTS = ("read_functions", "write_functions", "read_patterns", "write_patterns")
+_LISTS = (
+    "blacklist_sqlstates",
+    "read_functions",
+    "write_functions",
+    "read_patterns",
+    "write_patterns",
+)
+_SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -421,6 +431,12 @@ def _checked(key: str, value: object) -> Any:
             raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
         # An empty pattern would match every statement.
         found = tuple(text for item in items if (text := str(item).strip()))
+        for text in found if key == "blacklist_sqlstates" else ():
+            if not _SQLSTATE.fullmatch(text):
+                raise ConfigError(
+                    f"{key}: {text!r} is no SQLSTATE: give five digits or capitals, or the first "
+                    "two for a class"
+                )
         for text in found if key.endswith("_patterns") else ():
             try:
                 re.compile(text)

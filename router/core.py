@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.balance import BALANCERS, Balancer, Watching, preferring
-from router.blacklist import Blacklist, Entry
+from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
-from router.config import Config
+from router.config import Config, did_you_mean
 from router.context import LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError
@@ -63,7 +63,8 @@ class Router:
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
         self.telemetry: Telemetry = Telemetry(self.cluster)
-        self.blacklist: Blacklist = Blacklist(config.blacklist_max)
+        self._blacklist = Blacklist(config.blacklist_max)
+        self._lost = LOST | set(config.blacklist_sqlstates)
         self._rand = rand
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
@@ -76,7 +77,7 @@ class Router:
         self.catalog_generation: int = 0
         self._lock = threading.Lock()
         self._view = View(
-            Snapshot.initial(config.nodes(), config.limits(), clock()), self.blacklist.entries
+            Snapshot.initial(config.nodes(), config.limits(), clock()), self._blacklist.entries
         )
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
@@ -112,6 +113,16 @@ class Router:
     def replicas(self) -> tuple[Node, ...]:
         """The replicas that may serve a read now."""
         return self._view.replicas
+
+    @property
+    def blacklisted(self) -> Mapping[str, Entry]:
+        """The nodes that are kept out, by name: since when, until when, and why."""
+        return self._view.out
+
+    @property
+    def outages(self) -> tuple[Outage, ...]:
+        """The last hundred times a node was kept out that are over, oldest first."""
+        return self._blacklist.history
 
     @property
     def last_write(self) -> float:
@@ -297,16 +308,21 @@ class Router:
 
     # -- health ----------------------------------------------------------------------------
 
+    def lost(self, sqlstate: str) -> bool:
+        """Whether an error of this SQLSTATE blacklists the node that sent it."""
+        return sqlstate in self._lost or sqlstate[:2] in self._lost
+
     def failed(self, node: Node, reason: str) -> None:
         """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
         duration = node.blacklist_duration
         if duration is None:
             duration = self.config.blacklist_duration
-        if self.primary is node:
+        is_primary = self.primary is node
+        if is_primary:
             duration = node.blacklist_duration or 0.0
-        was_out = node.name in self.blacklist
+        was_out = node.name in self._blacklist
         now = self.clock()
-        entry = self.blacklist.add(node.name, reason, duration, now)
+        entry = self._blacklist.add(node.name, reason, duration, now, primary=is_primary)
         self.interrupted(node)
         if entry is not None and not was_out:
             self.telemetry.event(
@@ -319,15 +335,75 @@ class Router:
         """Connections to `node` broke: it may have restarted, even if no probe met it down."""
         with self._lock:
             snapshot = self._view.snapshot.interrupted(node.name, self.clock())
-            self._view = View(snapshot, self.blacklist.entries)
+            self._view = View(snapshot, self._blacklist.entries)
+
+    def blacklist(
+        self, name: str, reason: str = "by hand", *, duration: float | None = None
+    ) -> Entry:
+        """Keep the node called `name` out: a replica gets no reads, the primary no statement.
+
+        Checked-out connections finish what they are doing. A node taken out as a replica and
+        promoted meanwhile takes writes.
+
+        Args:
+            name: as in the events and errors.
+            reason: shown wherever the node is missed.
+            duration: seconds after which a probe may let it back in; None until `restore`.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._named("blacklist", name)
+        now = self.clock()
+        before = self._blacklist.entries.get(name)
+        seconds = float("inf") if duration is None else duration
+        entry = Entry(
+            name,
+            reason,
+            since=before.since if before else now,
+            until=now + seconds,
+            duration=seconds,
+            failures=before.failures if before else 0,
+            primary=self.primary is node,
+        )
+        self._blacklist.put(entry)
+        self._renew()
+        self.telemetry.event(
+            "blacklisted", level="warning", node=name, reason=reason, seconds=duration
+        )
+        return entry
 
     def restore(self, name: str) -> Entry | None:
-        """Let the node called `name` back in; returns what kept it out."""
-        entry = self.blacklist.remove(name)
+        """Let the node called `name` back in at once.
+
+        Returns:
+            what kept it out, None when nothing did.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._named("restore", name)
+        entry = self._restore(name)
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+        return entry
+
+    def _restore(self, name: str) -> Entry | None:
+        now = self.clock()
+        entry = self._blacklist.remove(name, now)
         if entry is not None:
             self._renew()
-            self.telemetry.event("restored", node=name, after=round(self.clock() - entry.since, 3))
+            self.telemetry.event("restored", node=name, after=round(now - entry.since, 3))
         return entry
+
+    def _named(self, method: str, name: str) -> Node:
+        nodes = self.snapshot.nodes
+        for node in nodes:
+            if node.name == name:
+                return node
+        raise ConfigError(
+            f"{method}: no node is called {name!r}{did_you_mean(name, (n.name for n in nodes))}"
+        )
 
     def observe(self, *reports: Report) -> Snapshot:
         """Take in what probes found, restore nodes that are due, and return the new snapshot."""
@@ -335,17 +411,17 @@ class Router:
         with self._lock:
             before = self._view.snapshot
             after = before.with_reports(reports, now)
-            self._view = View(after, self.blacklist.entries)
+            self._view = View(after, self._blacklist.entries)
         self._mind_positions(after)
         for report in reports:
             self._tell_outage(report, before, after)
-            entry = self.blacklist.entries.get(report.node)
+            entry = self._blacklist.entries.get(report.node)
             if entry is None or not entry.due(report.started):
                 continue
             if report.ok:
-                self.restore(report.node)
+                self._restore(report.node)
             else:
-                self.blacklist.add(report.node, report.error, entry.duration, now)
+                self._blacklist.add(report.node, report.error, entry.duration, now)
                 self._renew()
         if after.primary is not before.primary:
             self.telemetry.event(
@@ -430,7 +506,7 @@ class Router:
 
     def _renew(self) -> None:
         with self._lock:
-            self._view = View(self._view.snapshot, self.blacklist.entries)
+            self._view = View(self._view.snapshot, self._blacklist.entries)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -478,7 +554,7 @@ class Router:
         # Locks may have been held by threads that do not exist in the child.
         self._lock = threading.Lock()
         self.started = False
-        self.blacklist.after_fork()
+        self._blacklist.after_fork()
         # Statements under way in the parent never come back here.
         self._choose_balancer()
         if self._monitor is not None:

@@ -10,12 +10,6 @@ from router.model import Node
 if TYPE_CHECKING:
     from router.sqlalchemy.pool import RoutingPool
 
-LOST = frozenset({"57P01", "57P02", "57P03", "53300"})
-"""Shutdown, crash, starting up, no connection left: with class 08, what blacklists a node.
-
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
-
 SETTINGS = "pg_router_settings"
 """Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
 
@@ -63,9 +57,8 @@ class NodeConnection:
     def lost(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         pool = self.pool
-        state = pool.driver.sqlstate(error)
         broken = pool.lost(error, self.dbapi, cursor)
-        if not broken and state not in LOST and state[:2] != "08":
+        if not broken and not pool.router.lost(pool.driver.sqlstate(error)):
             return False
         # 53300 and 57P03 refuse a connection; the others end one, even where the driver has yet to
         # notice that its socket is closed.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from router.classify import Intent, Kind
 from router.decide import Reason
 from router.model import Node
-from router.sqlalchemy.connection import LOST, NodeConnection
+from router.sqlalchemy.connection import NodeConnection
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import Route
@@ -109,7 +109,7 @@ def _again(route: "Route", error: Any, tried: list[Node]) -> "Route | None":
         router.heal(route.sql, state, pool.reason(error))
         reason = Reason.HEALED
         intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
-    elif held.broken or state in LOST or (on_replica and state in CONFLICT):
+    elif held.broken or router.lost(state) or (on_replica and state in CONFLICT):
         if len(tried) > len(router.snapshot.nodes):
             return None
         router.telemetry.event(
