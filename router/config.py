@@ -261,7 +261,8 @@ class Config:
         probe_timeout: how long one probe may take, connecting included.
         start_timeout: how long the first statement waits for the first probe of the nodes; after
             that it goes to the primary. 0 does not wait.
-        connect_timeout: how long opening one connection may take.
+        connect_timeout: how long opening one connection may take, unless the URL,
+            ``connect_args`` or ``PGCONNECT_TIMEOUT`` say it. libpq takes whole seconds, 2 or more.
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.
         blacklist_sqlstates: SQLSTATEs, or classes of two characters, that blacklist a node beside
@@ -379,6 +380,23 @@ class Config:
         """How far a replica may be behind."""
         return Limits(self.max_lag_seconds, self.max_lag_bytes)
 
+    def libpq(self) -> dict[str, int]:
+        """Parameters of libpq for every connection, as far as the user says nothing else."""
+        return {"connect_timeout": max(2, math.ceil(self.connect_timeout)), **KEEPALIVES}
+
+
+KEEPALIVES: dict[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""How a connection finds out that its host is gone: idle for 30 s it asks every 10 s, three times;
+what was sent and is not acknowledged for as long ends it too (milliseconds).
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
 
 OPTIONS: tuple[str, ...] = tuple(
     f.name for f in fields(Config) if f.name not in ("primary", "replicas")

@@ -11,9 +11,11 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
 from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
@@ -21,7 +23,7 @@ from router.classify import Classifier, Intent
 from router.config import Config, did_you_mean
 from router.context import LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
-from router.errors import ConfigError
+from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.telemetry import Telemetry
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 ROOT_WRITES_TO_MENTION = 1000
 """Writes outside any request context before one log line says what that costs."""
+
+ATTEMPT_STEP = 0.005
+"""Seconds between two looks at whether the first connection to a node has been opened."""
 
 SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
@@ -64,6 +69,7 @@ class Router:
         self.policy: Policy = config.policy()
         self.telemetry: Telemetry = Telemetry(self.cluster)
         self._blacklist = Blacklist(config.blacklist_max)
+        self._attempts = Attempts()
         self._lost = LOST | set(config.blacklist_sqlstates)
         self._rand = rand
         self.classifier: Classifier = Classifier(
@@ -331,6 +337,40 @@ class Router:
         if self._monitor is not None:
             self._monitor.hurry(node)
 
+    @contextmanager
+    def connecting(
+        self, node: Node, pause: Callable[[float], None] = time.sleep
+    ) -> Iterator[None]:
+        """Around the opening of a connection to `node`: only one caller waits for a dead host.
+
+        The primary has no substitute, so every caller may try it.
+
+        Args:
+            node: to connect to.
+            pause: waits as many seconds; on an event loop without blocking it.
+
+        Raises:
+            NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
+                blacklisted for it; the attempt's own end will tell.
+        """
+        if node is self.primary:
+            yield
+            return
+        attempts, clock = self._attempts, self.clock
+        while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
+            pause(ATTEMPT_STEP)
+        if turn is Turn.ELSEWHERE:
+            raise NoReplicaAvailable(
+                f"{node} keeps another connection waiting that is being opened: try again, or "
+                "look at the host"
+            )
+        ok = False
+        try:
+            yield
+            ok = True
+        finally:
+            attempts.end(node.name, began, clock(), ok=ok)
+
     def interrupted(self, node: Node) -> None:
         """Connections to `node` broke: it may have restarted, even if no probe met it down."""
         with self._lock:
@@ -555,6 +595,7 @@ class Router:
         self._lock = threading.Lock()
         self.started = False
         self._blacklist.after_fork()
+        self._attempts = Attempts()
         # Statements under way in the parent never come back here.
         self._choose_balancer()
         if self._monitor is not None:

@@ -16,7 +16,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"context", "blacklist", "balance", "probe", "journal"}
+RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
 PURE = VALUES | GRAMMAR | RULES | {"decide", "config", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CORE = PURE | {"core", "explain", "monitor"} | CARRYING
@@ -61,7 +61,7 @@ IMPURE = {
     "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request",
 }  # fmt: skip
 # For a lock, nothing else.
-LOCKS = {"blacklist", "catalog", "classify", "context", "telemetry"}
+LOCKS = {"attempts", "blacklist", "catalog", "classify", "context", "telemetry"}
 
 
 def part(path: Path) -> str:

@@ -58,11 +58,11 @@ class NodeConnection:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         pool = self.pool
         broken = pool.lost(error, self.dbapi, cursor)
-        if not broken and not pool.router.lost(pool.driver.sqlstate(error)):
+        state = pool.driver.sqlstate(error)
+        if not broken and not pool.router.lost(state):
             return False
-        # 53300 and 57P03 refuse a connection; the others end one, even where the driver has yet to
-        # notice that its socket is closed.
-        self.broken = self.broken or broken or state not in ("53300", "57P03")
+        # These end a connection, even where the driver has yet to notice that its socket is closed.
+        self.broken = self.broken or broken or state[:2] == "08" or state in ("57P01", "57P02")
         pool.router.failed(self.node, pool.reason(error))
         return True
 
@@ -143,7 +143,7 @@ class NodeConnection:
         """
         fairy: Any = self.fairy
         if self.broken:
-            self.pool.node_pool(self.node)._invalidate(fairy)
+            fairy._pool._invalidate(fairy)
             return
         try:
             if self.in_transaction:
@@ -158,12 +158,15 @@ class NodeConnection:
             if self.characteristics != DEFAULTS:
                 self.characterise(DEFAULTS)
         except self.pool.dbapi_errors:
-            self.pool.node_pool(self.node)._invalidate(fairy)
+            fairy._pool._invalidate(fairy)
             return
         except BaseException:
             # Cancelled or interrupted half-way: nobody knows what was put back.
             fairy.invalidate()
             raise
+        if self.pool.left(fairy):
+            fairy.invalidate()
+            return
         fairy._close_special(transaction_reset=True)
 
 

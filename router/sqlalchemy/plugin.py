@@ -5,6 +5,7 @@
 through here. The engine stays SQLAlchemy's own class.
 """
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -105,9 +106,13 @@ class RouterPlugin(CreateEnginePlugin):
     def _defaults(self, dialect: Dialect) -> dict[str, Any]:
         if not self.config.replicas:
             return {}
-        # libpq waits at least 2 s and takes whole seconds.
-        seconds = max(2, round(self.config.connect_timeout))
-        return {driver_of(dialect).connect_timeout: seconds}
+        driver = driver_of(dialect)
+        if driver.connect_timeout != "connect_timeout":
+            return {driver.connect_timeout: self.config.connect_timeout}
+        defaults: dict[str, Any] = dict(self.config.libpq())
+        if "PGCONNECT_TIMEOUT" in os.environ:
+            del defaults["connect_timeout"]
+        return defaults
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""

@@ -7,6 +7,7 @@ listeners see real driver connections and the dialect is initialised once.
 import asyncio
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -25,6 +26,9 @@ from router.sqlalchemy.drivers import Driver, driver_of
 
 PROVEN = "pg_router_proven"
 """Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
+
+LEFT = "pg_router_left"
+"""Marks a node's pool that was disposed of."""
 
 
 class Creator(Protocol):
@@ -103,6 +107,7 @@ class RoutingPool(Pool):
         self._pools: dict[str, Pool] = {}
         self._ready_for: Any = None
         self._introduced = False
+        self._disposed = False
         _pools.add(self)
 
     # Set by create_engine after construction, hence not in __init__.
@@ -159,6 +164,7 @@ class RoutingPool(Pool):
         statements are compiled, so the dialect has to meet a server before the first of them.
         That checkout keeps the connection, so listeners hear of it once.
         """
+        self._disposed = False
         connection = RoutedConnection(self)
         if not self._introduced:
             connection.introduce()
@@ -223,20 +229,27 @@ class RoutingPool(Pool):
             return create
 
         def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
-            connection = create(rec)
-            try:
-                self._verify(node, connection)
-            except BaseException:
-                dialect: Any = self._dialect
-                with contextlib.suppress(Exception):
-                    (dialect.do_terminate if dialect.has_terminate else dialect.do_close)(
-                        connection
-                    )
-                raise
+            with router.connecting(node, self._pause):
+                connection = create(rec)
+                try:
+                    self._verify(node, connection)
+                except BaseException:
+                    dialect: Any = self._dialect
+                    with contextlib.suppress(Exception):
+                        (dialect.do_terminate if dialect.has_terminate else dialect.do_close)(
+                            connection
+                        )
+                    raise
             rec.info[PROVEN] = router.clock()
             return connection
 
         return verified
+
+    def _pause(self, seconds: float) -> None:
+        if self.dialect.is_async:
+            await_only(asyncio.sleep(seconds))
+        else:
+            time.sleep(seconds)
 
     def _verify(self, node: Node, connection: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it.
@@ -299,9 +312,19 @@ class RoutingPool(Pool):
 
     def dispose(self) -> None:
         """Close every idle connection and stop the monitor; the next statement starts anew."""
-        for pool in self._pools.values():
+        self._disposed = True
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.__dict__[LEFT] = True
             pool.dispose()
         self._apart(self.router.close)
+
+    def left(self, fairy: Any) -> bool:
+        """Whether a connection that comes back shall be closed: nobody asks its pool any more.
+
+        Not so in a forked child, where the sockets are the parent's.
+        """
+        return self._disposed or LEFT in fairy._pool.__dict__
 
     def _invalidate(
         self,
@@ -347,6 +370,7 @@ class RoutingPool(Pool):
         # Discarded, not closed: the sockets are the parent's.
         _abandoned.append(self._pools)
         self._pools = {}
+        self._disposed = False
 
 
 _pools: "weakref.WeakSet[RoutingPool]" = weakref.WeakSet()
