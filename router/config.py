@@ -7,8 +7,9 @@ every error goes through `masked`.
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -195,6 +196,11 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     if "priority" in options:
         options["priority"] = _number(options["priority"], f"{key}.priority", int)
     return replace(primary, **{**_OWN, **options})
+
+
+def free_name(names: Container[str]) -> str:
+    """The first of ``replica1``, ``replica2`` … that is not among `names`."""
+    return next(name for i in count(1) if (name := f"replica{i}") not in names)
 
 
 def _host_port(text: str, key: str) -> dict[str, object]:

@@ -13,14 +13,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
 from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
-from router.config import Config, did_you_mean
+from router.config import Config, Server, did_you_mean, free_name, replica_server
 from router.context import LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError, NoReplicaAvailable
@@ -40,6 +41,14 @@ SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
 
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
+
+
+class NodePools(Protocol):
+    """An adapter's pools, one for each node."""
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        ...
 
 
 class Router:
@@ -82,18 +91,19 @@ class Router:
         self.catalog: Catalog = BUILTIN
         self.catalog_generation: int = 0
         self._lock = threading.Lock()
+        self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
         self._view = View(
-            Snapshot.initial(config.nodes(), config.limits(), clock()), self._blacklist.entries
+            Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
+        self._members_lock = threading.Lock()
+        self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
         self._blind_told = False
         self.started: bool = False
-        self._split = any(n.role is not Role.PRIMARY for n in self.snapshot.nodes)
-        self.asks_position: bool = (
-            self._split and config.consistency == "lsn" and config.pin_lsn == "commit"
-        )
+        self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
+        self._split = len(self.servers) > 1
         self._choose_balancer()
         with _instances_lock:
             _instances.add(self)
@@ -129,6 +139,11 @@ class Router:
     def outages(self) -> tuple[Outage, ...]:
         """The last hundred times a node was kept out that are over, oldest first."""
         return self._blacklist.history
+
+    @property
+    def asks_position(self) -> bool:
+        """Whether adapters ask for the WAL position at each commit and hand it to `wrote`."""
+        return self._split and self._asks
 
     @property
     def last_write(self) -> float:
@@ -243,11 +258,14 @@ class Router:
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
 
     def _choose_balancer(self) -> None:
-        config = self.config
-        chosen = config.balance
+        chosen = self.config.balance
         base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
-        self.balance: Balancer = preferring(base, config.zone, self.snapshot.nodes)
+        self._base = base
         self.watching: Watching | None = base if isinstance(base, Watching) else None
+        self._prefer()
+
+    def _prefer(self) -> None:
+        self.balance: Balancer = preferring(self._base, self.config.zone, self.snapshot.nodes)
 
     def sent(self, node: Node) -> float:
         """Tell the balancer that a statement is about to be sent to `node`.
@@ -320,6 +338,8 @@ class Router:
 
     def failed(self, node: Node, reason: str) -> None:
         """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
+        if node not in self.servers:
+            return  # it has left, and its name may be another's
         duration = node.blacklist_duration
         if duration is None:
             duration = self.config.blacklist_duration
@@ -506,6 +526,83 @@ class Router:
                 "unreachable", level="warning", node=report.node, reason=report.error
             )
 
+    # -- who belongs to the cluster --------------------------------------------------------
+
+    def add_replica(self, given: str | Mapping[str, object]) -> Node:
+        """Let a server join while running.
+
+        It gets reads once a probe has found it to be a replica of this cluster that has replayed
+        what the primary had written by now: then it can miss no write that anybody was promised.
+
+        Args:
+            given: a URL, ``host``, ``host:port`` or a mapping, as in ``replicas``; what it leaves
+                out is the configured primary's.
+
+        Raises:
+            ConfigError: it is malformed, or its name is taken.
+        """
+        server = replica_server(given, "add_replica", self.config.primary)
+        with self._members_lock:
+            names = {n.name for n in self.servers}
+            if server.name in names:
+                raise ConfigError(
+                    f"add_replica: the name {server.name!r} is taken by another node: "
+                    "give every node a name of its own"
+                )
+            node = server.node(free_name(names), Role.REPLICA)
+            self._change({node: server})
+        return node
+
+    def remove_replica(self, name: str) -> Node:
+        """Let a server leave while running.
+
+        It gets no new statement. What is checked out finishes there; idle connections are closed
+        at once, the others when they come back.
+
+        Raises:
+            ConfigError: no node has that name, or it is the primary.
+        """
+        with self._members_lock:
+            node = self._named("remove_replica", name)
+            if node is self.primary:
+                raise ConfigError(
+                    f"remove_replica: {node} is the primary: promote another server first"
+                )
+            self._change({}, node)
+        return node
+
+    def _change(self, joining: Mapping[Node, Server], *leaving: Node) -> None:
+        now = self.clock()
+        kept = {n: s for n, s in self.servers.items() if n not in leaving}
+        with self._lock:
+            self.servers = MappingProxyType(kept | dict(joining))
+            for node in leaving:
+                self._blacklist.remove(node.name, now)
+            snapshot = self._view.snapshot.with_nodes(self.servers, now)
+            self._view = View(snapshot, self._blacklist.entries)
+        self._split = self._split or len(self.servers) > 1
+        self._prefer()
+        for node in leaving:
+            self.retire(node)
+            self.telemetry.event("left", node=node.name, address=f"{node.host}:{node.port}")
+        for node in joining:
+            self.telemetry.event("joined", node=node.name, address=f"{node.host}:{node.port}")
+        monitor = self._monitor
+        if monitor is not None:
+            if self.started:
+                monitor.start()
+            for node in joining:
+                monitor.hurry(node)
+
+    def attach(self, pools: NodePools) -> None:
+        """Tell `pools`, held weakly, when connections to a node are not to be used again."""
+        self._pools.add(pools)
+
+    def retire(self, node: Node) -> None:
+        """Let every attached pool close its connections to `node` as they are now."""
+        for pools in list(self._pools):
+            pools.retire(node)
+
     def learn(self, catalog: Catalog, generation: int) -> bool:
         """Classify by `catalog` from now on, unless DDL was run since reading it began.
 
@@ -593,6 +690,7 @@ class Router:
     def _after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the child.
         self._lock = threading.Lock()
+        self._members_lock = threading.Lock()
         self.started = False
         self._blacklist.after_fork()
         self._attempts = Attempts()

@@ -49,7 +49,7 @@ class Monitor:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        self._connections: dict[str, AsyncConnection[tuple[Any, ...]]] = {}
+        self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
         self._resting = False
         self._stopping = False
         self._rounds = 0
@@ -195,9 +195,8 @@ class Monitor:
 
     async def _probe_all(self) -> None:
         nodes = self.router.snapshot.nodes
-        gone = self._connections.keys() - {n.name for n in nodes}
-        for name in gone:
-            await self._connections.pop(name).close()
+        for node in self._connections.keys() - set(nodes):
+            await self._drop(node)
         await asyncio.gather(*(self._probe(node) for node in nodes))
 
     async def _probe(self, node: Node) -> None:
@@ -212,20 +211,20 @@ class Monitor:
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
         if not found.ok:
-            await self._drop(node.name)
+            await self._drop(node)
         self.router.observe(found)
 
     async def _ask(self, node: Node) -> Report:
         import psycopg
 
-        fresh = node.name not in self._connections
+        fresh = node not in self._connections
         try:
             return await self._query(node)
         except psycopg.OperationalError:
             if fresh:
                 raise
             # The connection had died since the last probe; that says little about the server now.
-            await self._drop(node.name)
+            await self._drop(node)
             self.router.interrupted(node)
             return await self._query(node)
 
@@ -245,7 +244,7 @@ class Monitor:
         return report(node.name, started, row)
 
     async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
-        connection = self._connections.get(node.name)
+        connection = self._connections.get(node)
         if connection is None:
             from psycopg import AsyncConnection
 
@@ -254,11 +253,11 @@ class Monitor:
             connection = await AsyncConnection.connect(
                 **arguments, autocommit=True, prepare_threshold=None
             )
-            self._connections[node.name] = connection
+            self._connections[node] = connection
         return connection
 
-    async def _drop(self, name: str) -> None:
-        connection = self._connections.pop(name, None)
+    async def _drop(self, node: Node) -> None:
+        connection = self._connections.pop(node, None)
         if connection is not None:
             await connection.close()
 
@@ -268,17 +267,17 @@ class Monitor:
         if now < self._catalog_due:
             return
         snapshot = self.router.snapshot
-        names = [snapshot.primary.name] if snapshot.primary else []
-        names += [n.name for n in snapshot.replicas]
-        name = next((n for n in names if n in self._connections), None)
-        if name is None:
+        nodes = [snapshot.primary] if snapshot.primary else []
+        nodes += snapshot.replicas
+        node = next((n for n in nodes if n in self._connections), None)
+        if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
         generation = self.router.catalog_generation
         rows = {}
         try:
             for part, sql in Catalog.QUERIES.items():
-                cursor = await self._connections[name].execute(sql.encode())
+                cursor = await self._connections[node].execute(sql.encode())
                 rows[part] = await cursor.fetchall()
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
             if not self._catalog_failed:
@@ -286,7 +285,7 @@ class Monitor:
                 self.router.telemetry.event(
                     "catalog_unreadable",
                     level="warning",
-                    node=name,
+                    node=node.name,
                     reason=one_line(error),
                     advice="statements over tables and functions run on the primary until the "
                     "role may read pg_catalog",

@@ -61,7 +61,7 @@ class NodeConnection:
         state = pool.driver.sqlstate(error)
         if not broken and not pool.router.lost(state):
             return False
-        # These end a connection, even where the driver has yet to notice that its socket is closed.
+        # These end a connection, even where the driver has yet to notice its closed socket.
         self.broken = self.broken or broken or state[:2] == "08" or state in ("57P01", "57P02")
         pool.router.failed(self.node, pool.reason(error))
         return True

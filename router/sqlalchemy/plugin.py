@@ -18,7 +18,7 @@ from sqlalchemy.util import get_cls_kwargs
 
 from router.config import OPTIONS, Config, Server, did_you_mean, masked
 from router.core import Router
-from router.errors import ConfigError
+from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node
 from router.monitor import Monitor
 from router.sqlalchemy.drivers import driver_of
@@ -64,7 +64,6 @@ class RouterPlugin(CreateEnginePlugin):
                 if isinstance(kwargs.get(key), str):
                     kwargs[key] = kind(kwargs[key])
         kwargs["poolclass"] = RoutingPool
-        self._monitor_args: dict[Node, dict[str, Any]] = {}
 
     def update_url(self, url: URL) -> URL:
         """The URL without what belongs to the router."""
@@ -89,24 +88,35 @@ class RouterPlugin(CreateEnginePlugin):
             if key in pool_args and key not in accepted:
                 name = key if key in ("pool_size", "max_overflow") else f"pool_{key}"
                 raise ConfigError(f"{name}: {poolclass.__name__} does not take it: leave it out")
-        creators: dict[str, Creator] = {}
-        defaults = self._defaults(dialect)
-        for node, server in self.config.servers().items():
-            url = _url_for(self.url, server)
-            args, parameters = dialect.create_connect_args(url)
-            parameters = {**defaults, **parameters, **self._connect_args}
-            creators[node.name] = _creator(dialect, args, parameters)
-            self._monitor_args[node] = _monitor_arguments(server, parameters, dialect)
-        if not self.config.replicas:
-            del creators["primary"]  # SQLAlchemy's own creator does it
+        self._dialect = dialect
+        for server in self.router.servers.values():
+            self._arguments(server)  # what is malformed is refused now
         pool_args.update(
-            router=self.router, config=self.config, creators=creators, poolclass=poolclass
+            router=self.router,
+            config=self.config,
+            connect_to=self._connect_to,
+            poolclass=poolclass,
         )
 
-    def _defaults(self, dialect: Dialect) -> dict[str, Any]:
-        if not self.config.replicas:
-            return {}
-        driver = driver_of(dialect)
+    def _connect_to(self, node: Node) -> Creator | None:
+        server = self.router.servers.get(node)
+        if server is None:
+            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
+        if not self.config.replicas and server is self.config.primary:
+            return None  # SQLAlchemy's own creator does it
+        args, parameters = self._arguments(server)
+        return _creator(self._dialect, args, parameters)
+
+    def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
+        args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
+        return args, {**self._defaults(), **parameters, **self._connect_args}
+
+    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
+        server = self.router.servers[node]
+        return _monitor_arguments(server, self._arguments(server)[1], self._dialect)
+
+    def _defaults(self) -> dict[str, Any]:
+        driver = driver_of(self._dialect)
         if driver.connect_timeout != "connect_timeout":
             return {driver.connect_timeout: self.config.connect_timeout}
         defaults: dict[str, Any] = dict(self.config.libpq())
@@ -116,7 +126,7 @@ class RouterPlugin(CreateEnginePlugin):
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
-        self.router.watch(Monitor(self.router, lambda node: self._monitor_args[node]))
+        self.router.watch(Monitor(self.router, self._for_monitor))
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()
 
