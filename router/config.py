@@ -282,6 +282,9 @@ class Config:
             plain SQLAlchemy does, at its price of two more round trips.
         balance: "weighted", "random" (the same), "round_robin", "least_outstanding", "latency" or
             a callable, see `router.balance.Balancer`.
+        discovery: a callable that returns every server of the cluster, as `replicas` takes them;
+            asked by the monitor, see `router.discovery`.
+        discovery_interval: pause between two askings.
         zone: where this process runs. Replicas of the same `zone` get its reads while one of them
             is eligible.
         read_functions: functions to be taken as harmless on a replica, whatever the catalog says.
@@ -313,6 +316,8 @@ class Config:
     transactions: Literal["primary", "lazy"] = "primary"
     reads_in_transaction: bool = False
     balance: str | Balancer = "weighted"
+    discovery: Callable[[], Iterable[str | Mapping[str, object]]] | None = None
+    discovery_interval: float = 10.0
     zone: str = ""
     read_functions: tuple[str, ...] = ()
     write_functions: tuple[str, ...] = ()
@@ -434,9 +439,10 @@ def _checked(key: str, value: object) -> Any:
         return value
     if key in ("name", "zone"):
         return str(value)
-    if key == "rule":
+    if key in ("rule", "discovery"):
         if value is not None and not callable(value):
-            raise ConfigError(f"rule: {value!r} is not callable: give a function of the text")
+            takes = "of the text" if key == "rule" else "that returns servers"
+            raise ConfigError(f"{key}: {value!r} is not callable: give a function {takes}")
         return value
     if key == "balance":
         if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):

@@ -11,8 +11,9 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -103,7 +104,7 @@ class Router:
         self._blind_told = False
         self.started: bool = False
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
-        self._split = len(self.servers) > 1
+        self._split = len(self.servers) > 1 or config.discovery is not None
         self._choose_balancer()
         with _instances_lock:
             _instances.add(self)
@@ -550,7 +551,7 @@ class Router:
                     "give every node a name of its own"
                 )
             node = server.node(free_name(names), Role.REPLICA)
-            self._change({node: server})
+            self._become({**self.servers, node: server})
         return node
 
     def remove_replica(self, name: str) -> Node:
@@ -568,22 +569,75 @@ class Router:
                 raise ConfigError(
                     f"remove_replica: {node} is the primary: promote another server first"
                 )
-            self._change({}, node)
+            self._become({n: s for n, s in self.servers.items() if n is not node})
         return node
 
-    def _change(self, joining: Mapping[Node, Server], *leaving: Node) -> None:
+    def members(self, given: Iterable[str | Mapping[str, object]]) -> None:
+        """Make `given` the servers of the cluster: new ones join, others leave.
+
+        A server is known again by its host and port; its weight, zone and priority are taken over.
+        The primary stays until another one is followed, or a member claims to be it.
+
+        Args:
+            given: every server, as in ``replicas``, the primary too; roles are found out.
+
+        Raises:
+            ConfigError: nothing is given, an entry is malformed, or two have one name.
+        """
+        wanted = {}
+        for i, entry in enumerate(given):
+            server = replica_server(entry, f"discovery[{i}]", self.config.primary)
+            wanted[server.host, server.port] = server
+        if not wanted:
+            raise ConfigError("discovery: no server was given: give every one of the cluster")
+        with self._members_lock:
+            servers: dict[Node, Server] = {}
+            for node, server in self.servers.items():
+                known, found = node, wanted.pop((node.host, node.port), None)
+                if found is not None:
+                    share = (found.weight, found.zone, found.priority)
+                    if share != (node.weight, node.zone, node.priority):
+                        known = replace(node, weight=share[0], zone=share[1], priority=share[2])
+                    servers[known] = server
+                elif node is self.primary and not self._claimed_beside(node):
+                    servers[node] = server
+            for server in wanted.values():
+                names = {n.name for n in servers}
+                if server.name in names:
+                    raise ConfigError(
+                        f"discovery: two servers are called {server.name!r}: "
+                        "give every one a name of its own"
+                    )
+                servers[server.node(free_name(names), Role.REPLICA)] = server
+            if servers.keys() != self.servers.keys():
+                self._become(servers)
+
+    def _claimed_beside(self, primary: Node) -> bool:
+        """Whether another node claims to be primary on the timeline of `primary`: a server that is
+        known by two addresses, or a split brain."""
+        snapshot = self.snapshot
+        return any(
+            (report := snapshot.reports.get(name)) and report.timeline == snapshot.timeline
+            for name in snapshot.fenced - {primary.name}
+        )
+
+    def _become(self, servers: Mapping[Node, Server]) -> None:
         now = self.clock()
-        kept = {n: s for n, s in self.servers.items() if n not in leaving}
+        old, new = ({(n.name, n.host, n.port): n for n in s} for s in (self.servers, servers))
+        leaving = [node for key, node in old.items() if key not in new]
+        joining = [node for key, node in new.items() if key not in old]
+        changed = [node for node in self.servers if node not in servers]
         with self._lock:
-            self.servers = MappingProxyType(kept | dict(joining))
+            self.servers = MappingProxyType(dict(servers))
             for node in leaving:
                 self._blacklist.remove(node.name, now)
             snapshot = self._view.snapshot.with_nodes(self.servers, now)
             self._view = View(snapshot, self._blacklist.entries)
         self._split = self._split or len(self.servers) > 1
         self._prefer()
-        for node in leaving:
+        for node in changed:
             self.retire(node)
+        for node in leaving:
             self.telemetry.event("left", node=node.name, address=f"{node.host}:{node.port}")
         for node in joining:
             self.telemetry.event("joined", node=node.name, address=f"{node.host}:{node.port}")

@@ -345,15 +345,16 @@ class Snapshot:
         stay = {n.name for n in nodes if (n.name, n.host, n.port) in old}
         kept = {name: r for name, r in self.reports.items() if name in stay}
         among = replace(self, nodes=nodes)
-        if self.primary is not None and self.primary.name in stay:
-            new = {n.name for n in nodes if n.name not in stay}
+        if self.primary is None or self.primary.name not in stay:
+            # Its timeline went with it: else the nodes that are left could never take over.
+            heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
+            changed = self.changed if self.primary is None and heir is None else now
+            among = replace(among, primary=heir, changed=changed, timeline=0, samples=())
+        if self.timeline:  # else no pin was ever satisfied
+            new = {n.name for n in nodes} - stay
             kept |= {name: _unasked(name, now) for name in new}
             floors = {name: f for name, f in self.joining.items() if name in stay}
             among = replace(among, joining=floors | dict.fromkeys(new, self._floor()))
-        else:
-            # Its timeline went with it: else the nodes that are left could never take over.
-            heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
-            among = replace(among, primary=heir, changed=now, timeline=0, samples=())
         return _settle(among, kept, now)
 
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.catalog import Catalog
@@ -56,6 +56,9 @@ class Monitor:
         self._round_done = threading.Condition()
         self._catalog_due = float("-inf")
         self._catalog_failed = False
+        self._discovery: asyncio.Task[None] | None = None
+        self._discovery_due = float("-inf")
+        self._discovery_failed = False
 
     # -- called from any thread ----------------------------------------------------------------
 
@@ -122,9 +125,9 @@ class Monitor:
 
         Closing would say goodbye on sockets the parent still uses.
         """
-        _abandoned.extend((self._connections, self._loop, self._wake))
+        _abandoned.extend((self._connections, self._loop, self._wake, self._discovery))
         self._connections = {}
-        self._loop = self._wake = self._thread = None
+        self._loop = self._wake = self._thread = self._discovery = None
         self._lock = threading.Lock()
         self._round_done = threading.Condition()
         self.ready = threading.Event()
@@ -154,6 +157,7 @@ class Monitor:
         try:
             while not self._stopping:
                 try:
+                    await self._discover()
                     await self._probe_all()
                     await self._read_catalog()
                 except Exception as error:  # noqa: BLE001 - the loop must outlive any round
@@ -171,6 +175,9 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
+            if self._discovery is not None:
+                self._discovery.cancel()
+                await asyncio.wait({self._discovery})
             for connection in self._connections.values():
                 await connection.close()
             self._connections.clear()
@@ -192,6 +199,32 @@ class Monitor:
         # adds to the pin, and a replica that stands still is not asked fifty times a second.
         age = router.clock() - last
         return min(rest, max(config.pin_probe_interval, age / 10))
+
+    async def _discover(self) -> None:
+        """Ask who belongs to the cluster when it is time; only the first round waits for it."""
+        now, config = self.router.clock(), self.router.config
+        pending = self._discovery is not None and not self._discovery.done()
+        if config.discovery is None or pending or now < self._discovery_due:
+            return
+        self._discovery_due = now + config.discovery_interval
+        self._discovery = asyncio.create_task(self._ask_members(config.discovery))
+        if not self._rounds:
+            await asyncio.wait({self._discovery}, timeout=config.start_timeout / 2)
+
+    async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
+        try:
+            self.router.members(await asyncio.to_thread(ask))
+        except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
+            if not self._discovery_failed:
+                self._discovery_failed = True
+                self.router.telemetry.event(
+                    "discovery_failed",
+                    level="warning",
+                    reason=one_line(error),
+                    advice="the servers stay as they are until it succeeds again",
+                )
+        else:
+            self._discovery_failed = False
 
     async def _probe_all(self) -> None:
         nodes = self.router.snapshot.nodes

@@ -102,7 +102,8 @@ class RouterPlugin(CreateEnginePlugin):
         server = self.router.servers.get(node)
         if server is None:
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
-        if not self.config.replicas and server is self.config.primary:
+        config = self.config
+        if server is config.primary and not config.replicas and config.discovery is None:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
         return _creator(self._dialect, args, parameters)
