@@ -131,6 +131,36 @@ class Server:
         )
 
 
+SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+"""What libpq's ``target_session_attrs`` may be; the router finds roles out itself.
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS
+"""
+
+CHOOSING = ("target_session_attrs", "load_balance_hosts")
+"""Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
+
+
+def one_host_each(url: str) -> list[str]:
+    """`url`, or one URL for each of its hosts where it names several, as libpq allows."""
+    scheme, separator, rest = url.partition("://")
+    end = re.search(r"[/?#]|$", rest)
+    cut = end.start() if end is not None else len(rest)
+    user, at, hosts = rest[:cut].rpartition("@")
+    if not separator or "," not in hosts:
+        return [url]
+    return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
+
+
+def _each(given: object) -> list[object]:
+    """`given`, an entry of ``replicas``, for each of its hosts."""
+    if isinstance(given, str):
+        return list(one_host_each(given) if "://" in given else given.split(","))
+    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
+        return [{**given, "url": each} for each in one_host_each(url)]
+    return [given]
+
+
 def _host(netloc: str) -> str:
     """The host as it is written: `urlsplit` lowers it, and a socket directory has its case."""
     address = netloc.rpartition("@")[2]
@@ -157,7 +187,7 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
         ConfigError: the entry has no host, another driver, or an unknown key.
     """
     if isinstance(given, str):
-        given = {"url": given} if "://" in given else _host_port(given, key)
+        given = {"url": given} if "://" in given else host_port(given, key)
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
@@ -175,6 +205,8 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
                 f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
                 "one engine has one driver; leave the driver out of the replica's URL"
             )
+        if "," in server.host:
+            raise ConfigError(f"{key}: {masked(str(url))!r} names several hosts: give one")
         options = {
             "host": server.host,
             "port": server.port,
@@ -203,7 +235,12 @@ def free_name(names: Container[str]) -> str:
     return next(name for i in count(1) if (name := f"replica{i}") not in names)
 
 
-def _host_port(text: str, key: str) -> dict[str, object]:
+def host_port(text: str, key: str) -> dict[str, object]:
+    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if re.search(r"[@=\s]", text):  # the text may hold a password
         raise ConfigError(
             f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
@@ -326,8 +363,21 @@ class Config:
     rule: Rule | None = None
 
     @classmethod
-    def build(cls, primary: Server, replicas: object = (), **options: object) -> Self:
+    def build(
+        cls,
+        primary: Server,
+        replicas: object = (),
+        *,
+        beside: Sequence[Server] = (),
+        **options: object,
+    ) -> Self:
         """A checked Config from loosely typed options, as they come from code or a URL.
+
+        Args:
+            primary: taken for the primary until the servers were asked.
+            replicas: the others, in any of the forms the documentation lists.
+            beside: further servers of the URL that named the primary.
+            **options: as the attributes above.
 
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
@@ -341,8 +391,10 @@ class Config:
                 f"replicas: expected a list of URLs, 'host:port' or mappings, "
                 f"not {type(replicas).__name__}"
             )
-        servers = tuple(
-            replica_server(given, f"replicas[{i}]", primary) for i, given in enumerate(replicas)
+        servers = tuple(beside) + tuple(
+            replica_server(each, f"replicas[{i}]", primary)
+            for i, given in enumerate(replicas)
+            for each in _each(given)
         )
         checked = {key: _checked(key, value) for key, value in options.items()}
         config = cls(primary=primary, replicas=servers, **checked)

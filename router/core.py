@@ -648,6 +648,30 @@ class Router:
             for node in joining:
                 monitor.hurry(node)
 
+    def moved(self, node: Node, before: Iterable[str], after: Iterable[str]) -> None:
+        """The name of `node` stands for other addresses: what is behind it has to be asked anew.
+
+        Its pool is emptied, and as a replica it gets reads again like one that joins.
+
+        Args:
+            node: whose host name was looked up.
+            before: the addresses it had.
+            after: the addresses it has, none of them among those.
+        """
+        with self._lock:
+            snapshot = self._view.snapshot.renewed(node, self.clock())
+            self._view = View(snapshot, self._blacklist.entries)
+        self.retire(node)
+        self.telemetry.event(
+            "moved",
+            level="warning",
+            node=node.name,
+            before=" ".join(sorted(before)),
+            after=" ".join(sorted(after)),
+        )
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+
     def attach(self, pools: NodePools) -> None:
         """Tell `pools`, held weakly, when connections to a node are not to be used again."""
         self._pools.add(pools)

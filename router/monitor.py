@@ -7,7 +7,9 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 
 import asyncio
 import contextlib
+import ipaddress
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,12 @@ ConnectArgs = Callable[[Node], Mapping[str, Any]]
 JITTER = 0.1
 """Part of a pause at rest that is random, so that many processes do not probe in step."""
 
+Resolve = Callable[[str], frozenset[str]]
+"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
+
+RESOLVE_INTERVAL = 5.0
+"""Seconds between two look-ups of the nodes' host names."""
+
 CATALOG_INTERVAL = 60.0
 """Seconds between two readings of the catalog, for DDL run by other processes."""
 
@@ -35,13 +43,20 @@ CATALOG_INTERVAL = 60.0
 class Monitor:
     """Probes the nodes of one Router and tells it what was found."""
 
-    def __init__(self, router: Router, connect_args: ConnectArgs) -> None:
+    def __init__(
+        self, router: Router, connect_args: ConnectArgs, *, resolve: "Resolve | None" = None
+    ) -> None:
         """Prepare; nothing runs until `start`.
 
         Args:
             router: whose nodes to probe.
             connect_args: how to reach each of them.
+            resolve: gives the addresses of a host name; the system's resolver by default.
         """
+        self._resolve: Resolve = resolve or addresses_of
+        self._addresses: dict[Node, frozenset[str]] = {}
+        self._lookup: asyncio.Task[None] | None = None
+        self._lookup_due = float("-inf")
         self.router = router
         self.ready: threading.Event = threading.Event()
         self._connect_args = connect_args
@@ -125,9 +140,10 @@ class Monitor:
 
         Closing would say goodbye on sockets the parent still uses.
         """
-        _abandoned.extend((self._connections, self._loop, self._wake, self._discovery))
+        _abandoned.extend((self._connections, self._loop, self._wake))
+        _abandoned.extend((self._discovery, self._lookup))
         self._connections = {}
-        self._loop = self._wake = self._thread = self._discovery = None
+        self._loop = self._wake = self._thread = self._discovery = self._lookup = None
         self._lock = threading.Lock()
         self._round_done = threading.Condition()
         self.ready = threading.Event()
@@ -157,6 +173,7 @@ class Monitor:
         try:
             while not self._stopping:
                 try:
+                    self._look_up()
                     await self._discover()
                     await self._probe_all()
                     await self._read_catalog()
@@ -175,9 +192,9 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            if self._discovery is not None:
-                self._discovery.cancel()
-                await asyncio.wait({self._discovery})
+            for task in filter(None, (self._discovery, self._lookup)):
+                task.cancel()
+                await asyncio.wait({task})
             for connection in self._connections.values():
                 await connection.close()
             self._connections.clear()
@@ -199,6 +216,30 @@ class Monitor:
         # adds to the pin, and a replica that stands still is not asked fifty times a second.
         age = router.clock() - last
         return min(rest, max(config.pin_probe_interval, age / 10))
+
+    def _look_up(self) -> None:
+        """Look up the nodes' names when it is time; no probe waits for a name server."""
+        now = self.router.clock()
+        if now < self._lookup_due or (self._lookup is not None and not self._lookup.done()):
+            return
+        self._lookup_due = now + RESOLVE_INTERVAL
+        nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
+        if nodes:
+            self._lookup = asyncio.create_task(self._compare_addresses(nodes))
+
+    async def _compare_addresses(self, nodes: list[Node]) -> None:
+        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
+        for node in nodes:
+            try:
+                found = await asyncio.to_thread(self._resolve, node.host)
+            except (OSError, UnicodeError):
+                continue  # a name server that does not answer moves no server
+            before = self._addresses.setdefault(node, found)
+            # A name with several addresses may show some of them at a time, in any order.
+            if found and before.isdisjoint(found):
+                self._addresses[node] = found
+                await self._drop(node)
+                self.router.moved(node, before, found)
 
     async def _discover(self) -> None:
         """Ask who belongs to the cluster when it is time; only the first round waits for it."""
@@ -327,6 +368,27 @@ class Monitor:
         self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
+
+
+def addresses_of(host: str) -> frozenset[str]:
+    """Every address the system's resolver gives for `host`.
+
+    Raises:
+        OSError: it gives none, or does not answer.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for *_, address in found)
+
+
+def is_name(host: str) -> bool:
+    """Whether `host` is a name: no address, no directory of sockets."""
+    if not host or host[0] in "/@":
+        return False
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    return False
 
 
 _abandoned: list[object] = []

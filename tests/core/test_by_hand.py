@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ WRITE = Intent(Kind.WRITE, "an INSERT")
 class Site:
     """A Router over a primary and two replicas that all answer, on a clock of its own."""
 
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     now: float = 100.0
 
     def __post_init__(self) -> None:
