@@ -64,7 +64,10 @@ class Monitor:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
+        self._probing: dict[Node, asyncio.Task[None]] = {}
+        self._callers = 0
         self._resting = False
         self._stopping = False
         self._rounds = 0
@@ -98,7 +101,10 @@ class Monitor:
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopping = True
-        self._interrupt()
+        loop, watching = self._loop, self._watching
+        if loop is not None and watching is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(watching.cancel)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -128,11 +134,15 @@ class Monitor:
         with self._round_done:
             # The round under way may have asked some node already; the one after it has not.
             wanted = self._rounds + 2
-            self._interrupt()
-            while self._rounds < wanted:
-                if not self._round_done.wait(timeout):
-                    return False
+            self._callers += 1
+            try:
                 self._interrupt()
+                while self._rounds < wanted:
+                    if not self._round_done.wait(timeout):
+                        return False
+                    self._interrupt()
+            finally:
+                self._callers -= 1
         return True
 
     def after_fork(self) -> None:
@@ -140,10 +150,12 @@ class Monitor:
 
         Closing would say goodbye on sockets the parent still uses.
         """
-        _abandoned.extend((self._connections, self._loop, self._wake))
-        _abandoned.extend((self._discovery, self._lookup))
+        _abandoned.extend((self._connections, self._loop, self._wake, self._watching))
+        _abandoned.extend((self._discovery, self._lookup, self._probing))
+        self._probing, self._callers = {}, 0
         self._connections = {}
-        self._loop = self._wake = self._thread = self._discovery = self._lookup = None
+        self._loop = self._wake = self._watching = self._thread = None
+        self._discovery = self._lookup = None
         self._lock = threading.Lock()
         self._round_done = threading.Condition()
         self.ready = threading.Event()
@@ -161,12 +173,14 @@ class Monitor:
         # psycopg needs a selector loop; on Windows the default is another one.
         loop = asyncio.SelectorEventLoop()
         try:
-            loop.run_until_complete(self._watch(loop))
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(self._watch(loop))
         finally:
-            self._loop = self._wake = None
+            self._loop = self._wake = self._watching = None
             loop.close()
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = asyncio.current_task()
         self._wake = asyncio.Event()
         self._loop = loop
         router = self.router
@@ -192,9 +206,11 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            for task in filter(None, (self._discovery, self._lookup)):
+            tasks = [*self._probing.values(), *filter(None, (self._discovery, self._lookup))]
+            for task in tasks:
                 task.cancel()
-                await asyncio.wait({task})
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._probing.clear()
             for connection in self._connections.values():
                 await connection.close()
             self._connections.clear()
@@ -271,19 +287,33 @@ class Monitor:
         nodes = self.router.snapshot.nodes
         for node in self._connections.keys() - set(nodes):
             await self._drop(node)
-        await asyncio.gather(*(self._probe(node) for node in nodes))
+        probing = self._probing
+        for node in [node for node, task in probing.items() if task.done()]:
+            probing.pop(node).result()
+        for node in nodes:
+            if node not in probing:
+                probing[node] = asyncio.create_task(self._probe(node))
+        # A node that did not answer last time may take its whole time-out again: that must not
+        # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
+        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures}
+        awaited = [n for n in probing if self._callers or n.name not in failing]
+        await asyncio.gather(*(probing.pop(node) for node in awaited))
 
     async def _probe(self, node: Node) -> None:
         """Ask one node and tell the Router at once, without waiting for slower nodes."""
-        started = self.router.clock()
+        started, timeout = self.router.clock(), self.router.config.probe_timeout
+        asking = asyncio.create_task(self._ask(node))
         try:
-            async with asyncio.timeout(self.router.config.probe_timeout):
-                found = await self._ask(node)
-        except TimeoutError:
-            reason = f"no answer to a probe within {self.router.config.probe_timeout:g} s"
-            found = Report(node.name, started, error=reason)
+            await asyncio.wait({asking}, timeout=timeout)
+            if asking.done():
+                found = asking.result()
+            else:
+                reason = f"no answer to a probe within {timeout:g} s"
+                found = Report(node.name, started, error=reason)
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
+        finally:
+            await _give_up(asking)
         if not found.ok:
             await self._drop(node)
         self.router.observe(found)
@@ -368,6 +398,21 @@ class Monitor:
         self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
+
+
+async def _give_up(task: "asyncio.Task[Any]") -> None:
+    """End a task that waits for a server now.
+
+    When it is cancelled psycopg asks the server to cancel the query, and waits for ten seconds
+    where that is deaf. When it is cancelled again it closes the connection.
+    """
+    for _ in range(20):
+        if task.done():
+            break
+        task.cancel()
+        await asyncio.sleep(0)
+    if task.done() and not task.cancelled():
+        task.exception()  # looked at: nobody else will
 
 
 def addresses_of(host: str) -> frozenset[str]:
