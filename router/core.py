@@ -23,7 +23,7 @@ from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
 from router.config import Config, Server, did_you_mean, free_name, replica_server
-from router.context import LastRead, Pin, RoutingContext, current_context
+from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
@@ -633,7 +633,10 @@ class Router:
                 self._blacklist.remove(node.name, now)
             snapshot = self._view.snapshot.with_nodes(self.servers, now)
             self._view = View(snapshot, self._blacklist.entries)
-        self._split = self._split or len(self.servers) > 1
+        if not self._split and len(self.servers) > 1:
+            # Outside any request no pin was kept while there was nothing to read but the primary.
+            ROOT.pins.set(self.cluster, Pin(now))
+            self._split = True
         self._prefer()
         for node in changed:
             self.retire(node)

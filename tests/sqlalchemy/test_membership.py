@@ -10,7 +10,9 @@ import sqlalchemy as sa
 import router
 from router.sqlalchemy import RoutedEngine
 from router.testing import Server
-from tests.sqlalchemy.kit import PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, PORT, SYNCHRONOUS, Routed, insert
+
+pytestmark = EVERY_DOOR
 
 
 def ports(engine: RoutedEngine, reads: int = 30) -> set[int]:
@@ -33,6 +35,12 @@ def sessions(server: Server, name: str) -> int:
     """Server sessions of one application, the monitor's included."""
     sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
     return int(server.execute(sql, [name])[0][0])
+
+
+def called(routed: Routed, name: str) -> dict[str, Any]:
+    """What names an engine's server sessions, in its driver's words."""
+    named = {"application_name": name}
+    return {"server_settings": named} if routed.door.startswith("asyncpg") else named
 
 
 def await_gone(server: Server, name: str) -> None:
@@ -73,12 +81,30 @@ def test_an_engine_without_replicas_routes_once_one_joins(
         assert routed.served(connection) == "primary"
 
 
+def test_the_first_replica_misses_no_write_made_before_it_came(routed: Routed) -> None:
+    """A write outside any request context, when there was no replica yet, is read back from the
+    primary until the one that joins has replayed it."""
+    one, _ = routed.cluster.replicas
+    engine = routed.another(replicas=[], max_lag_seconds=None)
+    count = sa.text("SELECT count(*) FROM item")
+    with routed.paused():
+        with engine.begin() as connection:
+            insert(connection)
+        engine.router.add_replica(one.url(routed.dbname))
+        engine.router.refresh()
+        with engine.connect() as connection:
+            assert connection.scalar(count) == 1
+    with engine.connect() as connection:
+        routed.await_replica(connection)
+        assert connection.scalar(count) == 1
+
+
 def test_a_replica_that_leaves_finishes_what_it_has(routed: Routed) -> None:
     """remove_replica() sends no new statement there; an open transaction ends there undisturbed,
     and then no connection is left, the monitor's included."""
     one, two = routed.cluster.replicas
     name = f"leaving {routed.dbname}"
-    engine = routed.another(connect_args={"application_name": name}, balance="round_robin")
+    engine = routed.another(connect_args=called(routed, name), balance="round_robin")
     assert ports(engine) == {one.port, two.port}
     with engine.connect().execution_options(postgresql_readonly=True) as reading:
         with reading.begin():
@@ -125,14 +151,13 @@ def test_a_replica_that_is_behind_joins_when_it_has_caught_up(routed: Routed) ->
     assert two.port in ports(engine)
 
 
+@SYNCHRONOUS
 def test_coming_and_going_under_load_fails_nothing(routed: Routed) -> None:
     """While eight threads read and write, a replica leaves and joins again and again: no error,
     and no connection to it in the end."""
     one, two = routed.cluster.replicas
     name = f"churn {routed.dbname}"
-    engine = routed.another(
-        replicas=[one.url(routed.dbname)], connect_args={"application_name": name}
-    )
+    engine = routed.another(replicas=[one.url(routed.dbname)], connect_args=called(routed, name))
     failures: list[BaseException] = []
     stop = threading.Event()
 
