@@ -196,6 +196,7 @@ class Monitor:
                         "monitor_error", level="error", error=masked(f"{error!r}")
                     )
                 self.ready.set()
+                router.telemetry.prepare()
                 with self._round_done:
                     self._rounds += 1
                     self._round_done.notify_all()

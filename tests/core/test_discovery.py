@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +69,18 @@ def test_patronis_members_become_servers() -> None:
             {"name": "patroni1", "host": "patroni1.example", "port": 5432, "weight": 1.0},
             {"name": "patroni2", "host": "patroni2.example", "port": 5432, "weight": 0.0},
         ]
+
+
+def test_what_a_real_patroni_said_is_understood() -> None:
+    """The recorded answer of Patroni 4.1.5 over three members gives three servers."""
+    body = (Path(__file__).parent / "patroni_cluster.json").read_bytes()
+    with rest_api(lambda: (200, body)) as url:
+        found = [(m["name"], m["host"], m["port"], m["weight"]) for m in patroni(url)()]
+    assert found == [
+        ("pg1", "127.0.0.1", 39015, 1.0),
+        ("pg2", "127.0.0.1", 44847, 1.0),
+        ("pg3", "127.0.0.1", 39915, 0.0),
+    ]
 
 
 def test_the_first_address_that_answers_is_enough() -> None:
