@@ -5,9 +5,20 @@ first) to gone. While it keeps failing, its duration doubles up to a cap.
 """
 
 import threading
+from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+LOST = frozenset({"08", "57P01", "57P02", "57P03", "53300"})
+"""SQLSTATEs, and classes of them, that mean the server or the way to it is gone: connection
+exceptions, shutdown, crash, starting up, no connection left.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+HISTORY = 100
+"""Outages that are over and still remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,8 @@ class Entry:
         until: when a probe may let it back in.
         duration: seconds of the current term; the next one is twice as long.
         failures: failures in a row.
+        primary: whether it was the primary then: only so it keeps writes out, for what a node got
+            as a replica must not count once it is promoted.
     """
 
     node: str
@@ -29,10 +42,30 @@ class Entry:
     until: float
     duration: float
     failures: int = 1
+    primary: bool = False
 
     def due(self, now: float) -> bool:
         """Whether the term is over, so that one passed probe restores the node."""
         return now >= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time a node was kept out that is over.
+
+    Attributes:
+        node: the node's name.
+        reason: the last of its reasons.
+        since: when it began (monotonic seconds).
+        ended: when the node was let back in, or left the cluster.
+        failures: failures in a row.
+    """
+
+    node: str
+    reason: str
+    since: float
+    ended: float
+    failures: int
 
 
 _NOBODY: Mapping[str, Entry] = MappingProxyType({})
@@ -45,7 +78,7 @@ class Blacklist:
     lock orders writers only and is never held across I/O.
     """
 
-    __slots__ = ("_lock", "entries", "longest")
+    __slots__ = ("_history", "_lock", "entries", "longest")
 
     def __init__(self, longest: float) -> None:
         """Start empty.
@@ -55,12 +88,21 @@ class Blacklist:
         """
         self.entries: Mapping[str, Entry] = _NOBODY
         self.longest: float = longest
+        self._history: deque[Outage] = deque(maxlen=HISTORY)
         self._lock = threading.Lock()
+
+    @property
+    def history(self) -> tuple[Outage, ...]:
+        """The last `HISTORY` outages that are over, oldest first."""
+        with self._lock:
+            return tuple(self._history)
 
     def __contains__(self, name: str) -> bool:
         return name in self.entries
 
-    def add(self, name: str, reason: str, duration: float, now: float) -> Entry | None:
+    def add(
+        self, name: str, reason: str, duration: float, now: float, *, primary: bool = False
+    ) -> Entry | None:
         """Keep `name` out for `duration` seconds; longer if it was out already and its term over.
 
         A failure seen while the node is out anyway (a connection that was already checked out)
@@ -72,22 +114,32 @@ class Blacklist:
             before = self.entries.get(name)
             if before is None:
                 duration = min(duration, self.longest)
-                entry = Entry(name, reason, now, now + duration, duration)
+                entry = Entry(name, reason, now, now + duration, duration, primary=primary)
             elif before.due(now):
                 longer = min(before.duration * 2, self.longest)
-                entry = Entry(
-                    name, reason, before.since, now + longer, longer, before.failures + 1
+                entry = replace(
+                    before,
+                    reason=reason,
+                    until=now + longer,
+                    duration=longer,
+                    failures=before.failures + 1,
                 )
             else:
                 return before
             self.entries = MappingProxyType({**self.entries, name: entry})
             return entry
 
-    def remove(self, name: str) -> Entry | None:
+    def put(self, entry: Entry) -> None:
+        """Keep a node out as `entry` says, whatever was there before: somebody's own will."""
+        with self._lock:
+            self.entries = MappingProxyType({**self.entries, entry.node: entry})
+
+    def remove(self, name: str, now: float) -> Entry | None:
         """Let `name` back in; returns the entry that kept it out."""
         with self._lock:
             entry = self.entries.get(name)
             if entry is not None:
+                self._history.append(Outage(name, entry.reason, entry.since, now, entry.failures))
                 self.entries = MappingProxyType(
                     {n: e for n, e in self.entries.items() if n != name}
                 )

@@ -7,8 +7,9 @@ every error goes through `masked`.
 import difflib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import count
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -47,6 +48,8 @@ class Server:
         name: name given by the user, empty for a default.
         weight: share of reads, see `router.model.Node`.
         blacklist_duration: seconds, None for the cluster's.
+        zone: where it stands, see `router.model.Node`.
+        priority: which replicas come first, see `router.model.Node`.
     """
 
     host: str
@@ -59,6 +62,8 @@ class Server:
     name: str = ""
     weight: float = 1.0
     blacklist_duration: float | None = None
+    zone: str = ""
+    priority: int = 0
 
     @classmethod
     def parse(cls, url: str, key: str) -> Self:
@@ -114,8 +119,46 @@ class Server:
         if duration is None and role is Role.PRIMARY:
             duration = 0.0
         return Node(
-            self.name or name, self.host, self.port, self.dbname, role, self.weight, duration
+            self.name or name,
+            self.host,
+            self.port,
+            self.dbname,
+            role,
+            self.weight,
+            duration,
+            self.zone,
+            self.priority,
         )
+
+
+SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+"""What libpq's ``target_session_attrs`` may be; the router finds roles out itself.
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS
+"""
+
+CHOOSING = ("target_session_attrs", "load_balance_hosts")
+"""Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
+
+
+def one_host_each(url: str) -> list[str]:
+    """`url`, or one URL for each of its hosts where it names several, as libpq allows."""
+    scheme, separator, rest = url.partition("://")
+    end = re.search(r"[/?#]|$", rest)
+    cut = end.start() if end is not None else len(rest)
+    user, at, hosts = rest[:cut].rpartition("@")
+    if not separator or "," not in hosts:
+        return [url]
+    return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
+
+
+def _each(given: object) -> list[object]:
+    """`given`, an entry of ``replicas``, for each of its hosts."""
+    if isinstance(given, str):
+        return list(one_host_each(given) if "://" in given else given.split(","))
+    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
+        return [{**given, "url": each} for each in one_host_each(url)]
+    return [given]
 
 
 def _host(netloc: str) -> str:
@@ -126,8 +169,13 @@ def _host(netloc: str) -> str:
     return address.partition(":")[0]
 
 
-_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "user", "password",
-                 "dbname")  # fmt: skip
+_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
+                 "user", "password", "dbname")  # fmt: skip
+
+# What is a server's own and never another's.
+_OWN: dict[str, Any] = {
+    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0
+}  # fmt: skip
 
 
 def replica_server(given: object, key: str, primary: Server) -> Server:
@@ -139,7 +187,7 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
         ConfigError: the entry has no host, another driver, or an unknown key.
     """
     if isinstance(given, str):
-        given = {"url": given} if "://" in given else _host_port(given, key)
+        given = {"url": given} if "://" in given else host_port(given, key)
     if not isinstance(given, Mapping):
         raise ConfigError(
             f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
@@ -157,6 +205,8 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
                 f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
                 "one engine has one driver; leave the driver out of the replica's URL"
             )
+        if "," in server.host:
+            raise ConfigError(f"{key}: {masked(str(url))!r} names several hosts: give one")
         options = {
             "host": server.host,
             "port": server.port,
@@ -169,16 +219,28 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
     options["port"] = _port(options.get("port", primary.port), f"{key}.port")
-    for name in ("host", "user", "password", "dbname", "name"):
+    for name in ("host", "user", "password", "dbname", "name", "zone"):
         if name in options:
             options[name] = str(options[name])
     for name in ("weight", "blacklist_duration"):
         if name in options:
             options[name] = _number(options[name], f"{key}.{name}", float)
-    return replace(primary, **{"name": "", "weight": 1.0, "blacklist_duration": None, **options})
+    if "priority" in options:
+        options["priority"] = _number(options["priority"], f"{key}.priority", int)
+    return replace(primary, **{**_OWN, **options})
 
 
-def _host_port(text: str, key: str) -> dict[str, object]:
+def free_name(names: Container[str]) -> str:
+    """The first of ``replica1``, ``replica2`` … that is not among `names`."""
+    return next(name for i in count(1) if (name := f"replica{i}") not in names)
+
+
+def host_port(text: str, key: str) -> dict[str, object]:
+    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if re.search(r"[@=\s]", text):  # the text may hold a password
         raise ConfigError(
             f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
@@ -242,9 +304,12 @@ class Config:
         probe_timeout: how long one probe may take, connecting included.
         start_timeout: how long the first statement waits for the first probe of the nodes; after
             that it goes to the primary. 0 does not wait.
-        connect_timeout: how long opening one connection may take.
+        connect_timeout: how long opening one connection may take, unless the URL,
+            ``connect_args`` or ``PGCONNECT_TIMEOUT`` say it. libpq takes whole seconds, 2 or more.
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.
+        blacklist_sqlstates: SQLSTATEs, or classes of two characters, that blacklist a node beside
+            those that say it is gone, such as ``58030`` (I/O error); the read runs elsewhere.
         max_lag_seconds: a replica further behind takes no reads, unless `max_lag_bytes` is kept.
         max_lag_bytes: see `max_lag_seconds`; either one kept is enough. None is no limit.
         fallback: "primary" or "error": what a read gets when no replica is eligible.
@@ -252,7 +317,13 @@ class Config:
             autobegun ones: reads before the first write may use a replica.
         reads_in_transaction: run reads outside explicit transactions in a real transaction, as
             plain SQLAlchemy does, at its price of two more round trips.
-        balance: "weighted", "round_robin" or a callable, see `router.balance.Balancer`.
+        balance: "weighted", "random" (the same), "round_robin", "least_outstanding", "latency" or
+            a callable, see `router.balance.Balancer`.
+        discovery: a callable that returns every server of the cluster, as `replicas` takes them;
+            asked by the monitor, see `router.discovery`.
+        discovery_interval: pause between two askings.
+        zone: where this process runs. Replicas of the same `zone` get its reads while one of them
+            is eligible.
         read_functions: functions to be taken as harmless on a replica, whatever the catalog says.
         write_functions: functions to be taken as writes.
         read_patterns: regular expressions; a statement that matches is a read.
@@ -275,12 +346,16 @@ class Config:
     connect_timeout: float = 5.0
     blacklist_duration: float = 30.0
     blacklist_max: float = 300.0
+    blacklist_sqlstates: tuple[str, ...] = ()
     max_lag_seconds: float | None = 30.0
     max_lag_bytes: int | None = None
     fallback: Literal["primary", "error"] = "primary"
     transactions: Literal["primary", "lazy"] = "primary"
     reads_in_transaction: bool = False
     balance: str | Balancer = "weighted"
+    discovery: Callable[[], Iterable[str | Mapping[str, object]]] | None = None
+    discovery_interval: float = 10.0
+    zone: str = ""
     read_functions: tuple[str, ...] = ()
     write_functions: tuple[str, ...] = ()
     read_patterns: tuple[str, ...] = ()
@@ -288,8 +363,21 @@ class Config:
     rule: Rule | None = None
 
     @classmethod
-    def build(cls, primary: Server, replicas: object = (), **options: object) -> Self:
+    def build(
+        cls,
+        primary: Server,
+        replicas: object = (),
+        *,
+        beside: Sequence[Server] = (),
+        **options: object,
+    ) -> Self:
         """A checked Config from loosely typed options, as they come from code or a URL.
+
+        Args:
+            primary: taken for the primary until the servers were asked.
+            replicas: the others, in any of the forms the documentation lists.
+            beside: further servers of the URL that named the primary.
+            **options: as the attributes above.
 
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
@@ -303,8 +391,10 @@ class Config:
                 f"replicas: expected a list of URLs, 'host:port' or mappings, "
                 f"not {type(replicas).__name__}"
             )
-        servers = tuple(
-            replica_server(given, f"replicas[{i}]", primary) for i, given in enumerate(replicas)
+        servers = tuple(beside) + tuple(
+            replica_server(each, f"replicas[{i}]", primary)
+            for i, given in enumerate(replicas)
+            for each in _each(given)
         )
         checked = {key: _checked(key, value) for key, value in options.items()}
         config = cls(primary=primary, replicas=servers, **checked)
@@ -353,6 +443,23 @@ class Config:
         """How far a replica may be behind."""
         return Limits(self.max_lag_seconds, self.max_lag_bytes)
 
+    def libpq(self) -> dict[str, int]:
+        """Parameters of libpq for every connection, as far as the user says nothing else."""
+        return {"connect_timeout": max(2, math.ceil(self.connect_timeout)), **KEEPALIVES}
+
+
+KEEPALIVES: dict[str, int] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""How a connection finds out that its host is gone: idle for 30 s it asks every 10 s, three times;
+what was sent and is not acknowledged for as long ends it too (milliseconds).
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+"""
 
 OPTIONS: tuple[str, ...] = tuple(
     f.name for f in fields(Config) if f.name not in ("primary", "replicas")
@@ -366,7 +473,14 @@ _CHOICES: dict[str, Sequence[str]] = {
     "transactions": ("primary", "lazy"),
 }
 _OPTIONAL = ("max_lag_seconds", "max_lag_bytes")
-_LISTS = ("read_functions", "write_functions", "read_patterns", "write_patterns")
+_LISTS = (
+    "blacklist_sqlstates",
+    "read_functions",
+    "write_functions",
+    "read_patterns",
+    "write_patterns",
+)
+_SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -375,11 +489,12 @@ def _checked(key: str, value: object) -> Any:
         if value not in _CHOICES[key]:
             raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
         return value
-    if key == "name":
+    if key in ("name", "zone"):
         return str(value)
-    if key == "rule":
+    if key in ("rule", "discovery"):
         if value is not None and not callable(value):
-            raise ConfigError(f"rule: {value!r} is not callable: give a function of the text")
+            takes = "of the text" if key == "rule" else "that returns servers"
+            raise ConfigError(f"{key}: {value!r} is not callable: give a function {takes}")
         return value
     if key == "balance":
         if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
@@ -398,6 +513,12 @@ def _checked(key: str, value: object) -> Any:
             raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
         # An empty pattern would match every statement.
         found = tuple(text for item in items if (text := str(item).strip()))
+        for text in found if key == "blacklist_sqlstates" else ():
+            if not _SQLSTATE.fullmatch(text):
+                raise ConfigError(
+                    f"{key}: {text!r} is no SQLSTATE: give five digits or capitals, or the first "
+                    "two for a class"
+                )
         for text in found if key.endswith("_patterns") else ():
             try:
                 re.compile(text)

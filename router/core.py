@@ -11,17 +11,21 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
-from router.balance import BALANCERS, Balancer
-from router.blacklist import Blacklist, Entry
+from router.attempts import Attempts, Turn
+from router.balance import BALANCERS, Balancer, Watching, preferring
+from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.classify import Classifier, Intent
-from router.config import Config
-from router.context import LastRead, Pin, RoutingContext, current_context
+from router.config import Config, Server, did_you_mean, free_name, replica_server
+from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
-from router.errors import ConfigError
+from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.telemetry import Telemetry
 
@@ -31,10 +35,21 @@ if TYPE_CHECKING:
 ROOT_WRITES_TO_MENTION = 1000
 """Writes outside any request context before one log line says what that costs."""
 
+ATTEMPT_STEP = 0.005
+"""Seconds between two looks at whether the first connection to a node has been opened."""
+
 SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
 
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
+
+
+class NodePools(Protocol):
+    """An adapter's pools, one for each node."""
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        ...
 
 
 class Router:
@@ -63,9 +78,10 @@ class Router:
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
         self.telemetry: Telemetry = Telemetry(self.cluster)
-        self.blacklist: Blacklist = Blacklist(config.blacklist_max)
-        balance = config.balance
-        self.balance: Balancer = BALANCERS[balance](rand) if isinstance(balance, str) else balance
+        self._blacklist = Blacklist(config.blacklist_max)
+        self._attempts = Attempts()
+        self._lost = LOST | set(config.blacklist_sqlstates)
+        self._rand = rand
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
             write_functions=config.write_functions,
@@ -76,18 +92,20 @@ class Router:
         self.catalog: Catalog = BUILTIN
         self.catalog_generation: int = 0
         self._lock = threading.Lock()
+        self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
         self._view = View(
-            Snapshot.initial(config.nodes(), config.limits(), clock()), self.blacklist.entries
+            Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
+        self._members_lock = threading.Lock()
+        self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
         self._blind_told = False
         self.started: bool = False
-        self._split = any(n.role is not Role.PRIMARY for n in self.snapshot.nodes)
-        self.asks_position: bool = (
-            self._split and config.consistency == "lsn" and config.pin_lsn == "commit"
-        )
+        self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
+        self._split = len(self.servers) > 1 or config.discovery is not None
+        self._choose_balancer()
         with _instances_lock:
             _instances.add(self)
 
@@ -112,6 +130,21 @@ class Router:
     def replicas(self) -> tuple[Node, ...]:
         """The replicas that may serve a read now."""
         return self._view.replicas
+
+    @property
+    def blacklisted(self) -> Mapping[str, Entry]:
+        """The nodes that are kept out, by name: since when, until when, and why."""
+        return self._view.out
+
+    @property
+    def outages(self) -> tuple[Outage, ...]:
+        """The last hundred times a node was kept out that are over, oldest first."""
+        return self._blacklist.history
+
+    @property
+    def asks_position(self) -> bool:
+        """Whether adapters ask for the WAL position at each commit and hand it to `wrote`."""
+        return self._split and self._asks
 
     @property
     def last_write(self) -> float:
@@ -225,6 +258,35 @@ class Router:
             return held
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
 
+    def _choose_balancer(self) -> None:
+        chosen = self.config.balance
+        base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
+        self._base = base
+        self.watching: Watching | None = base if isinstance(base, Watching) else None
+        self._prefer()
+
+    def _prefer(self) -> None:
+        self.balance: Balancer = preferring(self._base, self.config.zone, self.snapshot.nodes)
+
+    def sent(self, node: Node) -> float:
+        """Tell the balancer that a statement is about to be sent to `node`.
+
+        Adapters call this and `answered` only where `watching` is not None.
+
+        Returns:
+            when that was (monotonic seconds), to be handed to `answered`.
+        """
+        now = self.clock()
+        if self.watching is not None:
+            self.watching.sent(node, now)
+        return now
+
+    def answered(self, node: Node, sent: float) -> None:
+        """Tell the balancer that the statement sent at `sent` has come back, or failed."""
+        now = self.clock()
+        if self.watching is not None:
+            self.watching.answered(node, now - sent, now)
+
     def wrote(self, context: RoutingContext, *, done: bool) -> None:
         """Pin `context`: a write is about to be sent, or has just returned.
 
@@ -271,16 +333,23 @@ class Router:
 
     # -- health ----------------------------------------------------------------------------
 
+    def lost(self, sqlstate: str) -> bool:
+        """Whether an error of this SQLSTATE blacklists the node that sent it."""
+        return sqlstate in self._lost or sqlstate[:2] in self._lost
+
     def failed(self, node: Node, reason: str) -> None:
         """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
+        if node not in self.servers:
+            return  # it has left, and its name may be another's
         duration = node.blacklist_duration
         if duration is None:
             duration = self.config.blacklist_duration
-        if self.primary is node:
+        is_primary = self.primary is node
+        if is_primary:
             duration = node.blacklist_duration or 0.0
-        was_out = node.name in self.blacklist
+        was_out = node.name in self._blacklist
         now = self.clock()
-        entry = self.blacklist.add(node.name, reason, duration, now)
+        entry = self._blacklist.add(node.name, reason, duration, now, primary=is_primary)
         self.interrupted(node)
         if entry is not None and not was_out:
             self.telemetry.event(
@@ -289,19 +358,113 @@ class Router:
         if self._monitor is not None:
             self._monitor.hurry(node)
 
+    @contextmanager
+    def connecting(
+        self, node: Node, pause: Callable[[float], None] = time.sleep
+    ) -> Iterator[None]:
+        """Around the opening of a connection to `node`: only one caller waits for a dead host.
+
+        The primary has no substitute, so every caller may try it.
+
+        Args:
+            node: to connect to.
+            pause: waits as many seconds; on an event loop without blocking it.
+
+        Raises:
+            NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
+                blacklisted for it; the attempt's own end will tell.
+        """
+        if node is self.primary:
+            yield
+            return
+        attempts, clock = self._attempts, self.clock
+        while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
+            pause(ATTEMPT_STEP)
+        if turn is Turn.ELSEWHERE:
+            raise NoReplicaAvailable(
+                f"{node} keeps another connection waiting that is being opened: try again, or "
+                "look at the host"
+            )
+        ok = False
+        try:
+            yield
+            ok = True
+        finally:
+            attempts.end(node.name, began, clock(), ok=ok)
+
     def interrupted(self, node: Node) -> None:
         """Connections to `node` broke: it may have restarted, even if no probe met it down."""
         with self._lock:
             snapshot = self._view.snapshot.interrupted(node.name, self.clock())
-            self._view = View(snapshot, self.blacklist.entries)
+            self._view = View(snapshot, self._blacklist.entries)
+
+    def blacklist(
+        self, name: str, reason: str = "by hand", *, duration: float | None = None
+    ) -> Entry:
+        """Keep the node called `name` out: a replica gets no reads, the primary no statement.
+
+        Checked-out connections finish what they are doing. A node taken out as a replica and
+        promoted meanwhile takes writes.
+
+        Args:
+            name: as in the events and errors.
+            reason: shown wherever the node is missed.
+            duration: seconds after which a probe may let it back in; None until `restore`.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._named("blacklist", name)
+        now = self.clock()
+        before = self._blacklist.entries.get(name)
+        seconds = float("inf") if duration is None else duration
+        entry = Entry(
+            name,
+            reason,
+            since=before.since if before else now,
+            until=now + seconds,
+            duration=seconds,
+            failures=before.failures if before else 0,
+            primary=self.primary is node,
+        )
+        self._blacklist.put(entry)
+        self._renew()
+        self.telemetry.event(
+            "blacklisted", level="warning", node=name, reason=reason, seconds=duration
+        )
+        return entry
 
     def restore(self, name: str) -> Entry | None:
-        """Let the node called `name` back in; returns what kept it out."""
-        entry = self.blacklist.remove(name)
+        """Let the node called `name` back in at once.
+
+        Returns:
+            what kept it out, None when nothing did.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._named("restore", name)
+        entry = self._restore(name)
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+        return entry
+
+    def _restore(self, name: str) -> Entry | None:
+        now = self.clock()
+        entry = self._blacklist.remove(name, now)
         if entry is not None:
             self._renew()
-            self.telemetry.event("restored", node=name, after=round(self.clock() - entry.since, 3))
+            self.telemetry.event("restored", node=name, after=round(now - entry.since, 3))
         return entry
+
+    def _named(self, method: str, name: str) -> Node:
+        nodes = self.snapshot.nodes
+        for node in nodes:
+            if node.name == name:
+                return node
+        raise ConfigError(
+            f"{method}: no node is called {name!r}{did_you_mean(name, (n.name for n in nodes))}"
+        )
 
     def observe(self, *reports: Report) -> Snapshot:
         """Take in what probes found, restore nodes that are due, and return the new snapshot."""
@@ -309,17 +472,17 @@ class Router:
         with self._lock:
             before = self._view.snapshot
             after = before.with_reports(reports, now)
-            self._view = View(after, self.blacklist.entries)
+            self._view = View(after, self._blacklist.entries)
         self._mind_positions(after)
         for report in reports:
             self._tell_outage(report, before, after)
-            entry = self.blacklist.entries.get(report.node)
+            entry = self._blacklist.entries.get(report.node)
             if entry is None or not entry.due(report.started):
                 continue
             if report.ok:
-                self.restore(report.node)
+                self._restore(report.node)
             else:
-                self.blacklist.add(report.node, report.error, entry.duration, now)
+                self._blacklist.add(report.node, report.error, entry.duration, now)
                 self._renew()
         if after.primary is not before.primary:
             self.telemetry.event(
@@ -364,6 +527,163 @@ class Router:
                 "unreachable", level="warning", node=report.node, reason=report.error
             )
 
+    # -- who belongs to the cluster --------------------------------------------------------
+
+    def add_replica(self, given: str | Mapping[str, object]) -> Node:
+        """Let a server join while running.
+
+        It gets reads once a probe has found it to be a replica of this cluster that has replayed
+        what the primary had written by now: then it can miss no write that anybody was promised.
+
+        Args:
+            given: a URL, ``host``, ``host:port`` or a mapping, as in ``replicas``; what it leaves
+                out is the configured primary's.
+
+        Raises:
+            ConfigError: it is malformed, or its name is taken.
+        """
+        server = replica_server(given, "add_replica", self.config.primary)
+        with self._members_lock:
+            names = {n.name for n in self.servers}
+            if server.name in names:
+                raise ConfigError(
+                    f"add_replica: the name {server.name!r} is taken by another node: "
+                    "give every node a name of its own"
+                )
+            node = server.node(free_name(names), Role.REPLICA)
+            self._become({**self.servers, node: server})
+        return node
+
+    def remove_replica(self, name: str) -> Node:
+        """Let a server leave while running.
+
+        It gets no new statement. What is checked out finishes there; idle connections are closed
+        at once, the others when they come back.
+
+        Raises:
+            ConfigError: no node has that name, or it is the primary.
+        """
+        with self._members_lock:
+            node = self._named("remove_replica", name)
+            if node is self.primary:
+                raise ConfigError(
+                    f"remove_replica: {node} is the primary: promote another server first"
+                )
+            self._become({n: s for n, s in self.servers.items() if n is not node})
+        return node
+
+    def members(self, given: Iterable[str | Mapping[str, object]]) -> None:
+        """Make `given` the servers of the cluster: new ones join, others leave.
+
+        A server is known again by its host and port; its weight, zone and priority are taken over.
+        The primary stays until another one is followed, or a member claims to be it.
+
+        Args:
+            given: every server, as in ``replicas``, the primary too; roles are found out.
+
+        Raises:
+            ConfigError: nothing is given, an entry is malformed, or two have one name.
+        """
+        wanted = {}
+        for i, entry in enumerate(given):
+            server = replica_server(entry, f"discovery[{i}]", self.config.primary)
+            wanted[server.host, server.port] = server
+        if not wanted:
+            raise ConfigError("discovery: no server was given: give every one of the cluster")
+        with self._members_lock:
+            servers: dict[Node, Server] = {}
+            for node, server in self.servers.items():
+                known, found = node, wanted.pop((node.host, node.port), None)
+                if found is not None:
+                    share = (found.weight, found.zone, found.priority)
+                    if share != (node.weight, node.zone, node.priority):
+                        known = replace(node, weight=share[0], zone=share[1], priority=share[2])
+                    servers[known] = server
+                elif node is self.primary and not self._claimed_beside(node):
+                    servers[node] = server
+            for server in wanted.values():
+                names = {n.name for n in servers}
+                if server.name in names:
+                    raise ConfigError(
+                        f"discovery: two servers are called {server.name!r}: "
+                        "give every one a name of its own"
+                    )
+                servers[server.node(free_name(names), Role.REPLICA)] = server
+            if servers.keys() != self.servers.keys():
+                self._become(servers)
+
+    def _claimed_beside(self, primary: Node) -> bool:
+        """Whether another node claims to be primary on the timeline of `primary`: a server that is
+        known by two addresses, or a split brain."""
+        snapshot = self.snapshot
+        return any(
+            (report := snapshot.reports.get(name)) and report.timeline == snapshot.timeline
+            for name in snapshot.fenced - {primary.name}
+        )
+
+    def _become(self, servers: Mapping[Node, Server]) -> None:
+        now = self.clock()
+        old, new = ({(n.name, n.host, n.port): n for n in s} for s in (self.servers, servers))
+        leaving = [node for key, node in old.items() if key not in new]
+        joining = [node for key, node in new.items() if key not in old]
+        changed = [node for node in self.servers if node not in servers]
+        with self._lock:
+            self.servers = MappingProxyType(dict(servers))
+            for node in leaving:
+                self._blacklist.remove(node.name, now)
+            snapshot = self._view.snapshot.with_nodes(self.servers, now)
+            self._view = View(snapshot, self._blacklist.entries)
+        if not self._split and len(self.servers) > 1:
+            # Outside any request no pin was kept while there was nothing to read but the primary.
+            ROOT.pins.set(self.cluster, Pin(now))
+            self._split = True
+        self._prefer()
+        for node in changed:
+            self.retire(node)
+        for node in leaving:
+            self.telemetry.event("left", node=node.name, address=f"{node.host}:{node.port}")
+        for node in joining:
+            self.telemetry.event("joined", node=node.name, address=f"{node.host}:{node.port}")
+        monitor = self._monitor
+        if monitor is not None:
+            if self.started:
+                monitor.start()
+            for node in joining:
+                monitor.hurry(node)
+
+    def moved(self, node: Node, before: Iterable[str], after: Iterable[str]) -> None:
+        """The name of `node` stands for other addresses: what is behind it has to be asked anew.
+
+        Its pool is emptied, and as a replica it gets reads again like one that joins.
+
+        Args:
+            node: whose host name was looked up.
+            before: the addresses it had.
+            after: the addresses it has, none of them among those.
+        """
+        with self._lock:
+            snapshot = self._view.snapshot.renewed(node, self.clock())
+            self._view = View(snapshot, self._blacklist.entries)
+        self.retire(node)
+        self.telemetry.event(
+            "moved",
+            level="warning",
+            node=node.name,
+            before=" ".join(sorted(before)),
+            after=" ".join(sorted(after)),
+        )
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+
+    def attach(self, pools: NodePools) -> None:
+        """Tell `pools`, held weakly, when connections to a node are not to be used again."""
+        self._pools.add(pools)
+
+    def retire(self, node: Node) -> None:
+        """Let every attached pool close its connections to `node` as they are now."""
+        for pools in list(self._pools):
+            pools.retire(node)
+
     def learn(self, catalog: Catalog, generation: int) -> bool:
         """Classify by `catalog` from now on, unless DDL was run since reading it began.
 
@@ -404,7 +724,7 @@ class Router:
 
     def _renew(self) -> None:
         with self._lock:
-            self._view = View(self._view.snapshot, self.blacklist.entries)
+            self._view = View(self._view.snapshot, self._blacklist.entries)
 
     # -- life ------------------------------------------------------------------------------
 
@@ -451,8 +771,12 @@ class Router:
     def _after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the child.
         self._lock = threading.Lock()
+        self._members_lock = threading.Lock()
         self.started = False
-        self.blacklist.after_fork()
+        self._blacklist.after_fork()
+        self._attempts = Attempts()
+        # Statements under way in the parent never come back here.
+        self._choose_balancer()
         if self._monitor is not None:
             self._monitor.after_fork()
 

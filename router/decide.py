@@ -7,6 +7,7 @@ here. Nothing in this module reads a clock, opens a socket or takes a lock.
 import enum
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf
 from typing import NamedTuple
 
 from router.blacklist import Entry
@@ -177,9 +178,9 @@ def decide(
             return _fallback(view, policy, now)
         return Decision(view.replicas, Reason.FORCED_REPLICA, False)
     if transaction is Transaction.ON_PRIMARY:  # row 2
-        return _primary(view, Reason.TRANSACTION, now, pins=intent.kind is Kind.WRITE)
+        return _primary(view, Reason.TRANSACTION, now, pins=intent.kind is Kind.WRITE, held=True)
     if transaction is Transaction.BOUND:
-        return _primary(view, Reason.BOUND, now, pins=intent.kind is Kind.WRITE)
+        return _primary(view, Reason.BOUND, now, pins=intent.kind is Kind.WRITE, held=True)
     if transaction is not Transaction.READ_ONLY:
         if not read:  # row 3
             if intent.kind is Kind.TRANSACTION and intent.read_only:
@@ -245,7 +246,9 @@ def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[N
     )
 
 
-def _primary(view: View, reason: Reason, now: float, *, pins: bool = False) -> Decision:
+def _primary(
+    view: View, reason: Reason, now: float, *, pins: bool = False, held: bool = False
+) -> Decision:
     snapshot = view.snapshot
     primary = snapshot.primary
     if primary is None:
@@ -259,9 +262,14 @@ def _primary(view: View, reason: Reason, now: float, *, pins: bool = False) -> D
             "start it again, or promote a replica "
             f"(replicas seen: {_names(snapshot.replicas)})"
         )
-    if view.out and primary.blacklist_duration:  # what it got as a replica does not count
-        entry = view.out.get(primary.name)
-        if entry is not None and not entry.due(now):
+    # What is open there already may finish, or fail by itself.
+    if view.out and not held and (entry := view.out.get(primary.name)) and entry.primary:
+        if entry.until == inf:
+            raise PrimaryUnavailable(
+                f"{primary} is blacklisted: {entry.reason}; "
+                f"let it back in with Router.restore({primary.name!r})"
+            )
+        if not entry.due(now):
             raise PrimaryUnavailable(
                 f"{primary} is blacklisted for another {entry.until - now:.1f} s: "
                 f"{entry.reason}; wait, or give it blacklist_duration=0"

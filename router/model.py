@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Self
+from typing import NamedTuple, Self
 
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 
@@ -68,6 +68,8 @@ class Node:
         role: the role configuration expects at start; the probe has the last word.
         weight: share of reads relative to the other replicas; 0 takes none unless alone.
         blacklist_duration: seconds a failure keeps the node out; None takes the cluster's.
+        zone: where it stands, in the words of the option ``zone``.
+        priority: replicas of a higher number get reads while none of a lower one is eligible.
     """
 
     name: str
@@ -77,6 +79,8 @@ class Node:
     role: Role = Role.REPLICA
     weight: float = 1.0
     blacklist_duration: float | None = None
+    zone: str = ""
+    priority: int = 0
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"
@@ -160,6 +164,14 @@ class Limits:
     bytes: int | None = None
 
 
+class Floor(NamedTuple):
+    """What a node that joined has to have replayed before it may serve reads: a position on a
+    timeline, or any on a later one, for no timeline begins without what was promised before."""
+
+    timeline: int
+    lsn: Lsn
+
+
 MAX_SAMPLES = 256
 """Primary positions remembered: about five seconds of the fast probing pins ask for."""
 
@@ -178,6 +190,8 @@ class Snapshot:
         fenced: nodes that claim to be primary but are not followed: another holds the writes, on
             the same timeline or a higher one, or they belong to another cluster.
         changed: when `primary` last changed (monotonic seconds).
+        joining: nodes that came later and have not shown yet that they replayed as much as is
+            given here.
     """
 
     nodes: tuple[Node, ...]
@@ -190,6 +204,7 @@ class Snapshot:
     fenced: frozenset[str] = frozenset()
     changed: float = 0.0
     limits: Limits = Limits()
+    joining: Mapping[str, Floor] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
@@ -259,6 +274,15 @@ class Snapshot:
         reports = {**self.reports, name: replace(report, since=now)}
         return replace(self, reports=MappingProxyType(reports))
 
+    def renewed(self, node: Node, now: float) -> "Snapshot":
+        """A new snapshot in which `node` is another server than before, and was never asked."""
+        reports = {**self.reports, node.name: _unasked(node.name, now)}
+        joining = {**self.joining, node.name: self._floor()}
+        return _settle(replace(self, joining=joining), reports, now)
+
+    def _floor(self) -> "Floor":
+        return Floor(self.timeline, self.samples[-1].lsn if self.samples else Lsn(0))
+
     def impostor(self) -> str | None:
         """What is wrong with a configured replica that no failover explains, None if nothing.
 
@@ -302,22 +326,35 @@ class Snapshot:
     def with_reports(self, reports: Iterable[Report], now: float) -> "Snapshot":
         """A new snapshot with `reports` in place of the nodes' earlier ones."""
         merged = dict(self.reports)
+        known = {n.name for n in self.nodes}
         for report in reports:
             before = merged.get(report.node)
-            if before is None or before.started <= report.started:
+            # A node may have left while it was asked, and another come under its name.
+            if report.node in known and (before is None or before.started <= report.started):
                 merged[report.node] = report.after(before)
         return _settle(self, merged, now)
 
     def with_nodes(self, nodes: Iterable[Node], now: float) -> "Snapshot":
-        """A new snapshot over another set of nodes; what is known of the kept ones stays."""
+        """A new snapshot over another set of nodes; what is known of the kept ones stays.
+
+        Pins that every node satisfied are forgotten, so a new one has to replay as much as they
+        had before it may serve reads.
+        """
         nodes = tuple(nodes)
-        names = {n.name for n in nodes}
-        kept = {name: r for name, r in self.reports.items() if name in names}
+        old = {(n.name, n.host, n.port) for n in self.nodes}
+        stay = {n.name for n in nodes if (n.name, n.host, n.port) in old}
+        kept = {name: r for name, r in self.reports.items() if name in stay}
         among = replace(self, nodes=nodes)
-        if self.primary is None or self.primary.name not in names:
+        if self.primary is None or self.primary.name not in stay:
             # Its timeline went with it: else the nodes that are left could never take over.
             heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
-            among = replace(among, primary=heir, changed=now, timeline=0, samples=())
+            changed = self.changed if self.primary is None and heir is None else now
+            among = replace(among, primary=heir, changed=changed, timeline=0, samples=())
+        if self.timeline:  # else no pin was ever satisfied
+            new = {n.name for n in nodes} - stay
+            kept |= {name: _unasked(name, now) for name in new}
+            floors = {name: f for name, f in self.joining.items() if name in stay}
+            among = replace(among, joining=floors | dict.fromkeys(new, self._floor()))
         return _settle(among, kept, now)
 
 
@@ -365,13 +402,33 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         fenced=fenced,
         changed=changed,
     )
+    if before.joining:
+        joining = {name: f for name, f in before.joining.items() if not _joined(settled, name, f)}
+        settled = replace(settled, joining=MappingProxyType(joining))
     replicas = tuple(n for n in nodes if n is not primary and _may_read(settled, n))
     return replace(settled, replicas=replicas)
+
+
+def _unasked(name: str, now: float) -> Report:
+    return Report(name, now, error="not probed yet", since=now)
+
+
+def _joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
+    report = snapshot.reports.get(name)
+    if report is None or not report.ok:
+        return False
+    if report.lsn is None or not report.timeline:
+        return True  # a server that does not tell: pins there are a matter of time
+    if report.timeline != snapshot.timeline:
+        return False
+    return floor.timeline != snapshot.timeline or report.lsn >= floor.lsn
 
 
 def _may_read(snapshot: Snapshot, node: Node) -> bool:
     report = snapshot.reports.get(node.name)
     if report is None or not report.ok or report.role is not Role.REPLICA:
+        return False
+    if node.name in snapshot.joining:
         return False
     if snapshot.system_id and report.system_id and report.system_id != snapshot.system_id:
         return False  # a replica of some other cluster

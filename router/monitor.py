@@ -7,9 +7,11 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 
 import asyncio
 import contextlib
+import ipaddress
 import random
+import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.catalog import Catalog
@@ -28,6 +30,12 @@ ConnectArgs = Callable[[Node], Mapping[str, Any]]
 JITTER = 0.1
 """Part of a pause at rest that is random, so that many processes do not probe in step."""
 
+Resolve = Callable[[str], frozenset[str]]
+"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
+
+RESOLVE_INTERVAL = 5.0
+"""Seconds between two look-ups of the nodes' host names."""
+
 CATALOG_INTERVAL = 60.0
 """Seconds between two readings of the catalog, for DDL run by other processes."""
 
@@ -35,13 +43,20 @@ CATALOG_INTERVAL = 60.0
 class Monitor:
     """Probes the nodes of one Router and tells it what was found."""
 
-    def __init__(self, router: Router, connect_args: ConnectArgs) -> None:
+    def __init__(
+        self, router: Router, connect_args: ConnectArgs, *, resolve: "Resolve | None" = None
+    ) -> None:
         """Prepare; nothing runs until `start`.
 
         Args:
             router: whose nodes to probe.
             connect_args: how to reach each of them.
+            resolve: gives the addresses of a host name; the system's resolver by default.
         """
+        self._resolve: Resolve = resolve or addresses_of
+        self._addresses: dict[Node, frozenset[str]] = {}
+        self._lookup: asyncio.Task[None] | None = None
+        self._lookup_due = float("-inf")
         self.router = router
         self.ready: threading.Event = threading.Event()
         self._connect_args = connect_args
@@ -49,13 +64,19 @@ class Monitor:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake: asyncio.Event | None = None
-        self._connections: dict[str, AsyncConnection[tuple[Any, ...]]] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
+        self._probing: dict[Node, asyncio.Task[None]] = {}
+        self._callers = 0
         self._resting = False
         self._stopping = False
         self._rounds = 0
         self._round_done = threading.Condition()
         self._catalog_due = float("-inf")
         self._catalog_failed = False
+        self._discovery: asyncio.Task[None] | None = None
+        self._discovery_due = float("-inf")
+        self._discovery_failed = False
 
     # -- called from any thread ----------------------------------------------------------------
 
@@ -80,7 +101,10 @@ class Monitor:
         with self._lock:
             thread, self._thread = self._thread, None
             self._stopping = True
-        self._interrupt()
+        loop, watching = self._loop, self._watching
+        if loop is not None and watching is not None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(watching.cancel)
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
@@ -110,11 +134,15 @@ class Monitor:
         with self._round_done:
             # The round under way may have asked some node already; the one after it has not.
             wanted = self._rounds + 2
-            self._interrupt()
-            while self._rounds < wanted:
-                if not self._round_done.wait(timeout):
-                    return False
+            self._callers += 1
+            try:
                 self._interrupt()
+                while self._rounds < wanted:
+                    if not self._round_done.wait(timeout):
+                        return False
+                    self._interrupt()
+            finally:
+                self._callers -= 1
         return True
 
     def after_fork(self) -> None:
@@ -122,9 +150,12 @@ class Monitor:
 
         Closing would say goodbye on sockets the parent still uses.
         """
-        _abandoned.extend((self._connections, self._loop, self._wake))
+        _abandoned.extend((self._connections, self._loop, self._wake, self._watching))
+        _abandoned.extend((self._discovery, self._lookup, self._probing))
+        self._probing, self._callers = {}, 0
         self._connections = {}
-        self._loop = self._wake = self._thread = None
+        self._loop = self._wake = self._watching = self._thread = None
+        self._discovery = self._lookup = None
         self._lock = threading.Lock()
         self._round_done = threading.Condition()
         self.ready = threading.Event()
@@ -142,18 +173,22 @@ class Monitor:
         # psycopg needs a selector loop; on Windows the default is another one.
         loop = asyncio.SelectorEventLoop()
         try:
-            loop.run_until_complete(self._watch(loop))
+            with contextlib.suppress(asyncio.CancelledError):
+                loop.run_until_complete(self._watch(loop))
         finally:
-            self._loop = self._wake = None
+            self._loop = self._wake = self._watching = None
             loop.close()
 
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watching = asyncio.current_task()
         self._wake = asyncio.Event()
         self._loop = loop
         router = self.router
         try:
             while not self._stopping:
                 try:
+                    self._look_up()
+                    await self._discover()
                     await self._probe_all()
                     await self._read_catalog()
                 except Exception as error:  # noqa: BLE001 - the loop must outlive any round
@@ -161,6 +196,7 @@ class Monitor:
                         "monitor_error", level="error", error=masked(f"{error!r}")
                     )
                 self.ready.set()
+                router.telemetry.prepare()
                 with self._round_done:
                     self._rounds += 1
                     self._round_done.notify_all()
@@ -171,6 +207,11 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
+            tasks = [*self._probing.values(), *filter(None, (self._discovery, self._lookup))]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._probing.clear()
             for connection in self._connections.values():
                 await connection.close()
             self._connections.clear()
@@ -193,39 +234,102 @@ class Monitor:
         age = router.clock() - last
         return min(rest, max(config.pin_probe_interval, age / 10))
 
+    def _look_up(self) -> None:
+        """Look up the nodes' names when it is time; no probe waits for a name server."""
+        now = self.router.clock()
+        if now < self._lookup_due or (self._lookup is not None and not self._lookup.done()):
+            return
+        self._lookup_due = now + RESOLVE_INTERVAL
+        nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
+        if nodes:
+            self._lookup = asyncio.create_task(self._compare_addresses(nodes))
+
+    async def _compare_addresses(self, nodes: list[Node]) -> None:
+        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
+        for node in nodes:
+            try:
+                found = await asyncio.to_thread(self._resolve, node.host)
+            except (OSError, UnicodeError):
+                continue  # a name server that does not answer moves no server
+            before = self._addresses.setdefault(node, found)
+            # A name with several addresses may show some of them at a time, in any order.
+            if found and before.isdisjoint(found):
+                self._addresses[node] = found
+                await self._drop(node)
+                self.router.moved(node, before, found)
+
+    async def _discover(self) -> None:
+        """Ask who belongs to the cluster when it is time; only the first round waits for it."""
+        now, config = self.router.clock(), self.router.config
+        pending = self._discovery is not None and not self._discovery.done()
+        if config.discovery is None or pending or now < self._discovery_due:
+            return
+        self._discovery_due = now + config.discovery_interval
+        self._discovery = asyncio.create_task(self._ask_members(config.discovery))
+        if not self._rounds:
+            await asyncio.wait({self._discovery}, timeout=config.start_timeout / 2)
+
+    async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
+        try:
+            self.router.members(await asyncio.to_thread(ask))
+        except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
+            if not self._discovery_failed:
+                self._discovery_failed = True
+                self.router.telemetry.event(
+                    "discovery_failed",
+                    level="warning",
+                    reason=one_line(error),
+                    advice="the servers stay as they are until it succeeds again",
+                )
+        else:
+            self._discovery_failed = False
+
     async def _probe_all(self) -> None:
         nodes = self.router.snapshot.nodes
-        gone = self._connections.keys() - {n.name for n in nodes}
-        for name in gone:
-            await self._connections.pop(name).close()
-        await asyncio.gather(*(self._probe(node) for node in nodes))
+        for node in self._connections.keys() - set(nodes):
+            await self._drop(node)
+        probing = self._probing
+        for node in [node for node, task in probing.items() if task.done()]:
+            probing.pop(node).result()
+        for node in nodes:
+            if node not in probing:
+                probing[node] = asyncio.create_task(self._probe(node))
+        # A node that did not answer last time may take its whole time-out again: that must not
+        # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
+        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures}
+        awaited = [n for n in probing if self._callers or n.name not in failing]
+        await asyncio.gather(*(probing.pop(node) for node in awaited))
 
     async def _probe(self, node: Node) -> None:
         """Ask one node and tell the Router at once, without waiting for slower nodes."""
-        started = self.router.clock()
+        started, timeout = self.router.clock(), self.router.config.probe_timeout
+        asking = asyncio.create_task(self._ask(node))
         try:
-            async with asyncio.timeout(self.router.config.probe_timeout):
-                found = await self._ask(node)
-        except TimeoutError:
-            reason = f"no answer to a probe within {self.router.config.probe_timeout:g} s"
-            found = Report(node.name, started, error=reason)
+            await asyncio.wait({asking}, timeout=timeout)
+            if asking.done():
+                found = asking.result()
+            else:
+                reason = f"no answer to a probe within {timeout:g} s"
+                found = Report(node.name, started, error=reason)
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
+        finally:
+            await _give_up(asking)
         if not found.ok:
-            await self._drop(node.name)
+            await self._drop(node)
         self.router.observe(found)
 
     async def _ask(self, node: Node) -> Report:
         import psycopg
 
-        fresh = node.name not in self._connections
+        fresh = node not in self._connections
         try:
             return await self._query(node)
         except psycopg.OperationalError:
             if fresh:
                 raise
             # The connection had died since the last probe; that says little about the server now.
-            await self._drop(node.name)
+            await self._drop(node)
             self.router.interrupted(node)
             return await self._query(node)
 
@@ -245,7 +349,7 @@ class Monitor:
         return report(node.name, started, row)
 
     async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
-        connection = self._connections.get(node.name)
+        connection = self._connections.get(node)
         if connection is None:
             from psycopg import AsyncConnection
 
@@ -254,11 +358,11 @@ class Monitor:
             connection = await AsyncConnection.connect(
                 **arguments, autocommit=True, prepare_threshold=None
             )
-            self._connections[node.name] = connection
+            self._connections[node] = connection
         return connection
 
-    async def _drop(self, name: str) -> None:
-        connection = self._connections.pop(name, None)
+    async def _drop(self, node: Node) -> None:
+        connection = self._connections.pop(node, None)
         if connection is not None:
             await connection.close()
 
@@ -268,17 +372,17 @@ class Monitor:
         if now < self._catalog_due:
             return
         snapshot = self.router.snapshot
-        names = [snapshot.primary.name] if snapshot.primary else []
-        names += [n.name for n in snapshot.replicas]
-        name = next((n for n in names if n in self._connections), None)
-        if name is None:
+        nodes = [snapshot.primary] if snapshot.primary else []
+        nodes += snapshot.replicas
+        node = next((n for n in nodes if n in self._connections), None)
+        if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
         generation = self.router.catalog_generation
         rows = {}
         try:
             for part, sql in Catalog.QUERIES.items():
-                cursor = await self._connections[name].execute(sql.encode())
+                cursor = await self._connections[node].execute(sql.encode())
                 rows[part] = await cursor.fetchall()
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
             if not self._catalog_failed:
@@ -286,7 +390,7 @@ class Monitor:
                 self.router.telemetry.event(
                     "catalog_unreadable",
                     level="warning",
-                    node=name,
+                    node=node.name,
                     reason=one_line(error),
                     advice="statements over tables and functions run on the primary until the "
                     "role may read pg_catalog",
@@ -295,6 +399,42 @@ class Monitor:
         self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
+
+
+async def _give_up(task: "asyncio.Task[Any]") -> None:
+    """End a task that waits for a server now.
+
+    When it is cancelled psycopg asks the server to cancel the query, and waits for ten seconds
+    where that is deaf. When it is cancelled again it closes the connection.
+    """
+    for _ in range(20):
+        if task.done():
+            break
+        task.cancel()
+        await asyncio.sleep(0)
+    if task.done() and not task.cancelled():
+        task.exception()  # looked at: nobody else will
+
+
+def addresses_of(host: str) -> frozenset[str]:
+    """Every address the system's resolver gives for `host`.
+
+    Raises:
+        OSError: it gives none, or does not answer.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return frozenset(str(address[0]) for *_, address in found)
+
+
+def is_name(host: str) -> bool:
+    """Whether `host` is a name: no address, no directory of sockets."""
+    if not host or host[0] in "/@":
+        return False
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    return False
 
 
 _abandoned: list[object] = []

@@ -76,12 +76,16 @@ class Telemetry:
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
         """Log `name` with `fields` and tell the hooks."""
         self.counts.mine()[name] += 1
+        getattr(self.prepare(), level)(name, **fields)
+        for hook in self.hooks:
+            hook(name, fields)
+
+    def prepare(self) -> "BoundLogger":
+        """Load structlog, which takes a third of a second, before somebody waits for an event."""
         logger = self._logger
         if logger is None:
             logger = self._logger = _logger(self.cluster)
-        getattr(logger, level)(name, **fields)
-        for hook in self.hooks:
-            hook(name, fields)
+        return logger
 
 
 def _logger(cluster: str) -> "BoundLogger":

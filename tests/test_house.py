@@ -16,10 +16,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"context", "blacklist", "balance", "probe", "journal"}
+RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
 PURE = VALUES | GRAMMAR | RULES | {"decide", "config", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
-CORE = PURE | {"core", "explain", "monitor"} | CARRYING
+CORE = PURE | {"core", "explain", "discovery", "monitor"} | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
 
 # part of the house -> the parts it may import (itself always); the part of router/x/y.py is x
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "core": PURE,
     "explain": PURE | {"core"},
     "monitor": PURE | {"core"},
+    "discovery": {"errors", "config"},
     "token": VALUES,
     "store": VALUES | {"token"},
     "carrier": PURE | {"core", "store", "token"},
@@ -47,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # part -> what it may import from outside the standard library; a part not named here is free
 THIRD_PARTY: dict[str, frozenset[str]] = {
-    **dict.fromkeys(PURE | {"core", "explain", "__init__"}, frozenset()),
+    **dict.fromkeys(PURE | {"core", "discovery", "explain", "__init__"}, frozenset()),
     **dict.fromkeys(GRAMMAR, frozenset({"pgparse"})),
     "telemetry": frozenset({"structlog"}),
     **dict.fromkeys(CARRYING | {"wsgi", "asgi"}, frozenset()),
@@ -61,7 +62,7 @@ IMPURE = {
     "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request",
 }  # fmt: skip
 # For a lock, nothing else.
-LOCKS = {"blacklist", "catalog", "classify", "context", "telemetry"}
+LOCKS = {"attempts", "blacklist", "catalog", "classify", "context", "telemetry"}
 
 
 def part(path: Path) -> str:

@@ -39,7 +39,9 @@ def words(name: str, fields: Mapping[str, Any]) -> str:
     if len(reason) > _SHOWN:
         reason = reason[:_SHOWN].rstrip() + " …"
     if name == "blacklisted":
-        return f"{node} blacklisted for {fields['seconds']:.1f} s: {reason}"
+        seconds = fields["seconds"]
+        term = "" if seconds is None else f" for {seconds:.1f} s"
+        return f"{node} blacklisted{term}: {reason}"
     if name == "unreachable":
         return f"{node} does not answer: {reason}"
     if name in ("restored", "reachable"):

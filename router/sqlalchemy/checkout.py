@@ -294,6 +294,10 @@ class RoutedConnection(PoolProxiedConnection):
                 held = self.replica = None
             try:
                 held = self._take(node)
+            except NoReplicaAvailable as error:
+                failure = translated(error)
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
             except self.pool.dbapi_errors as error:
                 failure = error
                 router.failed(node, self.pool.reason(error))

@@ -10,12 +10,6 @@ from router.model import Node
 if TYPE_CHECKING:
     from router.sqlalchemy.pool import RoutingPool
 
-LOST = frozenset({"57P01", "57P02", "57P03", "53300"})
-"""Shutdown, crash, starting up, no connection left: with class 08, what blacklists a node.
-
-Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
-
 SETTINGS = "pg_router_settings"
 """Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
 
@@ -63,13 +57,12 @@ class NodeConnection:
     def lost(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         pool = self.pool
-        state = pool.driver.sqlstate(error)
         broken = pool.lost(error, self.dbapi, cursor)
-        if not broken and state not in LOST and state[:2] != "08":
+        state = pool.driver.sqlstate(error)
+        if not broken and not pool.router.lost(state):
             return False
-        # 53300 and 57P03 refuse a connection; the others end one, even where the driver has yet to
-        # notice that its socket is closed.
-        self.broken = self.broken or broken or state not in ("53300", "57P03")
+        # These end a connection, even where the driver has yet to notice its closed socket.
+        self.broken = self.broken or broken or state[:2] == "08" or state in ("57P01", "57P02")
         pool.router.failed(self.node, pool.reason(error))
         return True
 
@@ -150,7 +143,7 @@ class NodeConnection:
         """
         fairy: Any = self.fairy
         if self.broken:
-            self.pool.node_pool(self.node)._invalidate(fairy)
+            fairy._pool._invalidate(fairy)
             return
         try:
             if self.in_transaction:
@@ -165,12 +158,15 @@ class NodeConnection:
             if self.characteristics != DEFAULTS:
                 self.characterise(DEFAULTS)
         except self.pool.dbapi_errors:
-            self.pool.node_pool(self.node)._invalidate(fairy)
+            fairy._pool._invalidate(fairy)
             return
         except BaseException:
             # Cancelled or interrupted half-way: nobody knows what was put back.
             fairy.invalidate()
             raise
+        if self.pool.left(fairy):
+            fairy.invalidate()
+            return
         fairy._close_special(transaction_reset=True)
 
 

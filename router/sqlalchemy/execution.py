@@ -15,7 +15,7 @@ from sqlalchemy.engine.interfaces import Dialect
 from router.sqlalchemy.checkout import Route, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
-from router.sqlalchemy.retry import recover
+from router.sqlalchemy.retry import recover, timed
 
 OPTION = "router"
 """The execution option a caller names a node's role in: "primary" or "replica"."""
@@ -103,6 +103,7 @@ class RoutedDialect(DefaultDialect):
             return
         if statement is not context.unicode_statement and statement != context.unicode_statement:
             cursor = self._reconsider(route, cursor, statement, context)
+        execute = timed(route, execute)
         route.begin()
         try:
             execute(cursor, statement, parameters, context)

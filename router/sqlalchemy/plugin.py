@@ -5,7 +5,9 @@
 through here. The engine stays SQLAlchemy's own class.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy
@@ -15,9 +17,19 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
 from sqlalchemy.util import get_cls_kwargs
 
-from router.config import OPTIONS, Config, Server, did_you_mean, masked
+from router.config import (
+    CHOOSING,
+    OPTIONS,
+    SESSION_ATTRS,
+    Config,
+    Server,
+    did_you_mean,
+    host_port,
+    masked,
+    one_host_each,
+)
 from router.core import Router
-from router.errors import ConfigError
+from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node
 from router.monitor import Monitor
 from router.sqlalchemy.drivers import driver_of
@@ -53,8 +65,10 @@ class RouterPlugin(CreateEnginePlugin):
         options = _options(url, kwargs)
         replicas = options.pop("replicas", ())
         self.url: URL = self.update_url(url)
-        primary = _server(self.url)
-        self.config: Config = Config.build(primary, replicas, **options)
+        primary, *beside = _servers(self.url)
+        if beside or replicas or "discovery" in options:
+            _apply_session_attrs(self.url, options)
+        self.config: Config = Config.build(primary, replicas, beside=beside, **options)
         self.router: Router = Router(self.config)
         self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
         self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
@@ -63,7 +77,6 @@ class RouterPlugin(CreateEnginePlugin):
                 if isinstance(kwargs.get(key), str):
                     kwargs[key] = kind(kwargs[key])
         kwargs["poolclass"] = RoutingPool
-        self._monitor_args: dict[Node, dict[str, Any]] = {}
 
     def update_url(self, url: URL) -> URL:
         """The URL without what belongs to the router."""
@@ -88,30 +101,46 @@ class RouterPlugin(CreateEnginePlugin):
             if key in pool_args and key not in accepted:
                 name = key if key in ("pool_size", "max_overflow") else f"pool_{key}"
                 raise ConfigError(f"{name}: {poolclass.__name__} does not take it: leave it out")
-        creators: dict[str, Creator] = {}
-        defaults = self._defaults(dialect)
-        for node, server in self.config.servers().items():
-            url = _url_for(self.url, server)
-            args, parameters = dialect.create_connect_args(url)
-            parameters = {**defaults, **parameters, **self._connect_args}
-            creators[node.name] = _creator(dialect, args, parameters)
-            self._monitor_args[node] = _monitor_arguments(server, parameters, dialect)
-        if not self.config.replicas:
-            del creators["primary"]  # SQLAlchemy's own creator does it
+        self._dialect = dialect
+        for server in self.router.servers.values():
+            self._arguments(server)  # what is malformed is refused now
         pool_args.update(
-            router=self.router, config=self.config, creators=creators, poolclass=poolclass
+            router=self.router,
+            config=self.config,
+            connect_to=self._connect_to,
+            poolclass=poolclass,
         )
 
-    def _defaults(self, dialect: Dialect) -> dict[str, Any]:
-        if not self.config.replicas:
-            return {}
-        # libpq waits at least 2 s and takes whole seconds.
-        seconds = max(2, round(self.config.connect_timeout))
-        return {driver_of(dialect).connect_timeout: seconds}
+    def _connect_to(self, node: Node) -> Creator | None:
+        server = self.router.servers.get(node)
+        if server is None:
+            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
+        config = self.config
+        if server is config.primary and not config.replicas and config.discovery is None:
+            return None  # SQLAlchemy's own creator does it
+        args, parameters = self._arguments(server)
+        return _creator(self._dialect, args, parameters)
+
+    def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
+        args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
+        return args, {**self._defaults(), **parameters, **self._connect_args}
+
+    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
+        server = self.router.servers[node]
+        return _monitor_arguments(server, self._arguments(server)[1], self._dialect)
+
+    def _defaults(self) -> dict[str, Any]:
+        driver = driver_of(self._dialect)
+        if driver.connect_timeout != "connect_timeout":
+            return {driver.connect_timeout: self.config.connect_timeout}
+        defaults: dict[str, Any] = dict(self.config.libpq())
+        if "PGCONNECT_TIMEOUT" in os.environ:
+            del defaults["connect_timeout"]
+        return defaults
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
-        self.router.watch(Monitor(self.router, lambda node: self._monitor_args[node]))
+        self.router.watch(Monitor(self.router, self._for_monitor))
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()
 
@@ -150,6 +179,42 @@ def _options(url: URL, kwargs: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _apply_session_attrs(url: URL, options: dict[str, Any]) -> None:
+    """Take ``target_session_attrs`` for what it asks of reads; roles are found out anyway."""
+    wanted = url.query.get("target_session_attrs", "any")
+    if wanted not in SESSION_ATTRS:
+        raise ConfigError(
+            f"target_session_attrs: {wanted!r} is none of {', '.join(SESSION_ATTRS)}"
+        )
+    if wanted in ("standby", "read-only"):
+        options.setdefault("fallback", "error")
+
+
+def _servers(url: URL) -> list[Server]:
+    """Every server that `url` names: several hosts are written as SQLAlchemy or libpq do."""
+    first = _server(url)
+    given = [url.host] if url.host else _texts(url.query.get("host", ()))
+    hosts = [host for text in given for host in text.split(",")]
+    ports = [str(url.port)] if url.port else _texts(url.query.get("port", ()))
+    ports = [port for text in ports for port in text.split(",")]
+    if len(hosts) < 2:
+        return [first]
+    if len(ports) < 2:
+        ports = (ports or ["5432"]) * len(hosts)
+    if len(ports) != len(hosts):
+        raise ConfigError(f"url: {len(hosts)} hosts and {len(ports)} ports: give one for each")
+    found = []
+    for host, port in zip(hosts, ports, strict=True):
+        address: dict[str, Any] = {"port": int(port), **host_port(host, "url")}
+        found.append(replace(first, **address))
+    alone = len({s.host for s in found}) == len(found)
+    return [replace(s, name=s.host if alone else f"{s.host}:{s.port}") for s in found]
+
+
+def _texts(value: str | Sequence[str]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
 def _server(url: URL) -> Server:
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigError(
@@ -161,7 +226,7 @@ def _server(url: URL) -> Server:
     _, separator, driver = url.drivername.partition("+")
     return Server(
         host=host,
-        port=url.port or int(query.pop("port", 5432)),
+        port=url.port or int(query.pop("port", "5432").partition(",")[0]),
         user=url.username or "",
         password=str(url.password or ""),
         dbname=url.database or "",
@@ -172,8 +237,9 @@ def _server(url: URL) -> Server:
 
 def _url_for(primary: URL, server: Server) -> URL:
     """The primary's URL, changed to where `server` differs."""
-    query = {k: v for k, v in primary.query.items() if k not in ("host", "port")}
-    query.update({k: v for k, v in server.params.items() if k not in ("host", "port")})
+    query = {**primary.query, **server.params}
+    for key in ("host", "port", *CHOOSING):
+        query.pop(key, None)
     return primary.set(
         host=server.host,
         port=server.port,
@@ -307,6 +373,15 @@ def with_driver(url: str | URL) -> URL:
     """`url` with psycopg as its driver where it names none, ``postgres://`` accepted as well."""
     if isinstance(url, str) and url.startswith("postgres://"):
         url = "postgresql://" + url.removeprefix("postgres://")
+    hosts = one_host_each(url) if isinstance(url, str) else []
+    if len(hosts) > 1:
+        # As SQLAlchemy writes it: its own parser knows one port in that place.
+        each = [make_url(host) for host in hosts]
+        query = {
+            "host": ",".join(u.host or "" for u in each),
+            "port": ",".join(str(u.port or 5432) for u in each),
+        }
+        url = each[0]._replace(host=None, port=None).update_query_dict(query)
     parsed = make_url(url)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")

@@ -7,8 +7,9 @@ listeners see real driver connections and the dialect is initialised once.
 import asyncio
 import contextlib
 import os
+import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
@@ -25,6 +26,9 @@ from router.sqlalchemy.drivers import Driver, driver_of
 
 PROVEN = "pg_router_proven"
 """Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
+
+LEFT = "pg_router_left"
+"""Marks a node's pool that was disposed of."""
 
 
 class Creator(Protocol):
@@ -52,7 +56,7 @@ class RoutingPool(Pool):
         *,
         router: Router,
         config: Config,
-        creators: Mapping[str, Creator],
+        connect_to: Callable[[Node], Creator | None],
         poolclass: type[Pool] = QueuePool,
         recycle: int = -1,
         pre_ping: bool = False,
@@ -69,7 +73,7 @@ class RoutingPool(Pool):
             use_lifo: take the connection used last.
             router: decides; one Router for the life of the engine.
             config: what the user asked for.
-            creators: open a connection to each other node, by name.
+            connect_to: gives what opens a connection to a node; None where `creator` does.
             poolclass: the class of the node pools.
             recycle: seconds after which a connection is replaced.
             pre_ping: ask each connection whether it lives before it is used.
@@ -81,7 +85,7 @@ class RoutingPool(Pool):
         )
         self.router = router
         self.config = config
-        self.creators: dict[str, Creator] = dict(creators)
+        self.connect_to = connect_to
         self.poolclass = poolclass
         self.node_options: dict[str, Any] = {
             key: value
@@ -100,10 +104,13 @@ class RoutingPool(Pool):
             "echo": kw.get("echo"),
             "logging_name": kw.get("logging_name"),
         }
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[Node, Pool] = {}
+        self._leaving: list[Pool] = []
         self._ready_for: Any = None
         self._introduced = False
+        self._disposed = False
         _pools.add(self)
+        router.attach(self)
 
     # Set by create_engine after construction, hence not in __init__.
     @property
@@ -159,6 +166,7 @@ class RoutingPool(Pool):
         statements are compiled, so the dialect has to meet a server before the first of them.
         That checkout keeps the connection, so listeners hear of it once.
         """
+        self._disposed = False
         connection = RoutedConnection(self)
         if not self._introduced:
             connection.introduce()
@@ -167,11 +175,13 @@ class RoutingPool(Pool):
 
     def node_pool(self, node: Node) -> Pool:
         """The pool of `node`, made when first asked for."""
-        pool = self._pools.get(node.name)
+        pool = self._pools.get(node)
         if pool is None:
             made = self._make(node)
             # Two threads may both have made one; whoever stores first wins, none was used yet.
-            pool = self._pools.setdefault(node.name, made)
+            pool = self._pools.setdefault(node, made)
+            if node not in self.router.servers:
+                self.retire(node)  # it left meanwhile: what is taken now is closed afterwards
         return pool
 
     def take(self, node: Node) -> PoolProxiedConnection:
@@ -180,6 +190,8 @@ class RoutingPool(Pool):
         One that is older than the node's last interruption is asked whether it lives: a write
         must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
         """
+        while self._leaving:
+            self._leaving.pop().dispose()
         pool = self.node_pool(node)
         fairy = pool.connect()
         report = self.router.snapshot.reports.get(node.name)
@@ -217,26 +229,33 @@ class RoutingPool(Pool):
         return pool
 
     def _creator_for(self, node: Node) -> Creator:
-        create = self.creators.get(node.name, self._invoke_creator)
+        create = self.connect_to(node) or self._invoke_creator
         router = self.router
-        if len(router.snapshot.nodes) < 2:
-            return create
 
         def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
-            connection = create(rec)
-            try:
-                self._verify(node, connection)
-            except BaseException:
-                dialect: Any = self._dialect
-                with contextlib.suppress(Exception):
-                    (dialect.do_terminate if dialect.has_terminate else dialect.do_close)(
-                        connection
-                    )
-                raise
+            if len(router.servers) < 2:
+                return create(rec)
+            with router.connecting(node, self._pause):
+                connection = create(rec)
+                try:
+                    self._verify(node, connection)
+                except BaseException:
+                    dialect: Any = self._dialect
+                    with contextlib.suppress(Exception):
+                        (dialect.do_terminate if dialect.has_terminate else dialect.do_close)(
+                            connection
+                        )
+                    raise
             rec.info[PROVEN] = router.clock()
             return connection
 
         return verified
+
+    def _pause(self, seconds: float) -> None:
+        if self.dialect.is_async:
+            await_only(asyncio.sleep(seconds))
+        else:
+            time.sleep(seconds)
 
     def _verify(self, node: Node, connection: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it.
@@ -283,7 +302,7 @@ class RoutingPool(Pool):
             self._invoke_creator,
             router=self.router,
             config=self.config,
-            creators=self.creators,
+            connect_to=self.connect_to,
             poolclass=self.poolclass,
             recycle=self._recycle,
             echo=self.echo,
@@ -299,9 +318,31 @@ class RoutingPool(Pool):
 
     def dispose(self) -> None:
         """Close every idle connection and stop the monitor; the next statement starts anew."""
-        for pool in self._pools.values():
+        self._disposed = True
+        pools, self._pools = [*self._pools.values(), *self._leaving], {}
+        self._leaving.clear()
+        for pool in pools:
+            pool.__dict__[LEFT] = True
             pool.dispose()
         self._apart(self.router.close)
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back."""
+        pool = self._pools.pop(node, None)
+        if pool is None:
+            return
+        pool.__dict__[LEFT] = True
+        if self.dialect.is_async:
+            self._leaving.append(pool)  # to be closed on its event loop, which may not be ours
+        else:
+            pool.dispose()
+
+    def left(self, fairy: Any) -> bool:
+        """Whether a connection that comes back shall be closed: nobody asks its pool any more.
+
+        Not so in a forked child, where the sockets are the parent's.
+        """
+        return self._disposed or LEFT in fairy._pool.__dict__
 
     def _invalidate(
         self,
@@ -337,7 +378,7 @@ class RoutingPool(Pool):
 
     def status(self) -> str:
         """One line per node."""
-        lines = [f"{name}: {pool.status()}" for name, pool in self._pools.items()]
+        lines = [f"{node.name}: {pool.status()}" for node, pool in self._pools.items()]
         return "\n".join(lines) or "no connection was needed yet"
 
     def __repr__(self) -> str:
@@ -345,8 +386,9 @@ class RoutingPool(Pool):
 
     def _after_fork(self) -> None:
         # Discarded, not closed: the sockets are the parent's.
-        _abandoned.append(self._pools)
-        self._pools = {}
+        _abandoned.extend((self._pools, self._leaving))
+        self._pools, self._leaving = {}, []
+        self._disposed = False
 
 
 _pools: "weakref.WeakSet[RoutingPool]" = weakref.WeakSet()

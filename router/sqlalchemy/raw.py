@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
 from router.sqlalchemy.connection import NodeConnection
-from router.sqlalchemy.retry import recover
+from router.sqlalchemy.retry import recover, timed
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import RoutedConnection
@@ -120,6 +120,7 @@ class RoutedCursor:
             cursor = self._on(held)
             getattr(cursor, method)(query, *positional, **kwargs)
 
+        run = timed(route, run)
         route.begin()
         try:
             run(route.held)

@@ -1,15 +1,18 @@
 """What a failed statement may still do: a read runs elsewhere, a write is never sent twice."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from router.classify import Intent, Kind
 from router.decide import Reason
 from router.model import Node
-from router.sqlalchemy.connection import LOST, NodeConnection
+from router.sqlalchemy.connection import NodeConnection
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import Route
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
 """What a standby answers to a statement that only the primary can run."""
@@ -61,6 +64,24 @@ def recover(
             raise
 
 
+def timed(route: "Route", call: Callable[P, R]) -> Callable[P, R]:
+    """`call`, which runs the statement, made to tell a balancer that asks for it how long it
+    took, on whatever node it ran."""
+    router = route.connection.router
+    if router.watching is None:
+        return call
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        node = route.held.node
+        sent = router.sent(node)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            router.answered(node, sent)
+
+    return run
+
+
 def _noticed(route: "Route", error: BaseException, cursor: Any) -> None:
     """Blacklist the node if the error says that the server or the way to it is gone."""
     connection = route.connection
@@ -88,7 +109,7 @@ def _again(route: "Route", error: Any, tried: list[Node]) -> "Route | None":
         router.heal(route.sql, state, pool.reason(error))
         reason = Reason.HEALED
         intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
-    elif held.broken or state in LOST or (on_replica and state in CONFLICT):
+    elif held.broken or router.lost(state) or (on_replica and state in CONFLICT):
         if len(tried) > len(router.snapshot.nodes):
             return None
         router.telemetry.event(

@@ -38,9 +38,9 @@ def test_time_alone_lets_nobody_back() -> None:
     assert entry is not None
     assert entry.due(10_000.0)
     assert "a" in blacklist
-    assert blacklist.remove("a") is entry
+    assert blacklist.remove("a", 0.0) is entry
     assert "a" not in blacklist
-    assert blacklist.remove("a") is None
+    assert blacklist.remove("a", 0.0) is None
 
 
 def test_a_failure_while_out_does_not_lengthen_the_term() -> None:
@@ -70,7 +70,7 @@ def test_a_node_that_came_back_starts_over() -> None:
     blacklist = Blacklist(LONGEST)
     blacklist.add("a", "08006", 30.0, 0.0)
     blacklist.add("a", "08006", 30.0, 30.0)
-    blacklist.remove("a")
+    blacklist.remove("a", 0.0)
     entry = blacklist.add("a", "08006", 30.0, 50.0)
     assert entry is not None
     assert (entry.duration, entry.since, entry.failures) == (30.0, 50.0, 1)
@@ -106,7 +106,7 @@ def test_entries_are_replaced_whole() -> None:
     before = dict(held)
     blacklist.add("b", "08006", 30.0, 1.0)
     blacklist.add("a", "08006", 30.0, 40.0)
-    blacklist.remove("a")
+    blacklist.remove("a", 0.0)
     assert dict(held) == before
     with pytest.raises(TypeError):
         held["c"] = before["a"]  # type: ignore[index]
@@ -121,7 +121,7 @@ def test_no_entry_is_lost_between_threads() -> None:
         for i in range(300):
             blacklist.add(f"{me}.{i}", "08006", 30.0, 0.0)
             if i % 2:
-                blacklist.remove(f"{me}.{i}")
+                blacklist.remove(f"{me}.{i}", 0.0)
 
     threads = [threading.Thread(target=work, args=(me,)) for me in range(8)]
     for thread in threads:

@@ -229,10 +229,11 @@ def test_reads_go_on_without_a_primary() -> None:
 
 
 def test_a_blacklisted_primary_still_takes_writes_unless_it_was_given_a_duration() -> None:
-    """What a promoted node got as a replica keeps no write from it; a duration of its own does."""
+    """What a promoted node got as a replica keeps no write from it; what it got as the primary,
+    by a duration of its own, does."""
     assert went(asked(WRITE, view=View(snapshot(), out("p")))) == "p"
-    own = replace(P, blacklist_duration=30.0)
-    view = View(snapshot().with_nodes((own, A, B), NOW), out("p"))
+    entry = replace(out("p")["p"], primary=True)
+    view = View(snapshot(), {"p": entry})
     with pytest.raises(PrimaryUnavailable, match=r"blacklisted for another 20\.0 s: 08006; wait"):
         asked(WRITE, view=view)
     assert went(asked(WRITE, view=view, now=120.0)) == "p"  # nobody probes without replicas

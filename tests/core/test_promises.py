@@ -196,6 +196,19 @@ class Cluster(RuleBasedStateMachine):
                 for client in self.clients:
                     client.seen &= client.written | set(server.log)
 
+    @rule(name=replicas, lost=st.integers(0, 5))
+    def replace(self, name: str, lost: int) -> None:
+        """A replica leaves, and another server joins in its place, restored from a backup."""
+        old, node = self.servers[name], self.nodes[name]
+        if old.primary or self.router.primary == node:
+            return
+        self.now += 0.01
+        self.router.remove_replica(node.name)
+        log = old.log[: max(0, len(old.log) - lost)]
+        self.servers[name] = Machine(name, log, old.timeline)
+        self.now += 0.01
+        self.nodes[name] = self.router.add_replica({"host": name, "name": node.name})
+
     @rule()
     def rest(self) -> None:
         """Everybody catches up and is seen to have: pins are forgotten."""
@@ -305,8 +318,19 @@ def some_events(rand: random.Random) -> list[tuple[str, str, int]]:
 def wander(cluster: Cluster, rand: random.Random, steps: int = 150) -> None:
     """Let chance play, with outages rare enough for something to happen between them."""
     for step in rand.choices(
-        ["write", "read", "time", "long", "crash", "promote", "rejoin", "round", "rest"],
-        [25, 45, 25, 1, 3, 0.7, 3, 4, 3],
+        [
+            "write",
+            "read",
+            "time",
+            "long",
+            "crash",
+            "promote",
+            "rejoin",
+            "round",
+            "rest",
+            "replace",
+        ],
+        [25, 45, 25, 1, 3, 0.7, 3, 4, 3, 1],
         k=steps,
     ):
         me, events = rand.randrange(3), [some_events(rand) for _ in range(3)]
@@ -330,6 +354,8 @@ def wander(cluster: Cluster, rand: random.Random, steps: int = 150) -> None:
                 cluster.round()
             case "rest":
                 cluster.rest()
+            case "replace":
+                cluster.replace(rand.choice(REPLICAS), rand.randint(0, 5))
 
 
 SEARCH = settings(
@@ -402,4 +428,19 @@ def test_the_check_finds_a_read_back_in_time_where_nobody_remembers_reads() -> N
             wander(cluster, random.Random(seed))
 
     with pytest.raises(StaleRead, match="what it had seen"):
+        search()
+
+
+def test_the_check_finds_a_stale_read_where_newcomers_are_trusted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A replica that joined and may read before it has replayed what others had misses writes
+    whose pins are forgotten, and that is noticed."""
+    monkeypatch.setattr("router.model._joined", lambda *_: True)
+
+    def search() -> None:
+        for seed in range(400):
+            wander(Cluster(), random.Random(seed))
+
+    with pytest.raises(StaleRead, match="its own writes"):
         search()

@@ -299,7 +299,7 @@ def test_a_pool_time_out_names_the_node_and_the_cure(routed: Routed) -> None:
         insert(one)
         with pytest.raises(sa.exc.TimeoutError, match=r"primary .*size 1 .*Raise pool_size"):
             insert(two)
-        assert not engine.router.blacklist.entries
+        assert not engine.router.blacklisted
 
 
 @SYNCHRONOUS

@@ -1,0 +1,55 @@
+"""Connections that are being opened, so that one caller waits for a dead host and not all of them.
+
+Time comes in as `now`; nothing here sleeps or connects.
+"""
+
+import enum
+import threading
+
+PATIENCE = 0.25
+"""Seconds an attempt may take before others take another node."""
+
+PROOF = 1.0
+"""Seconds for which a connection that was opened shows that more can be, side by side."""
+
+
+class Turn(enum.Enum):
+    """What a caller who wants a connection shall do."""
+
+    GO = "open it"
+    WAIT = "ask again in a moment"
+    ELSEWHERE = "take another node"
+
+
+class Attempts:
+    """The attempts under way, by node."""
+
+    __slots__ = ("_lock", "_proved", "_under_way")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[str, list[float]] = {}
+        self._proved: dict[str, float] = {}
+
+    def begin(self, name: str, now: float) -> Turn:
+        """Ask to open a connection to the node called `name`; `end` must follow a `Turn.GO`.
+
+        The first attempt after a while goes alone. When it succeeds, so may all others; when it
+        takes long, the host may be a black hole, and nobody joins it.
+        """
+        with self._lock:
+            under_way = self._under_way.setdefault(name, [])
+            if under_way:
+                if now - under_way[0] > PATIENCE:
+                    return Turn.ELSEWHERE
+                if now - self._proved.get(name, float("-inf")) > PROOF:
+                    return Turn.WAIT
+            under_way.append(now)
+            return Turn.GO
+
+    def end(self, name: str, began: float, now: float, *, ok: bool) -> None:
+        """The attempt that was let go at `began` is over."""
+        with self._lock:
+            self._under_way[name].remove(began)
+            if ok:
+                self._proved[name] = now

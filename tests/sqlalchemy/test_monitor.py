@@ -1,0 +1,118 @@
+"""The probe loop of an engine: dark nodes, clocks that jump, its end."""
+
+import ast
+import threading
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+
+import router
+from router.model import Report
+from router.testing import Proxy
+from tests.sqlalchemy.kit import PORT, Routed, insert
+
+
+def test_a_dark_node_holds_up_no_pin(routed: Routed) -> None:
+    """While one replica answers no probe, a write is read from the other one as soon as ever."""
+    near, far = routed.cluster.replicas
+    with Proxy(far.host, far.port) as proxy:
+        engine = routed.another(
+            replicas=[near.url(routed.dbname), proxy.url(far.url(routed.dbname))],
+            probe_timeout=1.5,
+            probe_interval=0.2,
+        )
+        proxy.deaf()
+        assert not engine.router.refresh(20).reports["replica2"].ok
+        started = time.monotonic()
+        with router.request_context(), engine.connect() as connection:
+            for _ in range(3):
+                insert(connection)
+                connection.commit()
+                routed.await_replica(connection)
+        assert time.monotonic() - started < 3  # each pin in the time of one time-out, before
+
+
+def test_a_server_that_falls_silent_is_noticed_in_two_probes(routed: Routed) -> None:
+    """A probe of a deaf server ends after probe_timeout, whatever the driver does to cancel it."""
+    near, far = routed.cluster.replicas
+    with Proxy(far.host, far.port) as proxy:
+        engine = routed.another(
+            replicas=[near.url(routed.dbname), proxy.url(far.url(routed.dbname))],
+            probe_timeout=0.3,
+            probe_interval=0.1,
+        )
+        proxy.deaf()
+        started = time.monotonic()
+        while engine.router.snapshot.down("replica2") is None:
+            engine.router.refresh()
+        assert time.monotonic() - started < 4  # psycopg alone takes ten seconds for each
+
+
+def test_a_refresh_waits_for_every_node(routed: Routed) -> None:
+    """Also one that has failed before is asked anew, and its answer is in the result."""
+    near, far = routed.cluster.replicas
+    with Proxy(far.host, far.port) as proxy:
+        engine = routed.another(
+            replicas=[near.url(routed.dbname), proxy.url(far.url(routed.dbname))],
+            probe_interval=60,
+        )
+        proxy.refuse()
+        proxy.cut()
+        assert not engine.router.refresh().reports["replica2"].ok
+        proxy.heal()
+        assert {n.name for n in engine.router.refresh().replicas} == {"replica1", "replica2"}
+
+
+def test_a_clock_that_jumps_ahead_stops_nothing(routed: Routed) -> None:
+    """A jump, as of a machine that slept, ends blacklist terms by a probe and leaves pins, probes
+    and reads as they were; a longer one is as if that much time had passed."""
+    engine, ahead = routed.another(pin_max=90_000), [0.0]
+    engine.router.clock = lambda: time.monotonic() + ahead[0]
+    victim = engine.router.snapshot.node("replica1")
+    engine.router.failed(victim, "a test")
+    with router.request_context(), engine.connect() as connection, routed.paused():
+        insert(connection)
+        connection.commit()
+        ahead[0] = 86_400.0
+        before = engine.router.snapshot.samples[-1].started
+        engine.router.refresh()
+        assert engine.router.snapshot.samples[-1].started - before > 80_000
+        assert "replica1" not in engine.router.blacklisted
+        with engine.connect() as other:
+            assert other.scalar(sa.text("SELECT count(*) FROM item")) == 1
+    with router.request_context(), engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+
+
+def test_the_wall_clock_is_never_read() -> None:
+    """No module of the router asks for the time of day, so setting it changes nothing."""
+    found = []
+    house = Path(__file__).parents[2] / "router"
+    for path in sorted(set(house.rglob("*.py")) - set(house.glob("testing/*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute):
+                text = ast.unparse(node)
+                if text in ("time.time", "datetime.now", "datetime.datetime.now"):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert found == []
+
+
+def test_nothing_of_it_is_left_after_dispose(routed: Routed) -> None:
+    """A monitor that waits for a dark node ends at once with its engine, thread and sockets."""
+    near, far = routed.cluster.replicas
+    with Proxy(far.host, far.port) as proxy:
+        engine = routed.another(
+            replicas=[near.url(routed.dbname), proxy.url(far.url(routed.dbname))],
+            probe_timeout=60,
+            name="to be disposed",
+        )
+        proxy.deaf()
+        engine.router.refresh(0.3)  # it is in the middle of a probe now
+        with router.using_primary(), engine.connect() as connection:
+            connection.execute(PORT)
+        started = time.monotonic()
+        engine.dispose()
+        assert time.monotonic() - started < 5
+        assert not [t for t in threading.enumerate() if "to be disposed" in t.name]
+        assert isinstance(engine.router.snapshot.reports["primary"], Report)
