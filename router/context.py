@@ -8,8 +8,8 @@ invisible to the parent. No connection is ever kept here: child tasks would inhe
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -188,7 +188,7 @@ class RoutingContext:
         root: True for the process-wide context that applies outside any request.
     """
 
-    __slots__ = ("__weakref__", "force", "pinning", "pins", "root")
+    __slots__ = ("__weakref__", "force", "left_for", "pinning", "pins", "root")
 
     def __init__(
         self,
@@ -202,6 +202,8 @@ class RoutingContext:
         self.force: str | None = force
         self.pinning: bool = pinning
         self.root: bool = root
+        # What was around its block, once that was left while another context was in place.
+        self.left_for: RoutingContext | None = None
 
     def child(self, *, force: str | None = None, pinning: bool | None = None) -> "RoutingContext":
         """A context for a block inside this one; the pins are the same object."""
@@ -231,28 +233,42 @@ class Block:
     """A ``with`` block, ``async with`` block or decorator that puts a context in place.
 
     The context is made when the block is entered, so one decorated function gets a new one per
-    call; a coroutine function is entered when it runs, not when it is called.
+    call; a coroutine function is entered when it runs, not when it is called. A decorated
+    generator has the context while it runs, not while its caller does. A ``with`` block inside a
+    generator is its caller's too, until the generator is done: Python has one context for both.
     """
 
-    __slots__ = ("_make", "_token")
+    __slots__ = ("_context", "_make", "_outer")
 
     def __init__(self, make: Callable[[], RoutingContext]) -> None:
         self._make = make
-        self._token: Token[RoutingContext] | None = None
+        self._context: RoutingContext | None = None
+        self._outer: RoutingContext = ROOT
 
     def __enter__(self) -> RoutingContext:
-        if self._token is not None:
+        if self._context is not None:
             raise RuntimeError(
                 "this block is already entered; call the function again for another"
             )
         context = self._make()
-        self._token = _current.set(context)
+        context.left_for = None
+        self._context, self._outer = context, _current.get()
+        _current.set(context)
         return context
 
     def __exit__(self, *exc: object) -> None:
-        token, self._token = self._token, None
-        if token is not None:
-            _current.reset(token)
+        context, self._context = self._context, None
+        if context is None:
+            return
+        outer = self._outer
+        if _current.get() is not context:
+            # A generator suspended inside the block was closed elsewhere: what is in place there
+            # stays, and goes past this context when its own block ends.
+            context.left_for = outer
+            return
+        while outer.left_for is not None:
+            outer = outer.left_for
+        _current.set(outer)
 
     async def __aenter__(self) -> RoutingContext:
         return self.__enter__()
@@ -271,12 +287,67 @@ class Block:
 
             return cast("Callable[P, R]", run_async)
 
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def steps(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return _steps(self._make(), function(*args, **kwargs))
+
+            return cast("Callable[P, R]", steps)
+
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            def async_steps(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return _async_steps(self._make(), function(*args, **kwargs))
+
+            return cast("Callable[P, R]", async_steps)
+
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             with Block(self._make):
                 return function(*args, **kwargs)
 
         return run
+
+
+def _steps(context: RoutingContext, steps: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """`steps` with `context` in place while it runs, and not while it waits for its caller."""
+    step: Callable[[], Any] = functools.partial(next, steps)
+    while True:
+        try:
+            with within(context):
+                value = step()
+        except StopIteration as stop:
+            return stop.value
+        try:
+            step = functools.partial(steps.send, (yield value))
+        except GeneratorExit:
+            with within(context):
+                steps.close()
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the generator's to deal with
+            step = functools.partial(steps.throw, error)
+
+
+async def _async_steps(
+    context: RoutingContext, steps: AsyncGenerator[Any, Any]
+) -> AsyncGenerator[Any, Any]:
+    step: Callable[[], Any] = functools.partial(anext, steps)
+    while True:
+        try:
+            with within(context):
+                value = await step()
+        except StopAsyncIteration:
+            return
+        try:
+            step = functools.partial(steps.asend, (yield value))
+        except GeneratorExit:
+            with within(context):
+                await steps.aclose()
+            raise
+        except BaseException as error:  # noqa: BLE001 - it is the generator's to deal with
+            step = functools.partial(steps.athrow, error)
 
 
 def within(context: RoutingContext) -> Block:

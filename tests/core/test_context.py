@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -146,6 +147,91 @@ def test_a_block_entered_twice_is_refused_and_serves_again_once_left() -> None:
         assert current_context().force == "primary"
     with block:
         assert current_context().force == "primary"
+
+
+# -- generators --------------------------------------------------------------------------------
+
+
+@using_primary()
+def decorated() -> Iterator[str | None]:
+    try:
+        heard = yield current_context().force
+        yield heard
+    except KeyError:
+        yield f"caught in {current_context().force}"
+    finally:
+        seen.append(current_context().force)
+
+
+seen: list[str | None] = []
+
+
+def test_a_decorated_generator_has_the_context_only_while_it_runs() -> None:
+    """Between its steps its caller's context is in place, also when it is sent to or closed."""
+    seen.clear()
+    with request_context() as request:
+        steps: Any = decorated()
+        assert next(steps) == "primary"
+        assert current_context() is request
+        assert steps.send("hello") == "hello"
+        assert steps.throw(KeyError()) == "caught in primary"
+        assert current_context() is request
+        steps.close()
+        assert current_context() is request
+        assert list(decorated()) == ["primary", None]
+        assert current_context() is request
+    assert seen == ["primary", "primary"]
+
+
+def test_a_decorated_async_generator_has_the_context_only_while_it_runs() -> None:
+    """The same for ``async for``, and for one that is closed half-way."""
+    ended: list[str | None] = []
+
+    @using_replica()
+    async def steps() -> AsyncIterator[str | None]:
+        try:
+            heard = yield current_context().force
+            yield heard
+        except KeyError:
+            yield "caught"
+        finally:
+            ended.append(current_context().force)
+
+    async def scenario() -> None:
+        with request_context() as request:
+            running: Any = steps()
+            assert await anext(running) == "replica"
+            assert current_context() is request
+            assert await running.asend("hello") == "hello"
+            assert await running.athrow(KeyError()) == "caught"
+            await running.aclose()
+            assert [item async for item in steps()] == ["replica", None]
+            assert current_context() is request
+
+    asyncio.run(scenario())
+    assert ended == ["replica", "replica"]
+
+
+def suspended() -> Iterator[None]:
+    with request_context():
+        yield
+
+
+def test_a_block_left_out_of_turn_puts_no_ended_context_back() -> None:
+    """A generator suspended in a block and closed in a later request leaves that request alone,
+    and when generators end in the order they began, none of their contexts stays."""
+    stray = suspended()
+    next(stray)
+    with request_context() as request:
+        stray.close()  # type: ignore[attr-defined]
+        assert current_context() is request
+    assert current_context() is ROOT
+    first, second = suspended(), suspended()
+    next(first)
+    next(second)
+    first.close()  # type: ignore[attr-defined]
+    second.close()  # type: ignore[attr-defined]
+    assert current_context() is ROOT
 
 
 # -- nesting -----------------------------------------------------------------------------------
