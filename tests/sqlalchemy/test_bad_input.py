@@ -26,7 +26,7 @@ URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
         ({"probe_interval": -1}, r"probe_interval: -1 is negative"),
         ({"consistency": "strong"}, r"consistency: 'strong' is none of lsn, time, off"),
         ({"fallback": "replica"}, r"fallback: 'replica' is none of primary, error"),
-        ({"balance": "fastest"}, r"balance: 'fastest' is none of weighted, round_robin"),
+        ({"balance": "fastest"}, r"balance: 'fastest' is none of weighted, random, round_robin"),
         ({"reads_in_transaction": "maybe"}, r"reads_in_transaction: 'maybe' is neither"),
         ({"rule": "SELECT"}, r"rule: 'SELECT' is not callable"),
         ({"replicas": 5}, r"replicas: expected a list"),
