@@ -86,7 +86,7 @@ def test_a_clock_that_jumps_ahead_stops_nothing(routed: Routed) -> None:
 
 
 def test_routing_never_reads_the_wall_clock() -> None:
-    """Only pins carried between processes need the time of day; setting it changes nothing else."""
+    """Only pins carried between processes need the time of day; nothing else minds its jumps."""
     found = []
     house = Path(__file__).parents[2] / "router"
     for path in sorted(
