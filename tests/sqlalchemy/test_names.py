@@ -10,6 +10,7 @@ import router
 from router.monitor import addresses_of, is_name
 from router.sqlalchemy import RoutedEngine
 from tests.sqlalchemy.kit import Routed
+from tests.sqlalchemy.test_membership import await_joined
 
 PID = sa.text("SELECT pg_backend_pid()").execution_options(router="replica")
 
@@ -64,9 +65,10 @@ def test_a_name_that_moved_empties_its_nodes_pool(routed: Routed, names: Names) 
         names.wait()
         assert busy.scalar(PID) == held
         transaction.commit()
+    await_joined(engine, routed.cluster.replicas[0].port)
     with router.request_context(), engine.connect() as connection:
-        routed.await_replica(connection)
         assert connection.scalar(PID) not in (idle, held)
+        assert routed.served(connection) == "replica"
     assert engine.router.stats()["events"]["moved"] == 1
 
 
