@@ -39,6 +39,18 @@ RESOLVE_INTERVAL = 5.0
 CATALOG_INTERVAL = 60.0
 """Seconds between two readings of the catalog, for DDL run by other processes."""
 
+CATALOG_PATIENCE = 10.0
+"""Seconds one reading may take."""
+
+CATALOG_RETRY = 5.0
+"""Seconds until the next one after a failure."""
+
+CATALOG_LOCK_WAIT = 100
+"""Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
+
+LOCKED = "55P03"
+"""What the server answers when that time is over."""
+
 
 class Monitor:
     """Probes the nodes of one Router and tells it what was found."""
@@ -72,6 +84,7 @@ class Monitor:
         self._stopping = False
         self._rounds = 0
         self._round_done = threading.Condition()
+        self._catalog: asyncio.Task[None] | None = None
         self._catalog_due = float("-inf")
         self._catalog_failed = False
         self._discovery: asyncio.Task[None] | None = None
@@ -207,7 +220,8 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            tasks = [*self._probing.values(), *filter(None, (self._discovery, self._lookup))]
+            others = (self._catalog, self._discovery, self._lookup)
+            tasks = [*self._probing.values(), *filter(None, others)]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -351,15 +365,15 @@ class Monitor:
     async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
         connection = self._connections.get(node)
         if connection is None:
-            from psycopg import AsyncConnection
-
-            arguments = dict(self._connect_args(node))
-            arguments.setdefault("application_name", "pg-router monitor")
-            connection = await AsyncConnection.connect(
-                **arguments, autocommit=True, prepare_threshold=None
-            )
-            self._connections[node] = connection
+            connection = self._connections[node] = await self._connect(node)
         return connection
+
+    async def _connect(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
+        from psycopg import AsyncConnection
+
+        arguments = dict(self._connect_args(node))
+        arguments.setdefault("application_name", "pg-router monitor")
+        return await AsyncConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
 
     async def _drop(self, node: Node) -> None:
         connection = self._connections.pop(node, None)
@@ -367,25 +381,36 @@ class Monitor:
             await connection.close()
 
     async def _read_catalog(self) -> None:
-        """Read the catalog from the primary, or from a replica while there is none."""
-        now = self.router.clock()
-        if now < self._catalog_due:
+        """Read the catalog when it is time, from the primary, or else from a replica.
+
+        Over a connection of its own: views are locked while they are read, and neither a migration
+        that holds such a lock nor a server that hangs may hold up a probe.
+        """
+        now, snapshot = self.router.clock(), self.router.snapshot
+        if now < self._catalog_due or (self._catalog is not None and not self._catalog.done()):
             return
-        snapshot = self.router.snapshot
         nodes = [snapshot.primary] if snapshot.primary else []
         nodes += snapshot.replicas
         node = next((n for n in nodes if n in self._connections), None)
         if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
+        self._catalog = asyncio.create_task(self._learn_catalog(node))
+        # It takes milliseconds as a rule, so that who waits for this round has it too.
+        await asyncio.wait({self._catalog}, timeout=self.router.config.probe_timeout)
+
+    async def _learn_catalog(self, node: Node) -> None:
         generation = self.router.catalog_generation
-        rows = {}
+        asking = asyncio.create_task(self._catalog_rows(node))
         try:
-            for part, sql in Catalog.QUERIES.items():
-                cursor = await self._connections[node].execute(sql.encode())
-                rows[part] = await cursor.fetchall()
+            await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
+            if not asking.done():
+                raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
+            rows = asking.result()
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
-            if not self._catalog_failed:
+            self._catalog_due = self.router.clock() + CATALOG_RETRY
+            locked = getattr(error, "sqlstate", None) == LOCKED
+            if not locked and not self._catalog_failed:
                 self._catalog_failed = True
                 self.router.telemetry.event(
                     "catalog_unreadable",
@@ -396,9 +421,20 @@ class Monitor:
                     "role may read pg_catalog",
                 )
             return
+        finally:
+            await _give_up(asking)
         self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
+
+    async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
+        async with await self._connect(node) as connection:
+            await connection.execute(f"SET lock_timeout = {CATALOG_LOCK_WAIT}".encode())
+            rows = {}
+            for part, sql in Catalog.QUERIES.items():
+                cursor = await connection.execute(sql.encode())
+                rows[part] = await cursor.fetchall()
+            return rows
 
 
 async def _give_up(task: "asyncio.Task[Any]") -> None:

@@ -127,6 +127,7 @@ class Recorder:
                 password=info.password, autocommit=True,
             )  # fmt: skip
             with raw:
+                raw.execute("SET lock_timeout = 200")  # the suite itself may hold the lock
                 catalog = Catalog.from_rows(
                     {part: raw.execute(sql).fetchall() for part, sql in Catalog.QUERIES.items()}
                 )

@@ -26,11 +26,7 @@ URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
         ({"probe_interval": -1}, r"probe_interval: -1 is negative"),
         ({"consistency": "strong"}, r"consistency: 'strong' is none of lsn, time, off"),
         ({"fallback": "replica"}, r"fallback: 'replica' is none of primary, error"),
-<<<<<<< HEAD
-        ({"balance": "fastest"}, r"balance: 'fastest' is none of weighted, random"),
-=======
         ({"balance": "fastest"}, r"balance: 'fastest' is none of weighted, random, round_robin"),
->>>>>>> a3491a16c37bfea8938c1d408df4ffc6c3fbfc45
         ({"reads_in_transaction": "maybe"}, r"reads_in_transaction: 'maybe' is neither"),
         ({"rule": "SELECT"}, r"rule: 'SELECT' is not callable"),
         ({"replicas": 5}, r"replicas: expected a list"),

@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 
+import psycopg
 import sqlalchemy as sa
 
 import router
@@ -85,15 +86,6 @@ def test_a_clock_that_jumps_ahead_stops_nothing(routed: Routed) -> None:
         assert routed.served(connection) == "replica"
 
 
-<<<<<<< HEAD
-def test_the_wall_clock_is_never_read() -> None:
-    """No module of the router asks for the time of day, so setting it changes nothing. Only what
-    goes to other machines carries it."""
-    found = []
-    house = Path(__file__).parents[2] / "router"
-    apart = {*house.glob("testing/*.py"), house / "carrier.py"}
-    for path in sorted(set(house.rglob("*.py")) - apart):
-=======
 def test_routing_never_reads_the_wall_clock() -> None:
     """Only pins carried between processes need the time of day; nothing else minds its jumps."""
     found = []
@@ -101,7 +93,6 @@ def test_routing_never_reads_the_wall_clock() -> None:
     for path in sorted(
         set(house.rglob("*.py")) - {*house.glob("testing/*"), house / "carrier.py"}
     ):
->>>>>>> a3491a16c37bfea8938c1d408df4ffc6c3fbfc45
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 text = ast.unparse(node)
@@ -128,3 +119,25 @@ def test_nothing_of_it_is_left_after_dispose(routed: Routed) -> None:
         assert time.monotonic() - started < 5
         assert not [t for t in threading.enumerate() if "to be disposed" in t.name]
         assert isinstance(engine.router.snapshot.reports["primary"], Report)
+
+
+def test_a_migrations_lock_holds_up_no_probe(routed: Routed) -> None:
+    """While a table under a view is locked the catalog cannot be read; probes go on, and so do
+    reads, by the catalog known before."""
+    routed.execute_on_primary("CREATE VIEW items AS SELECT * FROM item")
+    routed.settle()
+    engine = routed.another()
+    with psycopg.connect(routed.cluster.primary.conninfo(routed.dbname)) as migration:
+        migration.execute("ALTER TABLE item ADD COLUMN more int")
+        monitor = engine.router._monitor
+        assert monitor is not None
+        monitor.refresh_catalog()
+        started = time.monotonic()
+        before = engine.router.snapshot.samples[-1].started
+        engine.router.refresh(20)
+        assert engine.router.snapshot.samples[-1].started > before
+        assert time.monotonic() - started < 5
+        with router.request_context(), engine.connect() as connection:
+            assert routed.served(connection) == "replica"
+        migration.rollback()
+    assert "catalog_unreadable" not in engine.router.stats()["events"]
