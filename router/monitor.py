@@ -48,6 +48,9 @@ CATALOG_RETRY = 5.0
 CATALOG_LOCK_WAIT = 100
 """Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
 
+GIVE_UP_PATIENCE = 1.0
+"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
+
 LOCKED = "55P03"
 """What the server answers when that time is over."""
 
@@ -67,7 +70,6 @@ class Monitor:
         """
         self._resolve: Resolve = resolve or addresses_of
         self._addresses: dict[Node, frozenset[str]] = {}
-        self._lookup: asyncio.Task[None] | None = None
         self._lookup_due = float("-inf")
         self.router = router
         self.ready: threading.Event = threading.Event()
@@ -79,15 +81,14 @@ class Monitor:
         self._watching: asyncio.Task[None] | None = None
         self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
         self._probing: dict[Node, asyncio.Task[None]] = {}
+        self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
         self._callers = 0
         self._resting = False
         self._stopping = False
         self._rounds = 0
         self._round_done = threading.Condition()
-        self._catalog: asyncio.Task[None] | None = None
         self._catalog_due = float("-inf")
         self._catalog_failed = False
-        self._discovery: asyncio.Task[None] | None = None
         self._discovery_due = float("-inf")
         self._discovery_failed = False
 
@@ -164,11 +165,10 @@ class Monitor:
         Closing would say goodbye on sockets the parent still uses.
         """
         _abandoned.extend((self._connections, self._loop, self._wake, self._watching))
-        _abandoned.extend((self._discovery, self._lookup, self._probing))
-        self._probing, self._callers = {}, 0
+        _abandoned.extend((self._beside, self._probing))
+        self._beside, self._probing, self._callers = {}, {}, 0
         self._connections = {}
         self._loop = self._wake = self._watching = self._thread = None
-        self._discovery = self._lookup = None
         self._lock = threading.Lock()
         self._round_done = threading.Condition()
         self.ready = threading.Event()
@@ -220,12 +220,12 @@ class Monitor:
                         await self._wake.wait()
                 self._wake.clear()
         finally:
-            others = (self._catalog, self._discovery, self._lookup)
-            tasks = [*self._probing.values(), *filter(None, others)]
+            tasks = [*self._probing.values(), *self._beside.values()]
+            # Forgotten before the wait: they belong to this loop, and the next one may be running.
+            self._probing, self._beside = {}, {}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._probing.clear()
             for connection in self._connections.values():
                 await connection.close()
             self._connections.clear()
@@ -248,15 +248,19 @@ class Monitor:
         age = router.clock() - last
         return min(rest, max(config.pin_probe_interval, age / 10))
 
+    def _busy(self, name: str) -> bool:
+        task = self._beside.get(name)
+        return task is not None and not task.done()
+
     def _look_up(self) -> None:
         """Look up the nodes' names when it is time; no probe waits for a name server."""
         now = self.router.clock()
-        if now < self._lookup_due or (self._lookup is not None and not self._lookup.done()):
+        if now < self._lookup_due or self._busy("lookup"):
             return
         self._lookup_due = now + RESOLVE_INTERVAL
         nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
         if nodes:
-            self._lookup = asyncio.create_task(self._compare_addresses(nodes))
+            self._beside["lookup"] = asyncio.create_task(self._compare_addresses(nodes))
 
     async def _compare_addresses(self, nodes: list[Node]) -> None:
         self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
@@ -275,13 +279,13 @@ class Monitor:
     async def _discover(self) -> None:
         """Ask who belongs to the cluster when it is time; only the first round waits for it."""
         now, config = self.router.clock(), self.router.config
-        pending = self._discovery is not None and not self._discovery.done()
-        if config.discovery is None or pending or now < self._discovery_due:
+        if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
             return
         self._discovery_due = now + config.discovery_interval
-        self._discovery = asyncio.create_task(self._ask_members(config.discovery))
+        asking = asyncio.create_task(self._ask_members(config.discovery))
+        self._beside["discovery"] = asking
         if not self._rounds:
-            await asyncio.wait({self._discovery}, timeout=config.start_timeout / 2)
+            await asyncio.wait({asking}, timeout=config.start_timeout / 2)
 
     async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
         try:
@@ -340,7 +344,8 @@ class Monitor:
         try:
             return await self._query(node)
         except psycopg.OperationalError:
-            if fresh:
+            asking = asyncio.current_task()
+            if fresh or (asking is not None and asking.cancelling()):
                 raise
             # The connection had died since the last probe; that says little about the server now.
             await self._drop(node)
@@ -369,11 +374,11 @@ class Monitor:
         return connection
 
     async def _connect(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
-        from psycopg import AsyncConnection
+        from router.probe_connection import ProbeConnection
 
         arguments = dict(self._connect_args(node))
         arguments.setdefault("application_name", "pg-router monitor")
-        return await AsyncConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
+        return await ProbeConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
 
     async def _drop(self, node: Node) -> None:
         connection = self._connections.pop(node, None)
@@ -387,7 +392,7 @@ class Monitor:
         that holds such a lock nor a server that hangs may hold up a probe.
         """
         now, snapshot = self.router.clock(), self.router.snapshot
-        if now < self._catalog_due or (self._catalog is not None and not self._catalog.done()):
+        if now < self._catalog_due or self._busy("catalog"):
             return
         nodes = [snapshot.primary] if snapshot.primary else []
         nodes += snapshot.replicas
@@ -395,9 +400,10 @@ class Monitor:
         if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
-        self._catalog = asyncio.create_task(self._learn_catalog(node))
+        learning = asyncio.create_task(self._learn_catalog(node))
+        self._beside["catalog"] = learning
         # It takes milliseconds as a rule, so that who waits for this round has it too.
-        await asyncio.wait({self._catalog}, timeout=self.router.config.probe_timeout)
+        await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
 
     async def _learn_catalog(self, node: Node) -> None:
         generation = self.router.catalog_generation
@@ -438,16 +444,10 @@ class Monitor:
 
 
 async def _give_up(task: "asyncio.Task[Any]") -> None:
-    """End a task that waits for a server now.
-
-    When it is cancelled psycopg asks the server to cancel the query, and waits for ten seconds
-    where that is deaf. When it is cancelled again it closes the connection.
-    """
-    for _ in range(20):
-        if task.done():
-            break
+    """End a task that waits for a server; a `ProbeConnection` ends at once."""
+    if not task.done():
         task.cancel()
-        await asyncio.sleep(0)
+        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
     if task.done() and not task.cancelled():
         task.exception()  # looked at: nobody else will
 
