@@ -56,12 +56,19 @@ def test_pin_lsn_commit_knows_the_position_at_once(routed: Routed) -> None:
 
 def test_pin_lsn_sample_asks_nothing_of_the_writer(routed: Routed) -> None:
     """By default the write path asks for nothing, and the position comes with a later probe."""
-    engine = routed.another(probe_interval=60, pin_probe_interval=60)
-    with router.request_context(), engine.connect() as connection:
+    engine = routed.another(probe_interval=60)
+    with routed.paused(), router.request_context(), engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+        connection.rollback()
+        engine.router._monitor.stop()  # no probe may come between the commit and the look
         insert(connection)
         connection.commit()
-        engine.router.decide(engine.router.intent("SELECT 1"))
+        assert routed.served(connection) == "primary"
         assert pin_of(engine).lsn is None
+        connection.rollback()
+        engine.router.refresh()
+        assert routed.served(connection) == "primary"
+        assert pin_of(engine).lsn is not None
 
 
 def test_pin_by_hand(routed: Routed) -> None:
