@@ -682,26 +682,26 @@ class _Walk:
     # -- the tree ------------------------------------------------------------------------------
 
     def _tree(self, root: dict[str, Any]) -> None:
-        stack = [root]
+        checks, leaf, stack = _CHECKS, _LEAF, [root]
         pop, push, extend = stack.pop, stack.append, stack.extend
         while stack:
-            node = pop()
-            if "withClause" in node:
-                self._with(node)
-                continue
-            for key, value in node.items():
-                kind = value.__class__
-                if kind is list:
-                    extend(value)
-                elif kind is dict:
-                    check = _CHECKS.get(key)
-                    if check is not None:
-                        if check(self, value):
-                            push(value)
-                    else:
-                        if key[-4:] == _NODE_SUFFIX and key != "SelectStmt" and key[0] <= "Z":
-                            self._statement(key)
+            for key, value in pop().items():
+                kind = type(value)
+                if kind is dict:
+                    try:
+                        check = checks[key]
+                    except KeyError:
+                        check = _learn(key)
+                    if check is not leaf and (check is None or check(self, value)):
                         push(value)
+                elif kind is list:
+                    extend(value)
+
+    def _query(self, node: dict[str, Any]) -> bool:
+        if "withClause" in node:
+            self._with(node)
+            return False
+        return True
 
     def _with(self, node: dict[str, Any]) -> None:
         """Walk a query that has CTEs: each sees those before it, or all of them if RECURSIVE."""
@@ -716,12 +716,10 @@ class _Walk:
         self._tree({key: value for key, value in node.items() if key != "withClause"})
         self._scope = outer
 
-    def _statement(self, key: str) -> None:
+    def _statement(self, key: str, node: dict[str, Any]) -> bool:
         if not (self._plan_only and key in _DML):
             self._refuse(_statement_name(key))
-
-    def _leaf(self, node: dict[str, Any]) -> bool:
-        return False
+        return self._query(node)
 
     def _locking(self, node: dict[str, Any]) -> bool:
         if not self._plan_only:
@@ -839,10 +837,13 @@ class _Walk:
         fields = node["fields"]
         if len(fields) > 1:
             attributes = self._judge.attributes
-            for item in fields:
-                if "String" in item and item["String"]["sval"] in attributes:
-                    self._attributes(fields[1:])
-                    break
+            try:
+                for item in fields:
+                    if item["String"]["sval"] in attributes:
+                        self._attributes(fields[1:])
+                        break
+            except KeyError:
+                pass  # the star, which comes last
         return False
 
     def _indirection(self, node: dict[str, Any]) -> bool:
@@ -1021,33 +1022,56 @@ _WORD_OPERATORS = frozenset(
     {"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"}
 )
 
-# Node or field to what is looked at there; a check says whether to go on below.
-_CHECKS: Mapping[str, Callable[[_Walk, dict[str, Any]], bool]] = {
-    "A_Const": _Walk._leaf,
+_Check = Callable[[_Walk, dict[str, Any]], bool]
+
+
+def _LEAF(walk: _Walk, node: dict[str, Any]) -> bool:  # noqa: N802 - a constant
+    """Nothing below is of interest."""
+    return False
+
+
+# Node or field to what is looked at there; a check says whether to go on below. The grammar's
+# other names are added as they are met.
+_CHECKS: dict[str, _Check | None] = {
+    "A_Const": _LEAF,
     "A_Expr": _Walk._operator,
     "A_Indirection": _Walk._indirection,
-    "A_Star": _Walk._leaf,
-    "Alias": _Walk._leaf,
+    "A_Star": _LEAF,
+    "Alias": _LEAF,
     "ColumnRef": _Walk._column,
     "FuncCall": _Walk._call,
     "LockingClause": _Walk._locking,
-    "ParamRef": _Walk._leaf,
+    "ParamRef": _LEAF,
     "RangeTableSample": _Walk._sample,
     "RangeVar": _Walk._range,
+    "SelectStmt": _Walk._query,
     "SortBy": _Walk._operator,
-    "String": _Walk._leaf,
+    "String": _LEAF,
     "SubLink": _Walk._operator,
     "TypeCast": _Walk._cast,
     "TypeName": _Walk._type_name,
-    "alias": _Walk._leaf,
+    "alias": _LEAF,
     "funccall": _Walk._call,
     "intoClause": _Walk._into,
+    "larg": _Walk._query,
+    "rarg": _Walk._query,
     "rel": _Walk._new,
     "relation": _Walk._range,
     "sequence": _Walk._new,
     "typeName": _Walk._type_name,
     "view": _Walk._new,
 }
+
+
+def _learn(key: str) -> _Check | None:
+    check: _Check | None = None
+    if key[-4:] == _NODE_SUFFIX and key[0] <= "Z":
+
+        def check(walk: _Walk, node: dict[str, Any]) -> bool:
+            return walk._statement(key, node)
+
+    _CHECKS[key] = check
+    return check
 
 
 def _strings(nodes: Iterable[dict[str, Any]]) -> list[str]:
