@@ -72,7 +72,8 @@ def tests(session: nox.Session) -> None:
 def tests_sqlalchemy20(session: nox.Session) -> None:
     """The tests on the oldest versions that pyproject.toml allows, SQLAlchemy 2.0 among them."""
     # Ours only: the floors of the test tools are not a promise to anybody.
-    constraints = Path(session.create_tmp()) / "lowest.txt"
+    # Not in create_tmp(): that sets TMPDIR, and the clusters would leave memory for the disk.
+    constraints = Path(session.virtualenv.location) / "lowest.txt"
     constraints.write_text("\n".join(_floors()))
     _install(session, "test", constraints=str(constraints))
     session.run("python", "-m", "pytest", *session.posargs)
