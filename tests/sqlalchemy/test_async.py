@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine as plain_create_async_eng
 from sqlalchemy.pool import NullPool, QueuePool
 
 import router
-from router.context import ROOT
+from router.context import ROOT, RoutingContext
 from router.sqlalchemy import RoutedAsyncEngine, router_of
 from router.testing import Cluster
 from tests.conftest import Database, MakeCluster
@@ -221,18 +221,24 @@ def test_the_drivers_own_connection_is_the_primarys(place: Place) -> None:
     assert place.count() == 1
 
 
-# What is cancelled while it connects is left to the garbage collector, also by a plain engine.
-# As an error the warning would keep the connection: asyncpg warns before it closes.
-@pytest.mark.filterwarnings("ignore:unclosed (connection|transport|<socket):ResourceWarning")
-@pytest.mark.filterwarnings("ignore:.*deleted while still open:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_cancellation_anywhere_leaks_nothing(place: Place) -> None:
-    """Requests cancelled at random moments leave every connection and setting as it was found."""
-    chance = random.Random(7)
+class Storm:
+    """Requests that set something, read, some write, and are cancelled at random moments.
 
-    async def request(engine: RoutedAsyncEngine, n: int) -> None:
-        with router.request_context():
-            async with AsyncSession(engine) as session:
+    Attributes:
+        cancelled: how many were, so far.
+        contexts: every request's, by which its pins are judged later.
+    """
+
+    def __init__(self, engine: RoutedAsyncEngine, seed: int) -> None:
+        self.engine = engine
+        self.chance = random.Random(seed)
+        self.cancelled = 0
+        self.contexts: list[RoutingContext] = []
+
+    async def request(self, n: int) -> None:
+        with router.request_context() as context:
+            self.contexts.append(context)
+            async with AsyncSession(self.engine) as session:
                 await session.execute(sa.text(f"SELECT set_config('app.n', '{n}', false)"))
                 await session.execute(PORT)
                 if n % 3 == 0:
@@ -242,31 +248,65 @@ def test_cancellation_anywhere_leaks_nothing(place: Place) -> None:
                 if n % 2 == 0:
                     await session.commit()
 
-    async def burst(engine: RoutedAsyncEngine) -> int:
-        """How many of 25 requests were cancelled; nothing of their errors is kept."""
-        tasks = [asyncio.create_task(request(engine, n)) for n in range(25)]
+    async def burst(self) -> None:
+        """25 requests at once; nothing of their errors is kept."""
+        tasks = [asyncio.create_task(self.request(n)) for n in range(25)]
         for task in tasks:
-            await asyncio.sleep(chance.random() * 0.002)
-            if chance.random() < 0.8:
+            await asyncio.sleep(self.chance.random() * 0.002)
+            if self.chance.random() < 0.8:
                 task.cancel()
         done = await asyncio.gather(*tasks, return_exceptions=True)
         assert not [e for e in done if isinstance(e, Exception)]
-        return sum(isinstance(e, asyncio.CancelledError) for e in done)
+        self.cancelled += sum(isinstance(e, asyncio.CancelledError) for e in done)
+
+    async def left_nothing(self, place: Place) -> None:
+        """No connection is out, no setting is left, no pin stays."""
+        engine = self.engine
+        pool: Any = engine.sync_engine.pool
+        assert pool.checkedout() == 0
+        assert engine.router.stats()["events"].get("blacklisted", 0) == 0
+        for _ in range(20):
+            with router.request_context():
+                async with engine.connect() as connection:
+                    left = sa.text("SELECT current_setting('app.n', true)")
+                    assert not await connection.scalar(left)
+                    assert await place.served(connection) == "replica"
+        place.cluster.wait_caught_up()
+        await engine.refresh()
+        read = engine.router.intent("SELECT 1")
+        goes = [engine.router.decide(read, context=context) for context in self.contexts]
+        assert [decision for decision in goes if decision.on_primary] == []
+        assert place.sessions() <= 30
+
+
+# What is cancelled while it connects is left to the garbage collector, also by a plain engine.
+# As an error the warning would keep the connection: asyncpg warns before it closes.
+LEFT_TO_THE_COLLECTOR = [
+    pytest.mark.filterwarnings("ignore:unclosed (connection|transport|<socket):ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:.*deleted while still open:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.mark.parametrize(
+    "bursts",
+    [
+        pytest.param(12, marks=LEFT_TO_THE_COLLECTOR),
+        pytest.param(500, marks=[*LEFT_TO_THE_COLLECTOR, pytest.mark.slow]),
+    ],
+)
+def test_cancellation_anywhere_leaks_nothing(place: Place, bursts: int) -> None:
+    """Requests cancelled at random moments leave connections, settings and pins as they were."""
 
     async def scenario() -> None:
         async with place.engine(pool_size=5, max_overflow=5, pool_timeout=20) as engine:
             await engine.refresh()
-            assert sum([await burst(engine) for _ in range(12)]) > 50
-            pool: Any = engine.sync_engine.pool
-            assert pool.checkedout() == 0
-            assert engine.router.stats()["events"].get("blacklisted", 0) == 0
-            for _ in range(20):
-                with router.request_context():
-                    async with engine.connect() as connection:
-                        left = sa.text("SELECT current_setting('app.n', true)")
-                        assert not await connection.scalar(left)
-                        assert await place.served(connection) == "replica"
-            assert place.sessions() <= 30
+            storm = Storm(engine, seed=7)
+            for _ in range(bursts):
+                await storm.burst()
+            assert storm.cancelled > 5 * bursts
+            print(f"{storm.cancelled} of {25 * bursts} requests were cancelled")
+            await storm.left_nothing(place)
 
     asyncio.run(scenario())
     place.alone()

@@ -1,10 +1,12 @@
 """SQLAlchemy's own test suite through a routed engine, beside the same on a plain one.
 
-    python -m tests.suites.sqlalchemy_suite [FILE …] [--keep DIR] [-k WORDS] [PYTEST ARGUMENTS]
+    python -m tests.suites.sqlalchemy_suite [FILE …] [--driver asyncpg] [--keep DIR] [-k WORDS]
+        [PYTEST ARGUMENTS]
 
 Fetches the sdist of the installed SQLAlchemy with pip, runs the files on a plain engine and then
 on one with two live replicas, and lists every test that passes plainly and fails routed. Exits
-with 1 if there is any. Nothing of the sdist is kept in the repository.
+with 1 if there is any. Nothing of the sdist is kept in the repository. With an asynchronous driver
+the suite runs itself in greenlets over an event loop.
 """
 
 import argparse
@@ -56,6 +58,7 @@ def main() -> int:
     """Run both, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("files", nargs="*", default=list(FILES), help="files of the sdist")
+    parser.add_argument("--driver", default="psycopg", help="psycopg_async, asyncpg, …")
     parser.add_argument("--keep", metavar="DIR", help="work in DIR and leave it there")
     parser.add_argument("--only", choices=("plain", "routed"), help="run one of the two")
     parser.add_argument("-k", metavar="WORDS", help="only tests with these words, as in pytest")
@@ -73,7 +76,7 @@ def main() -> int:
             replicas = 2 if kind == "routed" else 0
             with Cluster(replicas=replicas, password="routed") as cluster:
                 prepare(cluster.primary)
-                results[kind] = run(suite, work, kind, cluster, files, rest)
+                results[kind] = run(suite, work, kind, cluster, files, rest, known.driver)
         return report(results, work)
 
 
@@ -91,7 +94,13 @@ def prepare(primary: Server) -> None:
 
 
 def run(
-    suite: Path, work: Path, kind: str, cluster: Cluster, files: list[str], rest: list[str]
+    suite: Path,
+    work: Path,
+    kind: str,
+    cluster: Cluster,
+    files: list[str],
+    rest: list[str],
+    driver: str = "psycopg",
 ) -> dict[str, str]:
     """Run pytest on `files`; the outcome of each test by its id."""
     xml, counts = work / f"{kind}.xml", work / f"{kind}.json"
@@ -100,7 +109,7 @@ def run(
     command = [sys.executable, "-s", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["-p", "no:timeout", "-p", "no:randomly", "-p", "suite_counts"]
     command += ["-o", "addopts=", "-p", "warnings", "-p", "logging", "--tb=short"]
-    dburi = cluster.primary.url(DATABASE, driver="psycopg")
+    dburi = cluster.primary.url(DATABASE, driver=driver)
     command += [f"--junitxml={xml}", "--dburi", dburi, *files, *rest]
     here = Path(__file__).parent
     environment = os.environ | {

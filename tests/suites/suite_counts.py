@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _route_every_engine(port: str, replicas: str) -> None:
     import sqlalchemy
     from sqlalchemy import engine
+    from sqlalchemy.ext.asyncio import engine as asynchronous
 
     plain = engine.create_engine
 
@@ -58,3 +59,4 @@ def _route_every_engine(port: str, replicas: str) -> None:
 
     engine.create_engine = create_engine
     sqlalchemy.create_engine = create_engine
+    asynchronous._create_engine = create_engine  # type: ignore[attr-defined]
