@@ -742,8 +742,7 @@ class Router:
         """
         monitor = self._monitor
         if monitor is not None and self._split:
-            monitor.start()
-            monitor.ready.wait(self.config.start_timeout)
+            monitor.start(self.config.start_timeout)
             mistake = self.snapshot.impostor()
             if mistake is not None:
                 monitor.stop()

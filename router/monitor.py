@@ -1,65 +1,18 @@
-"""The probe loop: one daemon thread per Router, with short-timeout connections of its own.
+"""Watches the nodes of one Router: starts and stops the thread that probes them."""
 
-At rest it asks every node once per ``probe_interval``. While a pin waits it asks more often, the
-more so the younger the write is, for all waiting pins together. All nodes are asked at once, on
-one asyncio loop inside the thread, so a black hole delays nobody else's report.
-"""
-
-import asyncio
-import contextlib
-import ipaddress
-import random
-import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
-from router.catalog import Catalog
-from router.config import masked
 from router.core import Router
-from router.model import Node, Report
-from router.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
-
-if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
-
-ConnectArgs = Callable[[Node], Mapping[str, Any]]
-"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
-
-JITTER = 0.1
-"""Part of a pause at rest that is random, so that many processes do not probe in step."""
-
-Resolve = Callable[[str], frozenset[str]]
-"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
-
-RESOLVE_INTERVAL = 5.0
-"""Seconds between two look-ups of the nodes' host names."""
-
-CATALOG_INTERVAL = 60.0
-"""Seconds between two readings of the catalog, for DDL run by other processes."""
-
-CATALOG_PATIENCE = 10.0
-"""Seconds one reading may take."""
-
-CATALOG_RETRY = 5.0
-"""Seconds until the next one after a failure."""
-
-CATALOG_LOCK_WAIT = 100
-"""Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
-
-GIVE_UP_PATIENCE = 1.0
-"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
-
-LOCKED = "55P03"
-"""What the server answers when that time is over."""
+from router.model import Node
+from router.names import addresses_of
+from router.watch import ConnectArgs, Resolve, Watch
 
 
 class Monitor:
-    """Probes the nodes of one Router and tells it what was found."""
+    """Probes the nodes of one Router and tells it what was found. All methods are thread-safe."""
 
     def __init__(
-        self, router: Router, connect_args: ConnectArgs, *, resolve: "Resolve | None" = None
+        self, router: Router, connect_args: ConnectArgs, *, resolve: Resolve | None = None
     ) -> None:
         """Prepare; nothing runs until `start`.
 
@@ -68,43 +21,24 @@ class Monitor:
             connect_args: how to reach each of them.
             resolve: gives the addresses of a host name; the system's resolver by default.
         """
-        self._resolve: Resolve = resolve or addresses_of
-        self._addresses: dict[Node, frozenset[str]] = {}
-        self._lookup_due = float("-inf")
-        self.router = router
-        self.ready: threading.Event = threading.Event()
+        self.router: Router = router
         self._connect_args = connect_args
+        self._resolve = resolve or addresses_of
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: asyncio.Event | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
-        self._probing: dict[Node, asyncio.Task[None]] = {}
-        self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
-        self._callers = 0
-        self._resting = False
-        self._stopping = False
-        self._rounds = 0
-        self._round_done = threading.Condition()
-        self._catalog_due = float("-inf")
-        self._catalog_failed = False
-        self._discovery_due = float("-inf")
-        self._discovery_failed = False
+        self._watch: Watch | None = None
 
-    # -- called from any thread ----------------------------------------------------------------
+    def start(self, timeout: float = 0.0) -> None:
+        """Start the thread unless it runs already, and wait for its first round.
 
-    def start(self) -> None:
-        """Start the thread unless it runs already."""
+        Args:
+            timeout: seconds to wait.
+        """
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._stopping = False
-            self.ready.clear()
-            self._thread = threading.Thread(
-                target=self._run, name=f"pg-router monitor {self.router.cluster}", daemon=True
-            )
-            self._thread.start()
+            watch = self._watch
+            if watch is None or not watch.alive:
+                watch = self._watch = Watch(self.router, self._connect_args, self._resolve)
+                watch.start()
+        watch.ready.wait(timeout)
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread and close its connections. `start` may be called again.
@@ -113,28 +47,24 @@ class Monitor:
             timeout: seconds to wait for a probe under way.
         """
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._stopping = True
-        loop, watching = self._loop, self._watching
-        if loop is not None and watching is not None:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(watching.cancel)
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop(timeout)
 
     def hurry(self, node: Node | None = None) -> None:
         """Probe soon: a pin began to wait, or `node` failed.
 
         Costs nothing while the loop is awake anyway.
         """
-        if self._resting or node is not None:
-            self._resting = False
-            self._interrupt()
+        watch = self._watch
+        if watch is not None:
+            watch.hurry(node)
 
     def refresh_catalog(self) -> None:
         """Read the catalog again soon: DDL was run."""
-        self._catalog_due = float("-inf")
-        self.hurry()
+        watch = self._watch
+        if watch is not None:
+            watch.refresh_catalog()
 
     def round(self, timeout: float) -> bool:
         """Wait for a round of probes that begins after this call.
@@ -145,339 +75,18 @@ class Monitor:
         Returns:
             whether the round was finished in time.
         """
-        with self._round_done:
-            # The round under way may have asked some node already; the one after it has not.
-            wanted = self._rounds + 2
-            self._callers += 1
-            try:
-                self._interrupt()
-                while self._rounds < wanted:
-                    if not self._round_done.wait(timeout):
-                        return False
-                    self._interrupt()
-            finally:
-                self._callers -= 1
-        return True
+        watch = self._watch
+        return watch is not None and watch.round(timeout)
 
     def after_fork(self) -> None:
         """Forget what belongs to the parent process: it is discarded, never closed.
 
         Closing would say goodbye on sockets the parent still uses.
         """
-        _abandoned.extend((self._connections, self._loop, self._wake, self._watching))
-        _abandoned.extend((self._beside, self._probing))
-        self._beside, self._probing, self._callers = {}, {}, 0
-        self._connections = {}
-        self._loop = self._wake = self._watching = self._thread = None
+        _abandoned.append(self._watch)
+        self._watch = None
         self._lock = threading.Lock()
-        self._round_done = threading.Condition()
-        self.ready = threading.Event()
-
-    def _interrupt(self) -> None:
-        loop, wake = self._loop, self._wake
-        if loop is not None and wake is not None:
-            # The loop may be closed between the look and the call.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(wake.set)
-
-    # -- the thread ----------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        # psycopg needs a selector loop; on Windows the default is another one.
-        loop = asyncio.SelectorEventLoop()
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(self._watch(loop))
-        finally:
-            self._loop = self._wake = self._watching = None
-            loop.close()
-
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._watching = asyncio.current_task()
-        self._wake = asyncio.Event()
-        self._loop = loop
-        router = self.router
-        try:
-            while not self._stopping:
-                try:
-                    self._look_up()
-                    await self._discover()
-                    await self._probe_all()
-                    await self._read_catalog()
-                except Exception as error:  # noqa: BLE001 - the loop must outlive any round
-                    router.telemetry.event(
-                        "monitor_error", level="error", error=masked(f"{error!r}")
-                    )
-                self.ready.set()
-                router.telemetry.prepare()
-                with self._round_done:
-                    self._rounds += 1
-                    self._round_done.notify_all()
-                pause = self._pause()
-                self._resting = pause >= router.config.probe_interval * (1 - JITTER)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
-                self._wake.clear()
-        finally:
-            tasks = [*self._probing.values(), *self._beside.values()]
-            # Forgotten before the wait: they belong to this loop, and the next one may be running.
-            self._probing, self._beside = {}, {}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for connection in self._connections.values():
-                await connection.close()
-            self._connections.clear()
-
-    def _pause(self) -> float:
-        """Seconds until the next round: short while a write waits for a replica."""
-        router, config = self.router, self.router.config
-        rest = config.probe_interval * (1 - JITTER * random.random())
-        snapshot, last = router.snapshot, router.last_write
-        if last == float("-inf") or router.policy.consistency != "lsn":
-            return rest
-        lsn = snapshot.bound(last)
-        waiting = lsn is None or any(
-            (at := snapshot.replayed(n.name)) is not None and at < lsn for n in snapshot.replicas
-        )
-        if not waiting:
-            return rest
-        # The older the write, the less a moment matters: a tenth of its age bounds what probing
-        # adds to the pin, and a replica that stands still is not asked fifty times a second.
-        age = router.clock() - last
-        return min(rest, max(config.pin_probe_interval, age / 10))
-
-    def _busy(self, name: str) -> bool:
-        task = self._beside.get(name)
-        return task is not None and not task.done()
-
-    def _look_up(self) -> None:
-        """Look up the nodes' names when it is time; no probe waits for a name server."""
-        now = self.router.clock()
-        if now < self._lookup_due or self._busy("lookup"):
-            return
-        self._lookup_due = now + RESOLVE_INTERVAL
-        nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
-        if nodes:
-            self._beside["lookup"] = asyncio.create_task(self._compare_addresses(nodes))
-
-    async def _compare_addresses(self, nodes: list[Node]) -> None:
-        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
-        for node in nodes:
-            try:
-                found = await asyncio.to_thread(self._resolve, node.host)
-            except (OSError, UnicodeError):
-                continue  # a name server that does not answer moves no server
-            before = self._addresses.setdefault(node, found)
-            # A name with several addresses may show some of them at a time, in any order.
-            if found and before.isdisjoint(found):
-                self._addresses[node] = found
-                await self._drop(node)
-                self.router.moved(node, before, found)
-
-    async def _discover(self) -> None:
-        """Ask who belongs to the cluster when it is time; only the first round waits for it."""
-        now, config = self.router.clock(), self.router.config
-        if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
-            return
-        self._discovery_due = now + config.discovery_interval
-        asking = asyncio.create_task(self._ask_members(config.discovery))
-        self._beside["discovery"] = asking
-        if not self._rounds:
-            await asyncio.wait({asking}, timeout=config.start_timeout / 2)
-
-    async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
-        try:
-            self.router.members(await asyncio.to_thread(ask))
-        except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
-            if not self._discovery_failed:
-                self._discovery_failed = True
-                self.router.telemetry.event(
-                    "discovery_failed",
-                    level="warning",
-                    reason=one_line(error),
-                    advice="the servers stay as they are until it succeeds again",
-                )
-        else:
-            self._discovery_failed = False
-
-    async def _probe_all(self) -> None:
-        nodes = self.router.snapshot.nodes
-        for node in self._connections.keys() - set(nodes):
-            await self._drop(node)
-        probing = self._probing
-        for node in [node for node, task in probing.items() if task.done()]:
-            probing.pop(node).result()
-        for node in nodes:
-            if node not in probing:
-                probing[node] = asyncio.create_task(self._probe(node))
-        # A node that did not answer last time may take its whole time-out again: that must not
-        # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
-        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures}
-        awaited = [n for n in probing if self._callers or n.name not in failing]
-        await asyncio.gather(*(probing.pop(node) for node in awaited))
-
-    async def _probe(self, node: Node) -> None:
-        """Ask one node and tell the Router at once, without waiting for slower nodes."""
-        started, timeout = self.router.clock(), self.router.config.probe_timeout
-        asking = asyncio.create_task(self._ask(node))
-        try:
-            await asyncio.wait({asking}, timeout=timeout)
-            if asking.done():
-                found = asking.result()
-            else:
-                reason = f"no answer to a probe within {timeout:g} s"
-                found = Report(node.name, started, error=reason)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
-            found = Report(node.name, started, error=one_line(error))
-        finally:
-            await _give_up(asking)
-        if not found.ok:
-            await self._drop(node)
-        self.router.observe(found)
-
-    async def _ask(self, node: Node) -> Report:
-        import psycopg
-
-        fresh = node not in self._connections
-        try:
-            return await self._query(node)
-        except psycopg.OperationalError:
-            asking = asyncio.current_task()
-            if fresh or (asking is not None and asking.cancelling()):
-                raise
-            # The connection had died since the last probe; that says little about the server now.
-            await self._drop(node)
-            self.router.interrupted(node)
-            return await self._query(node)
-
-    async def _query(self, node: Node) -> Report:
-        import psycopg
-
-        connection = await self._connection(node)
-        started = self.router.clock()
-        try:
-            cursor = await connection.execute(PROBE_SQL)
-        except psycopg.Error as error:
-            if error.sqlstate not in NO_POSITION:
-                raise
-            cursor = await connection.execute(ROLE_SQL)
-        row = await cursor.fetchone()
-        assert row is not None
-        return report(node.name, started, row)
-
-    async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
-        connection = self._connections.get(node)
-        if connection is None:
-            connection = self._connections[node] = await self._connect(node)
-        return connection
-
-    async def _connect(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
-        from router.probe_connection import ProbeConnection
-
-        arguments = dict(self._connect_args(node))
-        arguments.setdefault("application_name", "pg-router monitor")
-        return await ProbeConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
-
-    async def _drop(self, node: Node) -> None:
-        connection = self._connections.pop(node, None)
-        if connection is not None:
-            await connection.close()
-
-    async def _read_catalog(self) -> None:
-        """Read the catalog when it is time, from the primary, or else from a replica.
-
-        Over a connection of its own: views are locked while they are read, and neither a migration
-        that holds such a lock nor a server that hangs may hold up a probe.
-        """
-        now, snapshot = self.router.clock(), self.router.snapshot
-        if now < self._catalog_due or self._busy("catalog"):
-            return
-        nodes = [snapshot.primary] if snapshot.primary else []
-        nodes += snapshot.replicas
-        node = next((n for n in nodes if n in self._connections), None)
-        if node is None:
-            return
-        self._catalog_due = now + CATALOG_INTERVAL
-        learning = asyncio.create_task(self._learn_catalog(node))
-        self._beside["catalog"] = learning
-        # It takes milliseconds as a rule, so that who waits for this round has it too.
-        await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
-
-    async def _learn_catalog(self, node: Node) -> None:
-        generation = self.router.catalog_generation
-        asking = asyncio.create_task(self._catalog_rows(node))
-        try:
-            await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
-            if not asking.done():
-                raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
-            rows = asking.result()
-        except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
-            self._catalog_due = self.router.clock() + CATALOG_RETRY
-            locked = getattr(error, "sqlstate", None) == LOCKED
-            if not locked and not self._catalog_failed:
-                self._catalog_failed = True
-                self.router.telemetry.event(
-                    "catalog_unreadable",
-                    level="warning",
-                    node=node.name,
-                    reason=one_line(error),
-                    advice="statements over tables and functions run on the primary until the "
-                    "role may read pg_catalog",
-                )
-            return
-        finally:
-            await _give_up(asking)
-        self._catalog_failed = False
-        if not self.router.learn(Catalog.from_rows(rows), generation):
-            self._catalog_due = float("-inf")
-
-    async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
-        async with await self._connect(node) as connection:
-            await connection.execute(f"SET lock_timeout = {CATALOG_LOCK_WAIT}".encode())
-            rows = {}
-            for part, sql in Catalog.QUERIES.items():
-                cursor = await connection.execute(sql.encode())
-                rows[part] = await cursor.fetchall()
-            return rows
 
 
-async def _give_up(task: "asyncio.Task[Any]") -> None:
-    """End a task that waits for a server; a `ProbeConnection` ends at once."""
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
-    if task.done() and not task.cancelled():
-        task.exception()  # looked at: nobody else will
-
-
-def addresses_of(host: str) -> frozenset[str]:
-    """Every address the system's resolver gives for `host`.
-
-    Raises:
-        OSError: it gives none, or does not answer.
-    """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return frozenset(str(address[0]) for *_, address in found)
-
-
-def is_name(host: str) -> bool:
-    """Whether `host` is a name: no address, no directory of sockets."""
-    if not host or host[0] in "/@":
-        return False
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return True
-    return False
-
-
-_abandoned: list[object] = []
+_abandoned: list[Watch | None] = []
 """What a forked child inherited: kept referenced, so that nothing of it is ever finalised."""
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message as one line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return masked(text)

@@ -27,9 +27,10 @@ SQLALCHEMY = (
     "test/sql",
     "test/orm",
 )
+# Not db_functions and postgres_tests: they need extensions the embedded servers lack.
 DJANGO = (
     "aggregation", "aggregation_regress", "annotations", "backends", "basic", "bulk_create",
-    "custom_lookups", "custom_managers", "datatypes", "dates", "datetimes", "db_functions",
+    "custom_lookups", "custom_managers", "datatypes", "dates", "datetimes",
     "defer", "delete", "distinct_on_fields", "expressions", "expressions_case",
     "expressions_window", "extra_regress", "filtered_relation", "foreign_object",
     "from_db_value", "generic_relations", "get_or_create", "indexes", "inspectdb",
