@@ -1064,12 +1064,10 @@ _CHECKS: dict[str, _Check | None] = {
 
 
 def _learn(key: str) -> _Check | None:
-    check: _Check | None = None
-    if key[-4:] == _NODE_SUFFIX and key[0] <= "Z":
+    def statement(walk: _Walk, node: dict[str, Any]) -> bool:
+        return walk._statement(key, node)
 
-        def check(walk: _Walk, node: dict[str, Any]) -> bool:
-            return walk._statement(key, node)
-
+    check = statement if key[-4:] == _NODE_SUFFIX and key[0] <= "Z" else None
     _CHECKS[key] = check
     return check
 
