@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from router.testing.ports import HOST, free_port
 
 _CHUNK = 1 << 16  # bytes
+_BACKLOG = 100  # clients that wait to be accepted
 _QUEUED = 64  # chunks on their way to one side, before its sender has to wait
 _LIMIT = 10.0  # seconds for a change of mode to take effect
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST instead of FIN
@@ -24,16 +25,24 @@ T = TypeVar("T")
 class _Link:
     """One client's connection, with its other half once that exists."""
 
-    task: "asyncio.Task[None]"
+    client: socket.socket
+    task: "asyncio.Future[None]" = field(init=False)
     ends: list[asyncio.StreamWriter] = field(default_factory=list)
     client_spoke_last: bool = False
 
     def reset(self) -> None:
-        for end in self.ends:
-            raw = end.get_extra_info("socket")
+        raws = [end.get_extra_info("socket") for end in self.ends] or [self.client]
+        for raw in raws:
             if raw is not None and raw.fileno() >= 0:
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        for end in self.ends:
             end.transport.abort()
+
+    def close(self) -> None:
+        for end in self.ends:
+            end.close()
+        if not self.ends:
+            self.client.close()
 
 
 class Proxy:
@@ -55,7 +64,7 @@ class Proxy:
         self._upstream = (host, port)
         self._delay = 0.0
         self._links: set[_Link] = set()
-        self._listener: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
         self._hearing: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -148,26 +157,24 @@ class Proxy:
             raise RuntimeError("the proxy is not running: use it in a with block")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(_LIMIT)
 
+    # Sockets are accepted by hand: what asyncio's own server accepts while it is being closed, or
+    # hands to a task that is cancelled before its first step, nobody closes.
+
     async def _listen(self) -> None:
         if self._listener is None:
-            self._listener = await asyncio.start_server(
-                self._accepted, self.host, self.port, limit=_CHUNK
-            )
+            self._listener = socket.create_server((self.host, self.port), backlog=_BACKLOG)
+            self._listener.setblocking(False)
+            asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     async def _refuse(self) -> None:
         if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
     async def _finish(self) -> None:
         await self._refuse()
         await self._cut()
-        # A connection accepted in this very moment has a task, and no link yet.
-        late = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
-        await asyncio.sleep(0)
 
     async def _deafen(self, deaf: bool) -> None:
         assert self._hearing is not None
@@ -184,14 +191,27 @@ class Proxy:
         await asyncio.gather(*(link.task for link in links), return_exceptions=True)
         await asyncio.sleep(0)  # abort() closes its socket in the loop's next round
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        assert self._hearing is not None
-        link = _Link(task, [writer])
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return  # it has gone again
+        client.setblocking(False)
+        link = _Link(client)
+        link.task = asyncio.ensure_future(self._forward(link))
+        link.task.add_done_callback(lambda _: self._ended(link))
         self._links.add(link)
         self.connections += 1
+
+    def _ended(self, link: _Link) -> None:
+        link.close()
+        self._links.discard(link)
+
+    async def _forward(self, link: _Link) -> None:
+        assert self._hearing is not None
         try:
+            reader, writer = await asyncio.open_connection(sock=link.client, limit=_CHUNK)
+            link.ends.append(writer)
             await self._hearing.wait()
             server_reader, server_writer = await asyncio.open_connection(
                 *self._upstream, limit=_CHUNK
@@ -202,10 +222,6 @@ class Proxy:
                 group.create_task(self._pump(link, server_reader, writer, from_client=False))
         except* (OSError, asyncio.CancelledError):
             link.reset()  # one side is gone without a word: so shall the other be
-        finally:
-            for end in link.ends:
-                end.close()
-            self._links.discard(link)
 
     async def _pump(
         self,

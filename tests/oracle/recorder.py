@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from psycopg import ClientCursor, Connection, Cursor
+from psycopg.pq import TransactionStatus
 
 from router.catalog import Catalog
 from router.classify import Classifier, Kind
@@ -48,8 +49,10 @@ class Recorder:
         self.address = {"host": host, "port": port}
         self.attempts: Counter[str] = Counter()
         self.judged: set[str] = set()
+        self.ddl: set[str] = set()
         self._standbys: dict[tuple[str, str], Connection] = {}
         self._classifiers: dict[str, Classifier] = {}
+        self._changing: dict[str, Connection[Any]] = {}
         self._busy = False
 
     def see(self, cursor: Cursor[Any], query: Any, params: Any) -> None:
@@ -62,6 +65,7 @@ class Recorder:
                 text = query.decode() if isinstance(query, bytes) else query.as_string(cursor)
             except Exception:
                 return
+        self._follow_ddl(cursor.connection, text)
         if text in self.judged or self.attempts[text] >= ATTEMPTS:
             return
         self.attempts[text] += 1
@@ -83,7 +87,8 @@ class Recorder:
             return
         intent = classify(text)
         if intent.ddl:
-            self._classifiers.pop(info.dbname, None)
+            self.ddl.add(text)
+            self._follow_ddl(primary, text)
         if intent.kind is Kind.TRANSACTION:
             self.judged.add(text)  # the standby would say nothing of it
             return
@@ -103,6 +108,16 @@ class Recorder:
         }
         self.target.write(json.dumps(line) + "\n")
         self.target.flush()
+
+    def _follow_ddl(self, primary: Connection[Any], text: str) -> None:
+        """Forget a catalog once the transaction that changed it has ended, as a Router does."""
+        name = primary.info.dbname
+        changing = self._changing.get(name)
+        if changing and changing.info.transaction_status != TransactionStatus.INTRANS:
+            del self._changing[name]
+            self._classifiers.pop(name, None)
+        if text in self.ddl:
+            self._changing[name] = primary
 
     def _standby(self, info: psycopg.ConnectionInfo) -> Connection:
         key = info.dbname, info.user

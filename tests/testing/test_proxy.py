@@ -1,7 +1,10 @@
 """The proxy does to real TCP connections what its methods say."""
 
+import contextlib
+import gc
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -185,6 +188,31 @@ def test_a_closed_proxy_says_so(echo: tuple[str, int]) -> None:
     with pytest.raises(RuntimeError, match="not running"):
         proxy.cut()
     assert "closed" in repr(proxy)
+
+
+def test_it_leaves_no_socket_to_who_comes_as_it_closes(
+    echo: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a proxy has accepted by the time it closes or cuts, it closes."""
+    left: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
+    for round_ in range(100):
+        with Proxy(*echo) as proxy, contextlib.ExitStack() as clients:
+            calling = threading.Thread(target=call_and_leave, args=[proxy, clients])
+            calling.start()
+            if round_ % 2:
+                proxy.cut()
+            proxy.close()
+            calling.join()
+    gc.collect()
+    assert not left
+
+
+def call_and_leave(proxy: Proxy, clients: contextlib.ExitStack) -> None:
+    for _ in range(5):
+        client = clients.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex((proxy.host, proxy.port))
 
 
 def test_repr_shows_the_faults(proxy: Proxy) -> None:
