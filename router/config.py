@@ -30,6 +30,7 @@ from router.server import (
     replica_server,
     split_hosts,
     url_parts,
+    with_own,
 )
 from router.sources import ADDRESS, Settings, environment, horsies, libpq, makara, mediafusion
 
@@ -200,7 +201,8 @@ class Config:
 
         Args:
             mapping: ``url`` or ``host``, ``port``, ``user``, ``password``, ``dbname`` and
-                ``params`` for the primary, ``replicas``, and options.
+                ``params`` for the primary, ``primary`` for its ``name``, ``zone`` and so on,
+                ``replicas``, and options.
             prefix: only keys that begin with it are taken, without it and in lower case.
             **options: as the attributes above; they win over the mapping.
 
@@ -372,6 +374,7 @@ class Config:
             )
         first = Server(host, params={k: str(v) for k, v in merged.items()}, **address)  # type: ignore[arg-type]
         primary, *beside = split_hosts(first, host, port, _source(sources, "host"))
+        primary = with_own(primary, values.pop("primary", {}), "primary")
         replicas = values.pop("replicas", ())
         if isinstance(replicas, str):
             replicas = replicas.split(",")
@@ -568,7 +571,7 @@ OPTIONS: tuple[str, ...] = tuple(
 )
 """Every option name, in the order of `Config`."""
 
-KEYS: tuple[str, ...] = ("url", *ADDRESS, "replicas")
+KEYS: tuple[str, ...] = ("url", *ADDRESS, "primary", "replicas")
 """What a source may say beside the options."""
 
 NOT_YET: dict[str, str] = {

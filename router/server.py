@@ -307,15 +307,34 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
     options["port"] = _port(options.get("port", primary.port), f"{key}.port")
-    for name in ("host", "user", "password", "dbname", "name", "zone"):
+    for name in ("host", "user", "password", "dbname"):
         if name in options:
             options[name] = str(options[name])
-    for name in ("weight", "blacklist_duration"):
-        if name in options:
-            options[name] = number(options[name], f"{key}.{name}", float)
-    if "priority" in options:
-        options["priority"] = number(options["priority"], f"{key}.priority", int)
-    return replace(primary, **{**_OWN, **options})
+    return replace(primary, **{**_OWN, **options, **_own(options, key)})
+
+
+def with_own(server: Server, given: object, key: str) -> Server:
+    """`server` with a name, weight, zone and so on of its own.
+
+    Raises:
+        ConfigError: `given` is no mapping, or a key is unknown or malformed.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{key}: expected a mapping, not {type(given).__name__}")
+    for unknown in given.keys() - set(_OWN):
+        raise ConfigError(f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _OWN)}")
+    return replace(server, **_own(given, key))
+
+
+def _own(options: Mapping[str, Any], key: str) -> dict[str, Any]:
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "name": str, "zone": str, "weight": float, "blacklist_duration": float, "priority": int
+    }  # fmt: skip
+    return {
+        name: kind(options[name]) if kind is str else number(options[name], f"{key}.{name}", kind)
+        for name, kind in kinds.items()
+        if options.get(name) is not None
+    }
 
 
 def free_name(names: Container[str]) -> str:

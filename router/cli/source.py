@@ -59,7 +59,7 @@ def config_of(
     if len(given) > 1:
         raise click.UsageError(f"{' and '.join(given)} exclude each other: give one")
     try:
-        beside: dict[str, object] = {"replicas": list(replicas)} if replicas else {}
+        beside: dict[str, Any] = {"replicas": list(replicas)} if replicas else {}
         if url is not None:
             return Config.from_url(url, **beside)
         if file is not None:

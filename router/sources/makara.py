@@ -81,7 +81,8 @@ def read(block: Mapping[str, object]) -> Settings:
     connections = makara.get("connections")
     primary, replicas = _connections(connections)
     common = Settings(values, sources)
-    own = Settings.of(primary, lambda _: "makara.connections, the primary's")
+    its = {key: primary.pop(key) for key in tuple(primary) if key not in _SERVER.values()}
+    own = Settings.of({**primary, "primary": its}, lambda _: "makara.connections, the primary's")
     if "url" in primary:
         common = _without(common, tuple(_SERVER.values()))
     for key in _STRATEGIES:
