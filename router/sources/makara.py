@@ -1,13 +1,13 @@
 """One environment's block of a Rails ``database.yml`` that uses Makara, parsed.
 
-Source: https://github.com/instacart/makara#databaseyml
+Source: https://github.com/instacart/makara, lib/makara/config_parser.rb for defaults and merging
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from router.errors import ConfigError
-from router.server import did_you_mean
+from router.server import did_you_mean, url_parts
 from router.sources.settings import Settings
 
 _SERVER = {
@@ -20,6 +20,7 @@ _SERVER = {
 }
 _CONNECTION = {**_SERVER, "name": "name", "weight": "weight",
                "blacklist_duration": "blacklist_duration"}  # fmt: skip
+_OWN = ("name", "weight", "blacklist_duration")
 _RAILS = {
     "pool": "pool_size",
     "checkout_timeout": "pool_timeout",
@@ -33,8 +34,9 @@ _MAKARA = {
     "primary_ttl": "pin_duration",
 }
 _STRATEGIES = ("slave_strategy", "replica_strategy")
-_IDLE = ("adapter", "encoding", "timeout", "rescue_connection_failures")
-"""What says nothing the router could do otherwise: checked by `_unneeded`, then left out."""
+_IDLE = ("adapter", "encoding", "timeout")
+_IDLE_THERE = ("rescue_connection_failures", "master_strategy", "primary_strategy")
+"""What says nothing the router could do otherwise, with a single primary: left out."""
 _PARAMS = ("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "application_name")
 _ROLES = {"master": True, "primary": True, "slave": False, "replica": False}
 
@@ -54,9 +56,14 @@ def read(block: Mapping[str, object]) -> Settings:
             "makara: the block has no such section: give one environment's, such as "
             'yaml.safe_load(text)["production"]'
         )
+    if "connection_error_matchers" in makara:
+        raise ConfigError(
+            "makara.connection_error_matchers: errors are told apart by SQLSTATE, not by their "
+            "text: leave it out, and give blacklist_sqlstates"
+        )
     known = (*_SERVER, *_RAILS, *_IDLE, *_PARAMS, "makara")
     _refuse(block, known, "")
-    _refuse(makara, (*_MAKARA, *_STRATEGIES, *_IDLE[3:], "sticky", "disable_blacklist",
+    _refuse(makara, (*_MAKARA, *_STRATEGIES, *_IDLE_THERE, "sticky", "disable_blacklist",
                      "connections"), "makara.")  # fmt: skip
     _unneeded(block)
     values: dict[str, object] = {}
@@ -66,43 +73,41 @@ def read(block: Mapping[str, object]) -> Settings:
         if value is not None:
             values[name], sources[name] = value, source
 
-    for key, name in (*_SERVER.items(), *_RAILS.items()):
+    for key, name in _RAILS.items():
         take(name, block.get(key), key)
     if "pool_size" in values:
         take("max_overflow", 0, "pool")
-    if params := {key: str(block[key]) for key in _PARAMS if block.get(key) is not None}:
-        take("params", params, ", ".join(params))
     for key, name in _MAKARA.items():
         take(name, makara.get(key), f"makara.{key}")
     if makara.get("sticky") is False:
         take("consistency", "off", "makara.sticky")
     if makara.get("disable_blacklist"):
         take("blacklist_duration", 0, "makara.disable_blacklist")
-    connections = makara.get("connections")
-    primary, replicas = _connections(connections)
-    common = Settings(values, sources)
-    its = {key: primary.pop(key) for key in tuple(primary) if key not in _SERVER.values()}
-    own = Settings.of({**primary, "primary": its}, lambda _: "makara.connections, the primary's")
-    if "url" in primary:
-        common = _without(common, tuple(_SERVER.values()))
+    primary, replicas = _connections(makara.get("connections"))
     for key in _STRATEGIES:
         strategy = makara.get(key)
         if strategy == "failover":
             replicas = [{**each, "priority": i} for i, each in enumerate(replicas)]
         elif strategy == "round_robin":
-            common = common.beside(Settings({"balance": strategy}, {"balance": f"makara.{key}"}))
+            take("balance", strategy, f"makara.{key}")
         elif strategy is not None:
             raise ConfigError(f"makara.{key}: {strategy!r} is none of round_robin, failover")
-    found = own.over(common) if "url" in primary else own.beside(common)
-    return found.beside(Settings({"replicas": replicas}, {"replicas": "makara.connections"}))
+    common = {name: block[key] for key, name in _SERVER.items() if block.get(key) is not None}
+    common["params"] = {key: block[key] for key in _PARAMS if block.get(key) is not None}
+    for given, source in ((common, "the block"), (primary, "makara.connections, the primary's")):
+        for name, value in _server(given, values.get("params", {})).items():
+            take(name, value, source)
+    take("replicas", replicas, "makara.connections")
+    return Settings(values, sources)
 
 
-def _without(settings: Settings, names: tuple[str, ...]) -> Settings:
-    kept = [name for name in settings.values if name not in names]
-    return Settings(
-        {name: settings.values[name] for name in kept},
-        {name: settings.sources[name] for name in kept},
-    )
+def _server(given: Mapping[str, Any], params: Any) -> dict[str, object]:
+    """An address by the names of `Server`; what a URL says wins, as in Makara."""
+    own = {name: value for name, value in given.items() if name not in _OWN}
+    url = url_parts(str(own.pop("url")), "url") if "url" in own else {}
+    merged = {**params, **own.pop("params", {}), **url.pop("params", {})}
+    its = {name: given[name] for name in _OWN if name in given}
+    return {**own, **url, "params": merged, **({"primary": its} if its else {})}
 
 
 def _connections(given: object) -> tuple[dict[str, object], list[dict[str, object]]]:

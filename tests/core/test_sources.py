@@ -150,7 +150,7 @@ def test_every_way_says_the_same(make: Any, tmp_path: Path) -> None:
         (from_libpq, {"primary.password": "PGPASSWORD", "pin_max": "argument pin_max"}),
         (from_service, {"primary.host": "service shop of "}),
         (from_makara, {"primary.host": "makara.connections, the primary's",
-                       "primary.user": "username"}),
+                       "primary.user": "the block"}),
     ],
 )  # fmt: skip
 def test_each_value_says_where_it_came_from(make: Any, where: Where, tmp_path: Path) -> None:
@@ -470,7 +470,8 @@ def test_makaras_settings_are_the_routers() -> None:
         MASTER,
         {"role": "slave", "host": "r1", "weight": 2, "name": "big"},
         {"role": "replica", "url": "postgresql://ro:x@r2/other", "blacklist_duration": 7},
-        id="shop", master_ttl=3, blacklist_duration=9, slave_strategy="failover", pool=12,
+        master_strategy="failover", id="shop", master_ttl=3,
+        blacklist_duration=9, slave_strategy="failover", pool=12,
         sticky=False,
     )  # fmt: skip
     config = Config.from_makara(block)
@@ -487,6 +488,16 @@ def test_makaras_settings_are_the_routers() -> None:
     assert config.blacklist_duration == 0
 
 
+def test_makaras_url_wins_over_what_stands_beside_it() -> None:
+    """What the URL leaves out is the connection's or the block's, as Rails merges them."""
+    master = {"role": "master", "url": "postgresql://h:6000/db?sslmode=require", "database": "x"}
+    block = {**makara(master), "username": "app", "password": "s3cret", "sslcert": "c", "port": 7}
+    primary = Config.from_makara(block).primary
+    assert (primary.host, primary.port, primary.dbname) == ("h", 6000, "db")
+    assert (primary.user, primary.password) == ("app", "s3cret")
+    assert primary.params == {"sslcert": "c", "sslmode": "require"}
+
+
 @pytest.mark.parametrize(
     ("block", "says"),
     [
@@ -497,6 +508,7 @@ def test_makaras_settings_are_the_routers() -> None:
         (makara(MASTER, {"roel": "slave"}), "connections[1].roel: unknown key 'roel' (did you"),
         (makara(MASTER, stikcy=True), "makara.stikcy: unknown key 'stikcy' (did you mean 'sti"),
         (makara(MASTER, slave_strategy="best"), "'best' is none of round_robin, failover"),
+        (makara(MASTER, connection_error_matchers=["x"]), "told apart by SQLSTATE, not by"),
         (makara(MASTER, adapter="mysql2_makara"), "adapter: 'mysql2_makara' is not Makara's"),
         (makara(MASTER, encoding="latin1"), "encoding: 'latin1': drivers use UTF-8"),
         ({"makara": {"connections": "x"}}, "makara.connections: expected a list of mappings"),
