@@ -17,7 +17,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
-SETTINGS = {"config", "server", "sources", "budget"}
+SETTINGS = {"config", "checks", "server", "sources", "budget"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CORE = PURE | {"core", "explain", "discovery", "monitor"} | CARRYING
@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(RULES, VALUES),
     "decide": VALUES | GRAMMAR | RULES,
     "server": VALUES,
+    "checks": VALUES | {"balance", "server"},
     "sources": VALUES | {"server"},
     "budget": {"errors"},
     "config": PURE - {"telemetry"},

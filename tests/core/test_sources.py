@@ -253,6 +253,8 @@ def test_a_config_is_changed_by_arguments_beside_it() -> None:
     assert [s.host for s in config.but(replicas=["r2"]).replicas] == ["r2"]
     with pytest.raises(ConfigError, match="did you mean 'pin_max'"):
         config.but(pin_mxa=6)
+    with pytest.raises(ConfigError, match="host: a Config has its primary"):
+        config.but(host="q")
 
 
 # -- refused -----------------------------------------------------------------------------------
