@@ -115,7 +115,7 @@ class RouterPlugin(CreateEnginePlugin):
         if server is None:
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
         config = self.config
-        alone = not config.replicas and config.discovery is None
+        alone = server is config.primary and not config.replicas and config.discovery is None
         if alone and not self._given and config.prepared_statements is not False:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
