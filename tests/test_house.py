@@ -17,7 +17,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
-PURE = VALUES | GRAMMAR | RULES | {"decide", "config", "telemetry"}
+SETTINGS = {"config", "checks", "server", "sources", "budget"}
+PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CORE = PURE | {"core", "explain", "discovery", "monitor"} | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
@@ -29,6 +30,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(GRAMMAR, GRAMMAR | VALUES),
     **dict.fromkeys(RULES, VALUES),
     "decide": VALUES | GRAMMAR | RULES,
+    "server": VALUES,
+    "checks": VALUES | {"balance", "server"},
+    "sources": VALUES | {"server"},
+    "budget": {"errors"},
     "config": PURE - {"telemetry"},
     "telemetry": VALUES | GRAMMAR | RULES | {"decide"},
     "core": PURE,
