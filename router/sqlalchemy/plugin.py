@@ -62,6 +62,10 @@ class RouterPlugin(CreateEnginePlugin):
                     f"{taken}: the router makes one pool for each node and cannot use yours: "
                     "leave it out, and use poolclass, connect_args or the do_connect event"
                 )
+        if kwargs.get("poolclass") is RoutingPool:
+            raise ConfigError(
+                "plugins: 'router' is named twice, in the URL and beside it: once will do"
+            )
         options = _options(url, kwargs)
         replicas = options.pop("replicas", ())
         self.url: URL = self.update_url(url)
@@ -343,7 +347,14 @@ def engine_options(url: str | URL, options: dict[str, Any]) -> tuple[URL, dict[s
         close = did_you_mean(key, ("replicas", *OPTIONS))
         if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key, parsed):
             raise ConfigError(f"unknown option {key!r}{close}")
-    return parsed, {**options, "plugins": [*options.get("plugins", ()), "router"]}
+    # Named by the URL or the options already, it would be there twice.
+    parsed = parsed.difference_update_query(["plugin"]) if _names_us(parsed) else parsed
+    others = [name for name in options.get("plugins", ()) if name != "router"]
+    return parsed, {**options, "plugins": [*others, "router"]}
+
+
+def _names_us(url: URL) -> bool:
+    return url.query.get("plugin") in ("router", ("router",))
 
 
 _CREATE_ENGINE = frozenset(
