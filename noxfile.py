@@ -114,6 +114,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def flask(session: nox.Session) -> None:
+    """10,000 requests to examples/flask on gunicorn, over lag and a killed replica (minutes)."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.flask.drive", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments name files, default all of benchmarks/bench_*.py."""
     _install(session)
