@@ -180,6 +180,21 @@ def test_flask_sqlalchemys_keys_as_they_stand(make_app: MakeApp, items: Database
         assert not extension(app).routers["stats"].replicas
 
 
+def test_the_environment_configures(
+    make_app: MakeApp, items: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flask's prefixed variables are enough, options of the pins included."""
+    monkeypatch.setenv("SHOP_ROUTER_DATABASE_URI", items.primary_url())
+    monkeypatch.setenv("SHOP_ROUTER_REPLICAS", ",".join(items.replica_urls()))
+    monkeypatch.setenv("SHOP_ROUTER_PINS__max_age", "30")
+    environment = Flask("environment").config
+    environment.from_prefixed_env("SHOP")
+    app = make_app(**{key: v for key, v in environment.items() if key.startswith("ROUTER_")})
+    with app.app_context():
+        assert len(extension(app).routers["default"].servers) == 3
+        assert extension(app).carrier.max_age == 30
+
+
 class Base(DeclarativeBase):
     """Declarative base of the bind "stats"."""
 
