@@ -328,7 +328,8 @@ def _routers(engines: Mapping[str, Any]) -> dict[str, core.Router]:
 
 # -- commands ------------------------------------------------------------------------------------
 
-commands = AppGroup(NAME, help="Where reads and writes of this app go.")
+commands: AppGroup = AppGroup(NAME, help="Where reads and writes of this app go.")
+"""What ``flask router`` has."""
 
 
 @commands.command("status")
