@@ -78,16 +78,16 @@ class Router:
             raise ConfigError(f"Router: {app} has one already: use app.extensions[{NAME!r}].owner")
         pins = _pin_options(app)
         safe = _safe_methods(app, pins)
+        inner = app.wsgi_app if safe is None else _unsafe_on_primary(app.wsgi_app, safe)
+        middleware = None if pins is None else PinMiddleware(inner, **pins)
         engines = _engines(app)
         makes: sessionmaker[Session] | None = None
         if engines is not None:
             makes = sessionmaker(**_session_options(self._session_options, engines))
-        carrier = None
-        if pins is not None:
-            inner = app.wsgi_app if safe is None else _unsafe_on_primary(app.wsgi_app, safe)
-            middleware = PinMiddleware(inner, **pins)
-            carrier = middleware.carrier
+        # Nothing can go wrong any more: an app is served, or left as it was.
+        if middleware is not None:
             app.wsgi_app = middleware  # type: ignore[method-assign]
+        carrier = None if middleware is None else middleware.carrier
         app.extensions[NAME] = State(self, engines, makes, carrier)
         app.teardown_appcontext(self._teardown)
         app.cli.add_command(commands)
