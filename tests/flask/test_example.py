@@ -99,3 +99,14 @@ def test_users_of_the_blog_meet_no_error_and_miss_nothing(
     assert run.writes > 30
     assert verdict.own_reads > 30
     assert verdict.by_server.keys() == {"primary", "replica1", "replica2"}
+
+
+@pytest.mark.slow
+def test_without_pins_its_users_miss_their_writes(
+    make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    """The judge is awake: the same run with pins turned off is full of stale reads."""
+    _, verdict = drive(
+        make_cluster(2), tmp_path, requests=100, users=6, threads=4, seed=1, consistency="off"
+    )
+    assert len(verdict.stale) > 5
