@@ -54,7 +54,7 @@ class Status:
 
     @property
     def writable(self) -> bool:
-        """Whether a primary answers."""
+        """Whether a primary has answered the last probe."""
         return any(n.name == self.primary and not n.problem for n in self.nodes)
 
     def __str__(self) -> str:
@@ -73,7 +73,7 @@ def status(router: Router) -> Status:
         if out is not None:
             problem = f"out {_term(out.until - now)}: {out.reason}"
         elif report is None:
-            problem = "" if is_primary else "not probed yet"
+            problem = "not probed yet"
         elif not report.ok:
             problem = f"no answer: {' '.join(report.error.split())}"
         elif node.name in snapshot.fenced:
