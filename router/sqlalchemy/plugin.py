@@ -61,6 +61,10 @@ class RouterPlugin(CreateEnginePlugin):
                     f"{taken}: the router makes one pool for each node and cannot use yours: "
                     "leave it out, and use poolclass, connect_args or the do_connect event"
                 )
+        if kwargs.get("poolclass") is RoutingPool:
+            raise ConfigError(
+                "plugins: 'router' is named twice, in the URL and beside it: once will do"
+            )
         config: Config | None = kwargs.pop(CONFIG, None)
         options = _options(url, kwargs)
         self.url: URL = self.update_url(url)
@@ -288,7 +292,10 @@ def engine_options(
         close = did_you_mean(key, ("replicas", *OPTIONS))
         if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key, parsed):
             raise ConfigError(f"unknown option {key!r}{close}")
-    options = {**options, "plugins": [*options.get("plugins", ()), "router"]}
+    # Named by the URL or the options already, it would be there twice.
+    parsed = parsed.difference_update_query(["plugin"]) if _names_us(parsed) else parsed
+    others = [name for name in options.get("plugins", ()) if name != "router"]
+    options = {**options, "plugins": [*others, "router"]}
     if replicas or not isinstance(url, Config):
         options["replicas"] = replicas
     if isinstance(url, Config):
@@ -300,6 +307,10 @@ def url_of(config: Config) -> URL:
     """The primary's URL, with psycopg as its driver where none is named."""
     primary = config.primary
     return _url_for(URL.create(f"postgresql+{primary.driver or 'psycopg'}"), primary)
+
+
+def _names_us(url: URL) -> bool:
+    return url.query.get("plugin") in ("router", ("router",))
 
 
 _CREATE_ENGINE = frozenset(
