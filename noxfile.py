@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = "asyncpg,demo,redis,web"
+EXTRAS = "asyncpg,demo,flask,redis"
 
 
 def _install(session: nox.Session, *groups: str, constraints: str | None = None) -> None:
@@ -111,6 +111,13 @@ def chaos(session: nox.Session) -> None:
     """Faults of every kind for half an hour; `nox -s chaos -- --minutes 5 --seed 7`."""
     _install(session, "test")
     session.run("python", "-m", "tests.chaos.run", *session.posargs)
+
+
+@nox.session
+def flask(session: nox.Session) -> None:
+    """10,000 requests to examples/flask on gunicorn, over lag and a killed replica (minutes)."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.flask.drive", *session.posargs)
 
 
 @nox.session

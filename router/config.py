@@ -1,287 +1,77 @@
-"""What the user asked for, as one frozen Config. Unknown keys are refused with a suggestion.
+"""What the user asked for, as one frozen Config. Unknown keys are refused with a suggestion."""
 
-A secret never leaves this module in readable form except through `Server.params`: every repr and
-every error goes through `masked`.
-"""
-
-import difflib
 import math
-import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from itertools import count
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
 
-from router.balance import BALANCERS, Balancer
+from router import budget
+from router.balance import Balancer
+from router.checks import check
 from router.classify import Rule
 from router.decide import Policy
 from router.errors import ConfigError
 from router.model import Limits, Node, Role
-
-# Generous on purpose: a password that was not percent-encoded may hold spaces, "@", "/" or ":",
-# and masking too much of a message is better than one character too little.
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:\s]*:).*(?=@)", re.IGNORECASE)
-_KEY_PASSWORD = re.compile(
-    r"""(?P<head>pass\w*\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|(?:\\.|[^\s\\])+)""",
-    re.IGNORECASE | re.DOTALL,
+from router.server import (
+    CHOOSING,
+    SESSION_ATTRS,
+    Server,
+    did_you_mean,
+    each_host,
+    free_name,
+    host_port,
+    masked,
+    one_host_each,
+    replica_server,
+    split_hosts,
+    url_parts,
+    with_own,
 )
+from router.sources import ADDRESS, Settings, environment, horsies, libpq, makara, mediafusion
 
+__all__ = [
+    "CHOOSING",
+    "OPTIONS",
+    "PREFIX",
+    "Config",
+    "Explanation",
+    "Server",
+    "apply_session_attrs",
+    "did_you_mean",
+    "free_name",
+    "host_port",
+    "masked",
+    "one_host_each",
+    "own_name",
+    "own_query",
+    "replica_server",
+    "split_hosts",
+]
 
-def masked(text: str) -> str:
-    """`text` with the password of every URL and ``password=`` setting replaced by ``***``."""
-    return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
+PREFIX = "router_"
+"""Options may carry it, in code as in a URL, where another library claims the bare name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One server's address and credentials.
+class Explanation:
+    """Every setting, its value without secrets, and where that came from.
 
     Attributes:
-        host: host name, address or socket directory.
-        port: TCP port.
-        user: role to log in as, empty for the driver's default.
-        password: its password; never shown.
-        dbname: database to open, empty for the driver's default.
-        driver: SQLAlchemy's driver name when the URL names one, such as "psycopg".
-        params: further connection parameters from the URL's query, such as ``sslmode``.
-        name: name given by the user, empty for a default.
-        weight: share of reads, see `router.model.Node`.
-        blacklist_duration: seconds, None for the cluster's.
-        zone: where it stands, see `router.model.Node`.
-        priority: which replicas come first, see `router.model.Node`.
+        rows: name, value and source, the servers first.
     """
 
-    host: str
-    port: int = 5432
-    user: str = ""
-    password: str = field(default="", repr=False)
-    dbname: str = ""
-    driver: str = ""
-    params: Mapping[str, str] = field(default_factory=dict, repr=False)
-    name: str = ""
-    weight: float = 1.0
-    blacklist_duration: float | None = None
-    zone: str = ""
-    priority: int = 0
+    rows: tuple[tuple[str, object, str], ...]
 
-    @classmethod
-    def parse(cls, url: str, key: str) -> Self:
-        """Read a ``postgresql://`` or ``postgres://`` URL, with or without ``+driver``.
-
-        Args:
-            url: the URL.
-            key: the option it was given under, for error messages.
-
-        Raises:
-            ConfigError: it is no PostgreSQL URL, or names no host.
-        """
-        scheme, separator, _ = url.partition("://")
-        dialect, _, driver = scheme.partition("+")
-        if not separator or dialect not in ("postgresql", "postgres"):
-            raise ConfigError(
-                f"{key}: {masked(url)!r} is not a PostgreSQL URL: "
-                "expected postgresql://user:password@host:port/dbname"
-            )
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            # Its message may quote a part of the password.
-            raise ConfigError(
-                f"{key}: {masked(url)!r} is malformed: the port must be a number, and special "
-                "characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
-            ) from None
-        if parts.fragment or "@" in parts.path:
-            raise ConfigError(
-                f"{key}: {masked(url)!r} is malformed: percent-encode special characters in user "
-                "and password ('#' as %23, '/' as %2F)"
-            )
-        params = dict(parse_qsl(parts.query, keep_blank_values=True))
-        host = unquote(_host(parts.netloc)) or params.pop("host", "")
-        if not host:
-            raise ConfigError(
-                f"{key}: {masked(url)!r} names no host: write postgresql://…@HOST:5432/dbname"
-            )
-        return cls(
-            host=host,
-            port=port or _port(params.pop("port", 5432), key),
-            user=unquote(parts.username or ""),
-            password=unquote(parts.password or ""),
-            dbname=unquote(parts.path.lstrip("/")),
-            driver=driver,
-            params=params,
+    def __str__(self) -> str:
+        shown = [(name, str(value), source) for name, value, source in self.rows]
+        wide = [max(len(row[i]) for row in shown) for i in (0, 1)]
+        return "\n".join(
+            f"{name:{wide[0]}}  {value:{wide[1]}}  {source}" for name, value, source in shown
         )
-
-    def node(self, name: str, role: Role) -> Node:
-        """The Node adapters and rules know this server by."""
-        duration = self.blacklist_duration
-        if duration is None and role is Role.PRIMARY:
-            duration = 0.0
-        return Node(
-            self.name or name,
-            self.host,
-            self.port,
-            self.dbname,
-            role,
-            self.weight,
-            duration,
-            self.zone,
-            self.priority,
-        )
-
-
-SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-"""What libpq's ``target_session_attrs`` may be; the router finds roles out itself.
-
-Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS
-"""
-
-CHOOSING = ("target_session_attrs", "load_balance_hosts")
-"""Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
-
-
-def one_host_each(url: str) -> list[str]:
-    """`url`, or one URL for each of its hosts where it names several, as libpq allows."""
-    scheme, separator, rest = url.partition("://")
-    end = re.search(r"[/?#]|$", rest)
-    cut = end.start() if end is not None else len(rest)
-    user, at, hosts = rest[:cut].rpartition("@")
-    if not separator or "," not in hosts:
-        return [url]
-    return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
-
-
-def _each(given: object) -> list[object]:
-    """`given`, an entry of ``replicas``, for each of its hosts."""
-    if isinstance(given, str):
-        return list(one_host_each(given) if "://" in given else given.split(","))
-    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
-        return [{**given, "url": each} for each in one_host_each(url)]
-    return [given]
-
-
-def _host(netloc: str) -> str:
-    """The host as it is written: `urlsplit` lowers it, and a socket directory has its case."""
-    address = netloc.rpartition("@")[2]
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0]
-
-
-_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
-                 "user", "password", "dbname")  # fmt: skip
-
-# What is a server's own and never another's.
-_OWN: dict[str, Any] = {
-    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0
-}  # fmt: skip
-
-
-def replica_server(given: object, key: str, primary: Server) -> Server:
-    """One entry of ``replicas``: a URL, ``host``, ``host:port``, or a mapping of what differs.
-
-    What the entry leaves out is the primary's.
-
-    Raises:
-        ConfigError: the entry has no host, another driver, or an unknown key.
-    """
-    if isinstance(given, str):
-        given = {"url": given} if "://" in given else host_port(given, key)
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
-        )
-    for unknown in given.keys() - set(_REPLICA_KEYS):
-        raise ConfigError(
-            f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _REPLICA_KEYS)}"
-        )
-    options = {name: value for name, value in given.items() if value is not None}
-    url = options.pop("url", None)
-    if url is not None:
-        server = Server.parse(str(url), key)
-        if server.driver and primary.driver and server.driver != primary.driver:
-            raise ConfigError(
-                f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
-                "one engine has one driver; leave the driver out of the replica's URL"
-            )
-        if "," in server.host:
-            raise ConfigError(f"{key}: {masked(str(url))!r} names several hosts: give one")
-        options = {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user or primary.user,
-            "password": server.password or (primary.password if not server.user else ""),
-            "dbname": server.dbname or primary.dbname,
-            "params": {**primary.params, **server.params},
-            **options,
-        }
-    if not options.get("host"):
-        raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
-    options["port"] = _port(options.get("port", primary.port), f"{key}.port")
-    for name in ("host", "user", "password", "dbname", "name", "zone"):
-        if name in options:
-            options[name] = str(options[name])
-    for name in ("weight", "blacklist_duration"):
-        if name in options:
-            options[name] = _number(options[name], f"{key}.{name}", float)
-    if "priority" in options:
-        options["priority"] = _number(options["priority"], f"{key}.priority", int)
-    return replace(primary, **{**_OWN, **options})
-
-
-def free_name(names: Container[str]) -> str:
-    """The first of ``replica1``, ``replica2`` … that is not among `names`."""
-    return next(name for i in count(1) if (name := f"replica{i}") not in names)
-
-
-def host_port(text: str, key: str) -> dict[str, object]:
-    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if re.search(r"[@=\s]", text):  # the text may hold a password
-        raise ConfigError(
-            f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
-            "postgresql://user:password@host:port/dbname"
-        )
-    if text.startswith("["):  # [::1]:5432
-        host, _, rest = text[1:].partition("]")
-        port = rest.lstrip(":")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    if not host:
-        raise ConfigError(f"{key}: {text!r} names no host: write 'host' or 'host:port'")
-    return {"host": host, **({"port": _port(port, key)} if port else {})}
-
-
-def _port(value: object, key: str) -> int:
-    port: int = _number(value, key, int)
-    if not 0 < port < 65536:
-        raise ConfigError(f"{key}: {value!r} is no port: give 1 to 65535")
-    return port
-
-
-def _number(value: object, key: str, kind: Callable[[Any], Any]) -> Any:
-    try:
-        number = kind(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{key}: {value!r} is not a number: give 0 or more") from None
-    if not math.isfinite(number):
-        raise ConfigError(f"{key}: {value!r} is not finite: give 0 or more")
-    if number < 0:
-        raise ConfigError(f"{key}: {value!r} is negative: give 0 or more")
-    return number
-
-
-def did_you_mean(unknown: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
-    names = list(known)
-    close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(names))})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +120,19 @@ class Config:
         write_patterns: regular expressions; a statement that matches is a write, first of all.
         rule: a callable asked after the patterns: given the statement's text it returns a
             `router.Kind`, a `router.Intent`, or None to leave the answer to the grammar.
+        max_connections: connections that all processes may have open to all nodes together; the
+            pools are sized for it, see `workers`. Excludes `pool_size` and `max_overflow`.
+        workers: how many processes share `max_connections`.
+        pool_size: connections each node's pool keeps; 0 is no limit. None is SQLAlchemy's 5.
+        max_overflow: connections beyond that, opened under load; -1 is no limit. None is
+            SQLAlchemy's 10.
+        pool_timeout: how long to wait for a connection of a pool. None is SQLAlchemy's 30.
+        pool_recycle: a connection older than this is replaced; -1 is never. None is never.
+        pool_pre_ping: ask each connection whether it lives before it is used. None is no.
+        echo: log every statement; "debug" logs rows too. None is no.
+        prepared_statements: False keeps drivers from keeping prepared statements. None leaves the
+            drivers as they are.
+        sources: where each value came from, by name; what is not in it has its default.
     """
 
     primary: Server
@@ -361,6 +164,242 @@ class Config:
     read_patterns: tuple[str, ...] = ()
     write_patterns: tuple[str, ...] = ()
     rule: Rule | None = None
+    max_connections: int | None = None
+    workers: int = 1
+    pool_size: int | None = None
+    max_overflow: int | None = None
+    pool_timeout: float | None = None
+    pool_recycle: float | None = None
+    pool_pre_ping: bool | None = None
+    echo: bool | str | None = None
+    prepared_statements: bool | None = None
+    sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_url(cls, url: str, replicas: object = (), **options: object) -> Self:
+        """From the primary's URL, whose query may hold options too.
+
+        Args:
+            url: such as ``postgresql://user:password@host/dbname?pin_max=30``; several hosts are
+                several nodes.
+            replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
+            **options: as the attributes above; they win over the URL.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        given = {"url": url, **({"replicas": replicas} if replicas else {})}
+        own = Settings.of(options, _argument)
+        return cls._layered([own, Settings.of(given, _plain)], "url", os.environ)
+
+    @classmethod
+    def from_mapping(
+        cls, mapping: Mapping[str, object], prefix: str = "", **options: object
+    ) -> Self:
+        """From a mapping, such as Flask's ``app.config`` or a section of your own file.
+
+        Args:
+            mapping: ``url`` or ``host``, ``port``, ``user``, ``password``, ``dbname`` and
+                ``params`` for the primary, ``primary`` for its ``name``, ``zone`` and so on,
+                ``replicas``, and options.
+            prefix: only keys that begin with it are taken, without it and in lower case.
+            **options: as the attributes above; they win over the mapping.
+
+        Raises:
+            ConfigError: a key is unknown or malformed; names it and the cure.
+        """
+        taken = {
+            (key.removeprefix(prefix).lower() if prefix else key): value
+            for key, value in mapping.items()
+            if key.startswith(prefix)
+        }
+        found = Settings.of(taken, lambda name: prefix + name.upper() if prefix else name)
+        layers = [Settings.of(options, _argument), found]
+        return cls._layered(layers, f"{prefix}URL" if prefix else "url", os.environ)
+
+    @classmethod
+    def from_env(
+        cls,
+        prefix: str = "PG_ROUTER_",
+        *,
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> Self:
+        """From environment variables: `prefix` and the option's name in capitals.
+
+        Args:
+            prefix: of the variables.
+            environ: the environment; by default the process's.
+            **options: as the attributes above; they win over the environment.
+
+        Raises:
+            ConfigError: a variable is unknown or malformed; names it and the cure.
+        """
+        environ = os.environ if environ is None else environ
+        layers = [Settings.of(options, _argument), environment.read(environ, prefix)]
+        return cls._layered(layers, f"{prefix}URL", environ)
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | Path,
+        section: str = "pg-router",
+        *,
+        prefix: str = "",
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> Self:
+        """From a table of a TOML file.
+
+        Args:
+            path: the file.
+            section: the table, with dots for one inside another: ``tool.pg-router``.
+            prefix: environment variables that begin with it win over the file; by default none.
+            environ: the environment; by default the process's.
+            **options: as the attributes above; they win over both.
+
+        Raises:
+            ConfigError: the file or table is missing, or a key is unknown or malformed.
+        """
+        environ = os.environ if environ is None else environ
+        layers = [Settings.of(options, _argument)]
+        if prefix:
+            layers.append(environment.read(environ, prefix))
+        layers.append(Settings.of(_toml(Path(path), section), lambda n: f"{path} [{section}] {n}"))
+        return cls._layered(layers, f"{path} [{section}] url", environ)
+
+    @classmethod
+    def from_libpq(
+        cls,
+        service: str = "",
+        replicas: object = (),
+        *,
+        environ: Mapping[str, str] | None = None,
+        **options: object,
+    ) -> Self:
+        """From libpq's environment variables (``PGHOST`` …) and service files.
+
+        Args:
+            service: a section of ``pg_service.conf``; by default what ``PGSERVICE`` says.
+            replicas: as everywhere, and ``service=NAME`` for another section.
+            environ: the environment; by default the process's.
+            **options: as the attributes above.
+
+        Raises:
+            ConfigError: no host is named, the service is not found, or an option is malformed.
+        """
+        environ = os.environ if environ is None else environ
+        given = {**options, **({"replicas": replicas} if replicas else {})}
+        return cls._layered([Settings.of(given, _argument)], "PGHOST", environ, service)
+
+    @classmethod
+    def from_makara(cls, block: Mapping[str, object], **options: object) -> Self:
+        """From one environment's block of a ``database.yml`` that uses Makara.
+
+        Args:
+            block: as a YAML library gives it, such as ``loaded["production"]``.
+            **options: as the attributes above; they win over the block.
+
+        Raises:
+            ConfigError: a key is unknown or malformed, or there is no single primary.
+        """
+        layers = [Settings.of(options, _argument), makara.read(block)]
+        return cls._layered(layers, "makara.connections", os.environ)
+
+    @classmethod
+    def from_mediafusion(cls, environ: Mapping[str, str] | None = None, **options: object) -> Self:
+        """From MediaFusion's variables: ``POSTGRES_URI``, ``POSTGRES_READ_URI`` and so on.
+
+        Args:
+            environ: the environment; by default the process's.
+            **options: as the attributes above; they win over the environment.
+
+        Raises:
+            ConfigError: ``POSTGRES_URI`` is not set, or a variable is misspelt or malformed.
+        """
+        environ = os.environ if environ is None else environ
+        layers = [Settings.of(options, _argument), mediafusion.read(environ)]
+        return cls._layered(layers, "POSTGRES_URI", environ)
+
+    @classmethod
+    def from_horsies(
+        cls,
+        fields: Mapping[str, object],
+        part: horsies.Part = "broker",
+        replicas: object = (),
+        **options: object,
+    ) -> Self:
+        """From the fields of Horsies' ``PostgresConfig``, with its defaults.
+
+        Args:
+            fields: by name; ``database_url`` is required.
+            part: whose pools: "broker", a "worker"'s coordinator, or a "child" of it.
+            replicas: Horsies knows none; those its reads may use.
+            **options: as the attributes above; they win over the fields.
+
+        Raises:
+            ConfigError: a field is unknown, malformed, or missing where Horsies requires it.
+        """
+        given = {**options, **({"replicas": replicas} if replicas else {})}
+        layers = [Settings.of(given, _argument), horsies.read(fields, part)]
+        return cls._layered(layers, "database_url", os.environ)
+
+    @classmethod
+    def _layered(
+        cls,
+        layers: Iterable[Settings],
+        wanted: str,
+        environ: Mapping[str, str],
+        service: str = "",
+    ) -> Self:
+        """The first layer that says something wins; libpq's variables fill what none says."""
+        found = reduce(lambda above, below: above.over(below), map(_expanded, layers))
+        params = found.values.get("params", {})
+        if not isinstance(params, Mapping):
+            raise ConfigError(f"{_found(found.sources, 'params')}params: expected a mapping")
+        service = str(params.get("service", "")) or service
+        below = libpq.read(environ, service)
+        merged = {**_mapping(below.values.get("params")), **params}
+        merged.pop("service", None)
+        found = found.beside(below)
+        sources = dict(found.sources)
+        values = {key: value for key, value in found.values.items() if key != "params"}
+        given = {key: values.pop(key) for key in ADDRESS if key in values}
+        address = {key: str(value) for key, value in given.items() if value is not None}
+        host, port = address.pop("host", ""), address.pop("port", "")
+        if not host:
+            raise ConfigError(
+                f"{wanted}: no host: give the primary's URL, or its host (PGHOST, or a service)"
+            )
+        first = Server(host, params={k: str(v) for k, v in merged.items()}, **address)  # type: ignore[arg-type]
+        primary, *beside = split_hosts(first, host, port, _source(sources, "host"))
+        primary = with_own(primary, values.pop("primary", {}), "primary")
+        replicas = values.pop("replicas", ())
+        if isinstance(replicas, str):
+            replicas = replicas.split(",")
+        if isinstance(replicas, list | tuple):
+            replicas = [_resolved(each, environ) for each in replicas if each]
+        if beside or replicas or "discovery" in values:
+            apply_session_attrs(first.params, values)
+        return cls.build(primary, replicas, beside=beside, sources=sources, **values)
+
+    def but(self, **options: object) -> Self:
+        """The same with other options, as arguments beside a Config say them.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        for key in options.keys() & (set(KEYS) - {"replicas"}):
+            raise ConfigError(f"{key}: a Config has its primary already: make another one")
+        kept: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
+        replicas: Any = options.pop("replicas", ())
+        return type(self).build(
+            self.primary,
+            replicas,
+            beside=() if replicas else self.replicas,
+            sources={**self.sources, **{name: _argument(name) for name in options}},
+            **{**kept, **options},
+        )
 
     @classmethod
     def build(
@@ -369,6 +408,7 @@ class Config:
         replicas: object = (),
         *,
         beside: Sequence[Server] = (),
+        sources: Mapping[str, str] | None = None,
         **options: object,
     ) -> Self:
         """A checked Config from loosely typed options, as they come from code or a URL.
@@ -377,13 +417,18 @@ class Config:
             primary: taken for the primary until the servers were asked.
             replicas: the others, in any of the forms the documentation lists.
             beside: further servers of the URL that named the primary.
+            sources: where each option was found, for error messages and `explain`.
             **options: as the attributes above.
 
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
         """
+        sources = sources or {}
         for key in options.keys() - set(OPTIONS):
-            raise ConfigError(f"unknown option {key!r}{did_you_mean(key, ('replicas', *OPTIONS))}")
+            if key in NOT_YET:
+                raise ConfigError(f"{_found(sources, key)}{key}: {NOT_YET[key]}")
+            near = did_you_mean(key, (*KEYS, *OPTIONS))
+            raise ConfigError(f"{_found(sources, key)}unknown option {key!r}{near}")
         if isinstance(replicas, str):
             replicas = [part for part in replicas.split(",") if part]
         if isinstance(replicas, Mapping) or not isinstance(replicas, Iterable):
@@ -391,14 +436,21 @@ class Config:
                 f"replicas: expected a list of URLs, 'host:port' or mappings, "
                 f"not {type(replicas).__name__}"
             )
+        where = _found(sources, "replicas")
         servers = tuple(beside) + tuple(
-            replica_server(each, f"replicas[{i}]", primary)
+            replica_server(each, f"{where}replicas[{i}]", primary)
             for i, given in enumerate(replicas)
-            for each in _each(given)
+            for each in each_host(given)
         )
-        checked = {key: _checked(key, value) for key, value in options.items()}
-        config = cls(primary=primary, replicas=servers, **checked)
+        checked = {}
+        for key, value in options.items():
+            try:
+                checked[key] = check(key, value)
+            except ConfigError as error:
+                raise ConfigError(f"{_found(sources, key)}{error}") from None
+        config = cls(primary=primary, replicas=servers, sources=dict(sources), **checked)
         config.nodes()  # names must be unique
+        config.pool_options()  # and sizes must go together
         return config
 
     @property
@@ -443,6 +495,60 @@ class Config:
         """How far a replica may be behind."""
         return Limits(self.max_lag_seconds, self.max_lag_bytes)
 
+    def pool_options(self) -> dict[str, Any]:
+        """SQLAlchemy's own options, as far as any was given, for each node's pool.
+
+        Raises:
+            ConfigError: `max_connections` is too small, or sizes are given beside it.
+        """
+        names = ("pool_size", "max_overflow", "pool_timeout", "pool_recycle", "pool_pre_ping",
+                 "echo")  # fmt: skip
+        given = {name: v for name in names if (v := getattr(self, name)) is not None}
+        if self.max_connections is None:
+            return given
+        for name in ("pool_size", "max_overflow"):
+            if name in given:
+                raise ConfigError(
+                    f"{name}: max_connections sizes the pools already: leave one of them out"
+                )
+        if self.discovery is not None:
+            raise ConfigError(
+                "max_connections: with discovery nobody knows how many nodes will share it: give "
+                "pool_size and max_overflow"
+            )
+        size = budget.share(self.max_connections, self.workers, 1 + len(self.replicas))
+        return given | {"pool_size": size, "max_overflow": 0}
+
+    def demand(self, extra: int = 0) -> budget.Demand:
+        """What all `workers` may open, `extra` connections of other programs included."""
+        options = self.pool_options()
+        return budget.Demand(
+            self.workers,
+            options.get("pool_size", budget.POOL_SIZE),
+            options.get("max_overflow", budget.MAX_OVERFLOW),
+            extra,
+        )
+
+    def explain(self) -> Explanation:
+        """Every setting, masked, and where its value came from."""
+        rows: list[tuple[str, object, str]] = []
+        for node, server in self.servers().items():
+            host = self.sources.get("host", "argument")
+            for name, value in server.shown().items():
+                if server is self.primary:
+                    source = self.sources.get(name, "default" if self.sources else host)
+                else:
+                    source = self.sources.get("replicas", host)
+                rows.append((f"{node.name}.{name}", value, source))
+        for name in OPTIONS:
+            value = getattr(self, name)
+            plain = isinstance(value, str | bool | int | float | None)
+            shown = list(value) if isinstance(value, tuple) else value if plain else repr(value)
+            shown = masked(shown) if isinstance(shown, str) else shown
+            default = "default" if value == _DEFAULTS[name] else "argument"
+            rows.append((name, shown, self.sources.get(name, default)))
+        return Explanation(tuple(rows))
+
     def libpq(self) -> dict[str, int]:
         """Parameters of libpq for every connection, as far as the user says nothing else."""
         return {"connect_timeout": max(2, math.ceil(self.connect_timeout)), **KEEPALIVES}
@@ -462,71 +568,132 @@ Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKE
 """
 
 OPTIONS: tuple[str, ...] = tuple(
-    f.name for f in fields(Config) if f.name not in ("primary", "replicas")
+    f.name for f in fields(Config) if f.name not in ("primary", "replicas", "sources")
 )
 """Every option name, in the order of `Config`."""
 
-_CHOICES: dict[str, Sequence[str]] = {
-    "consistency": ("lsn", "time", "off"),
-    "fallback": ("primary", "error"),
-    "pin_lsn": ("sample", "commit"),
-    "transactions": ("primary", "lazy"),
+KEYS: tuple[str, ...] = ("url", *ADDRESS, "primary", "replicas")
+"""What a source may say beside the options."""
+
+NOT_YET: dict[str, str] = {
+    "pgbouncer": "PgBouncer mode is not there yet: connect to PostgreSQL itself, and leave it out",
+    "session_url": "nothing uses a session URL yet: leave it out",
+    "schema": "schema isolation is not there yet: set search_path for the role, and leave it out",
 }
-_OPTIONAL = ("max_lag_seconds", "max_lag_bytes")
-_LISTS = (
-    "blacklist_sqlstates",
-    "read_functions",
-    "write_functions",
-    "read_patterns",
-    "write_patterns",
-)
-_SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+"""Options the systems in the documentation have and the router does not; refused by name."""
+
+_DEFAULTS: dict[str, object] = {f.name: f.default for f in fields(Config)}
 
 
-def _checked(key: str, value: object) -> Any:
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
-        return value
-    if key in ("name", "zone"):
-        return str(value)
-    if key in ("rule", "discovery"):
-        if value is not None and not callable(value):
-            takes = "of the text" if key == "rule" else "that returns servers"
-            raise ConfigError(f"{key}: {value!r} is not callable: give a function {takes}")
-        return value
-    if key == "balance":
-        if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
-            raise ConfigError(
-                f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable"
-            )
-        return value
-    if key == "reads_in_transaction":
-        text = str(value).lower()
-        if text not in _TRUE + _FALSE:
-            raise ConfigError(f"{key}: {value!r} is neither true nor false")
-        return text in _TRUE
-    if key in _LISTS:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, Iterable):
-            raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
-        # An empty pattern would match every statement.
-        found = tuple(text for item in items if (text := str(item).strip()))
-        for text in found if key == "blacklist_sqlstates" else ():
-            if not _SQLSTATE.fullmatch(text):
-                raise ConfigError(
-                    f"{key}: {text!r} is no SQLSTATE: give five digits or capitals, or the first "
-                    "two for a class"
-                )
-        for text in found if key.endswith("_patterns") else ():
-            try:
-                re.compile(text)
-            except re.error as error:
-                raise ConfigError(
-                    f"{key}: {text!r} is no regular expression ({error}): correct it"
-                ) from None
-        return found
-    if key in _OPTIONAL and (value is None or str(value).lower() == "none"):
-        return None
-    return _number(value, key, int if key == "max_lag_bytes" else float)
+def own_query(query: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The options in a URL's query, and the parameters that are the driver's.
+
+    Raises:
+        ConfigError: an option is unknown, or given twice.
+    """
+    options: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in query.items():
+        name = own_name(key)
+        if name is None:
+            others[key] = value
+        elif name in ("replica", "replicas"):
+            given = [value] if isinstance(value, str) else list(value)
+            parts = [part for text in given for part in text.split(",") if part]
+            options.setdefault("replicas", []).extend(parts)
+        elif not isinstance(value, str):
+            raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
+        elif name not in ("plugin", "plugins"):
+            options[name] = value
+    return options, others
+
+
+def own_name(key: str) -> str | None:
+    """The option a query's key or an argument stands for, None when it is somebody else's.
+
+    Raises:
+        ConfigError: it has our prefix and is no option.
+    """
+    bare = key.removeprefix(PREFIX)
+    if bare in _OWN:
+        return bare
+    if key.startswith(PREFIX):
+        raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _OWN)}")
+    return key if key in ("plugin", "plugins") else None
+
+
+_OWN = ("replica", "replicas", *OPTIONS)
+
+
+def apply_session_attrs(params: Mapping[str, object], options: dict[str, Any]) -> None:
+    """Take ``target_session_attrs`` for what it asks of reads; roles are found out anyway.
+
+    Raises:
+        ConfigError: it is none of libpq's values.
+    """
+    wanted = params.get("target_session_attrs", "any")
+    if wanted not in SESSION_ATTRS:
+        raise ConfigError(
+            f"target_session_attrs: {wanted!r} is none of {', '.join(SESSION_ATTRS)}"
+        )
+    if wanted in ("standby", "read-only"):
+        options.setdefault("fallback", "error")
+
+
+def _expanded(settings: Settings) -> Settings:
+    """`settings` with what its URL says as settings of their own; those beside the URL win."""
+    values = dict(settings.values)
+    url = values.pop("url", None)
+    if "replica" in values:
+        values.setdefault("replicas", values.pop("replica"))
+    kept = Settings(values, {name: _source(settings.sources, name) for name in values})
+    if url is None:
+        return kept
+    source = _source(settings.sources, "url")
+    parts = url_parts(str(url), source)
+    options, params = own_query(parts.pop("params", {}))
+    said = {**options, **parts, **({"params": params} if params else {})}
+    return kept.beside(Settings.of(said, lambda _: source))
+
+
+def _resolved(replica: object, environ: Mapping[str, str]) -> object:
+    if isinstance(replica, str) and replica.startswith("service="):
+        return libpq.service_url(replica.removeprefix("service="), environ)
+    return replica
+
+
+def _toml(path: Path, section: str) -> Mapping[str, object]:
+    try:
+        found: object = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: name a file that can be read") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not TOML: {masked(' '.join(str(error).split()))}") from None
+    for name in section.split("."):
+        tables = {k: v for k, v in _mapping(found).items() if isinstance(v, Mapping)}
+        if name not in tables:
+            raise ConfigError(f"{path}: no table [{section}]{did_you_mean(name, tables)}")
+        found = tables[name]
+    return _mapping(found)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _source(sources: Mapping[str, str], name: str) -> str:
+    return sources.get(name, name)
+
+
+def _found(sources: Mapping[str, str], name: str) -> str:
+    """What an error about `name` begins with: where it was found, unless that says nothing new."""
+    source = sources.get(name, name)
+    return "" if source in (name, _argument(name)) else f"{source}: "
+
+
+def _argument(name: str) -> str:
+    return f"argument {name}"
+
+
+def _plain(name: str) -> str:
+    return name

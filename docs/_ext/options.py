@@ -5,16 +5,16 @@ from dataclasses import Field, fields
 from inspect import cleandoc
 from typing import Any
 
-from router.config import Config
+from router.config import OPTIONS, Config
 
 HEAD = "| option | type | default | meaning |\n|---|---|---|---|\n"
-UNITS = {"float": "seconds", "float or None": "seconds", "int or None": "bytes"}
+UNITS = {"float": "seconds", "float or None": "seconds"}
 
 
 def table() -> str:
     """Every option of `Config` but the servers, as a Markdown table."""
     said = meanings()
-    rows = [_row(f, said[f.name]) for f in fields(Config) if f.name not in ("primary", "replicas")]
+    rows = [_row(f, said[f.name]) for f in fields(Config) if f.name in OPTIONS]
     return HEAD + "".join(rows)
 
 
@@ -28,7 +28,8 @@ def meanings() -> dict[str, str]:
 
 def _row(option: Field[Any], meaning: str) -> str:
     kind = _kind(option.type)
-    unit = f", {UNITS[kind]}" if kind in UNITS else ""
+    unit = ", bytes" if option.name.endswith("_bytes") else ""
+    unit = unit or (f", {UNITS[kind]}" if kind in UNITS else "")
     default = repr(option.default).replace("'", '"')
     return f"| `{option.name}` | {kind}{unit} | `{default}` | {_quoted(meaning)} |\n"
 

@@ -7,6 +7,8 @@ import click
 from router.cli import INTERRUPTED, MISSING
 
 _COMMANDS = {
+    "budget": "Count the connections that may be opened, and ask the servers.",
+    "config": "Show every setting and where it came from.",
     "demo": "Show it at work on a real primary with real replicas.",
     "explain": "Say what a statement does and where it would go.",
 }

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from router.config import Config
 from router.context import Pins
 from router.core import Router
 from router.sqlalchemy.checkout import RoutedConnection
@@ -65,7 +66,7 @@ class AsyncSession(plain.AsyncSession):
 
 
 def create_async_engine(
-    url: str | URL, replicas: object = (), **options: Any
+    url: str | URL | Config, replicas: object = (), **options: Any
 ) -> RoutedAsyncEngine:
     """An asynchronous SQLAlchemy engine whose reads go to replicas and writes to the primary.
 
@@ -74,14 +75,15 @@ def create_async_engine(
 
     Args:
         url: the primary's, such as ``postgresql+asyncpg://user:password@host/dbname``; asyncpg
-            or psycopg. Without a driver, psycopg is taken.
+            or psycopg. Without a driver, psycopg is taken. Or a whole `Config`; options beside
+            it win.
         replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
         **options: the options of `router.config.Config` and those of SQLAlchemy's function.
 
     Raises:
         ConfigError: an option is unknown or malformed; names it and the cure.
     """
-    parsed, options = engine_options(url, options)
+    parsed, options = engine_options(url, replicas, options)
     # Only one AsyncEngine over it may live, or SQLAlchemy would find the other.
-    sync_engine = plain.create_async_engine(parsed, replicas=replicas, **options).sync_engine
+    sync_engine = plain.create_async_engine(parsed, **options).sync_engine
     return RoutedAsyncEngine(sync_engine)

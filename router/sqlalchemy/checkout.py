@@ -348,10 +348,7 @@ class RoutedConnection(PoolProxiedConnection):
         try:
             fairy = pool.take(node)
         except exc.TimeoutError as error:
-            raise PoolTimeout(
-                f"{node}: {error}. Raise pool_size or max_overflow, hold connections for less "
-                "time, or run fewer threads"
-            ) from error
+            raise PoolTimeout(f"{node}: {error}. {pool.cure()}") from error
         return NodeConnection(pool, node, fairy)
 
     def _prepare(self, held: NodeConnection, transaction: bool) -> None:

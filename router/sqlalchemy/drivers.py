@@ -1,7 +1,7 @@
 """What differs between DBAPI drivers, in one table: autocommit, open transactions, SQLSTATE."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sqlalchemy.engine.interfaces import Dialect
@@ -22,6 +22,8 @@ class Driver:
         lost: whether an error says that the connection is gone, where `Dialect.is_disconnect`
             would not know.
         connect_timeout: its name among the driver's connection parameters.
+        unprepared: connection parameters by which it keeps no prepared statements; psycopg2 and
+            pg8000 keep none anyway.
     """
 
     set_autocommit: Callable[[Any, bool], None]
@@ -31,6 +33,7 @@ class Driver:
     errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
+    unprepared: Mapping[str, Any] = field(default_factory=dict)
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it.
@@ -99,7 +102,13 @@ def _sqlstate(error: BaseException) -> str:
 
 
 DRIVERS: dict[str, Driver] = {
-    "psycopg": Driver(_set_attribute, _attribute, _psycopg_in_transaction, _sqlstate),
+    "psycopg": Driver(
+        _set_attribute,
+        _attribute,
+        _psycopg_in_transaction,
+        _sqlstate,
+        unprepared={"prepare_threshold": None},
+    ),
     "psycopg2": Driver(_set_attribute, _attribute, _psycopg2_in_transaction, _psycopg2_sqlstate),
     "pg8000": Driver(
         _set_attribute,
@@ -109,7 +118,13 @@ DRIVERS: dict[str, Driver] = {
         lambda dbapi: (OSError,),
         connect_timeout="timeout",
     ),
-    "psycopg_async": Driver(_set_attribute, _attribute, _psycopg_async_in_transaction, _sqlstate),
+    "psycopg_async": Driver(
+        _set_attribute,
+        _attribute,
+        _psycopg_async_in_transaction,
+        _sqlstate,
+        unprepared={"prepare_threshold": None},
+    ),
     "asyncpg_async": Driver(
         _set_attribute,
         _attribute,
@@ -118,6 +133,8 @@ DRIVERS: dict[str, Driver] = {
         _asyncpg_errors,
         _asyncpg_lost,
         connect_timeout="timeout",
+        # Two caches: SQLAlchemy's dialect has one of its own.
+        unprepared={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
     ),
 }
 """By ``Dialect.driver``; an asynchronous one has ``_async`` behind it."""

@@ -7,7 +7,6 @@ through here. The engine stays SQLAlchemy's own class.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy
@@ -20,13 +19,15 @@ from sqlalchemy.util import get_cls_kwargs
 from router.config import (
     CHOOSING,
     OPTIONS,
-    SESSION_ATTRS,
     Config,
     Server,
+    apply_session_attrs,
     did_you_mean,
-    host_port,
     masked,
     one_host_each,
+    own_name,
+    own_query,
+    split_hosts,
 )
 from router.core import Router
 from router.errors import ConfigError, NoReplicaAvailable
@@ -37,10 +38,8 @@ from router.sqlalchemy.execution import routed_context, routed_dialect
 from router.sqlalchemy.pool import Creator, RoutingPool
 from router.sqlalchemy.session import watch_sessions
 
-PREFIX = "router_"
-"""Options may carry it, in code as in a URL, where another library claims the bare name."""
-
-_OWN_QUERY = ("replica", "replicas", *OPTIONS)
+CONFIG = "router_config"
+"""The argument by which a whole `Config` is handed over; the URL then only names the driver."""
 
 
 class RouterPlugin(CreateEnginePlugin):
@@ -62,25 +61,29 @@ class RouterPlugin(CreateEnginePlugin):
                     f"{taken}: the router makes one pool for each node and cannot use yours: "
                     "leave it out, and use poolclass, connect_args or the do_connect event"
                 )
+        if kwargs.get("poolclass") is RoutingPool:
+            raise ConfigError(
+                "plugins: 'router' is named twice, in the URL and beside it: once will do"
+            )
+        config: Config | None = kwargs.pop(CONFIG, None)
         options = _options(url, kwargs)
-        replicas = options.pop("replicas", ())
         self.url: URL = self.update_url(url)
-        primary, *beside = _servers(self.url)
-        if beside or replicas or "discovery" in options:
-            _apply_session_attrs(self.url, options)
-        self.config: Config = Config.build(primary, replicas, beside=beside, **options)
+        self._given = config is not None
+        if config is None:
+            replicas = options.pop("replicas", ())
+            primary, *beside = _servers(self.url)
+            if beside or replicas or "discovery" in options:
+                apply_session_attrs(self.url.query, options)
+            config = Config.build(primary, replicas, beside=beside, **options)
+        self.config: Config = config.but(**options) if options and self._given else config
         self.router: Router = Router(self.config)
         self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
         self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
-        if kwargs.get("_coerce_config"):
-            for key, kind in (("pool_size", int), ("max_overflow", int), ("pool_timeout", float)):
-                if isinstance(kwargs.get(key), str):
-                    kwargs[key] = kind(kwargs[key])
-        kwargs["poolclass"] = RoutingPool
+        kwargs.update(self.config.pool_options(), poolclass=RoutingPool)
 
     def update_url(self, url: URL) -> URL:
         """The URL without what belongs to the router."""
-        ours = [k for k in url.query if k in ("plugin", "plugins") or _own(k) is not None]
+        ours = [key for key in url.query if own_name(key) is not None]
         return url.difference_update_query(ours)
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
@@ -116,7 +119,8 @@ class RouterPlugin(CreateEnginePlugin):
         if server is None:
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
         config = self.config
-        if server is config.primary and not config.replicas and config.discovery is None:
+        alone = server is config.primary and not config.replicas and config.discovery is None
+        if alone and not self._given and config.prepared_statements is not False:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
         return _creator(self._dialect, args, parameters)
@@ -131,11 +135,15 @@ class RouterPlugin(CreateEnginePlugin):
 
     def _defaults(self) -> dict[str, Any]:
         driver = driver_of(self._dialect)
+        defaults = dict(driver.unprepared) if self.config.prepared_statements is False else {}
         if driver.connect_timeout != "connect_timeout":
-            return {driver.connect_timeout: self.config.connect_timeout}
-        defaults: dict[str, Any] = dict(self.config.libpq())
+            return defaults | {driver.connect_timeout: self.config.connect_timeout}
+        defaults |= self.config.libpq()
         if "PGCONNECT_TIMEOUT" in os.environ:
             del defaults["connect_timeout"]
+        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
+            # libpq would apply what they say to each node's connections.
+            defaults["target_session_attrs"] = "any"
         return defaults
 
     def engine_created(self, engine: Engine) -> None:
@@ -145,94 +153,40 @@ class RouterPlugin(CreateEnginePlugin):
         watch_sessions()
 
 
-def _own(key: str) -> str | None:
-    """The option a query key stands for, None when it is the driver's."""
-    bare = key.removeprefix(PREFIX)
-    if bare in _OWN_QUERY:
-        return bare
-    if key.startswith(PREFIX):
-        raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _OWN_QUERY)}")
-    return None
-
-
 def _options(url: URL, kwargs: dict[str, Any]) -> dict[str, Any]:
     """The router's options from both places; a keyword argument wins over the URL."""
-    options: dict[str, Any] = {}
-    for key, value in url.query.items():
-        name = _own(key)
-        if name is None:
-            continue
-        if name in ("replica", "replicas"):
-            given = [value] if isinstance(value, str) else list(value)
-            parts = [part for text in given for part in text.split(",") if part]
-            options.setdefault("replicas", []).extend(parts)
-        elif not isinstance(value, str):
-            raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
-        else:
-            options[name] = value
+    options, _ = own_query(url.query)
     for key in list(kwargs):
-        bare = key.removeprefix(PREFIX)
-        if bare == "replicas" or bare in OPTIONS:
-            options[bare] = kwargs.pop(key)
-        elif key.startswith(PREFIX):
-            raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _OWN_QUERY)}")
+        name = own_name(key)
+        if name is not None and name not in ("replica", "plugin", "plugins"):
+            options[name] = kwargs.pop(key)
     return options
-
-
-def _apply_session_attrs(url: URL, options: dict[str, Any]) -> None:
-    """Take ``target_session_attrs`` for what it asks of reads; roles are found out anyway."""
-    wanted = url.query.get("target_session_attrs", "any")
-    if wanted not in SESSION_ATTRS:
-        raise ConfigError(
-            f"target_session_attrs: {wanted!r} is none of {', '.join(SESSION_ATTRS)}"
-        )
-    if wanted in ("standby", "read-only"):
-        options.setdefault("fallback", "error")
 
 
 def _servers(url: URL) -> list[Server]:
     """Every server that `url` names: several hosts are written as SQLAlchemy or libpq do."""
-    first = _server(url)
-    given = [url.host] if url.host else _texts(url.query.get("host", ()))
-    hosts = [host for text in given for host in text.split(",")]
-    ports = [str(url.port)] if url.port else _texts(url.query.get("port", ()))
-    ports = [port for text in ports for port in text.split(",")]
-    if len(hosts) < 2:
-        return [first]
-    if len(ports) < 2:
-        ports = (ports or ["5432"]) * len(hosts)
-    if len(ports) != len(hosts):
-        raise ConfigError(f"url: {len(hosts)} hosts and {len(ports)} ports: give one for each")
-    found = []
-    for host, port in zip(hosts, ports, strict=True):
-        address: dict[str, Any] = {"port": int(port), **host_port(host, "url")}
-        found.append(replace(first, **address))
-    alone = len({s.host for s in found}) == len(found)
-    return [replace(s, name=s.host if alone else f"{s.host}:{s.port}") for s in found]
-
-
-def _texts(value: str | Sequence[str]) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-def _server(url: URL) -> Server:
     if url.get_backend_name() not in ("postgresql", "postgres"):
         raise ConfigError(
             f"url: {masked(url.render_as_string())!r} is not a PostgreSQL URL: "
             "expected postgresql+psycopg://user:password@host:port/dbname"
         )
-    query = {k: v for k, v in url.query.items() if isinstance(v, str)}
-    host = url.host or query.pop("host", "") or "localhost"
+    host = url.host or _text(url.query.get("host", "")) or "localhost"
+    port = str(url.port or "") or _text(url.query.get("port", ""))
     _, separator, driver = url.drivername.partition("+")
-    return Server(
+    given = {k: v for k, v in url.query.items() if isinstance(v, str)}
+    first = Server(
         host=host,
-        port=url.port or int(query.pop("port", "5432").partition(",")[0]),
         user=url.username or "",
         password=str(url.password or ""),
         dbname=url.database or "",
         driver=driver if separator else "",
-        params=query,
+        params={k: v for k, v in given.items() if k not in ("host", "port")},
     )
+    return split_hosts(first, host, port, "url")
+
+
+def _text(value: str | Sequence[str]) -> str:
+    return value if isinstance(value, str) else ",".join(value)
 
 
 def _url_for(primary: URL, server: Server) -> URL:
@@ -279,14 +233,7 @@ def _monitor_arguments(
         for key in _NOT_FOR_PROBES:
             taken.pop(key, None)
         return taken
-    named = {
-        "host": server.host,
-        "port": server.port,
-        "user": server.user,
-        "password": server.password,
-        "dbname": server.dbname,
-    }
-    return {k: v for k, v in named.items() if v}
+    return server.connect_args()
 
 
 if TYPE_CHECKING:
@@ -313,37 +260,57 @@ def router_of(engine: "Engine | AsyncEngine") -> Router:
     return engine.pool.router
 
 
-def create_engine(url: str | URL, replicas: object = (), **options: Any) -> RoutedEngine:
+def create_engine(url: str | URL | Config, replicas: object = (), **options: Any) -> RoutedEngine:
     """A SQLAlchemy engine whose reads go to replicas and whose writes go to the primary.
 
     Sugar over ``sqlalchemy.create_engine(url, plugins=["router"], replicas=…, **options)``.
 
     Args:
         url: the primary's, such as ``postgresql+psycopg://user:password@host/dbname``. Without a
-            driver, psycopg is taken.
+            driver, psycopg is taken. Or a whole `Config`; options beside it win.
         replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
         **options: the options of `router.config.Config` and those of SQLAlchemy's function.
 
     Raises:
         ConfigError: an option is unknown or malformed; names it and the cure.
     """
-    parsed, options = engine_options(url, options)
-    engine = sqlalchemy.create_engine(parsed, replicas=replicas, **options)
+    parsed, options = engine_options(url, replicas, options)
+    engine = sqlalchemy.create_engine(parsed, **options)
     return cast("RoutedEngine", engine)
 
 
-def engine_options(url: str | URL, options: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
+def engine_options(
+    url: str | URL | Config, replicas: object, options: dict[str, Any]
+) -> tuple[URL, dict[str, Any]]:
     """What SQLAlchemy's own functions take: the URL with a driver, the options with our plugin.
 
     Raises:
         ConfigError: an option looks like a misspelt one of ours.
     """
-    parsed = with_driver(url)
+    parsed = url_of(url) if isinstance(url, Config) else with_driver(url)
     for key in options:
         close = did_you_mean(key, ("replicas", *OPTIONS))
         if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key, parsed):
             raise ConfigError(f"unknown option {key!r}{close}")
-    return parsed, {**options, "plugins": [*options.get("plugins", ()), "router"]}
+    # Named by the URL or the options already, it would be there twice.
+    parsed = parsed.difference_update_query(["plugin"]) if _names_us(parsed) else parsed
+    others = [name for name in options.get("plugins", ()) if name != "router"]
+    options = {**options, "plugins": [*others, "router"]}
+    if replicas or not isinstance(url, Config):
+        options["replicas"] = replicas
+    if isinstance(url, Config):
+        options[CONFIG] = url
+    return parsed, options
+
+
+def url_of(config: Config) -> URL:
+    """The primary's URL, with psycopg as its driver where none is named."""
+    primary = config.primary
+    return _url_for(URL.create(f"postgresql+{primary.driver or 'psycopg'}"), primary)
+
+
+def _names_us(url: URL) -> bool:
+    return url.query.get("plugin") in ("router", ("router",))
 
 
 _CREATE_ENGINE = frozenset(

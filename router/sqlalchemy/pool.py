@@ -153,6 +153,19 @@ class RoutingPool(Pool):
         dialect: Any = self._dialect
         return self.driver.lost(error) or bool(dialect.is_disconnect(error, dbapi, cursor))
 
+    def cure(self) -> str:
+        """What to do when a node's pool has no connection left."""
+        config = self.config
+        if config.max_connections is None:
+            sizes = "Raise pool_size or max_overflow"
+        else:
+            sizes = (
+                f"max_connections={config.max_connections} is shared by {config.workers} workers "
+                f"and {1 + len(config.replicas)} nodes: raise it if the servers bear it "
+                "(pg-router budget), run fewer workers"
+            )
+        return f"{sizes}, hold connections for less time, or run fewer threads"
+
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""
         state = self.driver.sqlstate(error)

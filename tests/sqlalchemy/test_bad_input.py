@@ -60,6 +60,16 @@ def test_bad_options_are_refused_when_the_engine_is_made(
     assert SECRET not in str(raised.value)
 
 
+def test_the_plugin_is_applied_once() -> None:
+    """Our function takes a URL and options that name the plugin already; SQLAlchemy's own, given
+    it twice, is told so."""
+    url = URL + "?plugin=router&replica=db2"
+    engine = router.create_engine(url, plugins=["router"], replicas=["db3"])
+    assert [node.host for node in engine.router.snapshot.nodes][1:] == ["db3"]
+    with pytest.raises(ConfigError, match="plugins: 'router' is named twice"):
+        sa.create_engine(url, plugins=["router"])
+
+
 def test_an_unsupported_driver_is_refused_when_the_engine_is_made() -> None:
     """A driver the router does not know is named together with those it does."""
     with pytest.raises(ConfigError, match=r"mysql.*not a PostgreSQL URL"):

@@ -1,0 +1,367 @@
+"""Flask: engines and a session from ``app.config``, and pins in a cookie the app's key signs.
+
+Where Flask-SQLAlchemy or Flask-SQLAlchemy-Lite makes the engines, with ``plugins=["router"]``,
+they stay theirs, and so does the session; the pins and the commands are ours.
+"""
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+from flask import Flask, current_app
+from flask.cli import AppGroup
+from flask.globals import app_ctx
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from router import core, create_engine
+from router.carrier import PinCarrier
+from router.config import did_you_mean, masked
+from router.context import current_context
+from router.errors import ConfigError, RouterError
+from router.explain import explain
+from router.status import status
+from router.web import PinOptions
+from router.wsgi import PinMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
+
+NAME = "router"
+"""Key in ``app.extensions``."""
+
+DEFAULT = "default"
+"""The engine that is not a bind."""
+
+_ENGINE_KEYS = ("DATABASE_URI", "ENGINE_OPTIONS", "BINDS")
+_THEIRS = "sqlalchemy"
+
+
+class Router:
+    """The extension. One may serve several apps; what belongs to an app is in its ``extensions``.
+
+    Attributes:
+        session: a session for each app context, removed when that ends.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, session_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Prepare; with `app`, `init_app` as well.
+
+        Args:
+            app: the app, configured.
+            session_options: for SQLAlchemy's ``sessionmaker``; names of binds may stand in its
+                ``binds`` in place of engines.
+
+        Raises:
+            ConfigError: as `init_app`.
+        """
+        self._session_options: dict[str, Any] = dict(session_options or {})
+        self.session: scoped_session[Session] = scoped_session(
+            cast("sessionmaker[Session]", self._new_session), scopefunc=_scope
+        )
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Serve `app` as ``app.config`` says by now; docs/reference/flask.md has the keys.
+
+        Nothing is connected to before the first statement.
+
+        Raises:
+            ConfigError: a key is missing, unknown or malformed; names it and the cure.
+        """
+        if NAME in app.extensions:
+            raise ConfigError(f"Router: {app} has one already: use app.extensions[{NAME!r}].owner")
+        pins = _pin_options(app)
+        safe = _safe_methods(app, pins)
+        inner = app.wsgi_app if safe is None else _unsafe_on_primary(app.wsgi_app, safe)
+        middleware = None if pins is None else PinMiddleware(inner, **pins)
+        engines = _engines(app)
+        makes: sessionmaker[Session] | None = None
+        if engines is not None:
+            makes = sessionmaker(**_session_options(self._session_options, engines))
+        # Nothing can go wrong any more: an app is served, or left as it was.
+        if middleware is not None:
+            app.wsgi_app = middleware  # type: ignore[method-assign]
+        carrier = None if middleware is None else middleware.carrier
+        app.extensions[NAME] = State(self, engines, makes, carrier)
+        app.teardown_appcontext(self._teardown)
+        app.cli.add_command(commands)
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The current app's engines by bind, the app's own as "default".
+
+        Raises:
+            ConfigError: Flask-SQLAlchemy came to the app after this extension.
+            RuntimeError: there is no app context.
+        """
+        return {name: e for name, e in self._all_engines().items() if isinstance(e, Engine)}
+
+    @property
+    def engine(self) -> Engine:
+        """The current app's engine "default"; raises as `engines`, and KeyError without one."""
+        return self.engines[DEFAULT]
+
+    @property
+    def routers(self) -> Mapping[str, core.Router]:
+        """The Routers of the current app's engines, by bind; engines that do not route left out.
+
+        Raises as `engines`.
+        """
+        return _routers(self._all_engines())
+
+    @property
+    def carrier(self) -> PinCarrier:
+        """Carries pins of the current app to jobs, and back.
+
+        Raises:
+            ConfigError: ``ROUTER_PINS`` is False.
+            RuntimeError: there is no app context.
+        """
+        carrier = self._state().carrier
+        if carrier is None:
+            raise ConfigError("ROUTER_PINS: it is False, so nothing carries pins: leave it out")
+        return carrier
+
+    def _state(self) -> "State":
+        state = current_app.extensions.get(NAME)
+        if not isinstance(state, State) or state.owner is not self:
+            raise ConfigError(f"Router: it does not serve {current_app.name!r}: call init_app")
+        return state
+
+    def _all_engines(self) -> Mapping[str, Any]:
+        engines = self._state().engines
+        if engines is None:
+            return _their_engines(current_app)
+        if _THEIRS in current_app.extensions:
+            raise ConfigError(
+                "Router: Flask-SQLAlchemy came to the app later, so both have made engines: call "
+                "its init_app first"
+            )
+        return engines
+
+    def _new_session(self, **options: Any) -> Session:
+        makes = self._state().makes
+        if makes is None:
+            raise ConfigError("session: Flask-SQLAlchemy makes the engines: use its session")
+        return makes(**options)
+
+    def _teardown(self, error: BaseException | None) -> None:
+        self.session.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What ``app.extensions["router"]`` holds.
+
+    Attributes:
+        owner: the extension.
+        engines: by bind; None where Flask-SQLAlchemy makes them.
+        makes: the sessions; None likewise.
+        carrier: carries the pins; None without ``ROUTER_PINS``.
+    """
+
+    owner: Router
+    engines: Mapping[str, Engine] | None
+    makes: "sessionmaker[Session] | None"
+    carrier: PinCarrier | None
+
+
+def _scope() -> int:
+    return id(app_ctx._get_current_object())  # type: ignore[attr-defined]
+
+
+# -- configuration -------------------------------------------------------------------------------
+
+
+def _engines(app: Flask) -> dict[str, Engine] | None:
+    """The engines the configuration asks for; None where Flask-SQLAlchemy makes them."""
+    config = app.config
+    if _THEIRS in app.extensions:
+        for key in ("REPLICAS", *_ENGINE_KEYS):
+            if config.get(f"ROUTER_{key}") is not None:
+                raise ConfigError(
+                    f"ROUTER_{key}: Flask-SQLAlchemy makes the engines of this app: put "
+                    '{"plugins": ["router"], "replicas": [...]} into its engine options'
+                )
+        with app.app_context():
+            routed = _routers(_their_engines(app))
+        if not routed:
+            raise ConfigError(
+                "SQLALCHEMY_ENGINE_OPTIONS: no engine of Flask-SQLAlchemy is routed: add "
+                '{"plugins": ["router"], "replicas": [...]}'
+            )
+        return None
+    uri, options, binds = (_either(config, key) for key in _ENGINE_KEYS)
+    asked = {name: _bind(name, given) for name, given in (binds or {}).items()}
+    if uri is not None:
+        asked[DEFAULT] = {**(options or {}), "url": uri}
+    if config.get("ROUTER_REPLICAS") is not None:
+        if DEFAULT not in asked:
+            raise ConfigError("ROUTER_REPLICAS: of which primary? Set ROUTER_DATABASE_URI")
+        asked[DEFAULT]["replicas"] = config["ROUTER_REPLICAS"]
+    if not asked:
+        raise ConfigError(
+            "ROUTER_DATABASE_URI: it is missing, as is SQLALCHEMY_DATABASE_URI: give the "
+            "primary's URL; where Flask-SQLAlchemy makes the engines call its init_app first"
+        )
+    made: dict[str, Engine] = {}
+    for name, given in asked.items():
+        given.setdefault("echo", config.get("SQLALCHEMY_ECHO", False))
+        # Texts become numbers, as for Flask-SQLAlchemy, which goes through engine_from_config().
+        made[name] = create_engine(given.pop("url"), _coerce_config=True, **given)
+    return made
+
+
+def _either(config: Mapping[str, Any], key: str) -> Any:
+    """Our key, or else Flask-SQLAlchemy's of that name."""
+    own = config.get(f"ROUTER_{key}")
+    return config.get(f"SQLALCHEMY_{key}") if own is None else own
+
+
+def _bind(name: str, given: object) -> dict[str, Any]:
+    options = dict(given) if isinstance(given, Mapping) else {"url": given}
+    if options.get("url") is None:
+        raise ConfigError(f"ROUTER_BINDS[{name!r}]: no url: add it")
+    return options
+
+
+def _session_options(given: Mapping[str, Any], engines: Mapping[str, Engine]) -> dict[str, Any]:
+    binds = dict(given.get("binds") or {})
+    for entity, bind in binds.items():
+        if isinstance(bind, str):
+            if bind not in engines:
+                raise ConfigError(
+                    f"session_options: no bind is called {bind!r}{did_you_mean(bind, engines)}"
+                )
+            binds[entity] = engines[bind]
+    return {"bind": engines.get(DEFAULT), **given, "binds": binds}
+
+
+def _pin_options(app: Flask) -> PinOptions | None:
+    """What the middleware takes: ``ROUTER_PINS``, else as Flask's own session cookie has it."""
+    config = app.config
+    given = config.get("ROUTER_PINS", True)
+    if given is False:
+        return None
+    given = {} if given is True or given is None else given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"ROUTER_PINS: {given!r} is neither a mapping of options nor a bool")
+    known = PinOptions.__annotations__
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"ROUTER_PINS: unknown option {key!r}{did_you_mean(key, known)}")
+    options: dict[str, Any] = {
+        "secure": bool(config["SESSION_COOKIE_SECURE"]),
+        "samesite": (config["SESSION_COOKIE_SAMESITE"] or "Lax").title(),
+        "path": config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"],
+        "domain": config["SESSION_COOKIE_DOMAIN"] or None,
+        **given,
+    }
+    if "secret" not in options:
+        options["secret"] = _secrets(app)
+    return cast("PinOptions", options)
+
+
+def _secrets(app: Flask) -> list[str]:
+    """Secrets derived from the app's keys, newest first: no key signs two kinds of thing, and
+    one that is long enough for Flask is for us."""
+    if not app.secret_key:
+        raise ConfigError(
+            "SECRET_KEY: it is missing, and signs the cookie that carries pins: set it before "
+            "init_app, or ROUTER_PINS = False"
+        )
+    keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
+    texts = [key.encode() if isinstance(key, str) else key for key in keys]
+    return [hmac.digest(text, b"pg-router.flask", "sha256").hex() for text in texts]
+
+
+def _safe_methods(app: Flask, pins: PinOptions | None) -> frozenset[str] | None:
+    given: Iterable[str] | None = app.config.get("ROUTER_SAFE_METHODS")
+    if given is None:
+        return None
+    if isinstance(given, str):
+        raise ConfigError(f"ROUTER_SAFE_METHODS: {given!r} is one text: give a list of methods")
+    if pins is None:
+        raise ConfigError(
+            "ROUTER_SAFE_METHODS: it needs the context of ROUTER_PINS, which is False: leave one "
+            "of them out"
+        )
+    return frozenset(method.upper() for method in given)
+
+
+def _unsafe_on_primary(app: "WSGIApplication", safe: frozenset[str]) -> "WSGIApplication":
+    """`app`, whose requests by other methods than the `safe` ones run wholly on the primary."""
+
+    def call(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in safe:
+            current_context().force = "primary"  # the middleware made it for this request alone
+        return app(environ, start_response)
+
+    return call
+
+
+# -- engines of others ---------------------------------------------------------------------------
+
+
+def _their_engines(app: Flask) -> dict[str, Any]:
+    """The engines of Flask-SQLAlchemy, or of Flask-SQLAlchemy-Lite, asynchronous ones too."""
+    extension = app.extensions[_THEIRS]
+    found = {DEFAULT if name is None else name: e for name, e in extension.engines.items()}
+    for name, engine in getattr(extension, "async_engines", {}).items():
+        found[f"{name} (async)"] = engine
+    return found
+
+
+def _routers(engines: Mapping[str, Any]) -> dict[str, core.Router]:
+    found = {
+        name: getattr(getattr(engine, "sync_engine", engine), "router", None)
+        for name, engine in engines.items()
+    }
+    return {name: r for name, r in found.items() if isinstance(r, core.Router)}
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+commands: AppGroup = AppGroup(NAME, help="Where reads and writes of this app go.")
+"""What ``flask router`` has."""
+
+
+@commands.command("status")
+def _status() -> None:
+    """Ask every node how it is. Exit status 1 where there is no primary."""
+    state: State = current_app.extensions[NAME]
+    writable = True
+    for name, router in state.owner.routers.items():
+        router.refresh()
+        found = status(router)
+        writable = writable and found.writable
+        click.echo(f"{name}: {found}")
+    if not writable:
+        raise SystemExit(1)
+
+
+@commands.command("explain")
+@click.argument("sql")
+@click.option("--bind", default=DEFAULT, show_default=True, help="Which of the app's engines.")
+def _explain(sql: str, bind: str) -> None:
+    """Say what SQL does and where it would go now. Nothing is sent.
+
+    Exit status 1 where it could not run.
+    """
+    state: State = current_app.extensions[NAME]
+    routers = state.owner.routers
+    if bind not in routers:
+        raise click.UsageError(f"no routed engine is called {bind!r}{did_you_mean(bind, routers)}")
+    try:
+        told = explain(sql, routers[bind])
+    except RouterError as error:
+        raise click.ClickException(masked(str(error))) from None
+    click.echo(told)
+    if told.problem:
+        raise SystemExit(1)

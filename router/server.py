@@ -1,0 +1,398 @@
+"""One server's address and credentials, and every way to write them.
+
+A secret never leaves this module in readable form except through a `Server`'s own attributes:
+every repr and every error goes through `masked`.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from router.errors import ConfigError
+from router.model import Node, Role
+
+# Generous on purpose: a password that was not percent-encoded may hold spaces, "@", "/" or ":",
+# and masking too much of a message is better than one character too little.
+_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:\s]*:).*(?=@)", re.IGNORECASE)
+_KEY_PASSWORD = re.compile(
+    r"""(?P<head>pass\w*\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|(?:\\.|[^\s\\])+)""",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+_SECRET = re.compile(r"pass(?!file)|secret|key\b|_key$", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """`text` with the password of every URL and ``password=`` setting replaced by ``***``."""
+    return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server's address and credentials.
+
+    Attributes:
+        host: host name, address or socket directory.
+        port: TCP port.
+        user: role to log in as, empty for the driver's default.
+        password: its password; never shown.
+        dbname: database to open, empty for the driver's default.
+        driver: SQLAlchemy's driver name when the URL names one, such as "psycopg".
+        params: further connection parameters from the URL's query, such as ``sslmode``.
+        name: name given by the user, empty for a default.
+        weight: share of reads, see `router.model.Node`.
+        blacklist_duration: seconds, None for the cluster's.
+        zone: where it stands, see `router.model.Node`.
+        priority: which replicas come first, see `router.model.Node`.
+    """
+
+    host: str
+    port: int = 5432
+    user: str = ""
+    password: str = field(default="", repr=False)
+    dbname: str = ""
+    driver: str = ""
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
+    name: str = ""
+    weight: float = 1.0
+    blacklist_duration: float | None = None
+    zone: str = ""
+    priority: int = 0
+
+    @classmethod
+    def parse(cls, url: str, key: str) -> Self:
+        """Read a ``postgresql://`` or ``postgres://`` URL, with or without ``+driver``.
+
+        Args:
+            url: the URL.
+            key: the option it was given under, for error messages.
+
+        Raises:
+            ConfigError: it is no PostgreSQL URL, or names no host.
+        """
+        parts = url_parts(url, key)
+        if not parts.get("host"):
+            raise ConfigError(
+                f"{key}: {masked(url)!r} names no host: write postgresql://…@HOST:5432/dbname"
+            )
+        if "," in parts["host"]:
+            raise ConfigError(f"{key}: {masked(url)!r} names several hosts: give one")
+        parts["port"] = _port(parts.get("port", 5432), key)
+        return cls(**parts)
+
+    def shown(self) -> dict[str, object]:
+        """Everything about it that is not empty, secrets as ``***``."""
+        found: dict[str, object] = {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password and "***",
+            "dbname": self.dbname,
+            "driver": self.driver,
+            "params": " ".join(
+                f"{key}={'***' if _SECRET.search(key) else masked(value)}"
+                for key, value in self.params.items()
+            ),
+            "weight": "" if self.weight == 1 else self.weight,
+            "blacklist_duration": ""
+            if self.blacklist_duration is None
+            else self.blacklist_duration,
+            "zone": self.zone,
+            "priority": self.priority or "",
+        }
+        return {name: value for name, value in found.items() if value != ""}
+
+    def connect_args(self) -> dict[str, Any]:
+        """What libpq needs to connect here, parameters of other drivers left out."""
+        own = self.params if self.driver in ("", "psycopg", "psycopg2") else {}
+        named = {
+            "host": self.host,
+            "port": self.port,
+            "user": self.user,
+            "password": self.password,
+            "dbname": self.dbname,
+        }
+        taken = {key: value for key, value in own.items() if key not in CHOOSING}
+        return taken | {key: value for key, value in named.items() if value}
+
+    def node(self, name: str, role: Role) -> Node:
+        """The Node adapters and rules know this server by."""
+        duration = self.blacklist_duration
+        if duration is None and role is Role.PRIMARY:
+            duration = 0.0
+        return Node(
+            self.name or name,
+            self.host,
+            self.port,
+            self.dbname,
+            role,
+            self.weight,
+            duration,
+            self.zone,
+            self.priority,
+        )
+
+
+SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+"""What libpq's ``target_session_attrs`` may be; the router finds roles out itself.
+
+Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS
+"""
+
+CHOOSING = ("target_session_attrs", "load_balance_hosts")
+"""Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
+
+
+def url_parts(url: str, key: str) -> dict[str, Any]:
+    """What a PostgreSQL URL says, by the names of `Server`'s attributes, and nothing else.
+
+    Several hosts, as libpq writes them, are one text with commas in ``host`` and ``port``.
+
+    Args:
+        url: the URL.
+        key: the option it was given under, for error messages.
+
+    Raises:
+        ConfigError: it is no PostgreSQL URL.
+    """
+    first, *others = [_one_url(each, key) for each in one_host_each(url)]
+    if others:
+        each = [first, *others]
+        first["host"] = ",".join(parts.get("host", "") for parts in each)
+        first["port"] = ",".join(str(parts.get("port", "")) for parts in each)
+    return first
+
+
+def _one_url(url: str, key: str) -> dict[str, Any]:
+    scheme, separator, _ = url.partition("://")
+    dialect, _, driver = scheme.partition("+")
+    if not separator or dialect not in ("postgresql", "postgres"):
+        raise ConfigError(
+            f"{key}: {masked(url)!r} is not a PostgreSQL URL: "
+            "expected postgresql://user:password@host:port/dbname"
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        # Its message may quote a part of the password.
+        raise ConfigError(
+            f"{key}: {masked(url)!r} is malformed: the port must be a number, and special "
+            "characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
+        ) from None
+    if parts.fragment or "@" in parts.path:
+        raise ConfigError(
+            f"{key}: {masked(url)!r} is malformed: percent-encode special characters in user "
+            "and password ('#' as %23, '/' as %2F)"
+        )
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    hosts = [value for name, value in query if name == "host"]
+    params: dict[str, Any] = dict(query)
+    params.pop("host", None)
+    for name in ("replica", "replicas", "router_replica", "router_replicas"):
+        if name in params:
+            params[name] = ",".join(value for key, value in query if key == name)
+    found: dict[str, Any] = {
+        "host": unquote(_host(parts.netloc)) or ",".join(hosts),
+        "port": port or params.pop("port", ""),
+        "user": unquote(parts.username or "") or params.pop("user", ""),
+        "password": unquote(parts.password or "") or params.pop("password", ""),
+        "dbname": unquote(parts.path.lstrip("/")) or params.pop("dbname", ""),
+        "driver": driver,
+        "params": params,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def split_hosts(first: Server, host: str, port: str, key: str) -> list[Server]:
+    """`first` at each host of a text like ``h1,h2:5433`` with ports like ``5432`` or ``,5433``.
+
+    Raises:
+        ConfigError: the numbers of hosts and ports do not match, or one is malformed.
+    """
+    hosts, ports = host.split(","), port.split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if len(ports) != len(hosts):
+        raise ConfigError(f"{key}: {len(hosts)} hosts and {len(ports)} ports: give one for each")
+    found = []
+    for each, given in zip(hosts, ports, strict=True):
+        address: dict[str, Any] = {"port": _port(given or 5432, key), **host_port(each, key)}
+        found.append(replace(first, **address))
+    if len(found) < 2:
+        return found
+    alone = len({s.host for s in found}) == len(found)
+    return [replace(s, name=s.host if alone else f"{s.host}:{s.port}") for s in found]
+
+
+def one_host_each(url: str) -> list[str]:
+    """`url`, or one URL for each of its hosts where it names several, as libpq allows."""
+    scheme, separator, rest = url.partition("://")
+    end = re.search(r"[/?#]|$", rest)
+    cut = end.start() if end is not None else len(rest)
+    user, at, hosts = rest[:cut].rpartition("@")
+    if not separator or "," not in hosts:
+        return [url]
+    return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
+
+
+def each_host(given: object) -> list[object]:
+    """`given`, an entry of ``replicas``, for each of its hosts."""
+    if isinstance(given, str):
+        return list(one_host_each(given) if "://" in given else given.split(","))
+    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
+        return [{**given, "url": each} for each in one_host_each(url)]
+    return [given]
+
+
+def _host(netloc: str) -> str:
+    """The host as it is written: `urlsplit` lowers it, and a socket directory has its case."""
+    address = netloc.rpartition("@")[2]
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0]
+
+
+_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
+                 "user", "password", "dbname")  # fmt: skip
+
+# What is a server's own and never another's.
+_OWN: dict[str, Any] = {
+    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0
+}  # fmt: skip
+
+
+def replica_server(given: object, key: str, primary: Server) -> Server:
+    """One entry of ``replicas``: a URL, ``host``, ``host:port``, or a mapping of what differs.
+
+    What the entry leaves out is the primary's.
+
+    Raises:
+        ConfigError: the entry has no host, another driver, or an unknown key.
+    """
+    if isinstance(given, str):
+        given = {"url": given} if "://" in given else host_port(given, key)
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f"{key}: expected a URL, 'host:port' or a mapping, not {type(given).__name__}"
+        )
+    for unknown in given.keys() - set(_REPLICA_KEYS):
+        raise ConfigError(
+            f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _REPLICA_KEYS)}"
+        )
+    options = {name: value for name, value in given.items() if value is not None}
+    url = options.pop("url", None)
+    if url is not None:
+        server = Server.parse(str(url), key)
+        if server.driver and primary.driver and server.driver != primary.driver:
+            raise ConfigError(
+                f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
+                "one engine has one driver; leave the driver out of the replica's URL"
+            )
+        options = {
+            "host": server.host,
+            "port": server.port,
+            "user": server.user or primary.user,
+            "password": server.password or (primary.password if not server.user else ""),
+            "dbname": server.dbname or primary.dbname,
+            "params": {**primary.params, **server.params},
+            **options,
+        }
+    if not options.get("host"):
+        raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
+    options["port"] = _port(options.get("port", primary.port), f"{key}.port")
+    for name in ("host", "user", "password", "dbname"):
+        if name in options:
+            options[name] = str(options[name])
+    return replace(primary, **{**_OWN, **options, **_own(options, key)})
+
+
+def with_own(server: Server, given: object, key: str) -> Server:
+    """`server` with a name, weight, zone and so on of its own.
+
+    Raises:
+        ConfigError: `given` is no mapping, or a key is unknown or malformed.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{key}: expected a mapping, not {type(given).__name__}")
+    for unknown in given.keys() - set(_OWN):
+        raise ConfigError(f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _OWN)}")
+    return replace(server, **_own(given, key))
+
+
+def _own(options: Mapping[str, Any], key: str) -> dict[str, Any]:
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "name": str, "zone": str, "weight": float, "blacklist_duration": float, "priority": int
+    }  # fmt: skip
+    return {
+        name: kind(options[name]) if kind is str else number(options[name], f"{key}.{name}", kind)
+        for name, kind in kinds.items()
+        if options.get(name) is not None
+    }
+
+
+def free_name(names: Container[str]) -> str:
+    """The first of ``replica1``, ``replica2`` … that is not among `names`."""
+    return next(name for i in count(1) if (name := f"replica{i}") not in names)
+
+
+def host_port(text: str, key: str) -> dict[str, object]:
+    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if re.search(r"[@=\s]", text):  # the text may hold a password
+        raise ConfigError(
+            f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
+            "postgresql://user:password@host:port/dbname"
+        )
+    if text.startswith("["):  # [::1]:5432
+        host, _, rest = text[1:].partition("]")
+        port = rest.lstrip(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    if not host:
+        raise ConfigError(f"{key}: {text!r} names no host: write 'host' or 'host:port'")
+    return {"host": host, **({"port": _port(port, key)} if port else {})}
+
+
+def _port(value: object, key: str) -> int:
+    port: int = number(value, key, int)
+    if not 0 < port < 65536:
+        raise ConfigError(f"{key}: {masked(repr(value))} is no port: give 1 to 65535")
+    return port
+
+
+def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0) -> Any:
+    """`value` as a number of `kind`, finite and not below `least`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    shown = masked(repr(value))
+    try:
+        found = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key}: {shown} is not a number: give {least:g} or more") from None
+    if not math.isfinite(found):
+        raise ConfigError(f"{key}: {shown} is not finite: give {least:g} or more")
+    if found < least:
+        below = "negative" if not least else f"less than {least:g}"
+        raise ConfigError(f"{key}: {shown} is {below}: give {least:g} or more")
+    return found
+
+
+def did_you_mean(unknown: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
+    names = list(known)
+    close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(names))})"
