@@ -20,7 +20,8 @@ RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
 SETTINGS = {"config", "checks", "server", "sources", "budget"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
-CORE = PURE | {"core", "explain", "status", "discovery", "monitor"} | CARRYING
+CHECKOUT = {"checkout", "held", "recovery"}  # of any pool's connections
+CORE = PURE | CHECKOUT | {"core", "explain", "status", "discovery", "monitor"} | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
 
 # part of the house -> the parts it may import (itself always); the part of router/x/y.py is x
@@ -37,6 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": PURE - {"telemetry"},
     "telemetry": VALUES | GRAMMAR | RULES | {"decide"},
     "core": PURE,
+    "held": {"journal", *VALUES},
+    "checkout": PURE | {"core", "held"},
+    "recovery": PURE | {"held", "checkout"},
     "explain": PURE | {"core"},
     "status": PURE | {"core"},
     "monitor": PURE | {"core", "watch", "names"},

@@ -12,10 +12,11 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.sqlalchemy.checkout import Route, RoutedConnection
+from router.checkout import Route
+from router.recovery import recover, timed
+from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
-from router.sqlalchemy.retry import recover, timed
 
 OPTION = "router"
 """The execution option a caller names a node's role in: "primary" or "replica"."""
@@ -24,7 +25,7 @@ OPTION = "router"
 class RoutedContext:
     """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
 
-    router_route: Route | None = None
+    router_route: Route[NodeConnection] | None = None
     # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
     unicode_statement: str | None = None
 
@@ -97,7 +98,7 @@ class RoutedDialect(DefaultDialect):
         parameters: Any,
         context: Any,
     ) -> None:
-        route: Route | None = getattr(context, "router_route", None)
+        route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if route is None:
             execute(cursor, statement, parameters, context)
             return
@@ -118,7 +119,9 @@ class RoutedDialect(DefaultDialect):
             raise
         route.done(parameters)
 
-    def _reconsider(self, route: Route, cursor: Any, statement: str, context: Any) -> Any:
+    def _reconsider(
+        self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
+    ) -> Any:
         """A listener changed the statement after it was routed, or it is a default's own one."""
         if route.decision.on_primary or _only_commented(context.unicode_statement, statement):
             return cursor

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, QueuePool
 from sqlalchemy.util import await_only
@@ -19,10 +20,13 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from router.config import Config, masked
 from router.core import Router
+from router.errors import RouterError
 from router.model import Node
 from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
+from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import Driver, driver_of
+from router.sqlalchemy.errors import PoolTimeout, translated
 
 PROVEN = "pg_router_proven"
 """Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
@@ -125,16 +129,16 @@ class RoutingPool(Pool):
         return self._driver
 
     @property
-    def dbapi_errors(self) -> tuple[type[Exception], ...]:
+    def driver_errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises."""
         self._settle()
-        return self._dbapi_errors
+        return self._driver_errors
 
     def _settle(self) -> None:
         if self._ready_for is not self._dialect:
             dialect = self.dialect
             self._driver = driver_of(dialect)
-            self._dbapi_errors: tuple[type[Exception], ...] = (
+            self._driver_errors: tuple[type[Exception], ...] = (
                 dialect.loaded_dbapi.Error,
                 *self._driver.errors(dialect.loaded_dbapi),
             )
@@ -166,6 +170,14 @@ class RoutingPool(Pool):
             )
         return f"{sizes}, hold connections for less time, or run fewer threads"
 
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return self.driver.sqlstate(error)
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is SQLAlchemy's as well."""
+        return translated(error)
+
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""
         state = self.driver.sqlstate(error)
@@ -196,6 +208,17 @@ class RoutingPool(Pool):
             if node not in self.router.servers:
                 self.retire(node)  # it left meanwhile: what is taken now is closed afterwards
         return pool
+
+    def hold(self, node: Node) -> NodeConnection:
+        """A pooled connection to `node`, for a checkout.
+
+        Raises:
+            sqlalchemy.exc.TimeoutError: they are all in use; names the node and the cure.
+        """
+        try:
+            return NodeConnection(self, node, self.take(node))
+        except exc.TimeoutError as error:
+            raise PoolTimeout(f"{node}: {error}. {self.cure()}") from error
 
     def take(self, node: Node) -> PoolProxiedConnection:
         """A pooled connection to `node`.
@@ -282,23 +305,26 @@ class RoutingPool(Pool):
         autocommit = driver.autocommit(connection)
         if not driver.in_transaction(connection):
             driver.set_autocommit(connection, True)
-        self.probe(node, connection)
+        self._probe(node, connection)
         if driver.autocommit(connection) is not autocommit:
             driver.set_autocommit(connection, autocommit)
 
-    def probe(self, node: Node, connection: Any) -> None:
-        """Probe `node` over one of its own connections, and tell the Router.
+    def probe(self, held: NodeConnection) -> None:
+        """Probe a node over a connection held, and tell the Router.
 
         Raises:
             Exception: the connection is lost; as the driver says it.
         """
+        self._probe(held.node, held.dbapi)
+
+    def _probe(self, node: Node, connection: Any) -> None:
         for sql in (PROBE_SQL, ROLE_SQL):
             started = self.router.clock()
             cursor = connection.cursor()
             try:
                 cursor.execute(sql)
                 row = cursor.fetchone()
-            except self.dbapi_errors as error:
+            except self.driver_errors as error:
                 if self.lost(error, connection, cursor):
                     raise
                 if self.driver.in_transaction(connection):

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
 
+from router.recovery import recover, timed
 from router.sqlalchemy.connection import NodeConnection
-from router.sqlalchemy.retry import recover, timed
 
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import RoutedConnection

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from router.classify import Intent, Kind
 from router.decide import Reason
+from router.held import Held
 from router.model import Node
-from router.sqlalchemy.connection import NodeConnection
 
 if TYPE_CHECKING:
-    from router.sqlalchemy.checkout import Route
+    from router.checkout import Route
 
 P = ParamSpec("P")
 R = TypeVar("R")
+H = TypeVar("H", bound=Held)
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
 """What a standby answers to a statement that only the primary can run."""
@@ -25,10 +26,10 @@ Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CON
 
 
 def recover(
-    route: "Route",
+    route: "Route[H]",
     error: BaseException,
     cursor: Any,
-    attempt: "Callable[[NodeConnection], None]",
+    attempt: Callable[[H], None],
 ) -> None:
     """Run a failed read elsewhere, or raise `error`.
 
@@ -48,7 +49,7 @@ def recover(
         tried.append(route.held.node)
         _noticed(route, error, cursor)
         again = None
-        if isinstance(error, pool.dbapi_errors):
+        if isinstance(error, pool.driver_errors):
             again = _again(route, error, tried)
         if again is None:
             raise error
@@ -57,14 +58,14 @@ def recover(
         try:
             attempt(again.held)
             return
-        except pool.dbapi_errors as next_error:
+        except pool.driver_errors as next_error:
             error, cursor = next_error, None
         except BaseException:
             again.held.broken = True
             raise
 
 
-def timed(route: "Route", call: Callable[P, R]) -> Callable[P, R]:
+def timed(route: "Route[H]", call: Callable[P, R]) -> Callable[P, R]:
     """`call`, which runs the statement, made to tell a balancer that asks for it how long it
     took, on whatever node it ran."""
     router = route.connection.router
@@ -82,20 +83,20 @@ def timed(route: "Route", call: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _noticed(route: "Route", error: BaseException, cursor: Any) -> None:
+def _noticed(route: "Route[H]", error: BaseException, cursor: Any) -> None:
     """Blacklist the node if the error says that the server or the way to it is gone."""
     connection = route.connection
     pool = connection.pool
-    if not isinstance(error, pool.dbapi_errors) or route.held.lost(error, cursor):
+    if not isinstance(error, pool.driver_errors) or route.held.lost(error, cursor):
         return
-    refused = pool.driver.sqlstate(error) == "25006"
+    refused = pool.sqlstate(error) == "25006"
     if refused and route.decision.on_primary and not connection.is_read_only():
         connection.router.failed(
             route.held.node, "refused a write: it is read-only, or a replica now"
         )
 
 
-def _again(route: "Route", error: Any, tried: list[Node]) -> "Route | None":
+def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None":
     """The same read prepared on another node, None when it must not run again."""
     intent = route.intent
     if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
@@ -103,7 +104,7 @@ def _again(route: "Route", error: Any, tried: list[Node]) -> "Route | None":
     connection = route.connection
     held, router, pool = route.held, connection.router, connection.pool
     on_replica = not route.decision.on_primary
-    state = pool.driver.sqlstate(error)
+    state = pool.sqlstate(error)
     stream = held.in_transaction
     if on_replica and state in REFUSED_BY_STANDBY and not connection.is_read_only():
         router.heal(route.sql, state, pool.reason(error))

@@ -1,0 +1,590 @@
+"""One checkout: it takes a node's connection when a statement needs one, and knows where it goes.
+
+What SQLAlchemy, Django and the drivers' own pools have in common. It is written as if every
+driver were blocking; an asynchronous adapter runs it in a greenlet.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+
+from router.classify import Intent, Kind, Verb
+from router.context import Pins, RoutingContext, current_context
+from router.decide import Decision, Reason, Transaction, why_not
+from router.errors import CommitUnknown, NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.held import DEFAULTS, Characteristics, Held
+from router.journal import Entry, Journal
+from router.model import Node
+
+if TYPE_CHECKING:
+    from router.core import Router
+
+UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
+BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
+NO_TRANSACTION = frozenset(
+    {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
+)
+"""What must not, or need not, find a transaction open: a raw BEGIN is the transaction."""
+
+
+H = TypeVar("H", bound=Held)
+
+
+class Pools(Protocol[H]):
+    """The adapter's pools of connections, one for each node, as a checkout sees them."""
+
+    @property
+    def router(self) -> "Router":
+        """Decides."""
+        ...
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+        ...
+
+    @property
+    def default_isolation(self) -> str:
+        """The isolation level of a connection on which none was set."""
+        ...
+
+    def start_router(self) -> None:
+        """Start the Router; see `router.core.Router.start`."""
+        ...
+
+    def hold(self, node: Node) -> H:
+        """A connection to `node`, taken from its pool."""
+        ...
+
+    def probe(self, held: H) -> None:
+        """Probe a node over a connection held, and tell the Router; raises as the driver."""
+        ...
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        ...
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        ...
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's as the adapter's users expect it."""
+        ...
+
+
+class Route(Generic[H]):
+    """One statement on its way: what it is, where it goes, and what it found there."""
+
+    __slots__ = ("connection", "context", "decision", "fresh", "held", "intent", "sql")
+
+    def __init__(
+        self,
+        connection: "Checkout[H]",
+        sql: str,
+        intent: Intent,
+        held: H,
+        decision: Decision,
+        context: RoutingContext,
+        fresh: bool,
+    ) -> None:
+        self.connection: Checkout[H] = connection
+        self.sql: str = sql
+        self.intent: Intent = intent
+        self.held: H = held
+        self.decision: Decision = decision
+        self.context: RoutingContext = context
+        # Nothing of the surrounding transaction has been sent to this node before.
+        self.fresh: bool = fresh
+
+    def begin(self) -> None:
+        """The statement is about to be sent."""
+        connection = self.connection
+        connection.router.telemetry.decisions.mine()[
+            self.held.node.name, self.decision.reason
+        ] += 1
+        if self.decision.pins:
+            connection.writing(self.context, self.intent)
+
+    def done(self, parameters: Any = None) -> None:
+        """The statement has returned."""
+        intent = self.intent
+        if intent.kind is Kind.READ:
+            if not self.context.root:
+                self.connection.router.read(self.context, self.held.node)
+            return
+        self.connection.ran(self, parameters)
+
+
+class Checkout(Generic[H]):
+    """At most one connection to the primary and one to a replica, and where statements go.
+
+    It belongs to one thread or task at a time.
+    """
+
+    def __init__(self, pool: Pools[H]) -> None:
+        """Prepare; no connection is taken before a statement needs one.
+
+        Args:
+            pool: where connections come from.
+        """
+        self.pool: Pools[H] = pool
+        self.router: Router = pool.router
+        self.primary: H | None = None
+        self.replica: H | None = None
+        self.last: H | None = None
+        self.autobegun: bool = False
+        self.bound: bool = False
+        self.declared_read_only: bool = False
+        self.characteristics: Characteristics = DEFAULTS
+        self.journal: Journal = Journal()
+        # Those of a Session with a context of its own, in place of the current context's.
+        self.pins: Pins | None = None
+        self._writers: set[RoutingContext] = set()
+        self._ddl = False
+        self._open = True
+
+    def __repr__(self) -> str:
+        held = [h.node.name for h in (self.primary, self.replica) if h is not None]
+        state = "" if self._open else " closed"
+        return f"<{type(self).__name__}{state} holding {', '.join(held) or 'nothing'}>"
+
+    def closed_error(self) -> Exception:
+        """What a statement gets after the checkout has ended."""
+        return RuntimeError("this connection was given back: take another one")
+
+    # -- where statements go -------------------------------------------------------------------
+
+    def route(
+        self,
+        sql: str | None,
+        *,
+        explicit: bool,
+        force: str | None = None,
+        stream: bool = False,
+        intent: Intent | None = None,
+        avoid: Collection[Node] = (),
+    ) -> Route[H]:
+        """Choose the node for one statement and get a connection to it ready.
+
+        Args:
+            sql: the statement's text, None when it cannot be seen.
+            explicit: the surrounding transaction was begun by the caller.
+            force: "primary" or "replica" when the statement's options say so.
+            stream: a server-side cursor is wanted, which lives in a transaction.
+            intent: what the statement does, when that is known already.
+            avoid: nodes that have failed this statement.
+
+        Raises:
+            RouterError: nowhere to run it, says which node and why; as the adapter has it.
+            Exception: this checkout is closed; as `closed_error` has it.
+        """
+        self._must_be_open()
+        router = self.router
+        if not router.started:
+            try:
+                self.pool.start_router()
+            except RouterError as error:
+                raise self.pool.translated(error) from error
+        if intent is None:
+            intent = UNKNOWN if sql is None else router.intent(sql)
+        context = current_context()
+        if self.pins is not None:
+            context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
+        isolation = self.characteristics.isolation or self.pool.default_isolation
+        situation = self._situation(explicit, isolation)
+        settled = None
+        if self.replica is not None:
+            settled = self._settled(intent, situation, force)
+        if settled is not None:
+            held, decision = settled
+        else:
+            try:
+                decision = router.decide(intent, situation, force=force, context=context)
+            except RouterError as error:
+                raise self.pool.translated(error) from error
+            held, decision = self._hold(decision, avoid)
+        fresh = not held.in_transaction
+        transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
+            intent, situation, decision, stream
+        )
+        session = intent.kind is Kind.SESSION and not intent.local
+        if transaction or session or self.journal:
+            try:
+                self._prepare(held, transaction)
+                if session:
+                    held.note_settings(intent.settings)
+            except self.pool.driver_errors as error:
+                if decision.on_primary or not fresh or not held.lost(error):
+                    raise
+                # A pooled connection to a replica that has died meanwhile: take another node.
+                self.drop(held)
+                return self.route(
+                    sql,
+                    explicit=explicit,
+                    force=force,
+                    stream=stream,
+                    intent=intent,
+                    avoid=(*avoid, held.node),
+                )
+            except BaseException:
+                held.broken = True  # interrupted half-way: nobody knows what is set on it
+                raise
+        elif fresh:
+            held.autocommit(True)
+        self.last = held
+        return Route(self, sql or "", intent, held, decision, context, fresh)
+
+    def _must_be_open(self) -> None:
+        # A connection taken now would never be given back.
+        if not self._open:
+            raise self.closed_error()
+
+    def _situation(self, explicit: bool, isolation: str) -> Transaction:
+        primary, replica = self.primary, self.replica
+        if primary is not None and primary.in_transaction:
+            return Transaction.ON_PRIMARY
+        if self.bound:
+            return Transaction.BOUND
+        on_replica = replica is not None and replica.in_transaction
+        if self.declared_read_only:
+            return Transaction.READ_ONLY
+        if isolation == "AUTOCOMMIT":
+            return Transaction.ON_REPLICA if on_replica else Transaction.NONE
+        if isolation == "SERIALIZABLE":
+            return Transaction.EXPLICIT
+        if self.characteristics.read_only:
+            return Transaction.READ_ONLY
+        if isolation == "REPEATABLE READ":
+            return Transaction.EXPLICIT
+        if on_replica:
+            return Transaction.ON_REPLICA
+        return Transaction.EXPLICIT if explicit else Transaction.NONE
+
+    def _settled(
+        self, intent: Intent, situation: Transaction, force: str | None
+    ) -> tuple[H, Decision] | None:
+        """The connection an open transaction on a replica leaves no choice about."""
+        replica = self.replica
+        if replica is None or not replica.in_transaction or force == "primary":
+            return None
+        if situation is Transaction.READ_ONLY:
+            return replica, Decision((replica.node,), Reason.READ_ONLY, False)
+        if situation is Transaction.ON_REPLICA and (
+            intent.kind in (Kind.READ, Kind.SESSION) or intent.verb in (Verb.COMMIT, Verb.ROLLBACK)
+        ):
+            return replica, Decision((replica.node,), Reason.HELD, False)
+        return None
+
+    def _needs_transaction(
+        self, intent: Intent, situation: Transaction, decision: Decision, stream: bool
+    ) -> bool:
+        none = situation is Transaction.NONE or situation is Transaction.BOUND
+        if situation is Transaction.ON_PRIMARY:
+            none = not decision.on_primary  # a read sent elsewhere on purpose
+        elif situation is Transaction.EXPLICIT:
+            none = self.router.policy.lazy_transactions
+        if not none:
+            return intent.verb not in NO_TRANSACTION
+        if intent.kind is Kind.READ:
+            return (
+                stream
+                or intent.needs_transaction
+                or self.journal.in_transaction
+                or self.router.config.reads_in_transaction
+            )
+        return intent.verb not in NO_TRANSACTION
+
+    def _hold(self, decision: Decision, avoid: Collection[Node]) -> tuple[H, Decision]:
+        """A connection to one of the decision's nodes; tries each until one can be reached."""
+        router = self.router
+        if decision.on_primary:
+            return self._hold_primary(decision.nodes[0]), decision
+        held = self.replica
+        nodes = decision.nodes
+        if avoid:
+            nodes = tuple(n for n in nodes if n not in avoid)
+        failure: BaseException | None = None
+        while nodes:
+            node = router.pick(nodes, held.node if held is not None else None)
+            if held is not None:
+                if held.node is node and not held.broken:
+                    return held, decision
+                held.release(self.journal)
+                held = self.replica = None
+            try:
+                held = self.pool.hold(node)
+            except NoReplicaAvailable as error:
+                failure = self.pool.translated(error)
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
+            except self.pool.driver_errors as error:
+                failure = error
+                router.failed(node, self.pool.reason(error))
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
+            if router.primary is not node and node not in router.snapshot.replicas:
+                # The probe every new connection makes found it changed under us.
+                held.release(self.journal)
+                held = None
+                nodes = tuple(n for n in nodes if n is not node)
+                continue
+            self.replica = held
+            return held, decision
+        primary = router.primary
+        if router.policy.fallback and primary is not None and primary not in avoid:
+            decision = Decision((primary,), Reason.NO_REPLICA, True)
+            return self._hold_primary(primary), decision
+        if failure is not None:
+            raise failure
+        raise self.pool.translated(
+            NoReplicaAvailable(f"no node is left to run it: {why_not(router.view)}")
+        )
+
+    def _hold_primary(self, node: Node) -> H:
+        held = self.primary
+        if held is not None and not held.broken:
+            if held.node is node or held.in_transaction or self.bound:
+                return held
+            held.release(self.journal)
+        router = self.router
+        self.primary = None
+        try:
+            held = self.pool.hold(node)
+        except self.pool.driver_errors as error:
+            reason = self.pool.reason(error)
+            router.failed(node, reason)
+            raise self.pool.translated(
+                PrimaryUnavailable(
+                    f"{node} cannot be reached: {reason}. Start it, or correct its address in url"
+                )
+            ) from error
+        if router.primary is not node:
+            held.release(self.journal)
+            raise self.pool.translated(
+                PrimaryUnavailable(f"{node} is not the primary any more: try again")
+            )
+        self.primary = held
+        return held
+
+    def _prepare(self, held: H, transaction: bool) -> None:
+        """Bring `held` into the state the statement expects: transaction, settings, journal."""
+        if not held.in_transaction:
+            journal = self.journal
+            if journal and len(held.applied) < len(journal.entries):
+                held.autocommit(True)
+                held.replay(journal.committed())
+            if transaction:
+                if held.characteristics != self.characteristics:
+                    held.characterise(self.characteristics)
+                held.autocommit(False)
+                held.in_transaction = True
+            else:
+                held.autocommit(True)
+        if self.journal and len(held.applied) < len(self.journal.entries):
+            held.replay(self.journal.entries)
+
+    # -- what statements did -------------------------------------------------------------------
+
+    def writing(self, context: RoutingContext, intent: Intent) -> None:
+        """A write is about to be sent: pin first, so that no read slips between."""
+        self.router.wrote(context, done=False)
+        self._writers.add(context)
+        if intent.ddl:
+            self._ddl = True
+            self.router.ddl()
+
+    def ran(self, route: Route[H], parameters: Any) -> None:
+        """A statement other than a read has returned: take over what it changed."""
+        intent, held = route.intent, route.held
+        if intent.binds and route.decision.on_primary:
+            self.bound = True
+        kind = intent.kind
+        if kind is Kind.SESSION:
+            transactional = held.in_transaction
+            if transactional or not intent.local:
+                entry = Entry(route.sql, parameters, intent.local, intent.settings)
+                held.applied.append(self.journal.add(entry, transactional=transactional))
+        elif kind is Kind.TRANSACTION:
+            self._controlled(intent, held, route.sql)
+        if not held.in_transaction and kind is Kind.WRITE:
+            self._written()
+            self._ask_position()
+
+    def _controlled(self, intent: Intent, held: H, sql: str) -> None:
+        verb = intent.verb
+        if verb in (Verb.BEGIN, Verb.SET) and intent.read_only:
+            self.declared_read_only = True
+        elif verb is Verb.SAVEPOINT:
+            self.journal.savepoint(_savepoint_name(sql))
+        elif verb is Verb.RELEASE:
+            self.journal.release(_savepoint_name(sql))
+        elif verb is Verb.ROLLBACK_TO:
+            self.journal.rollback_to(_savepoint_name(sql))
+            del held.applied[len(self.journal.entries) :]
+        held.in_transaction = held.look()
+        if verb in (Verb.COMMIT, Verb.COMMIT_PREPARED, Verb.PREPARE):
+            self.commit()
+        elif verb is Verb.ROLLBACK:
+            self.rollback()
+
+    def _written(self) -> None:
+        """What was written is committed, or may be: pin to after this moment."""
+        for context in self._writers:
+            self.router.wrote(context, done=True)
+        self._writers.clear()
+        if self._ddl:
+            self._ddl = False
+            self.router.ddl()
+
+    def _ask_position(self) -> None:
+        """With ``pin_lsn="commit"``: learn where the commit stands, over its own connection."""
+        primary = self.primary
+        if primary is None or not self.router.asks_position:
+            return
+        try:
+            primary.autocommit(True)
+            self.pool.probe(primary)
+        except self.pool.driver_errors as error:
+            # The write is done: its pin waits for the monitor instead.
+            primary.lost(error)
+        except BaseException:
+            primary.broken = True
+            raise
+
+    def is_read_only(self) -> bool:
+        """Whether the open transaction was declared read-only."""
+        return bool(self.declared_read_only or self.characteristics.read_only)
+
+    # -- the end of a transaction --------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Commit on the primary; end what is open on the replica.
+
+        Raises:
+            Exception: this checkout is closed; that rolled back.
+        """
+        self._must_be_open()
+        wrote = bool(self._writers)
+        try:
+            if (primary := self.primary) is not None and primary.in_transaction:
+                try:
+                    primary.end("commit")
+                except self.pool.driver_errors as error:
+                    if not primary.lost(error):
+                        raise
+                    self.drop(primary)
+                    raise self.pool.translated(
+                        CommitUnknown(
+                            f"{primary.node}: the connection broke during COMMIT, so the "
+                            "transaction may have been committed or not: look before you repeat "
+                            f"it ({self.pool.reason(error)})"
+                        )
+                    ) from error
+                except BaseException:
+                    primary.broken = True
+                    raise
+                finally:
+                    primary.in_transaction = False
+                    # Also when it raised: the server may have committed all the same.
+                    self._written()
+            self._end_replica("commit")
+            if wrote:
+                self._ask_position()
+        except BaseException:
+            self.journal.rollback()
+            raise
+        else:
+            self.journal.commit()
+        finally:
+            self._ended()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        try:
+            if (primary := self.primary) is not None and primary.in_transaction:
+                try:
+                    primary.end("rollback")
+                except BaseException:
+                    primary.broken = True
+                    raise
+                finally:
+                    primary.in_transaction = False
+                    # The pin stays, which is safe; asking for a position now lets it end soon.
+                    self._written()
+            self._end_replica("rollback")
+        finally:
+            self.journal.rollback()
+            self._ended()
+
+    def _end_replica(self, how: Literal["commit", "rollback"]) -> None:
+        replica = self.replica
+        if replica is None or not replica.in_transaction:
+            return
+        replica.in_transaction = False
+        try:
+            replica.end(how)
+        except self.pool.driver_errors as error:
+            # Nothing was written there: its loss must not fail the caller's transaction.
+            replica.broken = True
+            self.router.failed(replica.node, self.pool.reason(error))
+        except BaseException:
+            replica.broken = True
+            raise
+
+    def _ended(self) -> None:
+        self.autobegun = False
+        self.declared_read_only = False
+        entries = self.journal.entries
+        for held in (self.primary, self.replica):
+            if held is not None and held.applied:
+                held.applied = [e for e in held.applied if e in entries]
+
+    def bind_primary(self) -> H:
+        """Tie this checkout to a connection to the primary, since what is done with it next
+        cannot be seen."""
+        route = self.route(None, explicit=True, intent=BOUND)
+        route.decision = route.decision._replace(reason=Reason.BOUND)
+        route.begin()
+        self.bound = True
+        return route.held
+
+    def release(self) -> None:
+        """End this checkout: give every connection back; what is open is rolled back."""
+        primary, replica = self.primary, self.replica
+        self.finish()
+        try:
+            if replica is not None:
+                replica.release(self.journal)
+        finally:
+            if primary is not None:
+                primary.release(self.journal)
+            if self._writers or self._ddl:
+                self._written()  # ended with a transaction open: rolled back, or lost
+
+    def finish(self) -> None:
+        """No statement is taken from now on."""
+        self._open = False
+        self.primary = self.replica = self.last = None
+
+    def drop(self, held: H) -> None:
+        """Give back one of the connections held before the checkout ends."""
+        if held is self.primary:
+            self.primary = None
+        elif held is self.replica:
+            self.replica = None
+        held.release(self.journal)
+
+    # -- characteristics -----------------------------------------------------------------------
+
+    @property
+    def isolation(self) -> str:
+        """The isolation level statements of this checkout run at."""
+        return self.characteristics.isolation or self.pool.default_isolation
+
+    def characterise(self, **changed: Any) -> None:
+        """Remember settings from ``execution_options``; a node gets them when it is taken."""
+        self.characteristics = self.characteristics._replace(**changed)
+
+
+def _savepoint_name(sql: str) -> str:
+    return sql.rstrip().rstrip(";").split()[-1].strip('"')
