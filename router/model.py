@@ -307,21 +307,44 @@ class Snapshot:
         return None
 
     def lag_bytes(self, name: str) -> int | None:
-        """Bytes between the primary's last sample and the node's replay, None when unknown."""
+        """Bytes between the primary's last sample and the node's replay, None when unknown.
+
+        Unknown also where the two are on different timelines, whose positions do not compare: a
+        replica that follows no promotion may have replayed further than the new primary wrote.
+        """
         report = self.reports.get(name)
         if report is None or report.lsn is None or not self.samples:
+            return None
+        if report.timeline and self.timeline and report.timeline != self.timeline:
             return None
         return max(0, self.samples[-1].lsn - report.lsn)
 
     def lag_seconds(self, name: str) -> float | None:
-        """Seconds the replica is behind: 0 when it has replayed all the primary is known to have.
+        """Seconds the replica is behind at most, None when unknown.
 
-        ``now() - pg_last_xact_replay_timestamp()`` alone grows while the primary is idle.
+        0 when it has replayed all the primary is known to have. Else what it says itself, the age
+        of the last transaction it replayed, or how long ago the primary stood where the replica
+        stands now, if that is less: the first grows while the primary is idle, and is not to be
+        had before anything was replayed.
         """
-        report = self.reports.get(name)
+        report, behind = self.reports.get(name), self.lag_bytes(name)
         if report is None:
             return None
-        return 0.0 if self.lag_bytes(name) == 0 else report.lag_seconds
+        if not behind:
+            return report.lag_seconds if behind is None else 0.0
+        for sample in reversed(self.samples):
+            if report.lsn is not None and sample.lsn <= report.lsn:
+                since = max(0.0, report.started - sample.started)
+                return since if report.lag_seconds is None else min(since, report.lag_seconds)
+        return report.lag_seconds
+
+    def unjudged(self) -> bool:
+        """Whether a replica takes no reads just because nobody knows yet how far behind it is."""
+        return self.limits.seconds is not None and any(
+            self.lag_seconds(node.name) is None and self.lag_bytes(node.name) is not None
+            for node in self.nodes
+            if node is not self.primary and node not in self.replicas
+        )
 
     def with_reports(self, reports: Iterable[Report], now: float) -> "Snapshot":
         """A new snapshot with `reports` in place of the nodes' earlier ones."""

@@ -193,7 +193,9 @@ class Watch:
                     router.telemetry.event(
                         "monitor_error", level="error", error=masked(f"{error!r}")
                     )
-                self.ready.set()
+                # A replica that has replayed nothing yet is judged by two looks at the primary.
+                if self._rounds or not router.snapshot.unjudged():
+                    self.ready.set()
                 router.telemetry.prepare()
                 with self._round_done:
                     self._rounds += 1
@@ -218,6 +220,8 @@ class Watch:
         router, config = self.router, self.router.config
         rest = config.probe_interval * (1 - JITTER * random.random())
         snapshot, last = router.snapshot, router.last_write
+        if self._rounds == 1 and snapshot.unjudged():
+            return min(rest, config.pin_probe_interval)
         if last == float("-inf") or router.policy.consistency != "lsn":
             return rest
         lsn = snapshot.bound(last)

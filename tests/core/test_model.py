@@ -387,6 +387,61 @@ def test_either_limit_kept_is_enough(lag: float | None, behind: int, eligible: b
     assert bool(snapshot.replicas) is eligible
 
 
+@pytest.mark.parametrize("said", [86400.0, None])
+def test_a_replica_is_no_older_than_a_primary_it_has_passed(said: float | None) -> None:
+    """The first write after a quiet day, or the first after a replica's start, makes no replica
+    look a day, or who knows how far, behind: it has what the primary had a moment ago."""
+    snapshot = cluster(limits=Limits(seconds=5.0))
+    for at in range(1, 9):
+        snapshot = snapshot.with_reports([primary(lsn=1000 * at, started=float(at))], float(at))
+    snapshot = snapshot.with_reports([replica(lsn=6500, lag=said, started=8.0)], 8.0)
+    assert (snapshot.lag_bytes("a"), snapshot.lag_seconds("a")) == (1500, 2.0)
+    assert names(snapshot.replicas) == ["a"]
+    stuck = snapshot.with_reports(
+        [primary(lsn=9000, started=12.0), replica(lsn=6500, lag=said, started=12.0)], 12.0
+    )
+    assert stuck.lag_seconds("a") == 6.0
+    assert stuck.replicas == ()
+
+
+def test_what_a_replica_says_holds_where_no_look_at_the_primary_is_old_enough() -> None:
+    """Behind every look remembered, a replica is as old as it says."""
+    snapshot = cluster(primary(lsn=5000), replica(lsn=1000, lag=3.0), limits=Limits(seconds=5.0))
+    assert snapshot.lag_seconds("a") == 3.0
+
+
+def test_a_replica_on_an_older_timeline_is_as_old_as_it_says() -> None:
+    """It may have replayed further than the new primary has written, and is not fresh for that."""
+    snapshot = cluster(
+        primary(lsn=5000), replica("a", lsn=5000), replica("b", lsn=6000),
+        primary("a", lsn=5100, started=2.0, timeline=2),
+        replica("b", lsn=6000, lag=60.0, started=2.0),
+        limits=Limits(5.0, 10_000),
+    )  # fmt: skip
+    assert (snapshot.lag_bytes("b"), snapshot.lag_seconds("b")) == (None, 60.0)
+    assert snapshot.replicas == ()
+    follows = snapshot.with_reports(
+        [primary("a", 6100, 3.0, timeline=2), replica("b", 6100, 3.0, timeline=2, lag=61.0)], 3.0
+    )
+    assert names(follows.replicas) == ["b"]
+
+
+def test_a_replica_nobody_can_judge_yet_is_told_from_one_that_is_late() -> None:
+    """A second look at the primary will judge the one; nothing but time helps the other."""
+    limits = Limits(seconds=5.0)
+    fresh = cluster(primary(lsn=1000), replica(lsn=900, lag=None), limits=limits)
+    assert fresh.replicas == ()
+    assert fresh.unjudged()
+    late = cluster(primary(lsn=1000), replica(lsn=900, lag=9.0), limits=limits)
+    assert late.replicas == ()
+    assert not late.unjudged()
+    again = fresh.with_reports(
+        [primary(lsn=1100, started=2.0), replica(lsn=1000, lag=None, started=2.0)], 2.0
+    )
+    assert names(again.replicas) == ["a"]
+    assert not again.unjudged()
+
+
 def test_a_null_is_not_zero() -> None:
     """A replica that reports no position and no replayed transaction is not taken for fresh."""
     snapshot = cluster(primary(), replica(lsn=None, lag=None), limits=Limits(5.0, 100))
