@@ -1044,6 +1044,7 @@ _CHECKS: dict[str, _Check | None] = {
     "ParamRef": _LEAF,
     "RangeTableSample": _Walk._sample,
     "RangeVar": _Walk._range,
+    "ReturnStmt": None,  # a function's body
     "SelectStmt": _Walk._query,
     "SortBy": _Walk._operator,
     "String": _LEAF,

@@ -121,9 +121,8 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
     def detach(self) -> None:
         """Take the primary's connection out of its pool; this checkout stays on it."""
         held = self.bind_primary()
-        if (replica := self.replica) is not None:
-            replica.release(self.journal)
-            self.replica = None
+        if self.replica is not None:
+            self.drop(self.replica)
         held.fairy.detach()
         held.dbapi = held.fairy.dbapi_connection
         self._detached = True
@@ -189,7 +188,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
             raise
         if route.fresh:
             route.held.in_transaction = False  # nothing was sent
-        self.last = None
+        self.last: NodeConnection | None = None
 
     def peek(self, ask: Callable[[Any], Any]) -> Any:
         """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""

@@ -76,7 +76,8 @@ class NodeConnection(Held):
         if not broken and not pool.router.lost(state):
             return False
         # These end a connection, even where the driver has yet to notice its closed socket.
-        self.broken = self.broken or broken or state[:2] == "08" or state in ("57P01", "57P02")
+        ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
+        self.broken: bool = self.broken or ended
         pool.router.failed(self.node, pool.reason(error))
         return True
 

@@ -54,6 +54,8 @@ create function users_of(int) returns setof users language sql stable
     begin atomic; select * from users where id = $1; end;
 create function atomic_sly() returns bool language sql stable
     begin atomic; select pg_try_advisory_lock(1); end;
+create function next_to(id int) returns int language sql stable return id + 1;
+create function sly_return() returns bool language sql stable return pg_try_advisory_lock(1);
 create function set_tenant(text) returns text language plpgsql as
     $$begin return set_config('app.tenant', $1, false); end$$;
 create function make_temp() returns void language plpgsql as
@@ -138,6 +140,10 @@ _FUNCTIONS = [
     _function("users_of", 1, source="select * from users where id = $1"),
     _function("atomic_sly", 0, source="CREATE OR REPLACE FUNCTION atomic_sly() RETURNS bool "
               "LANGUAGE sql STABLE BEGIN ATOMIC SELECT pg_try_advisory_lock(1); END"),
+    _function("next_to", 1, source="CREATE OR REPLACE FUNCTION next_to(id int) RETURNS int "
+              "LANGUAGE sql STABLE RETURN (id + 1)"),
+    _function("sly_return", 0, source="CREATE OR REPLACE FUNCTION sly_return() RETURNS bool "
+              "LANGUAGE sql STABLE RETURN pg_try_advisory_lock(1)"),
     _function("set_tenant", 1, True, "begin return set_config('app.tenant', $1, false); end",
               language="plpgsql"),
     _function("make_temp", 0, True, "begin create temp table scratch (a int); end",
@@ -357,6 +363,7 @@ SELECT add_one(1), add_one(add_one(2))
 SELECT public.add_one(id) FROM users
 SELECT peek(1)
 SELECT * FROM users_of(1)
+SELECT next_to(id) FROM users
 SELECT total(1)
 SELECT quoted_words()
 SELECT add_up(id) FROM users
@@ -570,6 +577,7 @@ SELECT sly_lock(1)
 SELECT sly_try(1)
 SELECT outer_sly(1)
 SELECT atomic_sly()
+SELECT sly_return()
 SELECT * FROM sly_view
 SELECT * FROM guarded
 SELECT 1::watched
