@@ -6,7 +6,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Self
@@ -172,6 +173,19 @@ class Cluster:
         for replica in self.replicas:
             if replica.running and not replica.frozen:
                 replica.wait_caught_up(timeout, lsn)
+
+    @contextmanager
+    def replay_paused(self) -> Iterator[None]:
+        """No replica replays anything in the block; afterwards all do again."""
+        paused: list[Server] = []
+        try:
+            for replica in self.replicas:
+                replica.pause_replay()
+                paused.append(replica)
+            yield
+        finally:
+            for replica in paused:
+                replica.resume_replay()
 
     def add_replica(self) -> Server:
         """One more replica, by pg_basebackup from the running primary; returns when it streams."""

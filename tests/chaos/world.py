@@ -96,13 +96,8 @@ class World:
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        for replica in self.cluster.replicas:
-            replica.pause_replay()
-        try:
+        with self.cluster.replay_paused():
             yield
-        finally:
-            for replica in self.cluster.replicas:
-                replica.resume_replay()
 
     @contextmanager
     def full(self) -> Iterator[None]:

@@ -33,7 +33,5 @@ def redis_url(redis_server: RedisServer) -> str:
 @pytest.fixture
 def replay_paused(primary_url: str, database: Any) -> Iterator[None]:
     """Replay stands still, so that a write stays unseen on the replicas."""
-    for replica in database.cluster.replicas:
-        replica.pause_replay()
-    yield
-    database.cluster.heal()
+    with database.cluster.replay_paused():
+        yield

@@ -69,7 +69,5 @@ def runner(app: Flask) -> FlaskCliRunner:
 @pytest.fixture
 def paused(items: Database) -> Iterator[None]:
     """Replay stands still on every replica."""
-    for replica in items.cluster.replicas:
-        replica.pause_replay()
-    yield
-    items.cluster.heal()
+    with items.cluster.replay_paused():
+        yield

@@ -69,13 +69,8 @@ class Routed:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Replay stands still on every replica."""
-        for replica in self.cluster.replicas:
-            replica.pause_replay()
-        try:
+        with self.cluster.replay_paused():
             yield
-        finally:
-            for replica in self.cluster.replicas:
-                replica.resume_replay()
 
     def await_replica(self, connection: Any, timeout: float = 10.0) -> None:
         """Read until a replica serves it: what ends a pin is a probe, and nobody awaits that."""

@@ -130,6 +130,15 @@ def test_paused_replay_shows_the_past(healed: Cluster) -> None:
     assert rows(replica) == 1
 
 
+def test_a_block_without_replay(healed: Cluster) -> None:
+    """No replica replays anything in the block, and all do after it."""
+    with healed.replay_paused():
+        healed.primary.execute("INSERT INTO t VALUES (1)")
+        assert [rows(replica) for replica in healed.replicas] == [0, 0]
+    healed.wait_caught_up()
+    assert [rows(replica) for replica in healed.replicas] == [1, 1]
+
+
 def test_lag_delays_a_commit(healed: Cluster) -> None:
     """With set_lag() a commit shows up late on that replica, and at once after set_lag(0)."""
     replica, other = healed.replicas

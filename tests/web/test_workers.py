@@ -119,12 +119,8 @@ class Site:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Replay stands still on every replica."""
-        for replica in self.cluster.replicas:
-            replica.pause_replay()
-        try:
+        with self.cluster.replay_paused():
             yield
-        finally:
-            self.cluster.heal()
 
     def on_each(self, act: Callable[[], Answer]) -> list[Answer]:
         """Do `act` in one worker and in the other; which comes first is anybody's guess."""
