@@ -21,6 +21,7 @@ from router.core import Router, pin
 from router.errors import (
     CommitUnknown,
     ConfigError,
+    ListenerFailed,
     NodeUnavailable,
     NoReplicaAvailable,
     PrimaryUnavailable,
@@ -31,6 +32,7 @@ from router.explain import explain
 
 if TYPE_CHECKING:
     from router.carrier import PinCarrier
+    from router.listener import Listener, ListenerHealth, Notification, listen
     from router.sqlalchemy.async_engine import create_async_engine
     from router.sqlalchemy.plugin import create_engine
     from router.store import MemoryPinStore
@@ -38,10 +40,14 @@ if TYPE_CHECKING:
     __version__: str
 
 _LAZY = {
+    "Listener": "router.listener",
+    "ListenerHealth": "router.listener",
     "MemoryPinStore": "router.store",
+    "Notification": "router.listener",
     "PinCarrier": "router.carrier",
     "create_async_engine": "router.sqlalchemy.async_engine",
     "create_engine": "router.sqlalchemy.plugin",
+    "listen": "router.listener",
 }
 
 
@@ -75,9 +81,13 @@ __all__ = [
     "ConfigError",
     "Intent",
     "Kind",
+    "Listener",
+    "ListenerFailed",
+    "ListenerHealth",
     "MemoryPinStore",
     "NoReplicaAvailable",
     "NodeUnavailable",
+    "Notification",
     "PinCarrier",
     "PrimaryUnavailable",
     "ReplicaWriteRefused",
@@ -89,6 +99,7 @@ __all__ = [
     "create_engine",
     "current_context",
     "explain",
+    "listen",
     "pin",
     "request_context",
     "unpin",

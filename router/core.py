@@ -732,6 +732,12 @@ class Router:
         """Let `monitor` probe the nodes once `start` is called."""
         self._monitor = monitor
 
+    def connect_args(self, node: Node) -> Mapping[str, Any]:
+        """What psycopg needs to reach `node`, as the monitor does."""
+        if self._monitor is None:
+            raise RuntimeError(_NO_MONITOR)
+        return self._monitor.connect_args(node)
+
     def start(self) -> None:
         """Start the monitor if it is not running, and wait for its first round once.
 

@@ -31,3 +31,7 @@ class ReplicaWriteRefused(RouterError):
 
 class CommitUnknown(RouterError):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
+
+
+class ListenerFailed(RouterError):
+    """The connection that listens was lost, and ``exit_on_failure`` asks for the end."""

@@ -22,7 +22,7 @@ class Monitor:
             resolve: gives the addresses of a host name; the system's resolver by default.
         """
         self.router: Router = router
-        self._connect_args = connect_args
+        self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of
         self._lock = threading.Lock()
         self._watch: Watch | None = None
@@ -36,7 +36,7 @@ class Monitor:
         with self._lock:
             watch = self._watch
             if watch is None or not watch.alive:
-                watch = self._watch = Watch(self.router, self._connect_args, self._resolve)
+                watch = self._watch = Watch(self.router, self.connect_args, self._resolve)
                 watch.start()
         watch.ready.wait(timeout)
 

@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "watch": PURE | {"core", "names", "probe_connection"},
     "names": set(),
     "probe_connection": set(),
+    "listener": PURE | {"core", "monitor", "watch", "probe_connection"},
     "discovery": {"errors", "config"},
     "token": VALUES,
     "store": VALUES | {"token"},

@@ -1,0 +1,413 @@
+"""LISTEN on the primary, wherever it is: one connection that comes back after every loss."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from router.config import KEEPALIVES, Config
+from router.core import Router
+from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable
+from router.model import Node
+from router.monitor import Monitor
+from router.watch import one_line
+
+if TYPE_CHECKING:
+    from psycopg import Notify
+
+    from router.probe_connection import ProbeConnection
+
+CHECK_INTERVAL = 0.25
+"""Seconds between two looks at whether the primary is still the one listened to."""
+
+KEPT = 1000
+"""Notifications taken from the server before somebody wants them; what follows waits there."""
+
+LONGEST_NAME = 63
+"""Bytes; PostgreSQL would cut a longer name.
+
+Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What a NOTIFY sent.
+
+    Attributes:
+        channel: its channel.
+        payload: its text, empty where there was none.
+        pid: process id of the server session that sent it.
+        node: name of the node it came from.
+    """
+
+    channel: str
+    payload: str
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerHealth:
+    """How a listener stands since its last change.
+
+    Attributes:
+        listening: whether notifications arrive. Those sent while it was False are lost, as
+            PostgreSQL keeps them for nobody: look for what you may have missed when it turns True.
+        node: name of the node listened to, or that was lost; empty where there is no primary.
+        reason: why it is not listening, empty if it is.
+        failures: attempts that failed since it last listened.
+        retry_in: seconds until the next one; less, should another primary appear.
+    """
+
+    listening: bool
+    node: str = ""
+    reason: str = ""
+    failures: int = 0
+    retry_in: float = 0.0
+
+
+def listen(target: object, *channels: str, **options: Any) -> "Listener":
+    """A `Listener` for `channels`; see there for the arguments."""
+    return Listener(target, *channels, **options)
+
+
+class Listener:
+    """Notifications of some channels, from whichever node is the primary.
+
+    ``with`` and ``for`` in a thread, ``async with`` and ``async for`` on an event loop. It belongs
+    to the thread or the loop that entered it; `stop` may be called from anywhere.
+    """
+
+    def __init__(
+        self,
+        target: object,
+        *channels: str,
+        on_health: Callable[[ListenerHealth], object] | None = None,
+        exit_on_failure: bool = False,
+        session_url: str | None = None,
+        backoff: float = 0.1,
+        backoff_max: float = 30.0,
+        rand: Callable[[], float] = random.random,
+    ) -> None:
+        """Prepare; nothing is connected to before the block is entered.
+
+        Args:
+            target: a routed engine, a `Router`, a `Config`, or the primary's URL.
+            *channels: their names, as they are: ``"Jobs"`` and ``"jobs"`` are two.
+            on_health: called with each change, from the thread or loop that listens.
+            exit_on_failure: raise `ListenerFailed` when the connection cannot be made or is lost,
+                so that the process ends and a supervisor starts it anew. Otherwise it is made
+                again, with growing pauses.
+            session_url: where to listen in place of the primary's own address, such as past a
+                PgBouncer; with several hosts, libpq finds the primary among them.
+            backoff: pause after the first failure (seconds), doubled with each further one.
+            backoff_max: the longest pause (seconds).
+            rand: floats in [0, 1): a pause is shortened by up to a half at random.
+
+        Raises:
+            ConfigError: no channel is named, a name is too long, or the target is none.
+        """
+        if not channels:
+            raise ConfigError("channels: none is named: give one or more")
+        for name in channels:
+            if not 0 < len(name.encode()) <= LONGEST_NAME or "\0" in name:
+                raise ConfigError(
+                    f"channels: {name!r} is no name of 1 to {LONGEST_NAME} bytes: shorten it"
+                )
+        if not 0 < backoff <= backoff_max:
+            raise ConfigError(f"backoff={backoff:g}: give more than 0 and at most backoff_max")
+        self.channels: tuple[str, ...] = channels
+        self.router: Router
+        self.router, self._owned = _router_of(target)
+        self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
+        self._on_health = on_health
+        self._exit_on_failure = exit_on_failure
+        self._session = None if session_url is None else _session(session_url)
+        self._backoff = backoff
+        self._backoff_max = backoff_max
+        self._rand = rand
+        self._runner: asyncio.Runner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        health = self.health
+        state = f"listening to {health.node}" if health.listening else health.reason
+        return f"<Listener {', '.join(self.channels)}: {state}>"
+
+    # -- on an event loop ----------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self._begin()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._end()
+
+    def __aiter__(self) -> AsyncIterator[Notification]:
+        return self._each()
+
+    async def _each(self) -> AsyncIterator[Notification]:
+        while (found := await self._next(None)) is not None:
+            yield found
+
+    async def aget(self, timeout: float | None = None) -> Notification | None:  # noqa: ASYNC109
+        """The next notification; None when there is none in time, or after `stop`.
+
+        Args:
+            timeout: seconds; None waits without end.
+
+        Raises:
+            ListenerFailed: the connection failed, with ``exit_on_failure``.
+        """
+        return await self._next(timeout)
+
+    # -- in a thread ---------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        # psycopg needs a selector loop; on Windows the default is another one.
+        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        try:
+            self._runner.run(self._begin())
+        except BaseException:
+            self._runner.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        runner = self._running()
+        try:
+            runner.run(self._end())
+        finally:
+            self._runner = None
+            runner.close()
+
+    def __iter__(self) -> Iterator[Notification]:
+        while (found := self.get()) is not None:
+            yield found
+
+    def get(self, timeout: float | None = None) -> Notification | None:
+        """The next notification; None when there is none in time, or after `stop`.
+
+        Args:
+            timeout: seconds; None waits without end.
+
+        Raises:
+            ListenerFailed: the connection failed, with ``exit_on_failure``.
+        """
+        return self._running().run(self._next(timeout))
+
+    def _running(self) -> asyncio.Runner:
+        if self._runner is None:
+            raise RuntimeError("the listener is not running: use it in a with block")
+        return self._runner
+
+    # -- from anywhere -------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the iteration, once what has arrived was taken. A signal handler may call it."""
+        self._stopped = True
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # closed between the look and the call
+                loop.call_soon_threadsafe(self._news.set)
+
+    # -- what is the same for both -------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        if self._task is not None:
+            raise RuntimeError("the listener is running already: make another one")
+        self._loop = asyncio.get_running_loop()
+        self._stopped = False
+        self._arrived: deque[Notification] = deque()
+        self._room = asyncio.Semaphore(KEPT)
+        self._news = asyncio.Event()
+        try:
+            await asyncio.to_thread(self.router.start)
+            self._task = asyncio.create_task(self._listen())
+            self._task.add_done_callback(lambda _: self._news.set())
+            # Entered, it listens, or has tried to: what is sent from now on arrives.
+            await self._news.wait()
+            if self._task.done():
+                self._task.result()
+        except BaseException:
+            await self._end()
+            raise
+
+    async def _end(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                task.exception()  # the iteration has raised it, or nobody asked
+        self._loop = None
+        if self._owned:
+            await asyncio.to_thread(self.router.close)
+
+    async def _next(self, timeout: float | None) -> Notification | None:  # noqa: ASYNC109
+        task = self._task
+        if task is None:
+            raise RuntimeError("the listener is not running: use it in a with block")
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._arrived:
+                    if task.done():
+                        task.result()
+                    if self._stopped:
+                        return None
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+        self._room.release()
+        return self._arrived.popleft()
+
+    async def _listen(self) -> None:
+        failures = 0
+        while True:
+            node = self.router.primary
+            name = node.name if node is not None else ""
+            try:
+                connection, first = await self._connect(node)
+            except Exception as error:  # noqa: BLE001 - the driver's, the resolver's, ours
+                reason, failures = one_line(error), failures + 1
+            else:
+                try:
+                    failures = 0
+                    self._tell(ListenerHealth(True, name))
+                    reason = await self._receive(connection, node, first)
+                finally:
+                    await connection.close()
+            # At once after a loss: most often the server, or another one, is there.
+            pause = self._backoff * 2 ** min(failures - 1, 30) if failures else 0.0
+            pause = min(pause, self._backoff_max) * (1 - self._rand() / 2)
+            self._tell(ListenerHealth(False, name, reason, failures, pause))
+            if self._exit_on_failure:
+                raise ListenerFailed(
+                    f"{node or 'primary'}: the connection that listens failed: {reason}. Start "
+                    "the process anew, or leave exit_on_failure out to connect again"
+                )
+            await self._pause(pause, node)
+
+    async def _connect(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
+        from psycopg import sql
+
+        from router.probe_connection import ProbeConnection
+
+        if self._session is not None:
+            arguments = dict(self._session)
+        elif node is not None:
+            arguments = dict(self.router.connect_args(node))
+        else:
+            raise PrimaryUnavailable("no node is known to be the primary")
+        arguments.setdefault("application_name", "pg-router listener")
+        connection = await ProbeConnection.connect(**arguments, autocommit=True)
+        first: list[Notify] = []
+        # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
+        connection.add_notify_handler(first.append)
+        try:
+            for channel in self.channels:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except BaseException:
+            await connection.close()
+            raise
+        connection.remove_notify_handler(first.append)
+        return connection, first
+
+    async def _receive(
+        self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"
+    ) -> str:
+        """Take what arrives until the connection ends; why it did."""
+        import psycopg
+
+        for found in first:
+            await self._keep(found, node)
+        try:
+            while True:
+                async for found in connection.notifies(timeout=CHECK_INTERVAL):
+                    await self._keep(found, node)
+                if self.router.primary != node:
+                    return "the primary is another node now"
+                if node is not None and self.router.snapshot.down(node.name) is not None:
+                    return "it answers no probe"
+        except psycopg.Error as error:
+            return one_line(error)
+
+    async def _keep(self, found: "Notify", node: Node | None) -> None:
+        await self._room.acquire()
+        name = node.name if node is not None else ""
+        self._arrived.append(Notification(found.channel, found.payload, found.pid, name))
+        self._news.set()
+
+    async def _pause(self, seconds: float, node: Node | None) -> None:
+        """Wait before the next attempt; not when a primary appears that was not tried."""
+        until = self.router.clock() + seconds
+        while (left := until - self.router.clock()) > 0:
+            if self.router.primary not in (None, node):
+                return
+            await asyncio.sleep(min(left, CHECK_INTERVAL))
+
+    def _tell(self, health: ListenerHealth) -> None:
+        known, self.health = self.health, health
+        self._news.set()
+        channels = list(self.channels)
+        if health.listening:
+            self.router.telemetry.event("listening", node=health.node, channels=channels)
+        elif known.listening or known.reason != health.reason:
+            self.router.telemetry.event(
+                "listener_lost",
+                level="warning",
+                node=health.node,
+                channels=channels,
+                reason=health.reason,
+            )
+        if self._on_health is not None:
+            self._on_health(health)
+
+
+def _router_of(target: object) -> tuple[Router, bool]:
+    """The Router of what `listen` was given, and whether it was made here."""
+    for found in (target, getattr(target, "router", None)):
+        if isinstance(found, Router):
+            return found, False
+    if isinstance(target, str):
+        target = Config.from_url(target)
+    if not isinstance(target, Config):
+        raise ConfigError(
+            f"target: {type(target).__name__} is no routed engine, Router, Config or URL"
+        )
+    router, config = Router(target), target
+    router.watch(
+        Monitor(router, lambda node: config.libpq() | router.servers[node].connect_args())
+    )
+    return router, True
+
+
+def _session(url: str) -> Mapping[str, Any]:
+    """What psycopg takes for `url`, whose several hosts are libpq's business."""
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    _, separator, rest = url.partition("://")
+    try:
+        found = conninfo_to_dict(f"postgresql://{rest}" if separator else url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigError(f"session_url: {one_line(error)}") from None
+    return {"target_session_attrs": "read-write", **KEEPALIVES, **found}
