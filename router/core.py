@@ -41,6 +41,9 @@ ATTEMPT_STEP = 0.005
 SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
 
+DRAIN_STEP = 0.02
+"""Seconds between two looks at whether connections are still in use."""
+
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
 
 
@@ -49,6 +52,10 @@ class NodePools(Protocol):
 
     def retire(self, node: Node) -> None:
         """Close idle connections to `node` now, those in use when they come back; any thread."""
+        ...
+
+    def checkedout(self) -> int:
+        """Connections in use, all nodes together."""
         ...
 
 
@@ -767,11 +774,32 @@ class Router:
         self._monitor.round(timeout)
         return self.snapshot
 
-    def close(self) -> None:
-        """Stop the monitor. Statements are still routed, by what was last known."""
+    @property
+    def in_use(self) -> int:
+        """Connections checked out now, to all nodes, by every engine or pool of this Router.
+
+        Those of a `sqlalchemy.pool.NullPool` are not known.
+        """
+        return sum(pools.checkedout() for pools in list(self._pools))
+
+    def close(self, drain: float = 0.0) -> bool:
+        """Stop the monitor. Statements are still routed, by what was last known.
+
+        Args:
+            drain: seconds to wait first until no connection is in use; what begins meanwhile is
+                waited for too, so let nothing new in before. Blocks the calling thread.
+
+        Returns:
+            whether no connection was in use when it stopped.
+        """
+        until = self.clock() + drain
+        while self.in_use and (left := until - self.clock()) > 0:
+            time.sleep(min(left, DRAIN_STEP))
+        drained = not self.in_use
         self.started = False
         if self._monitor is not None:
             self._monitor.stop()
+        return drained
 
     def _after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the child.

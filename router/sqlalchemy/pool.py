@@ -250,7 +250,7 @@ class RoutingPool(Pool):
         """Start the Router, and let an event loop run on while its first probes are awaited."""
         self._apart(self.router.start)
 
-    def _apart(self, call: Callable[[], None]) -> None:
+    def _apart(self, call: Callable[[], object]) -> None:
         if self._dialect.is_async and in_greenlet():
             await_only(asyncio.to_thread(call))
         else:
@@ -397,7 +397,8 @@ class RoutingPool(Pool):
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 
     def _sum(self, method: str) -> int:
-        return sum(int(getattr(pool, method)()) for pool in list(self._pools.values()))
+        # A NullPool counts nothing.
+        return sum(int(getattr(pool, method, int)()) for pool in list(self._pools.values()))
 
     def size(self) -> int:
         """Connections the node pools may keep, all together."""
