@@ -190,6 +190,11 @@ class Checkout(Generic[H]):
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
+        if force is None and (primary := self.primary) is not None and primary.in_transaction:
+            within = self._within(intent, context, primary)
+            if within is not None:
+                self.last = primary
+                return Route(self, sql or "", intent, primary, within, context, False)
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
         settled = None
@@ -233,6 +238,20 @@ class Checkout(Generic[H]):
             held.autocommit(True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
+
+    def _within(self, intent: Intent, context: RoutingContext, primary: H) -> Decision | None:
+        """Row 2 of the rules by itself, where nothing has to be prepared: what a transaction
+        consists of."""
+        kind, view = intent.kind, self.router.view
+        if kind is Kind.WRITE:
+            decision = view.write_within
+        elif kind is Kind.READ:
+            decision = view.any_within
+        else:
+            return None
+        if decision is None or decision.nodes[0] is not primary.node:
+            return None
+        return None if primary.broken or self.journal or context.force else decision
 
     def _must_be_open(self) -> None:
         # A connection taken now would never be given back.
@@ -283,8 +302,9 @@ class Checkout(Generic[H]):
             none = not decision.on_primary  # a read sent elsewhere on purpose
         elif situation is Transaction.EXPLICIT:
             none = self.router.policy.lazy_transactions
+        verb = intent.verb
         if not none:
-            return intent.verb not in NO_TRANSACTION
+            return verb is None or verb not in NO_TRANSACTION
         if intent.kind is Kind.READ:
             return (
                 stream
@@ -292,7 +312,7 @@ class Checkout(Generic[H]):
                 or self.journal.in_transaction
                 or self.router.config.reads_in_transaction
             )
-        return intent.verb not in NO_TRANSACTION
+        return verb is None or verb not in NO_TRANSACTION
 
     def _hold(self, decision: Decision, avoid: Collection[Node]) -> tuple[H, Decision]:
         """A connection to one of the decision's nodes; tries each until one can be reached."""

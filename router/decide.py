@@ -74,7 +74,7 @@ class View:
     list that changes between the check and the use from letting a stale read through.
     """
 
-    __slots__ = ("any_read", "out", "replicas", "snapshot")
+    __slots__ = ("any_read", "any_within", "out", "replicas", "snapshot", "write_within")
 
     def __init__(self, snapshot: Snapshot, out: Mapping[str, Entry]) -> None:
         self.snapshot: Snapshot = snapshot
@@ -86,6 +86,13 @@ class View:
         self.any_read: Decision | None = (
             Decision(replicas, Reason.READ, False) if replicas else None
         )
+        # For statements in a transaction open on the primary: what is no write, and writes.
+        primary = snapshot.primary
+        self.any_within: Decision | None = None
+        self.write_within: Decision | None = None
+        if primary is not None and not snapshot.down(primary.name):
+            self.any_within = Decision((primary,), Reason.TRANSACTION, True)
+            self.write_within = self.any_within._replace(pins=True)
 
 
 class Policy(NamedTuple):
@@ -178,7 +185,8 @@ def decide(
             return _fallback(view, policy, now)
         return Decision(view.replicas, Reason.FORCED_REPLICA, False)
     if transaction is Transaction.ON_PRIMARY:  # row 2
-        return _primary(view, Reason.TRANSACTION, now, pins=intent.kind is Kind.WRITE, held=True)
+        within = view.write_within if intent.kind is Kind.WRITE else view.any_within
+        return within or _primary(view, Reason.TRANSACTION, now, held=True)
     if transaction is Transaction.BOUND:
         return _primary(view, Reason.BOUND, now, pins=intent.kind is Kind.WRITE, held=True)
     if transaction is not Transaction.READ_ONLY:
