@@ -33,6 +33,7 @@ from router.explain import explain
 if TYPE_CHECKING:
     from router.carrier import PinCarrier
     from router.listener import Listener, ListenerHealth, Notification, listen
+    from router.schema import create_schema
     from router.sqlalchemy.async_engine import create_async_engine
     from router.sqlalchemy.plugin import create_engine
     from router.store import MemoryPinStore
@@ -47,6 +48,7 @@ _LAZY = {
     "PinCarrier": "router.carrier",
     "create_async_engine": "router.sqlalchemy.async_engine",
     "create_engine": "router.sqlalchemy.plugin",
+    "create_schema": "router.schema",
     "listen": "router.listener",
 }
 
@@ -97,6 +99,7 @@ __all__ = [
     "classify",
     "create_async_engine",
     "create_engine",
+    "create_schema",
     "current_context",
     "explain",
     "listen",

@@ -26,8 +26,10 @@ _LISTS = (
     "write_functions",
     "read_patterns",
     "write_patterns",
+    "schema",
 )
 _SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
+_SCHEMA = re.compile(r"(?!pg_)[A-Za-z0-9_]{1,63}")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -74,6 +76,12 @@ def check(key: str, value: object) -> Any:
                 raise ConfigError(
                     f"{key}: {text!r} is no SQLSTATE: give five digits or capitals, or the first "
                     "two for a class"
+                )
+        for text in found if key == "schema" else ():
+            if not _SCHEMA.fullmatch(text):
+                raise ConfigError(
+                    f"{key}: {text!r} is no name of letters, digits and underscores, 63 at most "
+                    "and not beginning with pg_: choose another one"
                 )
         for text in found if key.endswith("_patterns") else ():
             try:

@@ -130,6 +130,8 @@ class Config:
         pool_recycle: a connection older than this is replaced; -1 is never. None is never.
         pool_pre_ping: ask each connection whether it lives before it is used. None is no.
         echo: log every statement; "debug" logs rows too. None is no.
+        schema: schemas in which names without one are looked up, on every node, yours first; the
+            database's ``search_path`` where it is empty. `router.create_schema` makes the first.
         prepared_statements: False keeps drivers from keeping prepared statements. None leaves the
             drivers as they are.
         sources: where each value came from, by name; what is not in it has its default.
@@ -172,6 +174,7 @@ class Config:
     pool_recycle: float | None = None
     pool_pre_ping: bool | None = None
     echo: bool | str | None = None
+    schema: tuple[str, ...] = ()
     prepared_statements: bool | None = None
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -549,6 +552,11 @@ class Config:
             rows.append((name, shown, self.sources.get(name, default)))
         return Explanation(tuple(rows))
 
+    @property
+    def search_path(self) -> str:
+        """`schema` as the server's setting has it, empty where nothing is asked for."""
+        return ",".join(f'"{name}"' for name in self.schema)
+
     def libpq(self) -> dict[str, int]:
         """Parameters of libpq for every connection, as far as the user says nothing else."""
         return {"connect_timeout": max(2, math.ceil(self.connect_timeout)), **KEEPALIVES}
@@ -578,7 +586,6 @@ KEYS: tuple[str, ...] = ("url", *ADDRESS, "primary", "replicas")
 NOT_YET: dict[str, str] = {
     "pgbouncer": "PgBouncer mode is not there yet: connect to PostgreSQL itself, and leave it out",
     "session_url": "nothing uses a session URL yet: leave it out",
-    "schema": "schema isolation is not there yet: set search_path for the role, and leave it out",
 }
 """Options the systems in the documentation have and the router does not; refused by name."""
 

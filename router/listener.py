@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from router.config import KEEPALIVES, Config
+from router.config import KEEPALIVES
 from router.core import Router
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable
 from router.model import Node
-from router.monitor import Monitor
+from router.target import router_of
 from router.watch import one_line
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Listener:
             raise ConfigError(f"backoff={backoff:g}: give more than 0 and at most backoff_max")
         self.channels: tuple[str, ...] = channels
         self.router: Router
-        self.router, self._owned = _router_of(target)
+        self.router, self._owned = router_of(target)
         self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
@@ -380,24 +380,6 @@ class Listener:
             )
         if self._on_health is not None:
             self._on_health(health)
-
-
-def _router_of(target: object) -> tuple[Router, bool]:
-    """The Router of what `listen` was given, and whether it was made here."""
-    for found in (target, getattr(target, "router", None)):
-        if isinstance(found, Router):
-            return found, False
-    if isinstance(target, str):
-        target = Config.from_url(target)
-    if not isinstance(target, Config):
-        raise ConfigError(
-            f"target: {type(target).__name__} is no routed engine, Router, Config or URL"
-        )
-    router, config = Router(target), target
-    router.watch(
-        Monitor(router, lambda node: config.libpq() | router.servers[node].connect_args())
-    )
-    return router, True
 
 
 def _session(url: str) -> Mapping[str, Any]:

@@ -18,6 +18,8 @@ class Driver:
         autocommit: whether it is switched on.
         in_transaction: whether the server has a transaction open on the connection.
         sqlstate: the five-character code of an error, empty when the server sent none.
+        search_path: given connection parameters and a path, those that make the server begin
+            every session with it.
         errors: what it raises beside the ``Error`` of its module, which is given.
         lost: whether an error says that the connection is gone, where `Dialect.is_disconnect`
             would not know.
@@ -30,6 +32,7 @@ class Driver:
     autocommit: Callable[[Any], bool]
     in_transaction: Callable[[Any], bool]
     sqlstate: Callable[[BaseException], str]
+    search_path: Callable[[Mapping[str, Any], str], dict[str, Any]]
     errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
@@ -76,6 +79,19 @@ def _asyncpg_in_transaction(connection: Any) -> bool:
     return bool(connection._connection.is_in_transaction())
 
 
+def _in_options(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
+    # Of two settings the later one counts. No name holds a blank, which would end it.
+    return {"options": f"{parameters.get('options') or ''} -csearch_path={path}".strip()}
+
+
+def _in_settings(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {"server_settings": {**(parameters.get("server_settings") or {}), "search_path": path}}
+
+
+def _in_startup(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
+    return {"startup_params": {**(parameters.get("startup_params") or {}), "search_path": path}}
+
+
 def _asyncpg_errors(dbapi: Any) -> tuple[type[Exception], ...]:
     # SQLAlchemy 2.0 lets asyncpg's own through while it connects; the socket's come from both.
     own = dbapi.asyncpg
@@ -107,14 +123,18 @@ DRIVERS: dict[str, Driver] = {
         _attribute,
         _psycopg_in_transaction,
         _sqlstate,
+        _in_options,
         unprepared={"prepare_threshold": None},
     ),
-    "psycopg2": Driver(_set_attribute, _attribute, _psycopg2_in_transaction, _psycopg2_sqlstate),
+    "psycopg2": Driver(
+        _set_attribute, _attribute, _psycopg2_in_transaction, _psycopg2_sqlstate, _in_options
+    ),
     "pg8000": Driver(
         _set_attribute,
         _attribute,
         _pg8000_in_transaction,
         _pg8000_sqlstate,
+        _in_startup,
         lambda dbapi: (OSError,),
         connect_timeout="timeout",
     ),
@@ -123,6 +143,7 @@ DRIVERS: dict[str, Driver] = {
         _attribute,
         _psycopg_async_in_transaction,
         _sqlstate,
+        _in_options,
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(
@@ -130,6 +151,7 @@ DRIVERS: dict[str, Driver] = {
         _attribute,
         _asyncpg_in_transaction,
         _sqlstate,
+        _in_settings,
         _asyncpg_errors,
         _asyncpg_lost,
         connect_timeout="timeout",

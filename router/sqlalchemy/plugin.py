@@ -120,14 +120,18 @@ class RouterPlugin(CreateEnginePlugin):
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
         config = self.config
         alone = server is config.primary and not config.replicas and config.discovery is None
-        if alone and not self._given and config.prepared_statements is not False:
+        as_it_is = config.prepared_statements is not False and not config.schema
+        if alone and not self._given and as_it_is:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
         return _creator(self._dialect, args, parameters)
 
     def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
         args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
-        return args, {**self._defaults(), **parameters, **self._connect_args}
+        found = {**self._defaults(), **parameters, **self._connect_args}
+        if path := self.config.search_path:
+            found |= driver_of(self._dialect).search_path(found, path)
+        return args, found
 
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
         server = self.router.servers[node]

@@ -282,7 +282,7 @@ def test_a_config_is_changed_by_arguments_beside_it() -> None:
         (lambda: Config.from_toml("/none.toml"), "/none.toml: No such file or directory"),
         (lambda: Config.from_url(URL, pgbouncer=True), "pgbouncer: PgBouncer mode is not there"),
         (lambda: Config.from_url(URL, session_url=URL), "session_url: nothing uses"),
-        (lambda: Config.from_url(URL, schema="x"), "schema: schema isolation is not there"),
+        (lambda: Config.from_url(URL, schema="x-y"), "schema: 'x-y' is no name of letters"),
         (lambda: Config.from_url(URL, pool_size=3, max_connections=9), "pool_size: max_connect"),
         (lambda: Config.from_url(URL, workers=9, max_connections=8),
          "max_connections: 8 is not enough for 9 workers with a pool for each of 1 nodes: give 9"),
