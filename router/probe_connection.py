@@ -15,14 +15,25 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     still (seen with psycopg 3.2.2 and the libpq 16 in its wheel).
     """
 
+    hung_up: bool = False
+
+    def hang_up(self) -> None:
+        """Close the socket for both sides; a query under way fails, and psycopg sees it closed."""
+        self.hung_up = True
+        if self.closed:
+            return
+        line = socket.socket(fileno=self.fileno())
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the other side was quicker
+        finally:
+            line.detach()  # libpq closes it
+
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - psycopg's name
-        """Close the connection's socket for both sides; psycopg then sees it closed.
+        """Hang up.
 
         Args:
             timeout: of no use here, as nothing is waited for.
         """
-        line = socket.socket(fileno=self.fileno())
-        try:
-            line.shutdown(socket.SHUT_RDWR)
-        finally:
-            line.detach()  # libpq closes it
+        self.hang_up()

@@ -20,7 +20,7 @@ from router.names import is_name
 from router.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
+    from router.probe_connection import ProbeConnection
 
 
 ConnectArgs = Callable[[Node], Mapping[str, Any]]
@@ -81,7 +81,8 @@ class Watch:
         self._wake = asyncio.Event()
         self._stopping = False
         self._leaving = False
-        self._connections: dict[Node, AsyncConnection[tuple[Any, ...]]] = {}
+        self._connections: dict[Node, ProbeConnection] = {}
+        self._reading: ProbeConnection | None = None  # the catalog
         self._probing: dict[Node, asyncio.Task[None]] = {}
         self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
         self._callers = 0
@@ -184,6 +185,7 @@ class Watch:
         router = self.router
         try:
             while not self._stopping:
+                began = loop.time()
                 try:
                     self._look_up()
                     await self._discover()
@@ -205,6 +207,10 @@ class Watch:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
+                # A process that writes all the time wakes us all the time: one round for many.
+                early = began + router.config.pin_probe_interval - loop.time()
+                if early > 0 and not self._callers:
+                    await asyncio.sleep(early)
                 self._wake.clear()
         finally:
             self._leaving = True
@@ -319,7 +325,7 @@ class Watch:
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
         finally:
-            await _give_up(asking)
+            await _give_up(asking, self._connections.get(node))
         if not found.ok:
             await self._drop(node)
         self.router.observe(found)
@@ -327,12 +333,11 @@ class Watch:
     async def _ask(self, node: Node) -> Report:
         import psycopg
 
-        fresh = node not in self._connections
+        known = self._connections.get(node)
         try:
             return await self._query(node)
         except psycopg.OperationalError:
-            asking = asyncio.current_task()
-            if fresh or (asking is not None and asking.cancelling()):
+            if known is None or known.hung_up:
                 raise
             # The connection had died since the last probe; that says little about the server now.
             await self._drop(node)
@@ -354,13 +359,13 @@ class Watch:
         assert row is not None
         return report(node.name, started, row)
 
-    async def _connection(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
+    async def _connection(self, node: Node) -> "ProbeConnection":
         connection = self._connections.get(node)
         if connection is None:
             connection = self._connections[node] = await self._connect(node)
         return connection
 
-    async def _connect(self, node: Node) -> "AsyncConnection[tuple[Any, ...]]":
+    async def _connect(self, node: Node) -> "ProbeConnection":
         from router.probe_connection import ProbeConnection
 
         arguments = dict(self._connect_args(node))
@@ -415,13 +420,15 @@ class Watch:
                 )
             return
         finally:
-            await _give_up(asking)
+            await _give_up(asking, self._reading)
+            self._reading = None
         self._catalog_failed = False
         if not self.router.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
 
     async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
         async with await self._connect(node) as connection:
+            self._reading = connection
             await connection.execute(f"SET lock_timeout = {CATALOG_LOCK_WAIT}".encode())
             rows = {}
             for part, sql in Catalog.QUERIES.items():
@@ -430,8 +437,14 @@ class Watch:
             return rows
 
 
-async def _give_up(task: "asyncio.Task[Any]") -> None:
-    """End a task that waits for a server; a `ProbeConnection` ends at once."""
+async def _give_up(task: "asyncio.Task[Any]", connection: "ProbeConnection | None") -> None:
+    """End a task that waits for a server.
+
+    Over a connection by hanging up: cancelled, psycopg would log that it was interrupted.
+    """
+    if connection is not None and not task.done():
+        connection.hang_up()
+        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
     if not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 import sqlalchemy as sa
 
 import router
@@ -63,6 +64,41 @@ def test_a_refresh_waits_for_every_node(routed: Routed) -> None:
         assert not engine.router.refresh().reports["replica2"].ok
         proxy.heal()
         assert {n.name for n in engine.router.refresh().replicas} == {"replica1", "replica2"}
+
+
+def test_a_process_that_writes_all_the_time_is_probed_for_now_and_then(routed: Routed) -> None:
+    """However often it writes, there is one round for each pin_probe_interval at the most."""
+    engine = routed.another(pin_probe_interval=0.2, probe_interval=60)
+    with engine.connect() as connection:
+        insert(connection)
+        connection.commit()
+        began, before = time.monotonic(), len(engine.router.snapshot.samples)
+        while time.monotonic() - began < 1.0:
+            insert(connection)
+            connection.commit()
+    rounds = len(engine.router.snapshot.samples) - before
+    assert 1 <= rounds <= (time.monotonic() - began) / 0.2 + 1
+
+
+def test_a_probe_that_is_given_up_is_nobodys_business(
+    routed: Routed, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Closing an engine in the middle of a probe logs nothing, neither here nor in the driver."""
+    far = routed.cluster.replicas[1]
+    with Proxy(far.host, far.port) as proxy:
+        engine = routed.another(
+            replicas=[proxy.url(far.url(routed.dbname))], probe_interval=0.1, probe_timeout=5
+        )
+        proxy.deaf()
+        asked = proxy.bytes_sent
+        engine.router.refresh(timeout=0.3)
+        assert proxy.bytes_sent > asked  # a probe that nobody answers
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            began = time.monotonic()
+            engine.dispose()
+        assert time.monotonic() - began < 1.0
+    assert not [r for r in caplog.records if r.name.startswith(("psycopg", "router"))]
 
 
 def test_a_clock_that_jumps_ahead_stops_nothing(routed: Routed) -> None:
