@@ -1,11 +1,16 @@
-"""Read your own writes across requests, for ASGI applications: FastAPI, Starlette, Django …"""
+"""Read your own writes across requests, and a status page, for ASGI applications: FastAPI,
+Starlette, Django …"""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from inspect import isawaitable
 from typing import Any, Unpack
 
 from router.carrier import PinCarrier
 from router.context import RoutingContext, within
+from router.core import Router
 from router.errors import ConfigError
+from router.statuspage import Answer, Ask, Page, is_forwarded, named, wake
 from router.web import Pinning, PinOptions, Visit, values
 
 Scope = MutableMapping[str, Any]
@@ -140,3 +145,97 @@ def cookie(scope: Scope, name: str) -> str | None:
     """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
     found = values(_cookies(scope), name)
     return found[0] if found and found[0] else None
+
+
+# -- the status page -----------------------------------------------------------------------------
+
+Guard = Callable[[Scope], bool | Awaitable[bool]]
+"""Given the scope it returns whether the caller may see the status page; may be a coroutine
+function."""
+
+
+class StatusPage:
+    """An ASGI application: ``/`` is a page that draws the clusters, ``/status`` the same as JSON,
+    ``/health`` for load balancers. Frameworks mount it; `mount` puts it beside any application.
+    """
+
+    def __init__(
+        self,
+        *routers: Router,
+        guard: Guard | None = None,
+        token: str | None = None,
+        public_health: bool = False,
+    ) -> None:
+        """Show `routers`. With neither `guard` nor `token` only this machine is let in.
+
+        Args:
+            routers: engines show theirs as ``.router``; all of this process where none is given.
+            guard: says who is let in.
+            token: lets in whoever sends it: as ``Authorization: Bearer …``, or as the password
+                a browser asks for.
+            public_health: whether anybody may ask for the health; they are told no names.
+
+        Raises:
+            ConfigError: the token is shorter than 16 characters or stands beside a guard, or two
+                Routers have one name.
+        """
+        self.page: Page = Page(
+            named(*routers), guarded=guard is not None, token=token, public_health=public_health
+        )
+        self.page.routers()  # the lag is kept from now on
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            NotImplementedError: it is no HTTP request; servers take that well for a lifespan.
+        """
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            raise NotImplementedError(f"StatusPage serves no {scope['type']}")
+        answer = await self._respond(scope)
+        headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
+        await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _respond(self, scope: Scope) -> Answer:
+        root, path, client = scope.get("root_path", ""), scope["path"], scope.get("client")
+        ask = Ask(
+            scope["method"],
+            # Some frameworks leave the place the page is mounted at in the path, as ASGI says;
+            # others cut it off.
+            path[len(root) :] if root and path.startswith(root) else path,
+            client[0] if client else "",
+            _header(scope, "host"),
+            _header(scope, "authorization"),
+            is_forwarded(name.decode("latin-1").lower() for name, _ in scope["headers"]),
+        )
+        allowed = None if self._guard is None else self._guard(scope)
+        if isawaitable(allowed):
+            allowed = await allowed
+        refusal = self.page.refusal(ask, allowed)
+        if refusal is not None:
+            return refusal
+        asleep = self.page.asleep()
+        if asleep:
+            await asyncio.to_thread(wake, asleep)
+        return self.page.answer(ask)
+
+
+def mount(app: ASGIApp, prefix: str, page: ASGIApp) -> ASGIApp:
+    """`app`, but for requests below `prefix`, such as ``/router``, which `page` serves."""
+    prefix = "/" + prefix.strip("/")
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        root = scope.get("root_path", "")
+        path = scope.get("path", "")
+        below = path[len(root) :] if root and path.startswith(root) else path
+        if scope["type"] == "lifespan" or not (below + "/").startswith(prefix + "/"):
+            await app(scope, receive, send)
+            return
+        await page({**scope, "root_path": root + prefix, "path": root + below}, receive, send)
+
+    return call
