@@ -5,18 +5,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
+import pytest
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.servers import require
 
-PATIENCE = 15_000.0
+PATIENCE = 30_000.0
 """Milliseconds the page has to show something: a loaded machine is slow."""
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """A browser. While it runs, its thread can run no event loop: keep its life short."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser. While it runs, its thread can run no event loop, so it ends with the module."""
     command = require("chromium")
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=command,

@@ -17,7 +17,9 @@ from router.config import Config, Server
 from router.core import Router
 from router.decide import Reason
 from router.model import Lsn, Report, Role
-from tests.browser import chromium, visit
+from tests.browser import browser, visit
+
+__all__ = ["browser"]  # a fixture here as well
 
 NAME = "<img src=x onerror=\"alert('name')\">" + "w" * 60
 CLUSTER = "</script><script>alert('cluster')</script>"
@@ -58,12 +60,6 @@ def serve_asgi(router: Router) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 class Told:
