@@ -202,12 +202,10 @@ class StatusPage:
         await send({"type": "http.response.body", "body": answer.body})
 
     async def _respond(self, scope: Scope) -> Answer:
-        root, path, client = scope.get("root_path", ""), scope["path"], scope.get("client")
+        client = scope.get("client")
         ask = Ask(
             scope["method"],
-            # Some frameworks leave the place the page is mounted at in the path, as ASGI says;
-            # others cut it off.
-            path[len(root) :] if root and path.startswith(root) else path,
+            _below(scope),
             client[0] if client else "",
             _header(scope, "host"),
             _header(scope, "authorization"),
@@ -225,17 +223,30 @@ class StatusPage:
         return self.page.answer(ask)
 
 
+def _below(scope: Scope) -> str:
+    """The path below the place an application is mounted at.
+
+    That place is in the path, as ASGI has it; or in part, where FastAPI was told of a prefix that
+    a proxy cuts off; or not at all, as Litestar mounts.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    for prefix in (root, root.removeprefix(scope.get("app_root_path", ""))):
+        if prefix and (path + "/").startswith(prefix + "/"):
+            return path[len(prefix) :]
+    return path
+
+
 def mount(app: ASGIApp, prefix: str, page: ASGIApp) -> ASGIApp:
     """`app`, but for requests below `prefix`, such as ``/router``, which `page` serves."""
     prefix = "/" + prefix.strip("/")
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
-        root = scope.get("root_path", "")
-        path = scope.get("path", "")
-        below = path[len(root) :] if root and path.startswith(root) else path
-        if scope["type"] == "lifespan" or not (below + "/").startswith(prefix + "/"):
+        if scope["type"] == "lifespan" or not (_below(scope) + "/").startswith(prefix + "/"):
             await app(scope, receive, send)
             return
-        await page({**scope, "root_path": root + prefix, "path": root + below}, receive, send)
+        root = scope.get("root_path", "").rstrip("/")
+        path = {"root_path": root + prefix, "path": root + _below(scope)}
+        await page({**scope, **path}, receive, send)
 
     return call

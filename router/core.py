@@ -66,6 +66,7 @@ class Router:
     method may be called from any thread.
 
     Attributes:
+        draining: whether `close` was told to drain it, and `start` has not been called since.
         observers: called with this Router after probes were taken in, in the monitor's thread;
             must not block, nor change anything here.
     """
@@ -114,6 +115,7 @@ class Router:
         self._root_writes = 0
         self._blind_told = False
         self.started: bool = False
+        self.draining: bool = False
         self.observers: list[Callable[[Router], None]] = []
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
@@ -773,6 +775,7 @@ class Router:
                 monitor.stop()
                 raise ConfigError(mistake)
         self.started = True
+        self.draining = False
 
     def refresh(self, timeout: float = 5.0) -> Snapshot:
         """Probe every node now and return what was found.
@@ -805,6 +808,7 @@ class Router:
             whether no connection was in use when it stopped.
         """
         until = self.clock() + drain
+        self.draining = drain > 0
         while self.in_use and (left := until - self.clock()) > 0:
             time.sleep(min(left, DRAIN_STEP))
         drained = not self.in_use

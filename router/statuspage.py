@@ -169,7 +169,8 @@ class Page:
             ask: the request.
             allowed: what the guard said, None without one.
         """
-        if self._public_health and ask.path.startswith("/health"):
+        path = ask.path.rstrip("/")
+        if self._public_health and path in ("/health", "/health/writable"):
             return None
         if self._guarded:
             return None if allowed else self._told(403, "the guard refused", ask)
@@ -199,19 +200,22 @@ class Page:
 
     def asleep(self) -> list[Router]:
         """The Routers nobody has probed for: to be woken before `answer`."""
-        return [router for router in self.routers().values() if not _fresh(router)]
+        return [
+            router for router in self.routers().values() if not (router.draining or _fresh(router))
+        ]
 
     def answer(self, ask: Ask) -> Answer:
         """The response to a caller who is let in."""
         if ask.method not in ("GET", "HEAD"):
             return self._told(405, "only GET and HEAD", ask, ("Allow", "GET, HEAD"))
-        if ask.path in ("", "/"):
+        path = ask.path.rstrip("/")  # Litestar puts one there
+        if not path:
             return self._page(ask)
-        if ask.path == "/status":
+        if path == "/status":
             return self._json(200, self.document(), ask)
-        if ask.path in ("/health", "/health/writable"):
+        if path in ("/health", "/health/writable"):
             found = self._health()
-            if ask.path == "/health":
+            if path == "/health":
                 return self._json(_CODES[found], {"status": found}, ask)
             return self._json(200 if found == READY else 503, {"status": found}, ask)
         return self._told(404, "there are /, /status, /health and /health/writable", ask)
@@ -305,7 +309,7 @@ def health(router: Router) -> str:
 
 
 def _health(router: Router, found: Status) -> str:
-    if not _fresh(router):
+    if router.draining or not _fresh(router):
         return DOWN
     if found.writable:
         return READY

@@ -22,7 +22,7 @@ def test_no_key_no_page(app: Flask) -> None:
 
 
 def test_the_key_mounts_the_page(make_app: MakeApp, items: Database) -> None:
-    """Below the prefix are page, JSON and health, each bind by its name; the app's own URLs stay."""
+    """Below the prefix are page, JSON and health, each bind by its name; the app's own stay."""
     bind = {"url": items.primary_url(), "replicas": items.replica_urls(), "name": "stats"}
     app = make_app(ROUTER_STATUS_URL_PREFIX="/ops/router/", ROUTER_BINDS={"stats": bind})
     client = app.test_client()

@@ -11,12 +11,15 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
+from fastapi import FastAPI
+from litestar import Litestar, get
+from litestar import asgi as litestar_asgi
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 import router as pg_router
-from router import asgi, wsgi
+from router import asgi, statuspage, wsgi
 from router.config import Config, Server
 from router.core import Router
 from router.decide import Reason
@@ -167,14 +170,38 @@ def test_what_nobody_probed_lately_is_down(make: Make, ask: Ask) -> None:
     assert ask(page, "/health").code == 200
 
 
-def test_an_engine_that_sleeps_is_woken(make: Make, ask: Ask, database: Database) -> None:
+def test_an_engine_that_sleeps_is_woken(
+    make: Make, ask: Ask, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that has run no statement yet probes when it is asked, with replicas or none."""
+    monkeypatch.setattr(statuspage, "PATIENCE", 30.0)  # the first import of a driver takes long
     for replicas in (database.replica_urls(), []):
         engine = pg_router.create_engine(database.primary_url("psycopg"), replicas=replicas)
         try:
             assert ask(make(engine.router), "/health").json == {"status": "ready"}
         finally:
             engine.dispose()
+
+
+def test_a_process_that_drains_wants_no_more_work(
+    make: Make, ask: Ask, database: Database
+) -> None:
+    """From the moment a Router is told to drain its health is down, and nothing wakes it; once it
+    is used again it is ready again."""
+    engine = pg_router.create_engine(
+        database.primary_url("psycopg"), replicas=database.replica_urls()
+    )
+    try:
+        page = make(engine.router)
+        engine.router.refresh(30)
+        assert ask(page, "/health").code == 200
+        assert engine.router.close(drain=1)
+        assert ask(page, "/health").json == {"status": "down"}
+        engine.router.start()
+        engine.router.refresh(30)
+        assert ask(page, "/health").code == 200
+    finally:
+        engine.dispose()
 
 
 # -- who is let in -------------------------------------------------------------------------------
@@ -420,12 +447,57 @@ def test_mount_puts_the_page_beside_an_application(make: Make, ask: Ask, kind: s
         assert ask(app, path).body == b"the app", path
 
 
-def test_starlette_mounts_it() -> None:
-    """Starlette leaves the prefix in the path; the page answers all the same."""
-    app = Starlette(routes=[Mount("/a/router", asgi.StatusPage(Shop().router))])
+@get("/")
+async def home() -> str:
+    return "the app"
+
+
+def starlette_app(page: Any) -> Any:
+    return Starlette(routes=[Mount("/a/router", page)])
+
+
+def fastapi_app(page: Any) -> Any:
+    app = FastAPI()
+    app.mount("/a/router", page)
+    return app
+
+
+def behind_a_prefix(page: Any) -> Any:
+    """As a server does that was told of a prefix, by ASGI's rule: it is in the path as well."""
+    app = starlette_app(page)
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        path = {"root_path": "/api", "path": "/api" + scope["path"]}
+        await app({**scope, **path}, receive, send)
+
+    return call
+
+
+def beside_a_prefix(page: Any) -> Any:
+    """As FastAPI does that was told of a prefix: the path is without it."""
+    app = starlette_app(page)
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "root_path": "/api"}, receive, send)
+
+    return call
+
+
+def litestar_app(page: Any) -> Any:
+    return Litestar([home, litestar_asgi("/a/router", is_mount=True, copy_scope=True)(page)])
+
+
+@pytest.mark.parametrize(
+    "app", [starlette_app, fastapi_app, behind_a_prefix, beside_a_prefix, litestar_app]
+)
+def test_frameworks_mount_it(app: Callable[[Any], Any]) -> None:
+    """However a framework tells where the page is mounted, the page finds what was asked for."""
+    mounted = app(asgi.StatusPage(Shop().router))
     asked: dict[str, Any] = {"method": "GET", "peer": "127.0.0.1", "headers": {}}
-    assert ask_asgi(app, "/a/router/health", **asked).json == {"status": "ready"}
-    assert b"<title>" in ask_asgi(app, "/a/router/", **asked).body
+    assert b"<title>pg-router" in ask_asgi(mounted, "/a/router/", **asked).body
+    assert ask_asgi(mounted, "/a/router/health", **asked).json == {"status": "ready"}
+    assert ask_asgi(mounted, "/a/router/health/writable", **asked).code == 200
+    assert ask_asgi(mounted, "/a/router/nothing", **asked).code == 404
 
 
 # -- history -------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The status page in a real browser: what it draws, and what it must not do."""
 
+import itertools
+import json
 import re
 import threading
 import time
@@ -33,12 +35,17 @@ class Quiet(WSGIRequestHandler):
 
 @contextmanager
 def serve_wsgi(router: Router) -> Iterator[str]:
-    page = wsgi.mount(lambda *_: [], "/ops", wsgi.StatusPage(router))
-    with make_server("127.0.0.1", 0, page, handler_class=Quiet) as server:
+    with serve_app(wsgi.mount(lambda *_: [], "/ops", wsgi.StatusPage(router))) as url:
+        yield f"{url}ops"
+
+
+@contextmanager
+def serve_app(app: Any) -> Iterator[str]:
+    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/ops"
+            yield f"http://127.0.0.1:{server.server_port}/"
         finally:
             server.shutdown()
             thread.join()
@@ -140,6 +147,31 @@ def test_a_page_without_an_answer_says_so(browser: Browser) -> None:
         expect(page.locator(".node")).to_have_count(3)
     expect(page.get_by_role("alert")).to_contain_text("What is shown is old")
     page.close()
+
+
+def test_one_process_of_several_is_shown_at_a_time(browser: Browser) -> None:
+    """Where workers answer in turn the page stays with one of them, and the visitor may choose."""
+    told = Told()
+    told.probe()
+    page: Any = wsgi.StatusPage(told.router)
+    turns = itertools.cycle(("101", "102"))
+
+    def workers(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        body = b"".join(page(environ, lambda status, headers: start_response(status, [])))
+        if environ["PATH_INFO"] != "/status":
+            return [body]
+        process = next(turns)
+        state = json.loads(body) | {"process": int(process)}
+        state["clusters"][0]["name"] = f"as {process} sees it"
+        return [json.dumps(state).encode()]
+
+    with serve_app(workers) as url, visit(browser, url) as seen:
+        title, processes = seen.page.locator("h2"), seen.page.get_by_label("Process")
+        expect(processes.locator("option")).to_have_text(["101", "102"])
+        expect(title).to_have_text("as 101 sees it")
+        processes.select_option("102")
+        expect(title).to_have_text("as 102 sees it")
+        expect(processes).to_have_value("102")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
