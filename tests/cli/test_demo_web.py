@@ -96,6 +96,7 @@ def press(page: Page, what: str, said: str) -> None:
     expect(page.locator("#said")).to_contain_text(said, timeout=60_000)
 
 
+@pytest.mark.slow
 def test_a_visitor_does_harm_and_sees_what_comes_of_it(browser: Browser, demo: Demo) -> None:
     """The buttons kill, hold back, promote and restore real servers: the page shows the killed
     replica as out with the time left and then back, the lag, the new primary and the old one as
@@ -169,6 +170,19 @@ def _token(demo: Demo) -> str:
     found = re.search(r'name="csrf" content="([\w-]+)"', _get(demo, "/"))
     assert found is not None
     return found[1]
+
+
+@pytest.mark.slow
+def test_a_demo_on_a_page_ends_by_itself() -> None:
+    """With --seconds the page ends with the same verdict as the play: status 0 and no fault."""
+    command = [sys.executable, "-m", "router.cli", "demo", "--web", "--seconds", "5"]
+    done = subprocess.run(
+        [*command, "--replicas", "1", "--threads", "2"],
+        capture_output=True, text=True, timeout=150, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"[1-9]\d* requests, 0 failed; \d+ writes, 0 lost", done.stdout)
+    assert "0 missed an own write" in done.stdout
 
 
 def test_a_port_without_the_page_is_wrong_usage() -> None:

@@ -23,6 +23,8 @@ from tests.browser import browser, visit
 
 __all__ = ["browser"]  # a fixture here as well
 
+pytestmark = pytest.mark.slow  # it is about browsers, not about versions of Python
+
 NAME = "<img src=x onerror=\"alert('name')\">" + "w" * 60
 CLUSTER = "</script><script>alert('cluster')</script>"
 REASON = "<b onmouseover=alert(1)>broken</b> \"'&amp; <svg/onload=alert(2)>"
