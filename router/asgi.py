@@ -10,7 +10,7 @@ from router.carrier import PinCarrier
 from router.context import RoutingContext, within
 from router.core import Router
 from router.errors import ConfigError
-from router.statuspage import Answer, Ask, Page, is_forwarded, named, wake
+from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 from router.web import Pinning, PinOptions, Visit, values
 
 Scope = MutableMapping[str, Any]
@@ -149,41 +149,25 @@ def cookie(scope: Scope, name: str) -> str | None:
 
 # -- the status page -----------------------------------------------------------------------------
 
-Guard = Callable[[Scope], bool | Awaitable[bool]]
-"""Given the scope it returns whether the caller may see the status page; may be a coroutine
-function."""
-
 
 class StatusPage:
     """An ASGI application: ``/`` is a page that draws the clusters, ``/status`` the same as JSON,
     ``/health`` for load balancers. Frameworks mount it; `mount` puts it beside any application.
     """
 
-    def __init__(
-        self,
-        *routers: Router,
-        guard: Guard | None = None,
-        token: str | None = None,
-        public_health: bool = False,
-    ) -> None:
-        """Show `routers`. With neither `guard` nor `token` only this machine is let in.
+    def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
+        """Show `routers`.
 
         Args:
             routers: engines show theirs as ``.router``; all of this process where none is given.
-            guard: says who is let in.
-            token: lets in whoever sends it: as ``Authorization: Bearer …``, or as the password
-                a browser asks for.
-            public_health: whether anybody may ask for the health; they are told no names.
+            options: see `router.statuspage.StatusOptions`.
 
         Raises:
-            ConfigError: the token is shorter than 16 characters or stands beside a guard, or two
-                Routers have one name.
+            ConfigError: the token is too short or stands beside a guard, or two Routers have one
+                name.
         """
-        self.page: Page = Page(
-            named(*routers), guarded=guard is not None, token=token, public_health=public_health
-        )
+        self.page: Page = Page(named(*routers), **options)
         self.page.routers()  # the lag is kept from now on
-        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request.
@@ -211,10 +195,10 @@ class StatusPage:
             _header(scope, "authorization"),
             is_forwarded(name.decode("latin-1").lower() for name, _ in scope["headers"]),
         )
-        allowed = None if self._guard is None else self._guard(scope)
+        allowed = self.page.guard is not None and self.page.guard(scope)
         if isawaitable(allowed):
             allowed = await allowed
-        refusal = self.page.refusal(ask, allowed)
+        refusal = self.page.refusal(ask, bool(allowed))
         if refusal is not None:
             return refusal
         asleep = self.page.asleep()

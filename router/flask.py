@@ -23,9 +23,9 @@ from router.context import current_context
 from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.status import status
-from router.statuspage import Page
+from router.statuspage import Guard, Page
 from router.web import PinOptions
-from router.wsgi import Guard, PinMiddleware, respond
+from router.wsgi import PinMiddleware, refuse_coroutines, respond
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -324,20 +324,21 @@ def _status_page(
         raise ConfigError(f"ROUTER_STATUS_URL_PREFIX: {prefix!r} is no path: say '/router'")
     if guard is not None and not callable(guard):
         raise ConfigError(f"ROUTER_STATUS_GUARD: {guard!r} cannot be called: give a function")
-    allowed = cast("Guard | None", guard)
     prefix = prefix.rstrip("/")
     try:
         page = Page(
             routers,
-            guarded=guard is not None,
+            guard=cast("Guard | None", guard),
             token=config.get("ROUTER_STATUS_TOKEN"),
             public_health=bool(config.get("ROUTER_STATUS_PUBLIC_HEALTH", False)),
         )
+        refuse_coroutines(page)
     except ConfigError as error:
-        raise ConfigError(f"ROUTER_STATUS_TOKEN: {error}") from None
+        option, _, mistake = str(error).partition(": ")
+        raise ConfigError(f"ROUTER_STATUS_{option.upper()}: {mistake}") from None
 
     def view(rest: str = "") -> Response:
-        answer = respond(page, request.environ, f"/{rest}", allowed)
+        answer = respond(page, request.environ, f"/{rest}")
         return Response(answer.body, answer.code, answer.headers)
 
     def mount() -> None:

@@ -16,11 +16,11 @@ import secrets
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from router.core import Router, routers
@@ -110,6 +110,26 @@ class Answer:
         return f"{self.code} {_REASONS.get(self.code, 'Unknown')}"
 
 
+Guard = Callable[[Any], bool | Awaitable[bool]]
+"""Given the WSGI environ or ASGI scope it returns whether the caller is let in."""
+
+
+class StatusOptions(TypedDict, total=False):
+    """What a `StatusPage` takes by keyword. With neither guard nor token only this machine is let
+    in, by a loopback address or name, and through no proxy.
+
+    Attributes:
+        guard: says who is let in. On ASGI it may be a coroutine function.
+        token: lets in whoever sends it: as ``Authorization: Bearer …``, or as the password a
+            browser asks for. At least `MIN_TOKEN` characters.
+        public_health: whether anybody may ask for the health; they are told no names.
+    """
+
+    guard: Guard | None
+    token: str | None
+    public_health: bool
+
+
 Extra = Callable[[], Mapping[str, Any]]
 """Gives what the page shows beside the clusters: see `Page`."""
 
@@ -121,7 +141,7 @@ class Page:
         self,
         clusters: Callable[[], Mapping[str, Router]],
         *,
-        guarded: bool = False,
+        guard: Guard | None = None,
         token: str | None = None,
         public_health: bool = False,
         csrf: str = "",
@@ -131,9 +151,9 @@ class Page:
 
         Args:
             clusters: gives the Routers by the names they are shown under, at each request.
-            guarded: whether somebody else decides who is let in; `refusal` is told then.
-            token: lets in whoever sends it; see `refusal`.
-            public_health: whether anybody may ask for the health. They are told no names.
+            guard: see `StatusOptions`; asked by the adapter, for it may have to be awaited.
+            token: see `StatusOptions`.
+            public_health: see `StatusOptions`.
             csrf: what a button sends along; no buttons without it.
             extra: gives ``intro``, a text; ``facts``, pairs of texts; ``busy``, what a button has
                 started and is not over; ``buttons``, by node name pairs of an action and a label.
@@ -141,7 +161,7 @@ class Page:
         Raises:
             ConfigError: the token is too short, or stands beside a guard.
         """
-        if token is not None and guarded:
+        if token is not None and guard is not None:
             raise ConfigError("token: there is a guard as well: leave one of them out")
         if token is not None and len(token) < MIN_TOKEN:
             raise ConfigError(
@@ -149,7 +169,7 @@ class Page:
                 "secrets.token_urlsafe()"
             )
         self._clusters = clusters
-        self._guarded = guarded
+        self.guard: Guard | None = guard
         self._token = None if token is None else token.encode()
         self._public_health = public_health
         self._csrf = csrf
@@ -158,7 +178,7 @@ class Page:
 
     # -- who is let in -------------------------------------------------------------------------
 
-    def refusal(self, ask: Ask, allowed: bool | None = None) -> Answer | None:
+    def refusal(self, ask: Ask, allowed: bool) -> Answer | None:
         """Why the caller is not answered; None where it is.
 
         With a token: it must come as ``Authorization: Bearer …``, or as the password of Basic,
@@ -167,12 +187,12 @@ class Page:
 
         Args:
             ask: the request.
-            allowed: what the guard said, None without one.
+            allowed: what the guard said; does not count without one.
         """
         path = ask.path.rstrip("/")
         if self._public_health and path in ("/health", "/health/writable"):
             return None
-        if self._guarded:
+        if self.guard is not None:
             return None if allowed else self._told(403, "the guard refused", ask)
         if self._token is not None:
             if hmac.compare_digest(_given(ask.authorization), self._token):
@@ -193,8 +213,8 @@ class Page:
         """What is shown, each of them followed from now on."""
         found = dict(self._clusters())
         for router in found.values():
-            if router not in self._histories:
-                history = self._histories[router] = History()
+            # Of two threads that meet a Router for the first time one follows it.
+            if (history := History()) is self._histories.setdefault(router, history):
                 history.follow(router)
         return found
 

@@ -2,13 +2,14 @@
 Bottle …"""
 
 from collections.abc import Callable, Iterable, Iterator
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Unpack
 
 from router.carrier import PinCarrier, is_async
 from router.context import within
 from router.core import Router
 from router.errors import ConfigError
-from router.statuspage import Answer, Ask, Page, is_forwarded, named, wake
+from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 from router.web import Pinning, PinOptions, Visit, values
 
 if TYPE_CHECKING:
@@ -182,58 +183,49 @@ def cookie(environ: dict[str, Any], name: str) -> str | None:
 
 # -- the status page -----------------------------------------------------------------------------
 
-Guard = Callable[[dict[str, Any]], bool]
-"""Given the environ it returns whether the caller may see the status page."""
-
 
 class StatusPage:
     """A WSGI application: ``/`` is a page that draws the clusters, ``/status`` the same as JSON,
     ``/health`` for load balancers. `mount` puts it beside an application.
     """
 
-    def __init__(
-        self,
-        *routers: Router,
-        guard: Guard | None = None,
-        token: str | None = None,
-        public_health: bool = False,
-    ) -> None:
-        """Show `routers`. With neither `guard` nor `token` only this machine is let in.
+    def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
+        """Show `routers`.
 
         Args:
             routers: engines show theirs as ``.router``; all of this process where none is given.
-            guard: says who is let in.
-            token: lets in whoever sends it: as ``Authorization: Bearer …``, or as the password
-                a browser asks for.
-            public_health: whether anybody may ask for the health; they are told no names.
+            options: see `router.statuspage.StatusOptions`.
 
         Raises:
-            ConfigError: the token is shorter than 16 characters or stands beside a guard, or two
-                Routers have one name.
+            ConfigError: the token is too short or stands beside a guard, the guard is a coroutine
+                function, or two Routers have one name.
         """
-        self.page: Page = Page(
-            named(*routers), guarded=guard is not None, token=token, public_health=public_health
-        )
+        self.page: Page = Page(named(*routers), **options)
+        refuse_coroutines(self.page)
         self.page.routers()  # the lag is kept from now on
-        self._guard = guard
 
     def __call__(
         self, environ: dict[str, Any], start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Serve one request."""
-        answer = respond(self.page, environ, environ.get("PATH_INFO", ""), self._guard)
+        answer = respond(self.page, environ, environ.get("PATH_INFO", ""))
         start_response(answer.status, answer.headers)
         return [answer.body]
 
 
-def respond(page: Page, environ: dict[str, Any], path: str, guard: Guard | None = None) -> Answer:
+def refuse_coroutines(page: Page) -> None:
+    """Raise ConfigError where the guard of `page` would have to be awaited."""
+    if iscoroutinefunction(page.guard):
+        raise ConfigError("guard: it is a coroutine function, which WSGI cannot await: give a def")
+
+
+def respond(page: Page, environ: dict[str, Any], path: str) -> Answer:
     """What `page` answers to a request.
 
     Args:
         page: the page.
         environ: the request.
         path: below the place the page is mounted at.
-        guard: says who is let in.
     """
     headers = (key[5:].lower().replace("_", "-") for key in environ if key.startswith("HTTP_"))
     ask = Ask(
@@ -244,7 +236,9 @@ def respond(page: Page, environ: dict[str, Any], path: str, guard: Guard | None 
         environ.get("HTTP_AUTHORIZATION", ""),
         is_forwarded(headers),
     )
-    refusal = page.refusal(ask, None if guard is None else guard(environ))
+    # Whatever is not a plain answer is a refusal: a coroutine is true, whatever it would return.
+    allowed = page.guard is not None and (said := page.guard(environ)) and not isawaitable(said)
+    refusal = page.refusal(ask, bool(allowed))
     if refusal is not None:
         return refusal
     wake(page.asleep())

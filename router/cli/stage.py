@@ -5,6 +5,7 @@ import hmac
 import json
 import queue
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -63,7 +64,7 @@ class Stage:
         self.cluster = cluster
         self.router = router
         self.users = users
-        self.crashed = False
+        self.crashed: bool = False
         self._lagging: set[str] = set()
         self._busy = ""
         self._queue: queue.Queue[Pressed] = queue.Queue()
@@ -82,7 +83,7 @@ class Stage:
         pressed = Pressed(server, action)
         self._queue.put(pressed)
         pressed.done.wait(PATIENCE)
-        return pressed.said or f"{action} {server}: it takes long"
+        return pressed.said or f"{action} {server}: it has not ended yet"
 
     def buttons(self) -> dict[str, list[tuple[str, str]]]:
         """By node name: what can be done to it, and how that is called."""
@@ -237,6 +238,11 @@ class _Site:
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False  # who waits for a button's answer does not hold up the end
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser opens connections and leaves them: nothing to speak of."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(WSGIRequestHandler):

@@ -10,6 +10,11 @@ from router.flask import ENDPOINT, Router
 from tests.conftest import Database
 from tests.flask.conftest import MakeApp
 
+
+async def coroutine(environ: Any) -> bool:
+    return False
+
+
 TOKEN = "a token of some length"
 
 
@@ -81,7 +86,8 @@ def test_a_guard_may_look_at_the_session(make_app: MakeApp) -> None:
         ("URL_PREFIX", "/", "ROUTER_STATUS_URL_PREFIX: '/' is no path"),
         ("URL_PREFIX", True, "ROUTER_STATUS_URL_PREFIX: True is no path"),
         ("GUARD", "admin", "ROUTER_STATUS_GUARD: 'admin' cannot be called"),
-        ("TOKEN", "short", "ROUTER_STATUS_TOKEN: token: it has 5 characters"),
+        ("GUARD", coroutine, "ROUTER_STATUS_GUARD: it is a coroutine function"),
+        ("TOKEN", "short", "ROUTER_STATUS_TOKEN: it has 5 characters"),
     ],
 )
 def test_a_wrong_key_is_named(items: Database, key: str, value: Any, message: str) -> None:

@@ -289,6 +289,22 @@ def test_an_asynchronous_guard_is_awaited() -> None:
     assert ask_asgi(page, "/let-me-in", **asked).code == 404
 
 
+def test_a_guard_nobody_can_await_lets_nobody_in() -> None:
+    """On WSGI a coroutine function is refused as a guard, and a coroutine as its answer: it would
+    count as true."""
+
+    async def refuses(environ: Any) -> bool:
+        return False
+
+    with pytest.raises(ConfigError, match="guard: it is a coroutine function"):
+        wsgi.StatusPage(Shop().router, guard=refuses)
+    coroutine = refuses({})
+    page = wsgi.StatusPage(Shop().router, guard=lambda environ: coroutine)
+    asked: dict[str, Any] = {"method": "GET", "peer": "127.0.0.1", "headers": {}}
+    assert ask_wsgi(page, "/status", **asked).code == 403
+    coroutine.close()
+
+
 def test_public_health_is_public_and_nothing_else_is(make: Make, ask: Ask) -> None:
     """With public_health anybody learns the health, in one word, and nothing more."""
     page = make(Shop().router, token=TOKEN, public_health=True)
