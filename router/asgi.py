@@ -1,11 +1,16 @@
-"""Read your own writes across requests, for ASGI applications: FastAPI, Starlette, Django …"""
+"""Read your own writes across requests, and a status page, for ASGI applications: FastAPI,
+Starlette, Django …"""
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from inspect import isawaitable
 from typing import Any, Unpack
 
 from router.carrier import PinCarrier
 from router.context import RoutingContext, within
+from router.core import Router
 from router.errors import ConfigError
+from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 from router.web import Pinning, PinOptions, Visit, values
 
 Scope = MutableMapping[str, Any]
@@ -140,3 +145,92 @@ def cookie(scope: Scope, name: str) -> str | None:
     """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
     found = values(_cookies(scope), name)
     return found[0] if found and found[0] else None
+
+
+# -- the status page -----------------------------------------------------------------------------
+
+
+class StatusPage:
+    """An ASGI application: ``/`` is a page that draws the clusters, ``/status`` the same as JSON,
+    ``/health`` for load balancers. Frameworks mount it; `mount` puts it beside any application.
+    """
+
+    def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
+        """Show `routers`.
+
+        Args:
+            routers: engines show theirs as ``.router``; all of this process where none is given.
+            options: see `router.statuspage.StatusOptions`.
+
+        Raises:
+            ConfigError: the token is too short or stands beside a guard, or two Routers have one
+                name.
+        """
+        self.page: Page = Page(named(*routers), **options)
+        self.page.routers()  # the lag is kept from now on
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request.
+
+        Raises:
+            NotImplementedError: it is no HTTP request; servers take that well for a lifespan.
+        """
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            raise NotImplementedError(f"StatusPage serves no {scope['type']}")
+        answer = await self._respond(scope)
+        headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in answer.headers]
+        await send({"type": "http.response.start", "status": answer.code, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _respond(self, scope: Scope) -> Answer:
+        client = scope.get("client")
+        ask = Ask(
+            scope["method"],
+            _below(scope),
+            client[0] if client else "",
+            _header(scope, "host"),
+            _header(scope, "authorization"),
+            is_forwarded(name.decode("latin-1").lower() for name, _ in scope["headers"]),
+        )
+        allowed = self.page.guard is not None and self.page.guard(scope)
+        if isawaitable(allowed):
+            allowed = await allowed
+        refusal = self.page.refusal(ask, bool(allowed))
+        if refusal is not None:
+            return refusal
+        asleep = self.page.asleep()
+        if asleep:
+            await asyncio.to_thread(wake, asleep)
+        return self.page.answer(ask)
+
+
+def _below(scope: Scope) -> str:
+    """The path below the place an application is mounted at.
+
+    That place is in the path, as ASGI has it; or in part, where FastAPI was told of a prefix that
+    a proxy cuts off; or not at all, as Litestar mounts.
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    for prefix in (root, root.removeprefix(scope.get("app_root_path", ""))):
+        if prefix and (path + "/").startswith(prefix + "/"):
+            return path[len(prefix) :]
+    return path
+
+
+def mount(app: ASGIApp, prefix: str, page: ASGIApp) -> ASGIApp:
+    """`app`, but for requests below `prefix`, such as ``/router``, which `page` serves."""
+    prefix = "/" + prefix.strip("/")
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or not (_below(scope) + "/").startswith(prefix + "/"):
+            await app(scope, receive, send)
+            return
+        root = scope.get("root_path", "").rstrip("/")
+        path = {"root_path": root + prefix, "path": root + _below(scope)}
+        await page({**scope, **path}, receive, send)
+
+    return call

@@ -64,6 +64,11 @@ class Router:
 
     Adapters make one for each engine, pool or database alias and show it as ``.router``. Every
     method may be called from any thread.
+
+    Attributes:
+        draining: whether `close` was told to drain it, and `start` has not been called since.
+        observers: called with this Router after probes were taken in, in the monitor's thread;
+            must not block, nor change anything here.
     """
 
     def __init__(
@@ -110,6 +115,8 @@ class Router:
         self._root_writes = 0
         self._blind_told = False
         self.started: bool = False
+        self.draining: bool = False
+        self.observers: list[Callable[[Router], None]] = []
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
         self._choose_balancer()
@@ -142,6 +149,11 @@ class Router:
     def blacklisted(self) -> Mapping[str, Entry]:
         """The nodes that are kept out, by name: since when, until when, and why."""
         return self._view.out
+
+    @property
+    def has_monitor(self) -> bool:
+        """Whether nodes can be probed, so that `refresh` has somebody to ask."""
+        return self._monitor is not None
 
     @property
     def outages(self) -> tuple[Outage, ...]:
@@ -503,6 +515,8 @@ class Router:
             self.telemetry.event(
                 "fenced", level="error", node=name, reason="claims to be primary as well"
             )
+        for observer in self.observers:
+            observer(self)
         return after
 
     def _mind_positions(self, snapshot: Snapshot) -> None:
@@ -761,6 +775,7 @@ class Router:
                 monitor.stop()
                 raise ConfigError(mistake)
         self.started = True
+        self.draining = False
 
     def refresh(self, timeout: float = 5.0) -> Snapshot:
         """Probe every node now and return what was found.
@@ -793,6 +808,7 @@ class Router:
             whether no connection was in use when it stopped.
         """
         until = self.clock() + drain
+        self.draining = drain > 0
         while self.in_use and (left := until - self.clock()) > 0:
             time.sleep(min(left, DRAIN_STEP))
         drained = not self.in_use

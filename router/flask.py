@@ -5,12 +5,12 @@ they stay theirs, and so does the session; the pins and the commands are ours.
 """
 
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import click
-from flask import Flask, current_app
+from flask import Flask, Response, current_app, request
 from flask.cli import AppGroup
 from flask.globals import app_ctx
 from sqlalchemy import Engine
@@ -23,14 +23,18 @@ from router.context import current_context
 from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.status import status
+from router.statuspage import Guard, Page
 from router.web import PinOptions
-from router.wsgi import PinMiddleware
+from router.wsgi import PinMiddleware, refuse_coroutines, respond
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
 
 NAME = "router"
 """Key in ``app.extensions``."""
+
+ENDPOINT = "router_status"
+"""Endpoint of the status page, for ``url_for``."""
 
 DEFAULT = "default"
 """The engine that is not a bind."""
@@ -80,6 +84,7 @@ class Router:
         safe = _safe_methods(app, pins)
         inner = app.wsgi_app if safe is None else _unsafe_on_primary(app.wsgi_app, safe)
         middleware = None if pins is None else PinMiddleware(inner, **pins)
+        mount = _status_page(app, lambda: self.routers)
         engines = _engines(app)
         makes: sessionmaker[Session] | None = None
         if engines is not None:
@@ -91,6 +96,7 @@ class Router:
         app.extensions[NAME] = State(self, engines, makes, carrier)
         app.teardown_appcontext(self._teardown)
         app.cli.add_command(commands)
+        mount()
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -304,6 +310,45 @@ def _unsafe_on_primary(app: "WSGIApplication", safe: frozenset[str]) -> "WSGIApp
         return app(environ, start_response)
 
     return call
+
+
+def _status_page(
+    app: Flask, routers: Callable[[], Mapping[str, core.Router]]
+) -> Callable[[], None]:
+    """Mounts the status page, if the configuration asks for one."""
+    config = app.config
+    prefix, guard = config.get("ROUTER_STATUS_URL_PREFIX"), config.get("ROUTER_STATUS_GUARD")
+    if prefix is None:
+        return lambda: None
+    if not isinstance(prefix, str) or not prefix.startswith("/") or not prefix.strip("/"):
+        raise ConfigError(f"ROUTER_STATUS_URL_PREFIX: {prefix!r} is no path: say '/router'")
+    if guard is not None and not callable(guard):
+        raise ConfigError(f"ROUTER_STATUS_GUARD: {guard!r} cannot be called: give a function")
+    prefix = prefix.rstrip("/")
+    try:
+        page = Page(
+            routers,
+            guard=cast("Guard | None", guard),
+            token=config.get("ROUTER_STATUS_TOKEN"),
+            public_health=bool(config.get("ROUTER_STATUS_PUBLIC_HEALTH", False)),
+        )
+        refuse_coroutines(page)
+    except ConfigError as error:
+        option, _, mistake = str(error).partition(": ")
+        raise ConfigError(f"ROUTER_STATUS_{option.upper()}: {mistake}") from None
+
+    def view(rest: str = "") -> Response:
+        answer = respond(page, request.environ, f"/{rest}")
+        return Response(answer.body, answer.code, answer.headers)
+
+    def mount() -> None:
+        # A page with buttons would need more: other methods than GET and HEAD are refused.
+        app.add_url_rule(f"{prefix}/", ENDPOINT, view)
+        app.add_url_rule(f"{prefix}/<path:rest>", ENDPOINT, view)
+        with app.app_context():
+            page.routers()  # the lag is kept from now on
+
+    return mount
 
 
 # -- engines of others ---------------------------------------------------------------------------

@@ -1,11 +1,15 @@
-"""Read your own writes across requests, for WSGI applications: Flask, Django, Bottle …"""
+"""Read your own writes across requests, and a status page, for WSGI applications: Flask, Django,
+Bottle …"""
 
 from collections.abc import Callable, Iterable, Iterator
+from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Unpack
 
 from router.carrier import PinCarrier, is_async
 from router.context import within
+from router.core import Router
 from router.errors import ConfigError
+from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 from router.web import Pinning, PinOptions, Visit, values
 
 if TYPE_CHECKING:
@@ -175,3 +179,81 @@ def cookie(environ: dict[str, Any], name: str) -> str | None:
     """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
     found = values(environ.get("HTTP_COOKIE", ""), name)
     return found[0] if found and found[0] else None
+
+
+# -- the status page -----------------------------------------------------------------------------
+
+
+class StatusPage:
+    """A WSGI application: ``/`` is a page that draws the clusters, ``/status`` the same as JSON,
+    ``/health`` for load balancers. `mount` puts it beside an application.
+    """
+
+    def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
+        """Show `routers`.
+
+        Args:
+            routers: engines show theirs as ``.router``; all of this process where none is given.
+            options: see `router.statuspage.StatusOptions`.
+
+        Raises:
+            ConfigError: the token is too short or stands beside a guard, the guard is a coroutine
+                function, or two Routers have one name.
+        """
+        self.page: Page = Page(named(*routers), **options)
+        refuse_coroutines(self.page)
+        self.page.routers()  # the lag is kept from now on
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Serve one request."""
+        answer = respond(self.page, environ, environ.get("PATH_INFO", ""))
+        start_response(answer.status, answer.headers)
+        return [answer.body]
+
+
+def refuse_coroutines(page: Page) -> None:
+    """Raise ConfigError where the guard of `page` would have to be awaited."""
+    if iscoroutinefunction(page.guard):
+        raise ConfigError("guard: it is a coroutine function, which WSGI cannot await: give a def")
+
+
+def respond(page: Page, environ: dict[str, Any], path: str) -> Answer:
+    """What `page` answers to a request.
+
+    Args:
+        page: the page.
+        environ: the request.
+        path: below the place the page is mounted at.
+    """
+    headers = (key[5:].lower().replace("_", "-") for key in environ if key.startswith("HTTP_"))
+    ask = Ask(
+        environ["REQUEST_METHOD"],
+        path,
+        environ.get("REMOTE_ADDR", ""),
+        environ.get("HTTP_HOST", ""),
+        environ.get("HTTP_AUTHORIZATION", ""),
+        is_forwarded(headers),
+    )
+    # Whatever is not a plain answer is a refusal: a coroutine is true, whatever it would return.
+    allowed = page.guard is not None and (said := page.guard(environ)) and not isawaitable(said)
+    refusal = page.refusal(ask, bool(allowed))
+    if refusal is not None:
+        return refusal
+    wake(page.asleep())
+    return page.answer(ask)
+
+
+def mount(app: "WSGIApplication", prefix: str, page: "WSGIApplication") -> "WSGIApplication":
+    """`app`, but for requests below `prefix`, such as ``/router``, which `page` serves."""
+    prefix = "/" + prefix.strip("/")
+
+    def call(environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path != prefix and not path.startswith(prefix + "/"):
+            return app(environ, start_response)
+        below = {"SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + prefix}
+        return page({**environ, **below, "PATH_INFO": path[len(prefix) :]}, start_response)
+
+    return call

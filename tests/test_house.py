@@ -21,7 +21,8 @@ SETTINGS = {"config", "checks", "server", "sources", "budget"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CHECKOUT = {"checkout", "held", "recovery"}  # of any pool's connections
-CORE = PURE | CHECKOUT | {"core", "explain", "status", "discovery", "monitor"} | CARRYING
+SHOWING = {"status", "history", "statuspage"}
+CORE = PURE | CHECKOUT | {"core", "explain", "discovery", "monitor"} | SHOWING | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
 
 # part of the house -> the parts it may import (itself always); the part of router/x/y.py is x
@@ -43,6 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recovery": PURE | {"held", "checkout"},
     "explain": PURE | {"core"},
     "status": PURE | {"core"},
+    "history": PURE | {"core"},
+    "statuspage": PURE | {"core", "web"} | SHOWING,
     "monitor": PURE | {"core", "watch", "names"},
     "watch": PURE | {"core", "names", "probe_connection"},
     "names": set(),
@@ -67,7 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # part -> what it may import from outside the standard library; a part not named here is free
 THIRD_PARTY: dict[str, frozenset[str]] = {
-    **dict.fromkeys(PURE | {"core", "discovery", "explain", "status", "__init__"}, frozenset()),
+    **dict.fromkeys(PURE | SHOWING | {"core", "discovery", "explain", "__init__"}, frozenset()),
     **dict.fromkeys(GRAMMAR, frozenset({"pgparse"})),
     "telemetry": frozenset({"structlog"}),
     **dict.fromkeys(CARRYING | {"wsgi", "asgi"}, frozenset()),

@@ -16,14 +16,16 @@ from rich.console import Console
 if TYPE_CHECKING:
     from router.cli.acts import Act
     from router.cli.screen import Screen
+    from router.cli.workload import Users
+    from router.core import Router
+    from router.testing import Cluster
 
 
 @click.command()
 @click.option(
     "--seconds",
-    default=15.0,
-    show_default=True,
     type=click.FloatRange(5, 3600),
+    show_default="15; with --web until Ctrl-C",
     help="How long the workload runs.",
 )
 @click.option(
@@ -41,12 +43,22 @@ if TYPE_CHECKING:
     help="How many users at once.",
 )
 @click.option("--plain", is_flag=True, help="Lines instead of a live display.")
-def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
+@click.option("--web", is_flag=True, help="A page in the browser, with buttons to do harm.")
+@click.option(
+    "--port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    show_default="a free one",
+    help="With --web: where the page is, on 127.0.0.1.",
+)
+def demo(
+    seconds: float | None, replicas: int, threads: int, plain: bool, web: bool, port: int
+) -> None:
     """Show it at work on a real primary with real replicas.
 
     Boots PostgreSQL servers in a private directory, lets users read and write through the router,
-    kills a replica, brings it back, stops replay so that pins hold, and moves the primary. Nothing
-    is left behind.
+    kills a replica, brings it back, stops replay so that pins hold, and moves the primary; with
+    --web you do that, by the buttons of a page. Nothing is left behind.
 
     Exit status: 0 if no request failed, no write was lost or stored twice, nobody missed what they
     had just written and the router noticed every act; 1 otherwise; 2 wrong usage or a package is
@@ -56,13 +68,18 @@ def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
         raise click.UsageError(
             f"{' and '.join(missing)} cannot be loaded: pip install 'pg-router[demo]'"
         )
+    if port and not web:
+        raise click.UsageError("--port goes with --web: add that, or leave it out")
     # Everything is said once, on the screen: not again through logging's last resort.
     logging.getLogger().addHandler(logging.NullHandler())
     console = Console()
     plain = plain or not console.is_terminal
     try:
         with _interruptible():
-            wrong = _run(console, seconds, replicas, threads, plain)
+            if web:
+                wrong = _serve(console, seconds, replicas, threads, port)
+            else:
+                wrong = _run(console, seconds or 15.0, replicas, threads, plain)
     except KeyboardInterrupt:
         console.print("interrupted; the servers are gone")
         sys.exit(130)
@@ -70,9 +87,10 @@ def demo(seconds: float, replicas: int, threads: int, plain: bool) -> None:
         for line in wrong:
             console.print(f"FAILED: {line}", style="red", highlight=False)
         sys.exit(1)
-    console.print(
-        "No request failed, no write was lost, nobody missed an own write.", style="green"
-    )
+    if not web:
+        console.print(
+            "No request failed, no write was lost, nobody missed an own write.", style="green"
+        )
 
 
 def _missing() -> list[str]:
@@ -101,11 +119,13 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(console: Console, seconds: float, replicas: int, threads: int, plain: bool) -> list[str]:
+@contextlib.contextmanager
+def _site(
+    console: Console, replicas: int, threads: int, **options: float
+) -> "Iterator[tuple[Cluster, Router, Users]]":
+    """A cluster, an engine over it, and its users, who have yet to start."""
     import router as pg_router
-    from router.cli.acts import acts
-    from router.cli.screen import Screen
-    from router.cli.workload import Base, Users, audit
+    from router.cli.workload import Base, Users
     from router.testing import Cluster
 
     started = time.monotonic()
@@ -117,29 +137,70 @@ def _run(console: Console, seconds: float, replicas: int, threads: int, plain: b
         engine = pg_router.create_engine(
             cluster.primary.url(driver="psycopg"),
             replicas=[r.url() for r in cluster.replicas],
-            blacklist_duration=max(0.5, seconds / 15),
             probe_interval=0.25,
             pool_size=threads,
+            **options,
         )
-        its = engine.router
         try:
             Base.metadata.create_all(engine)
-            its.refresh()
-            users = Users(engine, threads)
-            with Screen(its, users, console=console, plain=plain) as screen:
-                users.start()
-                try:
-                    _play(acts(cluster, its, screen.note), screen, seconds)
-                except BaseException:
-                    users.stop(at_once=True)
-                    raise
-                users.stop()
-            lost, doubled = audit(users, cluster.primary.execute)
+            engine.router.refresh()
+            yield cluster, engine.router, Users(engine, threads)
         finally:
             engine.dispose()
+
+
+def _run(console: Console, seconds: float, replicas: int, threads: int, plain: bool) -> list[str]:
+    from router.cli.acts import acts
+    from router.cli.screen import Screen
+    from router.cli.workload import audit
+
+    term = max(0.5, seconds / 15)
+    with _site(console, replicas, threads, blacklist_duration=term) as (cluster, its, users):
+        with Screen(its, users, console=console, plain=plain) as screen:
+            users.start()
+            try:
+                _play(acts(cluster, its, screen.note), screen, seconds)
+            except BaseException:
+                users.stop(at_once=True)
+                raise
+            users.stop()
+        lost, doubled = audit(users, cluster.primary.execute)
     for line in screen.summary(lost, doubled):
         console.print(line, highlight=False, soft_wrap=True)
     return [*users.ledger.verdict(lost, doubled), *screen.unnoticed()]
+
+
+def _serve(
+    console: Console, seconds: float | None, replicas: int, threads: int, port: int
+) -> list[str]:
+    from router.cli.stage import Stage, serving
+    from router.cli.workload import audit
+
+    # A term that can be watched: a visitor is to see who is out, and for how long.
+    with _site(console, replicas, threads, blacklist_duration=5.0) as (cluster, its, users):
+        stage = Stage(cluster, its, users)
+        with serving(stage, port) as url:
+            console.print(f"open {url} and press its buttons; Ctrl-C ends it", highlight=False)
+            users.start()
+            try:
+                stage.play(seconds)
+            except BaseException:
+                users.stop(at_once=True)
+                raise
+            users.stop()
+        if not cluster.primary.running:
+            return []  # nobody can be asked what became of the writes
+        lost, doubled = audit(users, cluster.primary.execute)
+    ledger = users.ledger
+    console.print(
+        f"{ledger.total:,} requests, {len(ledger.failures)} failed; "
+        f"{len(ledger.acknowledged):,} writes, {lost} lost, {doubled} stored twice; "
+        f"{len(ledger.stale)} missed an own write",
+        highlight=False,
+        soft_wrap=True,
+    )
+    # Whoever kills a primary loses what no replica had received: PostgreSQL's own promise.
+    return [] if stage.crashed else ledger.verdict(lost, doubled)
 
 
 def _play(acts: "list[Act]", screen: "Screen", seconds: float) -> None:

@@ -16,39 +16,17 @@ from router.cli.acts import Act
 from router.cli.workload import Users
 from router.core import Router
 from router.decide import Reason
+from router.history import QUIET, words
 from router.model import Node, Role
 
 READ_ON_REPLICA = frozenset({Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.HELD})
 READ_ON_PRIMARY = frozenset({Reason.PIN_PRIMARY, Reason.MONOTONIC_PRIMARY, Reason.NO_REPLICA})
 READS = READ_ON_REPLICA | READ_ON_PRIMARY | {Reason.RETRIED}
 
-QUIET = frozenset({"retried", "healed", "no_request_context"})
-"""Events that are counted, not shown one by one."""
-
 NOTICE = 10.0
 """Seconds the router has to notice an act."""
 
 _POLL = 0.005
-_SHOWN = 48  # characters of a failure's reason
-
-
-def words(name: str, fields: Mapping[str, Any]) -> str:
-    """An event as a short line."""
-    node = fields.get("node", "")
-    reason = fields.get("reason", "")
-    if len(reason) > _SHOWN:
-        reason = reason[:_SHOWN].rstrip() + " …"
-    if name == "blacklisted":
-        seconds = fields["seconds"]
-        term = "" if seconds is None else f" for {seconds:.1f} s"
-        return f"{node} blacklisted{term}: {reason}"
-    if name == "unreachable":
-        return f"{node} does not answer: {reason}"
-    if name in ("restored", "reachable"):
-        return f"{node} {name} after {fields['after']:.1f} s"
-    if name == "primary_changed":
-        return f"the primary is now {fields['after'] or 'nobody'}, was {fields['before']}"
-    return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"
 
 
 class Screen:

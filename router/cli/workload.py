@@ -137,6 +137,11 @@ class Users:
         self.ledger.failures.extend(["a request did not end"] * hanging)
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._threads)
+
+    @property
     def pinned(self) -> int:
         """Requests under way that have written and may not read just anywhere."""
         return sum(bool(c.pins.by_cluster) for c in list(self._contexts.values()))
