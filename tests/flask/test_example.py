@@ -96,8 +96,8 @@ def test_users_of_the_blog_meet_no_error_and_miss_nothing(
     # Each user's first steps are writes, and slow machines keep pins longer: `nox -s flask` asks
     # for more.
     assert verdict.wrong(share=0.6) == []
-    assert run.writes > 30
-    assert verdict.own_reads > 30
+    assert run.writes > 20
+    assert verdict.own_reads > 20
     assert verdict.by_server.keys() == {"primary", "replica1", "replica2"}
 
 
@@ -105,8 +105,10 @@ def test_users_of_the_blog_meet_no_error_and_miss_nothing(
 def test_without_pins_its_users_miss_their_writes(
     make_cluster: MakeCluster, tmp_path: Path
 ) -> None:
-    """The judge is awake: the same run with pins turned off is full of stale reads."""
-    _, verdict = drive(
-        make_cluster(2), tmp_path, requests=100, users=6, threads=4, seed=1, consistency="off"
-    )
+    """The judge is awake: the same run with pins turned off is full of stale reads.
+
+    The replicas are a second late, for a loaded machine must not be slower than they are.
+    """
+    options = {"requests": 100, "users": 6, "threads": 4, "seed": 1}
+    _, verdict = drive(make_cluster(2), tmp_path, consistency="off", **options)
     assert len(verdict.stale) > 5
