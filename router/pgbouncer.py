@@ -80,6 +80,8 @@ def ini(config: Config, bouncer: Bouncer) -> str:
         "default_pool_size": str(bouncer.pool_size),
         "max_client_conn": str(max(100, clients)),
     }
+    if names_of := sorted(users(config)):
+        settings["stats_users"] = ", ".join(names_of)  # pg-router budget asks it for its limits
     if bouncer.max_prepared_statements:
         settings["max_prepared_statements"] = str(bouncer.max_prepared_statements)
     settings |= bouncer.settings

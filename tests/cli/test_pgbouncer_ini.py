@@ -1,5 +1,6 @@
 """``pg-router pgbouncer-ini``: a real PgBouncer starts from what it writes and routes."""
 
+import base64
 import re
 import stat
 from pathlib import Path
@@ -32,6 +33,11 @@ def write(cluster: Cluster, directory: Path, *arguments: str, password: str = ""
     return CliRunner().invoke(app, command)
 
 
+def written(directory: Path) -> tuple[str, str]:
+    """Both files."""
+    return (directory / "pgbouncer.ini").read_text(), (directory / "userlist.txt").read_text()
+
+
 def through(directory: Path, **options: Any) -> tuple[int, int]:
     """The ports that serve a write and a read of an engine configured by the file."""
     replica = ["postgres_replica1"]
@@ -57,7 +63,7 @@ def test_hashed_passwords_open_it(cluster: Cluster, tmp_path: Path, auth: str) -
     done = write(cluster, tmp_path, *arguments, password="s3cret")
     assert done.exit_code == 0, done.output
     assert "s3cret" not in done.output
-    files = [(tmp_path / name).read_text() for name in ("pgbouncer.ini", "userlist.txt")]
+    files = written(tmp_path)
     assert "s3cret" not in "".join(files)
     assert stat.S_IMODE((tmp_path / "userlist.txt").stat().st_mode) == 0o600
     with running(*files, port):
@@ -67,18 +73,25 @@ def test_hashed_passwords_open_it(cluster: Cluster, tmp_path: Path, auth: str) -
         )
         with pytest.raises(router.PrimaryUnavailable):
             through(tmp_path, password="wrong")
+        for size, verdict in ((5, "fits"), (50, "over")):
+            url = f"postgresql://postgres:s3cret@127.0.0.1:{port}/postgres?pgbouncer=true"
+            wanted = f"{url}&replicas=127.0.0.1&pool_size={size}&max_overflow=0"
+            asked = CliRunner().invoke(app, ["budget", "--url", wanted])
+            total = 2 * (size + 1)
+            assert f"= {total}; max_client_conn 100: {verdict}" in asked.output
+            assert asked.exit_code == (verdict == "over")
 
 
 @pytest.mark.parametrize("auth", ["md5", "scram-sha-256"])
 def test_plain_passwords_open_servers_that_want_scram(
     make_cluster: MakeCluster, tmp_path: Path, auth: str
 ) -> None:
-    """With passwords in the list PgBouncer logs in to servers by SCRAM, whatever its clients do."""
+    """With passwords in the list PgBouncer logs in by SCRAM, whatever its clients do."""
     port = free_port()
     with make_cluster(1, password="s3cret") as cluster:
         done = write(cluster, tmp_path, "--auth", auth, "--port", str(port))
         assert done.exit_code == 0, done.output
-        files = [(tmp_path / name).read_text() for name in ("pgbouncer.ini", "userlist.txt")]
+        files = written(tmp_path)
         with running(*files, port):
             assert through(tmp_path, password="s3cret") == (
                 cluster.primary.port,
@@ -101,14 +114,13 @@ def test_files_that_are_there_are_kept(cluster: Cluster, tmp_path: Path) -> None
 def test_secrets_are_what_postgresql_makes_of_them(cluster: Cluster) -> None:
     """Md5 and SCRAM of a password equal what the server keeps for the same password and salt."""
     for kind, made in (("md5", None), ("scram-sha-256", r"\$4096:([^$]+)\$")):
-        cluster.primary.execute(f"SET password_encryption = '{kind}'; CREATE ROLE w PASSWORD 'pß'")
+        encryption = f"SET password_encryption = '{kind}'"
+        cluster.primary.execute(f"{encryption}; CREATE ROLE w PASSWORD 'pß'")
         ((kept,),) = cluster.primary.execute("SELECT rolpassword FROM pg_authid WHERE rolname='w'")
         cluster.primary.execute("DROP ROLE w")
         if made is None:
             assert md5("w", "pß") == kept
         else:
-            import base64
-
             (salt,) = re.findall(made, kept)
             assert scram("pß", base64.b64decode(salt)) == kept
 

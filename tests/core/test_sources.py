@@ -366,12 +366,33 @@ MEDIAFUSION = {"POSTGRES_URI": URL}
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        Config.from_mediafusion({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "true"}),
+        Config.from_horsies(
+            {
+                "database_url": URL,
+                "pgbouncer_transaction_mode": True,
+                "session_database_url": URL,
+            },
+            "worker",
+        ),
+    ],
+    ids=["mediafusion", "horsies"],
+)
+def test_pgbouncer_as_mediafusion_and_horsies_say_it(said: Config) -> None:
+    """Their words for it mean pooling by transaction; Horsies' session URL is ours."""
+    assert said.pooling(said.primary) == "transaction"
+    assert said.session_url in (None, URL)
+
+
+@pytest.mark.parametrize(
     ("environ", "says"),
     [
         ({}, "POSTGRES_URI: not set"),
         ({"POSTGRES_URI": URL, "POSTGRES_READ_URL": URL}, "did you mean 'POSTGRES_READ_URI'"),
         ({"POSTGRES_URI": URL, "DB_MAX_CONECTIONS": "5"}, "did you mean 'DB_MAX_CONNECTIONS'"),
-        ({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "true"}, "POSTGRES_USE_PGBOUNCER: pgb"),
+        ({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "x"}, "POSTGRES_USE_PGBOUNCER: pgbounc"),
         ({"POSTGRES_URI": URL, "GUNICORN_WORKERS": "x"}, "GUNICORN_WORKERS: workers: 'x' is not"),
     ],
 )

@@ -36,7 +36,8 @@ def bouncer(cluster: Cluster, dbname: str, pool_size: int = 20) -> Iterator[tupl
     primary's URL through it, and those of the replicas."""
     primary, *replicas = cluster.urls(dbname)
     config = Config.from_url(primary, replicas=replicas)
-    wanted = Bouncer(port=free_port(), pool_size=pool_size, auth="trust")
+    settings = {"max_client_conn": "500"}
+    wanted = Bouncer(port=free_port(), pool_size=pool_size, auth="trust", settings=settings)
     users = userlist(dict.fromkeys(("postgres", "app"), ""))
     with running(ini(config, wanted), users, wanted.port):
         first, *others = (
