@@ -27,6 +27,7 @@ from router.errors import (
     PrimaryUnavailable,
     ReplicaWriteRefused,
     RouterError,
+    SessionRefused,
 )
 from router.explain import explain
 
@@ -95,6 +96,7 @@ __all__ = [
     "ReplicaWriteRefused",
     "Router",
     "RouterError",
+    "SessionRefused",
     "__version__",
     "classify",
     "create_async_engine",

@@ -141,6 +141,7 @@ class Line:
         sum: how `needed` comes about.
         room: what it bears, None where it could not be asked.
         problem: why it could not.
+        limit: what the server calls the setting that is `room`.
     """
 
     server: str
@@ -149,6 +150,7 @@ class Line:
     sum: str
     room: Room | None = None
     problem: str = ""
+    limit: str = "max_connections"
 
     @property
     def over(self) -> bool:
@@ -161,9 +163,10 @@ class Line:
             return f"{self.server} ({names}): {self.sum}; not asked: {self.problem}"
         room = self.room
         verdict = "over" if self.over else "fits"
+        less = f" − {room.reserved} reserved = {room.free}" if room.reserved else ""
         return (
-            f"{self.server} ({names}): {self.sum}; max_connections {room.max_connections} − "
-            f"{room.reserved} reserved = {room.free}: {verdict}"
+            f"{self.server} ({names}): {self.sum}; {self.limit} {room.max_connections}{less}: "
+            f"{verdict}"
         )
 
 
@@ -172,5 +175,5 @@ def cure(lines: Iterable[Line]) -> str:
     names = ", ".join(line.server for line in lines if line.over)
     return names and (
         f"{names}: lower max_connections here (or pool_size, max_overflow), run fewer workers, or "
-        "raise the server's max_connections"
+        "raise the server's max_connections, PgBouncer's max_client_conn"
     )

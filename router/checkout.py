@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 from router.classify import Intent, Kind, Verb
 from router.context import Pins, RoutingContext, current_context
 from router.decide import Decision, Reason, Transaction, why_not
-from router.errors import CommitUnknown, NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.errors import (
+    CommitUnknown,
+    NoReplicaAvailable,
+    PrimaryUnavailable,
+    RouterError,
+    SessionRefused,
+)
 from router.held import DEFAULTS, Characteristics, Held
 from router.journal import Entry, Journal
 from router.model import Node
+from router.pooling import advice, needs_session
 
 if TYPE_CHECKING:
     from router.core import Router
@@ -187,6 +194,8 @@ class Checkout(Generic[H]):
                 raise self.pool.translated(error) from error
         if intent is None:
             intent = UNKNOWN if sql is None else router.intent(sql)
+        if router.pooled and needs_session(intent):
+            self._refuse(intent)
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
@@ -213,6 +222,8 @@ class Checkout(Generic[H]):
             intent, situation, decision, stream
         )
         session = intent.kind is Kind.SESSION and not intent.local
+        if transaction and router.pooled:
+            self._must_span(held.node)
         if transaction or session or self.journal:
             try:
                 self._prepare(held, transaction)
@@ -252,6 +263,25 @@ class Checkout(Generic[H]):
         if decision is None or decision.nodes[0] is not primary.node:
             return None
         return None if primary.broken or self.journal or context.force else decision
+
+    def _refuse(self, intent: Intent) -> None:
+        """Refuse a statement for what it would leave in a session that is not the caller's."""
+        router = self.router
+        primary = router.primary
+        # What stays in one session runs on the primary; settings are for any node.
+        if intent.kind is Kind.SESSION or primary is None or router.pools(primary):
+            raise self.pool.translated(SessionRefused(advice(intent)))
+
+    def _must_span(self, node: Node) -> None:
+        """Refuse a transaction where PgBouncer gives each statement a server session."""
+        server = self.router.servers.get(node)
+        if server is not None and self.router.config.pooling(server) == "statement":
+            raise self.pool.translated(
+                SessionRefused(
+                    f"{node}: PgBouncer pools by statement there and refuses transactions: set "
+                    'isolation_level="AUTOCOMMIT", or let it pool by transaction'
+                )
+            )
 
     def _must_be_open(self) -> None:
         # A connection taken now would never be given back.
@@ -394,9 +424,10 @@ class Checkout(Generic[H]):
                 held.autocommit(True)
                 held.replay(journal.committed())
             if transaction:
+                # First, for in autocommit psycopg2 makes them settings of the session.
+                held.autocommit(False)
                 if held.characteristics != self.characteristics:
                     held.characterise(self.characteristics)
-                held.autocommit(False)
                 held.in_transaction = True
             else:
                 held.autocommit(True)

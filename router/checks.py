@@ -6,7 +6,7 @@ from typing import Any
 
 from router.balance import BALANCERS
 from router.errors import ConfigError
-from router.server import masked, number
+from router.server import masked, number, pooling, url_parts
 
 _CHOICES: dict[str, Sequence[str]] = {
     "consistency": ("lsn", "time", "off"),
@@ -42,6 +42,12 @@ def check(key: str, value: object) -> Any:
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
+        return value
+    if key == "pgbouncer":
+        return pooling(value, key)
+    if key == "session_url":
+        if value is not None:
+            url_parts(str(value), key)
         return value
     if key in ("name", "zone"):
         return str(value)

@@ -52,6 +52,7 @@ class Intent:
         reason: what in the statement decided, printable.
         binds: it leaves something only that server session has (a temporary table, a session
             advisory lock, PREPARE, LISTEN …), or takes it away from the journal's sight.
+        holds: it binds for certain, as the statement itself says; not by what a function might do.
         local: of SESSION: what it sets ends with the transaction.
         settings: of SESSION: the settings it changes, in lower case; None when any may be.
         verb: of TRANSACTION: which.
@@ -65,6 +66,7 @@ class Intent:
     kind: Kind
     reason: str
     binds: bool = False
+    holds: bool = False
     local: bool = False
     settings: tuple[str, ...] | None = ()
     verb: Verb | None = None
@@ -161,7 +163,7 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
     intent = _strongest(intents)
     if "pg_temp" in sql.lower() and any(_names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
-        intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
+        intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True, holds=True)
     return intent
 
 
@@ -253,6 +255,7 @@ def _strongest(intents: list[Intent]) -> Intent:
             i.binds or i.kind is Kind.TRANSACTION or (i.kind is Kind.SESSION and not i.local)
             for i in intents
         ),
+        holds=any(i.holds or (i.kind is Kind.SESSION and not i.local) for i in intents),
         ddl=any(i.ddl for i in intents),
         no_transaction=any(i.no_transaction for i in intents),
     )
@@ -267,10 +270,12 @@ def _statement(node: dict[str, Any], judge: "_Judge") -> Intent:
         return special(body, judge)
     walk = _Walk(judge)
     walk.run(node)
+    sets = any(not c.local for c in walk.configs)
     return Intent(
         Kind.WRITE,
         "ANALYZE" if name == "VacuumStmt" and not _alone(body) else _statement_name(name),
-        binds=walk.binds or name in _BINDING,
+        binds=walk.binds or sets or name in _BINDING,
+        holds=walk.holds or sets or name in _BINDING,
         ddl=name not in _NOT_DDL or walk.ddl,
         no_transaction=name in _ALONE or _alone(body),
     )
@@ -312,8 +317,14 @@ def _select(node: dict[str, Any], judge: "_Judge") -> Intent:
     walk.run(node)
     if walk.reason:
         # set_config in a write: the journal does not see it, so the session must be kept.
-        binds = walk.binds or any(not c.local for c in walk.configs)
-        return Intent(Kind.WRITE, walk.reason, binds=binds, ddl=walk.ddl)
+        sets = any(not c.local for c in walk.configs)
+        return Intent(
+            Kind.WRITE,
+            walk.reason,
+            binds=walk.binds or sets,
+            holds=walk.holds or sets,
+            ddl=walk.ddl,
+        )
     if not walk.configs:
         return _SELECT
     return _session(walk)
@@ -329,7 +340,8 @@ def _session(walk: "_Walk") -> Intent:
             why = f"set_config() beside {walk.varies}"
         elif local is not None:
             why = "set_config() local and not"
-        return Intent(Kind.WRITE, why, binds=not all(c.local for c in configs))
+        sets = not all(c.local for c in configs)
+        return Intent(Kind.WRITE, why, binds=sets, holds=sets)
     names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
     special = _special_setting(settings, None, local)
@@ -349,7 +361,7 @@ def _special_setting(
             level = (value or "").upper()
             if level not in ("READ COMMITTED", "READ UNCOMMITTED", "DEFAULT"):
                 # Each read on a snapshot of its own would break what was asked for.
-                return Intent(Kind.WRITE, f"SET {name}", binds=True)
+                return Intent(Kind.WRITE, f"SET {name}", binds=True, holds=True)
         elif name in ("transaction_isolation", "transaction_read_only", "transaction_deferrable"):
             return Intent(
                 Kind.TRANSACTION,
@@ -414,6 +426,7 @@ def _set(body: dict[str, Any], judge: "_Judge") -> Intent:
             if isolation in _SNAPSHOT_LEVELS:
                 return Intent(
                     Kind.WRITE, f"SET SESSION CHARACTERISTICS … {isolation}", binds=True,
+                    holds=True,
                     read_only=read_only, isolation=isolation,
                 )  # fmt: skip
             settings = tuple(
@@ -486,14 +499,17 @@ def _copy(body: dict[str, Any], judge: "_Judge") -> Intent:
         return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
     if walk.reason or walk.configs:
         binds = walk.binds or bool(walk.configs)
-        return Intent(Kind.WRITE, f"COPY of {walk.reason or 'set_config()'}", binds=binds)
+        holds = walk.holds or bool(walk.configs)
+        return Intent(
+            Kind.WRITE, f"COPY of {walk.reason or 'set_config()'}", binds=binds, holds=holds
+        )
     return Intent(Kind.READ, "COPY TO STDOUT")
 
 
 def _declare(body: dict[str, Any], judge: "_Judge") -> Intent:
     intent = _statement(body["query"], judge)
     if body.get("options", 0) & _HOLD:
-        return Intent(Kind.WRITE, "DECLARE … WITH HOLD", binds=True)
+        return Intent(Kind.WRITE, "DECLARE … WITH HOLD", binds=True, holds=True)
     if intent.kind is not Kind.READ:
         return replace(
             intent, kind=Kind.WRITE, reason=f"DECLARE CURSOR for {intent.reason}", binds=True
@@ -604,6 +620,7 @@ class _Walk:
         found: why it is not a read, by its form or by a function known to be unsafe.
         doubt: why it is not known to be a read.
         binds: it leaves something behind in its session.
+        holds: it does so for certain.
         ddl: it makes or changes a relation, or runs code that seems to.
         configs: calls of set_config in the statement itself.
         varies: what makes a second run of it on another node give something else.
@@ -611,13 +628,14 @@ class _Walk:
 
     __slots__ = (
         "_judge", "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "binds",
-        "catalog", "configs", "ddl", "doubt", "found", "varies",
+        "catalog", "configs", "ddl", "doubt", "found", "holds", "varies",
     )  # fmt: skip
 
     def __init__(self, judge: _Judge, *, plan_only: bool = False) -> None:
         self.found = ""
         self.doubt = ""
         self.binds = False
+        self.holds = False
         self.ddl = False
         self.configs: list[_Config] = []
         self.varies = ""
@@ -734,7 +752,7 @@ class _Walk:
     def _new(self, node: dict[str, Any]) -> bool:
         """A relation to be made."""
         if node.get("relpersistence") == "t":
-            self.binds = True
+            self.binds = self.holds = True
         return True
 
     def _range(self, node: dict[str, Any]) -> bool:
@@ -742,7 +760,7 @@ class _Walk:
         if name is None:
             return True
         if node.get("relpersistence") == "t":
-            self.binds = True
+            self.binds = self.holds = True
         schema = node.get("schemaname")
         if schema is None and name in self._scope:
             return False
@@ -813,7 +831,8 @@ class _Walk:
                 return
             if self._plan_only and name in functions.PLANNED:
                 return
-            self.binds = self.binds or functions.binds(name)
+            if functions.binds(name):
+                self.binds = self.holds = True
             self._refuse(f"{name}(): {why}")
         elif not users:
             self.binds = True  # it may set what the journal never sees

@@ -16,9 +16,11 @@ from router.classify import Rule
 from router.decide import Policy
 from router.errors import ConfigError
 from router.model import Limits, Node, Role
+from router.pooling import SHARED
 from router.server import (
     CHOOSING,
     SESSION_ATTRS,
+    Pooling,
     Server,
     did_you_mean,
     each_host,
@@ -31,7 +33,16 @@ from router.server import (
     url_parts,
     with_own,
 )
-from router.sources import ADDRESS, Settings, environment, horsies, libpq, makara, mediafusion
+from router.sources import (
+    ADDRESS,
+    Settings,
+    environment,
+    horsies,
+    libpq,
+    makara,
+    mediafusion,
+    pgbouncer,
+)
 
 __all__ = [
     "CHOOSING",
@@ -133,7 +144,11 @@ class Config:
         schema: schemas in which names without one are looked up, on every node, yours first; the
             database's ``search_path`` where it is empty. `router.create_schema` makes the first.
         prepared_statements: False keeps drivers from keeping prepared statements. None leaves the
-            drivers as they are.
+            drivers as they are, except where PgBouncer pools by transaction or statement; True
+            keeps them there too, for PgBouncer 1.21 with ``max_prepared_statements``.
+        pgbouncer: how the PgBouncer in front of the servers pools: "transaction" (or True),
+            "session" or "statement"; "off" is none. Each server may say its own.
+        session_url: the primary past PgBouncer, where `router.Listener` listens.
         sources: where each value came from, by name; what is not in it has its default.
     """
 
@@ -176,6 +191,8 @@ class Config:
     echo: bool | str | None = None
     schema: tuple[str, ...] = ()
     prepared_statements: bool | None = None
+    pgbouncer: Pooling = "off"
+    session_url: str | None = field(default=None, repr=False)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -348,6 +365,28 @@ class Config:
         return cls._layered(layers, "database_url", os.environ)
 
     @classmethod
+    def from_pgbouncer_ini(
+        cls,
+        path: str | Path,
+        database: str,
+        replicas: Sequence[str] = (),
+        **options: object,
+    ) -> Self:
+        """From a ``pgbouncer.ini``: through that PgBouncer, as it pools each database.
+
+        Args:
+            path: the file.
+            database: the name of its entry that leads to the primary.
+            replicas: those of the entries that lead to replicas.
+            **options: as the attributes above, and ``user`` and ``password``.
+
+        Raises:
+            ConfigError: the file cannot be read, an entry is missing, or an option is malformed.
+        """
+        layers = [Settings.of(options, _argument), pgbouncer.read(Path(path), database, replicas)]
+        return cls._layered(layers, f"{path} listen_addr", os.environ)
+
+    @classmethod
     def _layered(
         cls,
         layers: Iterable[Settings],
@@ -428,8 +467,6 @@ class Config:
         """
         sources = sources or {}
         for key in options.keys() - set(OPTIONS):
-            if key in NOT_YET:
-                raise ConfigError(f"{_found(sources, key)}{key}: {NOT_YET[key]}")
             near = did_you_mean(key, (*KEYS, *OPTIONS))
             raise ConfigError(f"{_found(sources, key)}unknown option {key!r}{near}")
         if isinstance(replicas, str):
@@ -484,6 +521,16 @@ class Config:
             names.add(node.name)
             found[node] = server
         return found
+
+    def pooling(self, server: Server) -> Pooling:
+        """How the PgBouncer in front of `server` pools, "off" for none."""
+        return self.pgbouncer if server.pgbouncer is None else server.pgbouncer
+
+    def unprepared(self, server: Server) -> bool:
+        """Whether drivers must keep no prepared statements there."""
+        if self.prepared_statements is None:
+            return self.pooling(server) in SHARED
+        return not self.prepared_statements
 
     def policy(self) -> Policy:
         """What of this the rules need."""
@@ -582,12 +629,6 @@ OPTIONS: tuple[str, ...] = tuple(
 
 KEYS: tuple[str, ...] = ("url", *ADDRESS, "primary", "replicas")
 """What a source may say beside the options."""
-
-NOT_YET: dict[str, str] = {
-    "pgbouncer": "PgBouncer mode is not there yet: connect to PostgreSQL itself, and leave it out",
-    "session_url": "nothing uses a session URL yet: leave it out",
-}
-"""Options the systems in the documentation have and the router does not; refused by name."""
 
 _DEFAULTS: dict[str, object] = {f.name: f.default for f in fields(Config)}
 

@@ -27,6 +27,7 @@ from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
+from router.pooling import SHARED
 from router.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Router:
         self.catalog_generation: int = 0
         self._lock = threading.Lock()
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
+        self._pooled = any(map(self.pools, self.servers))
         self._view = View(
             Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
@@ -192,6 +194,16 @@ class Router:
         ):
             decisions.setdefault(node, {})[str(reason)] = n
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a PgBouncer that pools by transaction or statement stands before any node."""
+        return self._pooled
+
+    def pools(self, node: Node) -> bool:
+        """Whether one stands before `node`."""
+        server = self.servers.get(node)
+        return server is not None and self.config.pooling(server) in SHARED
 
     # -- routing ---------------------------------------------------------------------------
 
@@ -650,6 +662,7 @@ class Router:
         changed = [node for node in self.servers if node not in servers]
         with self._lock:
             self.servers = MappingProxyType(dict(servers))
+            self._pooled = any(map(self.pools, self.servers))
             for node in leaving:
                 self._blacklist.remove(node.name, now)
             snapshot = self._view.snapshot.with_nodes(self.servers, now)

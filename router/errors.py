@@ -29,6 +29,10 @@ class ReplicaWriteRefused(RouterError):
     """A write was asked onto a replica; it was refused before anything was sent."""
 
 
+class SessionRefused(RouterError):
+    """The statement needs a server session of its own, and PgBouncer gives none; not sent."""
+
+
 class CommitUnknown(RouterError):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 

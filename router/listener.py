@@ -104,7 +104,8 @@ class Listener:
                 so that the process ends and a supervisor starts it anew. Otherwise it is made
                 again, with growing pauses.
             session_url: where to listen in place of the primary's own address, such as past a
-                PgBouncer; with several hosts, libpq finds the primary among them.
+                PgBouncer; by default the option of that name. With several hosts,
+                libpq finds the primary among them.
             backoff: pause after the first failure (seconds), doubled with each further one.
             backoff_max: the longest pause (seconds).
             rand: floats in [0, 1): a pause is shortened by up to a half at random.
@@ -127,6 +128,7 @@ class Listener:
         self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
+        session_url = session_url or self.router.config.session_url
         self._session = None if session_url is None else _session(session_url)
         self._backoff = backoff
         self._backoff_max = backoff_max

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from router.errors import ConfigError
@@ -33,6 +33,10 @@ def masked(text: str) -> str:
     return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
 
 
+Pooling = Literal["transaction", "session", "statement", "off"]
+MODES: tuple[Pooling, ...] = ("transaction", "session", "statement", "off")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """One server's address and credentials.
@@ -50,6 +54,8 @@ class Server:
         blacklist_duration: seconds, None for the cluster's.
         zone: where it stands, see `router.model.Node`.
         priority: which replicas come first, see `router.model.Node`.
+        pgbouncer: how the PgBouncer there pools, "off" for none; None is as the cluster's option
+            says.
     """
 
     host: str
@@ -64,6 +70,7 @@ class Server:
     blacklist_duration: float | None = None
     zone: str = ""
     priority: int = 0
+    pgbouncer: Pooling | None = None
 
     @classmethod
     def parse(cls, url: str, key: str) -> Self:
@@ -105,6 +112,7 @@ class Server:
             else self.blacklist_duration,
             "zone": self.zone,
             "priority": self.priority or "",
+            "pgbouncer": self.pgbouncer or "",
         }
         return {name: value for name, value in found.items() if value != ""}
 
@@ -260,11 +268,13 @@ def _host(netloc: str) -> str:
 
 
 _REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
+                 "pgbouncer",
                  "user", "password", "dbname")  # fmt: skip
 
 # What is a server's own and never another's.
 _OWN: dict[str, Any] = {
-    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0
+    "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0,
+    "pgbouncer": None,
 }  # fmt: skip
 
 
@@ -295,13 +305,17 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
                 f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
                 "one engine has one driver; leave the driver out of the replica's URL"
             )
+        params = dict(server.params)
+        for name in ("pgbouncer", "router_pgbouncer"):
+            if name in params:
+                options.setdefault("pgbouncer", params.pop(name))
         options = {
             "host": server.host,
             "port": server.port,
             "user": server.user or primary.user,
             "password": server.password or (primary.password if not server.user else ""),
             "dbname": server.dbname or primary.dbname,
-            "params": {**primary.params, **server.params},
+            "params": {**primary.params, **params},
             **options,
         }
     if not options.get("host"):
@@ -330,11 +344,14 @@ def _own(options: Mapping[str, Any], key: str) -> dict[str, Any]:
     kinds: dict[str, Callable[[Any], Any]] = {
         "name": str, "zone": str, "weight": float, "blacklist_duration": float, "priority": int
     }  # fmt: skip
-    return {
+    found = {
         name: kind(options[name]) if kind is str else number(options[name], f"{key}.{name}", kind)
         for name, kind in kinds.items()
         if options.get(name) is not None
     }
+    if options.get("pgbouncer") is not None:
+        found["pgbouncer"] = pooling(options["pgbouncer"], f"{key}.pgbouncer")
+    return found
 
 
 def free_name(names: Container[str]) -> str:
@@ -389,6 +406,23 @@ def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0
         below = "negative" if not least else f"less than {least:g}"
         raise ConfigError(f"{key}: {shown} is {below}: give {least:g} or more")
     return found
+
+
+def pooling(value: object, key: str) -> Pooling:
+    """How a PgBouncer pools, as people say it: a mode, or true for "transaction".
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    text = str(value).lower()
+    for mode in MODES:
+        if text == mode:
+            return mode
+    if text in ("true", "yes", "on", "1"):
+        return "transaction"
+    if text in ("false", "no", "0", "none", ""):
+        return "off"
+    raise ConfigError(f"{key}: {masked(repr(value))} is none of {', '.join(MODES)}, true, false")
 
 
 def did_you_mean(unknown: str, known: Iterable[str]) -> str:

@@ -429,11 +429,15 @@ class Watch:
     async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
         async with await self._connect(node) as connection:
             self._reading = connection
-            await connection.execute(f"SET lock_timeout = {CATALOG_LOCK_WAIT}".encode())
             rows = {}
             for part, sql in Catalog.QUERIES.items():
-                cursor = await connection.execute(sql.encode())
-                rows[part] = await cursor.fetchall()
+                # Local to a transaction, for behind a PgBouncer a session is everybody's.
+                async with connection.transaction():
+                    await connection.execute(
+                        f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
+                    )
+                    cursor = await connection.execute(sql.encode())
+                    rows[part] = await cursor.fetchall()
             return rows
 
 

@@ -16,8 +16,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal"}
-SETTINGS = {"config", "checks", "server", "sources", "budget"}
+RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal", "pooling"}
+SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CHECKOUT = {"checkout", "held", "recovery"}  # of any pool's connections
@@ -31,11 +31,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     **dict.fromkeys(GRAMMAR, GRAMMAR | VALUES),
     **dict.fromkeys(RULES, VALUES),
+    "pooling": VALUES | {"classify"},
     "decide": VALUES | GRAMMAR | RULES,
     "server": VALUES,
     "checks": VALUES | {"balance", "server"},
     "sources": VALUES | {"server"},
     "budget": {"errors"},
+    "pgbouncer": VALUES | SETTINGS,
     "config": PURE - {"telemetry"},
     "telemetry": VALUES | GRAMMAR | RULES | {"decide"},
     "core": PURE,

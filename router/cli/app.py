@@ -11,6 +11,7 @@ _COMMANDS = {
     "config": "Show every setting and where it came from.",
     "demo": "Show it at work on a real primary with real replicas.",
     "explain": "Say what a statement does and where it would go.",
+    "pgbouncer-ini": "Write pgbouncer.ini and userlist.txt for the cluster.",
 }
 
 
@@ -25,7 +26,8 @@ class _Lazy(click.Group):
         """The command called `cmd_name`."""
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"router.cli.{cmd_name}"), cmd_name)
+        module = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"router.cli.{module}"), module)
         assert isinstance(command, click.Command)
         return command
 

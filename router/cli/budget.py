@@ -81,18 +81,30 @@ def _sizes(config: Config, demand: Demand) -> str:
     )
 
 
+CONSOLE = "pgbouncer"
+"""PgBouncer's own database, whose SHOW answers its admin_users and stats_users."""
+
+
 def _asked(config: Config, address: str, nodes: list[tuple[str, Server]], demand: Demand) -> Line:
     import psycopg
 
     names, count = tuple(name for name, _ in nodes), len(nodes)
+    pooled = config.pooling(nodes[0][1]) != "off"
     needed = demand.on(count) if demand.bounded else None
     room, problem = None, ""
     try:
         arguments = {**config.libpq(), **nodes[0][1].connect_args()}
+        if pooled:
+            arguments["dbname"] = CONSOLE
         with psycopg.connect(**arguments, autocommit=True) as connection:
-            row = connection.execute(ROOM_SQL).fetchone()
-        assert row is not None
-        room = Room(*row)
+            if pooled:
+                settings = {row[0]: row[1] for row in connection.execute("SHOW CONFIG")}
+                room = Room(int(settings["max_client_conn"]))
+            else:
+                row = connection.execute(ROOM_SQL).fetchone()
+                assert row is not None
+                room = Room(*row)
     except psycopg.Error as error:
         problem = masked(" ".join(str(error).split())) or type(error).__name__
-    return Line(address, names, needed, demand.sum(count), room, problem)
+    limit = "max_client_conn" if pooled else "max_connections"
+    return Line(address, names, needed, demand.sum(count), room, problem, limit)

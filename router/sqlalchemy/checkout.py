@@ -197,7 +197,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         if not route.fresh:
             return ask(held.dbapi)
         held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
+        held.autocommit(self.isolation == "AUTOCOMMIT")
         if held.characteristics != self.characteristics:
             held.characterise(self.characteristics)
-        held.autocommit(self.isolation == "AUTOCOMMIT")
         return ask(held.dbapi)

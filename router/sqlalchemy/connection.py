@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from router.held import Characteristics, Held
+from router.held import DEFAULTS, Characteristics, Held
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ class NodeConnection(Held):
         """Switch autocommit, if it is not so already; no transaction may be open."""
         driver = self.pool.driver
         if driver.autocommit(self.dbapi) is not value:
+            if value and self.characteristics != DEFAULTS and self.pool.router.pools(self.node):
+                # In autocommit psycopg2 makes them settings of a session that is not ours.
+                self.characterise(DEFAULTS)
             driver.set_autocommit(self.dbapi, value)
 
     def run(self, sql: str, parameters: Any = None) -> None:

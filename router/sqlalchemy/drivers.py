@@ -26,6 +26,8 @@ class Driver:
         connect_timeout: its name among the driver's connection parameters.
         unprepared: connection parameters by which it keeps no prepared statements; psycopg2 and
             pg8000 keep none anyway.
+        shareable: whether one statement stays on one server session outside a transaction, as it
+            must where PgBouncer pools by transaction.
     """
 
     set_autocommit: Callable[[Any, bool], None]
@@ -37,6 +39,7 @@ class Driver:
     lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
     unprepared: Mapping[str, Any] = field(default_factory=dict)
+    shareable: bool = True
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it.
@@ -117,6 +120,10 @@ def _sqlstate(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
+def _no_name() -> str:
+    return ""
+
+
 DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(
         _set_attribute,
@@ -137,6 +144,9 @@ DRIVERS: dict[str, Driver] = {
         _in_startup,
         lambda dbapi: (OSError,),
         connect_timeout="timeout",
+        # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
+        # statement.
+        shareable=False,
     ),
     "psycopg_async": Driver(
         _set_attribute,
@@ -156,7 +166,13 @@ DRIVERS: dict[str, Driver] = {
         _asyncpg_lost,
         connect_timeout="timeout",
         # Two caches: SQLAlchemy's dialect has one of its own.
-        unprepared={"statement_cache_size": 0, "prepared_statement_cache_size": 0},
+        # It prepares all the same: without a name nothing can collide, and nothing stays behind
+        # on a server session that another client has next.
+        unprepared={
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": _no_name,
+        },
     ),
 }
 """By ``Dialect.driver``; an asynchronous one has ``_async`` behind it."""

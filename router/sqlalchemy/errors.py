@@ -25,6 +25,10 @@ class ReplicaWriteRefused(errors.ReplicaWriteRefused, exc.InvalidRequestError, e
     """A write was asked onto a replica; it was refused before anything was sent."""
 
 
+class SessionRefused(errors.SessionRefused, exc.InvalidRequestError, exc.DontWrapMixin):
+    """The statement needs a server session of its own, and PgBouncer gives none; not sent."""
+
+
 class CommitUnknown(errors.CommitUnknown, exc.OperationalError, exc.DontWrapMixin):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 
@@ -43,6 +47,8 @@ def translated(error: RouterError) -> RouterError:
         return CommitUnknown(None, None, error)
     if isinstance(error, errors.ReplicaWriteRefused):
         return ReplicaWriteRefused(str(error))
+    if isinstance(error, errors.SessionRefused):
+        return SessionRefused(str(error))
     if isinstance(error, errors.ConfigError):
         return ConfigError(str(error))
     return error

@@ -33,6 +33,7 @@ from router.core import Router
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node
 from router.monitor import Monitor
+from router.pooling import SHARED, check_startup
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
 from router.sqlalchemy.pool import Creator, RoutingPool
@@ -120,7 +121,7 @@ class RouterPlugin(CreateEnginePlugin):
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
         config = self.config
         alone = server is config.primary and not config.replicas and config.discovery is None
-        as_it_is = config.prepared_statements is not False and not config.schema
+        as_it_is = not config.unprepared(server) and not config.schema
         if alone and not self._given and as_it_is:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
@@ -128,8 +129,21 @@ class RouterPlugin(CreateEnginePlugin):
 
     def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
         args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
-        found = {**self._defaults(), **parameters, **self._connect_args}
+        found = {**self._defaults(server), **parameters, **self._connect_args}
+        mode = self.config.pooling(server)
+        if mode != "off":
+            check_startup(found, f"{server.host}:{server.port}/{server.dbname}")
+        if mode in SHARED and not driver_of(self._dialect).shareable:
+            raise ConfigError(
+                f"pgbouncer: {self._dialect.driver} sends a statement in parts that PgBouncer may "
+                "give to different servers: use psycopg, psycopg2 or asyncpg, or pool_mode=session"
+            )
         if path := self.config.search_path:
+            if mode != "off":
+                raise ConfigError(
+                    "schema: PgBouncer refuses the start-up parameter that brings it: leave it "
+                    "out, and set search_path for the role with ALTER ROLE … SET"
+                )
             found |= driver_of(self._dialect).search_path(found, path)
         return args, found
 
@@ -137,9 +151,9 @@ class RouterPlugin(CreateEnginePlugin):
         server = self.router.servers[node]
         return _monitor_arguments(server, self._arguments(server)[1], self._dialect)
 
-    def _defaults(self) -> dict[str, Any]:
+    def _defaults(self, server: Server) -> dict[str, Any]:
         driver = driver_of(self._dialect)
-        defaults = dict(driver.unprepared) if self.config.prepared_statements is False else {}
+        defaults = dict(driver.unprepared) if self.config.unprepared(server) else {}
         if driver.connect_timeout != "connect_timeout":
             return defaults | {driver.connect_timeout: self.config.connect_timeout}
         defaults |= self.config.libpq()

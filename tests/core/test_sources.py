@@ -280,9 +280,9 @@ def test_a_config_is_changed_by_arguments_beside_it() -> None:
         (lambda: Config.from_url("postgresql://h1,h2/db?target_session_attrs=master"),
          "'master' is none of any, "),
         (lambda: Config.from_toml("/none.toml"), "/none.toml: No such file or directory"),
-        (lambda: Config.from_url(URL, pgbouncer=True), "pgbouncer: PgBouncer mode is not there"),
-        (lambda: Config.from_url(URL, session_url=URL), "session_url: nothing uses"),
         (lambda: Config.from_url(URL, schema="x-y"), "schema: 'x-y' is no name of letters"),
+        (lambda: Config.from_url(URL, pgbouncer="maybe"), "pgbouncer: 'maybe' is none of trans"),
+        (lambda: Config.from_url(URL, session_url="x"), "session_url: 'x' is not a PostgreSQL"),
         (lambda: Config.from_url(URL, pool_size=3, max_connections=9), "pool_size: max_connect"),
         (lambda: Config.from_url(URL, workers=9, max_connections=8),
          "max_connections: 8 is not enough for 9 workers with a pool for each of 1 nodes: give 9"),
@@ -366,12 +366,33 @@ MEDIAFUSION = {"POSTGRES_URI": URL}
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        Config.from_mediafusion({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "true"}),
+        Config.from_horsies(
+            {
+                "database_url": URL,
+                "pgbouncer_transaction_mode": True,
+                "session_database_url": URL,
+            },
+            "worker",
+        ),
+    ],
+    ids=["mediafusion", "horsies"],
+)
+def test_pgbouncer_as_mediafusion_and_horsies_say_it(said: Config) -> None:
+    """Their words for it mean pooling by transaction; Horsies' session URL is ours."""
+    assert said.pooling(said.primary) == "transaction"
+    assert said.session_url in (None, URL)
+
+
+@pytest.mark.parametrize(
     ("environ", "says"),
     [
         ({}, "POSTGRES_URI: not set"),
         ({"POSTGRES_URI": URL, "POSTGRES_READ_URL": URL}, "did you mean 'POSTGRES_READ_URI'"),
         ({"POSTGRES_URI": URL, "DB_MAX_CONECTIONS": "5"}, "did you mean 'DB_MAX_CONNECTIONS'"),
-        ({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "true"}, "POSTGRES_USE_PGBOUNCER: pgb"),
+        ({"POSTGRES_URI": URL, "POSTGRES_USE_PGBOUNCER": "x"}, "POSTGRES_USE_PGBOUNCER: pgbounc"),
         ({"POSTGRES_URI": URL, "GUNICORN_WORKERS": "x"}, "GUNICORN_WORKERS: workers: 'x' is not"),
     ],
 )
@@ -436,8 +457,6 @@ def test_horsies_keepalives_are_the_routers() -> None:
         ("broker", {"database_url": ""}, "database_url: required"),
         ("broker", {"pool_sise": 5}, "unknown field 'pool_sise' (did you mean 'pool_size'?)"),
         ("worker", {"pgbouncer_transaction_mode": True}, "session_database_url: a worker needs"),
-        ("broker", {"pgbouncer_transaction_mode": True}, "pgbouncer_transaction_mode: pgbouncer"),
-        ("broker", {"session_database_url": URL}, "session_database_url: session_url: nothing"),
         ("child", {"worker_child_pool_min_size": 1}, "worker_child_pool_min_size: connections"),
         ("broker", {"tcp_keepalives": "no"}, "tcp_keepalives: 'no' is neither True nor False"),
         ("web", {}, "part: 'web' is none of broker, worker, child"),

@@ -6,6 +6,7 @@ runs as SQLAlchemy runs its own code there: in a greenlet over an event loop.
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.util import greenlet_spawn
 import router
 from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
-from tests.sqlalchemy.kit import Routed
+from tests.sqlalchemy.kit import THROUGH, Routed, bouncer
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -34,7 +35,7 @@ def door(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def runner(door: str) -> Iterator[asyncio.Runner | None]:
     """The event loop of an asynchronous door."""
-    if not door.endswith("_async"):
+    if not door.partition(THROUGH)[0].endswith("_async"):
         yield None
         return
     with asyncio.Runner() as started:
@@ -47,12 +48,20 @@ def routed(
 ) -> Iterator[Routed]:
     """A routed engine over a fresh database with one table."""
     engines: list[RoutedEngine] = []
+    door, through, _ = door.partition(THROUGH)
     driver = door.removesuffix("_async")
+    stack = ExitStack()
+    primary: str = cluster.primary.url(database.name)
+    replicas = [r.url(database.name) for r in cluster.replicas]
+    if through:
+        primary, replicas = stack.enter_context(bouncer(cluster, database.name))
 
     def make(**options: Any) -> RoutedEngine:
-        options.setdefault("replicas", [r.url(database.name) for r in cluster.replicas])
+        options.setdefault("replicas", replicas)
+        if through:
+            options.setdefault("pgbouncer", True)
         options.setdefault("probe_interval", 0.2)
-        url = options.pop("url", cluster.primary.url(database.name, driver))
+        url = options.pop("url", primary.replace("postgresql:", f"postgresql+{driver}:", 1))
         engine: Any
         if runner is None:
             engine = router.create_engine(url, **options)
@@ -67,6 +76,7 @@ def routed(
             engine.dispose()
         else:
             runner.run(greenlet_spawn(engine.dispose))
+    stack.close()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 import router
 from router.errors import NoReplicaAvailable, ReplicaWriteRefused
-from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_WAY, PORT, Routed, insert
 
-pytestmark = EVERY_DRIVER
+pytestmark = EVERY_WAY
 
 
 # Row 1: the caller said so.

@@ -1,0 +1,66 @@
+"""What PgBouncer takes away, by pool mode, and what is refused for it before it is sent.
+
+Where PgBouncer pools by transaction, each transaction may run on another server session: what a
+statement leaves in its session reaches other clients, or is missing later.
+
+Source: https://www.pgbouncer.org/features.html
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from router.classify import Intent, Kind
+from router.errors import ConfigError
+
+SHARED = ("transaction", "statement")
+"""Modes in which a client has no server session of its own."""
+
+TRACKED = frozenset(
+    {"application_name", "client_encoding", "datestyle", "standard_conforming_strings", "timezone"}
+)
+"""Start-up parameters that every PgBouncer takes.
+
+Source: https://www.pgbouncer.org/config.html#ignore_startup_parameters
+"""
+
+
+def needs_session(intent: Intent) -> bool:
+    """Whether the statement leaves something in its server session for certain.
+
+    What a function it calls does inside cannot be told and does not count.
+    """
+    return intent.holds or (intent.kind is Kind.SESSION and not intent.local)
+
+
+def advice(intent: Intent) -> str:
+    """Why it cannot run and what to do instead, for people."""
+    instead = "run it on an engine made from session_url, which leads past PgBouncer"
+    if intent.kind is Kind.SESSION:
+        instead = (
+            "use SET LOCAL or set_config(…, true), which last for the transaction, or set it for "
+            "the role with ALTER ROLE … SET"
+        )
+    return (
+        f"{intent.reason} needs a server session of its own, and PgBouncer gives none by "
+        f"transaction: {instead}"
+    )
+
+
+def check_startup(parameters: Mapping[str, Any], node: str) -> None:
+    """Refuse what PgBouncer would refuse when a connection is opened.
+
+    Args:
+        parameters: the driver's connection parameters.
+        node: whose they are.
+
+    Raises:
+        ConfigError: one of them is not among `TRACKED`.
+    """
+    found = ["options"] if parameters.get("options") else []
+    settings: Any = parameters.get("server_settings") or {}
+    found += [name for name in settings if name.lower() not in TRACKED]
+    if found:
+        raise ConfigError(
+            f"{node}: {found[0]}: PgBouncer refuses this start-up parameter: leave it out, and "
+            "set what it says for the role with ALTER ROLE … SET"
+        )

@@ -1,0 +1,123 @@
+"""A ``pgbouncer.ini``: which databases it offers, and how it pools.
+
+Source: https://www.pgbouncer.org/config.html
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from router.errors import ConfigError
+from router.server import did_you_mean
+from router.sources.settings import Settings
+
+_WORD = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|[^\s']*)")
+_ANYWHERE = ("*", "0.0.0.0", "::", "")  # noqa: S104 - read, not bound to
+
+
+@dataclass(frozen=True, slots=True)
+class Ini:
+    """What a ``pgbouncer.ini`` says.
+
+    Attributes:
+        databases: the words of each entry, by the database's name; ``*`` is every other one.
+        settings: the section ``[pgbouncer]``.
+    """
+
+    databases: Mapping[str, Mapping[str, str]]
+    settings: Mapping[str, str]
+
+    def pool_mode(self, database: str) -> str:
+        """How connections to `database` are pooled."""
+        words = self.databases.get(database) or self.databases.get("*", {})
+        return words.get("pool_mode") or self.settings.get("pool_mode", "session")
+
+    @property
+    def max_prepared_statements(self) -> int:
+        """What PgBouncer keeps for each client; where nothing is said 0, as before 1.24."""
+        return int(self.settings.get("max_prepared_statements", "0") or 0)
+
+
+def parse(text: str, where: str) -> Ini:
+    """Read the text of the file.
+
+    Args:
+        text: its content.
+        where: its name, for error messages.
+
+    Raises:
+        ConfigError: a line is none of a section, a setting or a comment.
+    """
+    databases: dict[str, Mapping[str, str]] = {}
+    settings: dict[str, str] = {}
+    section = ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line[0] in ";#":
+            continue
+        if line.startswith("%include"):
+            raise ConfigError(f"{where}:{number}: %include is not followed: give the whole file")
+        if line.startswith("["):
+            section = line.strip("[]").strip()
+            continue
+        key, equals, value = line.partition("=")
+        key, value = key.strip(), value.strip()
+        if not equals or not section:
+            raise ConfigError(f"{where}:{number}: neither a section nor 'name = value'")
+        if section == "databases":
+            name = key[1:-1].replace('""', '"') if key.startswith('"') else key
+            databases[name] = {m[1]: _plain(m[2]) for m in _WORD.finditer(value)}
+        elif section == "pgbouncer":
+            settings[key] = value
+    return Ini(databases, settings)
+
+
+def read(path: Path, database: str, replicas: Sequence[str]) -> Settings:
+    """The address of PgBouncer itself, and how it pools there.
+
+    Args:
+        path: of the file.
+        database: the entry that leads to the primary.
+        replicas: those that lead to replicas.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no such entry.
+    """
+    try:
+        ini = parse(path.read_text(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: name a file that can be read") from None
+    for name in (database, *replicas):
+        if name not in ini.databases and "*" not in ini.databases:
+            raise ConfigError(
+                f"{path}: [databases] has no entry {name!r}{did_you_mean(name, ini.databases)}"
+            )
+    host = ini.settings.get("listen_addr", "").split(",")[0].strip()
+    if not host and "listen_addr" not in ini.settings:
+        host = ini.settings.get("unix_socket_dir", "/tmp")  # noqa: S108 - PgBouncer's default
+    address = {
+        "host": "127.0.0.1" if host in _ANYWHERE else host,
+        "port": ini.settings.get("listen_port", "6432"),
+    }
+    values: dict[str, object] = {
+        **address,
+        "dbname": database,
+        "primary": {"pgbouncer": ini.pool_mode(database)},
+        "replicas": [
+            {**address, "dbname": name, "name": name, "pgbouncer": ini.pool_mode(name)}
+            for name in replicas
+        ],
+    }
+    if ini.max_prepared_statements:
+        values["prepared_statements"] = True
+    return Settings.of(values, lambda name: f"{path} {_PLACES.get(name, '[databases]')}")
+
+
+_PLACES = {
+    "host": "listen_addr", "port": "listen_port", "prepared_statements": "max_prepared_statements"
+}  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    return text[1:-1].replace("''", "'") if text.startswith("'") else text

@@ -1,0 +1,55 @@
+"""A real PgBouncer on a loopback port, ended with the test."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from router.testing import programs
+from router.testing.ports import free_port
+from tests.servers import require
+
+STARTUP = 10.0
+
+
+@contextmanager
+def running(ini: str, userlist: str, port: int) -> Iterator[Path]:
+    """PgBouncer as the two files say, listening on `port`; its directory."""
+    command = require("pgbouncer")
+    who = programs.account()
+    home = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=programs.temporary_root(who)))
+    try:
+        for name, text in (("pgbouncer.ini", ini), ("userlist.txt", userlist)):
+            (home / name).write_text(text)
+            who.own(home / name)
+        who.own(home)
+        with (home / "log").open("w") as log:
+            process = subprocess.Popen(
+                [command, "pgbouncer.ini"], cwd=home, stdout=log, stderr=log, **who.options()
+            )
+        try:
+            _await(process, port, home / "log")
+            yield home
+        finally:
+            process.kill()
+            process.wait()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + STARTUP
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+
+
+__all__ = ["free_port", "running"]
