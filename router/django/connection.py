@@ -75,7 +75,7 @@ class NodeConnection(Held):
 
     def look(self) -> bool:
         """Whether the server has a transaction open."""
-        return self.dbapi.pgconn.transaction_status != TransactionStatus.IDLE
+        return bool(self.dbapi.pgconn.transaction_status != TransactionStatus.IDLE)
 
     def end(self, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it."""

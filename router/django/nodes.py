@@ -1,8 +1,8 @@
 """Where connections come from: what one process knows of a database, and what one wrapper keeps.
 
 A `Cluster` is shared by every thread's wrapper of one alias: the Router, and where
-``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `Nodes` belongs to one wrapper,
-like the connection of Django's own.
+``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `Nodes` belongs to one
+wrapper, like the connection of Django's own.
 """
 
 import os

@@ -77,15 +77,16 @@ def connect(database: Database) -> Iterator[Connect]:
     database.cluster.wait_caught_up()
     made: list[Any] = []
 
-    def connect(of: Database = database, **changes: Any) -> Routed:
+    def connect(of: Database = database, *, start: bool = True, **changes: Any) -> Routed:
         connections.settings = connections.configure_settings(
             {"default": settings_of(of, **changes)}
         )
         if hasattr(connections._connections, "default"):
             del connections["default"]
         wrapper = connections["default"]
-        made.append(wrapper)
-        wrapper.router.start()
+        if start:
+            made.append(wrapper)
+            wrapper.router.start()
         return Routed(of, wrapper)
 
     yield connect
@@ -99,3 +100,22 @@ def connect(database: Database) -> Iterator[Connect]:
 @pytest.fixture
 def routed(connect: Connect) -> Routed:
     return connect()
+
+
+@pytest.fixture
+def settings() -> Iterator[Any]:
+    """Changes Django's settings until the test ends; ``.key`` is the SECRET_KEY there was."""
+    from django.conf import settings as django_settings
+    from django.test import override_settings
+
+    changed: list[Any] = []
+
+    def change(**values: Any) -> None:
+        block = override_settings(**values)
+        block.enable()
+        changed.append(block)
+
+    change.key = django_settings.SECRET_KEY  # type: ignore[attr-defined]
+    yield change
+    for block in reversed(changed):
+        block.disable()
