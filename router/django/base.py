@@ -8,6 +8,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.postgresql import base, operations
 from psycopg import ClientCursor, IsolationLevel
+from psycopg.sql import SQL, Literal
 
 from router.core import Router
 from router.django.creation import DatabaseCreation
@@ -122,14 +123,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
         else:
             super().init_connection_state()
 
+    def _configure_role(self, connection: Any) -> bool:
+        # Django's composes the statement by way of the wrapper's connection, which is being
+        # opened here.
+        role = self.settings_dict["OPTIONS"].get("assume_role")
+        if role:
+            connection.execute(SQL("SET ROLE {}").format(Literal(role)))
+        return bool(role)
+
     def ensure_timezone(self) -> bool:
         if not self._routes:
             return bool(super().ensure_timezone())
         self.close_pool()
         if self.connection is None:
             return False
-        self.close()
-        return True
+        return bool(self.connection.configured(self._configure_timezone))
 
     def _close(self) -> None:
         if self.connection is not None:

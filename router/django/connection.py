@@ -116,3 +116,12 @@ class NodeConnection(Held):
     def discard(self, *, distrust: bool) -> None:
         """Close it."""
         self.nodes.discard(self.node, self.line, distrust=distrust)
+
+
+def alive(connection: Any) -> bool:
+    """Whether the server answers on `connection`, which may have a transaction open."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return not connection.closed and connection.info.transaction_status != 0
+    return True

@@ -13,7 +13,7 @@ from psycopg.types import TypeInfo, TypesRegistry
 from router.checkout import Checkout
 from router.classify import Intent, Kind
 from router.cursor import RoutedCursor
-from router.django.connection import NodeConnection
+from router.django.connection import NodeConnection, alive
 
 if TYPE_CHECKING:
     from router.django.nodes import Nodes
@@ -29,7 +29,25 @@ class DjangoCheckout(Checkout[NodeConnection]):
         return psycopg.OperationalError("the connection is closed")
 
 
-class _Stream(RoutedCursor[NodeConnection]):
+class _Cursor(RoutedCursor[NodeConnection]):
+    """Refuses to be used after it was closed, executed before or not, as psycopg's does."""
+
+    def close(self) -> None:
+        super().close()
+        object.__setattr__(self, "_closed", True)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or its connection was."""
+        return "_closed" in self.__dict__ or (self._real is not None and bool(self._real.closed))
+
+    def _on(self, held: NodeConnection) -> Any:
+        if "_closed" in self.__dict__:
+            raise psycopg.InterfaceError("the cursor is closed")
+        return super()._on(held)
+
+
+class _Stream(_Cursor):
     """A server-side cursor. While it is open, its connection goes to no other user of a pool."""
 
     def _on(self, held: NodeConnection) -> Any:
@@ -85,7 +103,7 @@ class RoutedConnection:
             make: a cursor on a connection of psycopg.
             stream: it is a server-side cursor.
         """
-        kind = _Stream if stream else RoutedCursor
+        kind = _Stream if stream else _Cursor
         return kind(self.checkout, self, lambda held: make(held.dbapi), stream=stream)
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
@@ -152,18 +170,33 @@ class RoutedConnection:
         """Ask the servers that are held; a dead one's connection is dropped.
 
         Returns:
-            whether nothing was lost with it that only that connection had.
+            whether nothing was lost with it that only that connection had, and no transaction
+            has failed.
         """
         checkout = self.checkout
         self.nodes.doubt()
         lost = False
         for held in _held(checkout):
-            if held is None or (not held.broken and _answers(held)):
+            if held is None or (not held.broken and alive(held.dbapi)):
                 continue
             held.broken = True
             lost = lost or held.in_transaction or (held is checkout.primary and checkout.bound)
             checkout.drop(held)
-        return not lost and not self.closed
+        return not lost and not self.closed and not self._failed()
+
+    def _failed(self) -> bool:
+        failed = TransactionStatus.INERROR
+        held = [h for h in _held(self.checkout) if h is not None]
+        return any(h.dbapi.pgconn.transaction_status == failed for h in held)
+
+    def configured(self, configure: Callable[[Any], bool]) -> bool:
+        """Configure what is held anew; what is kept is opened anew when it is needed.
+
+        Returns:
+            whether any connection was changed.
+        """
+        self.nodes.empty()
+        return any([configure(held.dbapi) for held in _held(self.checkout) if held is not None])
 
     def close(self) -> None:
         """Close every connection, or give it back to its node's pool."""
@@ -256,18 +289,6 @@ class RoutedConnection:
 
 def _held(checkout: DjangoCheckout) -> tuple[NodeConnection | None, NodeConnection | None]:
     return checkout.primary, checkout.replica
-
-
-def _answers(held: NodeConnection) -> bool:
-    if held.dbapi.closed:
-        return False
-    if held.dbapi.pgconn.transaction_status == TransactionStatus.INERROR:
-        return True  # it said so
-    try:
-        held.run("SELECT 1")
-    except psycopg.Error:
-        return False
-    return True
 
 
 class _Adapters(AdaptersMap):

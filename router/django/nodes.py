@@ -17,7 +17,7 @@ from psycopg import IsolationLevel
 
 from router.config import Config, Server, masked
 from router.core import Router
-from router.django.connection import Line, NodeConnection
+from router.django.connection import Line, NodeConnection, alive
 from router.django.errors import PoolTimeout, translated
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node
@@ -183,7 +183,7 @@ class Cluster:
         """Close idle connections to `node` now, those in use when they come back."""
         pool = self._pools.pop(node, None)
         if pool is not None:
-            pool.close(timeout=0)
+            pool.close(timeout=POOL_LOOK)
 
     def close(self) -> None:
         """Close the nodes' pools and stop the monitor; the next statement starts anew."""
@@ -370,6 +370,10 @@ class Nodes:
     def close(self) -> None:
         """Close what is kept, and whatever comes back from now on."""
         self._closed = True
+        self.empty()
+
+    def empty(self) -> None:
+        """Close what is kept."""
         for node in list(self._kept):
             self.retire(node)
 
@@ -379,15 +383,6 @@ class Nodes:
         self._kept = {}
 
 
-def alive(connection: Any) -> bool:
-    """Whether the server answers on `connection`, which may have a transaction open."""
-    try:
-        connection.execute("SELECT 1")
-    except psycopg.Error:
-        return not connection.closed and connection.info.transaction_status != 0
-    return True
-
-
 def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:
     """The one `Cluster` of this process for the wrapper's alias and settings.
 
@@ -395,12 +390,26 @@ def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:
         django.core.exceptions.ImproperlyConfigured: as `Cluster`.
     """
     settings = wrapper.settings_dict
-    key = (wrapper.alias, type(wrapper), *(repr(settings.get(name)) for name in _KEYS))
+    key = (
+        wrapper.alias,
+        type(wrapper),
+        wrapper.timezone_name,
+        *(repr(settings.get(name)) for name in _KEYS),
+    )
     with _lock:
         found = _clusters.get(key)
         if found is None:
             found = _clusters[key] = Cluster(wrapper)
         return found
+
+
+def leave(dbname: str) -> None:
+    """Close what this process has open to the database `dbname`, whatever alias it is for: a
+    database with sessions can neither be dropped nor copied."""
+    with _lock:
+        found = [c for c in _clusters.values() if c.config.primary.dbname == dbname]
+    for cluster in found:
+        cluster.close()
 
 
 _clusters: dict[tuple[object, ...], Cluster] = {}

@@ -47,7 +47,18 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 """
 
-EXPLAINED: dict[str, str] = {}
+_LAZY = "connects at the first statement, so with settings that were changed meanwhile"
+_POOLS = "each node has a pool of its own, and the wrapper none"
+_PG = "backends.postgresql.tests.Tests."
+EXPLAINED: dict[str, str] = {
+    f"{_PG}test_bypass_role_configuration": _LAZY,
+    f"{_PG}test_connect_role": _LAZY,
+    "backends.tests.BackendTestCase.test_unicode_password": _LAZY,
+    f"{_PG}test_connect_pool": _POOLS,
+    f"{_PG}test_connect_pool_set_to_true": _POOLS,
+    f"{_PG}test_pooling_health_checks": _POOLS,
+    f"{_PG}test_pooling_not_support_persistent_connections": _POOLS,
+}
 """Tests that differ for a reason a facade cannot remove, by id, each with the reason."""
 
 
