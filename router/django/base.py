@@ -1,6 +1,7 @@
 """``ENGINE: "router.django"``: Django's PostgreSQL backend, each statement routed."""
 
 import os
+import weakref
 from functools import cached_property
 from typing import Any
 
@@ -56,7 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(settings_dict, alias)
         # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
         self.read_only: bool = False
-        self._pid = os.getpid()
+        _wrappers.add(self)
 
     @property
     def cluster(self) -> Cluster:
@@ -107,15 +108,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self._routes:
             return super().get_new_connection(conn_params)
         self.isolation_level = self.configured_isolation or IsolationLevel.READ_COMMITTED
-        self._pid = os.getpid()
         return RoutedConnection(Nodes(self, self.cluster))
 
-    def ensure_connection(self) -> None:
-        if self._routes and self.connection is not None and self._pid != os.getpid():
+    def after_fork(self) -> None:
+        """Forget a connection that a forked child inherited: its sockets are the parent's."""
+        if isinstance(self.connection, RoutedConnection):
             self.connection.abandon()
             self.connection = None
             self.in_atomic_block = self.closed_in_transaction = False
-        super().ensure_connection()
 
     def init_connection_state(self) -> None:
         if self._routes:
@@ -173,3 +173,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """The server's version number, of any node."""
         with self.temporary_connection():
             return int(self.connection.info.server_version)
+
+
+_wrappers: "weakref.WeakSet[DatabaseWrapper]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for wrapper in list(_wrappers):
+        wrapper.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -196,7 +196,8 @@ class RoutedConnection:
             whether any connection was changed.
         """
         self.nodes.empty()
-        return any([configure(held.dbapi) for held in _held(self.checkout) if held is not None])
+        changed = [configure(held.dbapi) for held in _held(self.checkout) if held is not None]
+        return any(changed)
 
     def close(self) -> None:
         """Close every connection, or give it back to its node's pool."""
@@ -212,6 +213,7 @@ class RoutedConnection:
     def abandon(self) -> None:
         """Forget what a forked child inherited: its sockets are the parent's."""
         self.closed = True
+        _abandoned.append((self.checkout.primary, self.checkout.replica))
         self.checkout.finish()
 
     def _must_be_open(self) -> None:
@@ -285,6 +287,10 @@ class RoutedConnection:
 
     def __repr__(self) -> str:
         return f"<RoutedConnection of {self.checkout!r}>"
+
+
+_abandoned: list[object] = []
+"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
 
 
 def _held(checkout: DjangoCheckout) -> tuple[NodeConnection | None, NodeConnection | None]:

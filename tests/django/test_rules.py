@@ -1,7 +1,9 @@
 """Where Django's statements go."""
 
 import contextlib
+import os
 import threading
+import warnings
 from typing import Any
 
 import pytest
@@ -321,3 +323,35 @@ def test_a_restarted_server_is_not_noticed(make_cluster: Any, connect: Connect) 
     routed.connection.close_if_unusable_or_obsolete()
     items().create(name="tea")
     assert items().count() == 2
+
+
+def test_a_forked_child_opens_its_own(routed: Routed) -> None:
+    """A child process neither uses nor closes the sockets its parent had open."""
+    import multiprocessing
+
+    def work(pipe: Any) -> None:
+        items().create(name="child")
+        pipe.send((routed.served(), items().count()))
+        pipe.close()
+        os._exit(0)
+
+    items().create(name="parent")
+    routed.settle()
+    assert routed.served() == "replica"
+    before = {c for h in _helds(routed) for c in [h.dbapi.info.backend_pid]}
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=work, args=(theirs,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+        child.start()
+    assert ours.poll(30)
+    assert ours.recv()[1] == 2
+    child.join(30)
+    with using_primary():
+        assert items().count() == 2
+    assert before <= {c for h in _helds(routed) for c in [h.dbapi.info.backend_pid]}
+
+
+def _helds(routed: Routed) -> list[Any]:
+    checkout = routed.connection.connection.checkout
+    return [h for h in (checkout.primary, checkout.replica) if h is not None]
