@@ -49,7 +49,7 @@ class RoutedCursor(Generic[H]):
         return self._run("executemany", query, params_seq, kwargs)
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
-        sql = query if isinstance(query, str) else _text_of(query)
+        sql = query if isinstance(query, str) else text_of(query)
         routed = self._routed
         route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
         positional = () if params is None and method == "execute" else (params,)
@@ -135,7 +135,7 @@ class RoutedCursor(Generic[H]):
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
 
 
-def _text_of(query: Any) -> str | None:
+def text_of(query: Any) -> str | None:
     """The text of a driver's composed query, None when it has to be bound to a connection."""
     if isinstance(query, bytes):
         return query.decode("utf-8", "replace")

@@ -165,8 +165,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def close_if_unusable_or_obsolete(self) -> None:
         super().close_if_unusable_or_obsolete()
-        if isinstance(self.connection, RoutedConnection) and not self.in_atomic_block:
-            self.connection.rest()
+        facade = self.connection
+        if not isinstance(facade, RoutedConnection) or self.in_atomic_block:
+            return
+        if facade.checkout.bound:
+            self.close()  # else what one request left in a session keeps the next on the primary
+        else:
+            facade.rest()
 
     @cached_property
     def pg_version(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]

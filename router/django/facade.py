@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
+from django.db.backends.postgresql.base import CursorMixin
 from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.types import TypeInfo, TypesRegistry
 
 from router.checkout import Checkout
 from router.classify import Intent, Kind
-from router.cursor import RoutedCursor
+from router.cursor import RoutedCursor, text_of
 from router.django.connection import NodeConnection, alive
 
 if TYPE_CHECKING:
@@ -45,6 +46,25 @@ class _Cursor(RoutedCursor[NodeConnection]):
         if "_closed" in self.__dict__:
             raise psycopg.InterfaceError("the cursor is closed")
         return super()._on(held)
+
+    def callproc(self, name: Any, args: Any = None) -> Any:
+        """Call a function; routed like any other statement."""
+        return CursorMixin.callproc(self, name, args)
+
+    @contextmanager
+    def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """Psycopg's block around a COPY, where the rules send it."""
+        routed = self._routed
+        route = routed.route(text_of(statement), explicit=routed.explicit)
+        cursor = self._on(route.held)
+        route.begin()
+        try:
+            with cursor.copy(statement, params, **kwargs) as copy:
+                yield copy
+        except psycopg.Error as error:
+            route.held.lost(error, cursor)
+            raise
+        route.done(params)
 
 
 class _Stream(_Cursor):

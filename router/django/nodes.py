@@ -340,7 +340,8 @@ class Nodes:
             self._kept[node] = line
 
     def _put(self, line: Line) -> None:
-        line.dbapi.autocommit = True
+        if not line.dbapi.closed:
+            line.dbapi.autocommit = True
         line.pool.putconn(line.dbapi)
 
     def streaming(self, line: Line, step: int) -> None:

@@ -355,3 +355,38 @@ def test_a_forked_child_opens_its_own(routed: Routed) -> None:
 def _helds(routed: Routed) -> list[Any]:
     checkout = routed.connection.connection.checkout
     return [h for h in (checkout.primary, checkout.replica) if h is not None]
+
+
+def test_copy_and_callproc_go_where_they_belong(routed: Routed) -> None:
+    """COPY into a table and a function that writes are on the primary and pin; neither keeps
+    later reads there."""
+    with routed.connection.cursor() as cursor, using_primary():
+        cursor.execute(
+            "CREATE FUNCTION add_item(text) RETURNS bigint LANGUAGE sql AS "
+            "'INSERT INTO shop_item (name) VALUES ($1) RETURNING id'"
+        )
+    with request_context():
+        with routed.cluster.replay_paused():
+            with routed.connection.cursor() as cursor:
+                with cursor.copy("COPY shop_item (name) FROM STDIN") as copy:
+                    copy.write_row(("tea",))
+                cursor.callproc("add_item", ["milk"])
+            assert items().count() == 2
+        routed.settle()
+        assert routed.served() == "replica"
+
+
+def test_session_state_ends_with_the_request(routed: Routed) -> None:
+    """A session advisory lock keeps a request on the primary, and the next one reads replicas."""
+    from django.db import close_old_connections
+
+    with request_context(), routed.connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(7)")
+        assert routed.served() == "primary"
+    routed.settle()
+    close_old_connections()
+    with request_context():
+        assert routed.served() == "replica"
+        with routed.connection.cursor() as cursor, using_primary():
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            assert cursor.fetchone() == (0,)
