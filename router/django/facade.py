@@ -49,7 +49,8 @@ class _Cursor(RoutedCursor[NodeConnection]):
 
     def callproc(self, name: Any, args: Any = None) -> Any:
         """Call a function; routed like any other statement."""
-        return CursorMixin.callproc(self, name, args)
+        call: Any = CursorMixin.callproc
+        return call(self, name, args)
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
 
 from router.config import Config, Server, masked
 from router.core import Router
@@ -95,6 +96,9 @@ class Cluster:
             found.pop("connect_timeout", None)
         for key in ("service", "target_session_attrs", "load_balance_hosts"):
             found.pop(key, None)
+        if path := self.config.search_path:
+            # Of two settings the later one counts.
+            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
         if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
             found["target_session_attrs"] = "any"  # libpq would apply it to each node
         return {**found, "host": server.host, "port": server.port, "autocommit": True}
@@ -179,6 +183,10 @@ class Cluster:
             self.retire(node)
         return pool
 
+    def checkedout(self) -> int:
+        """None: the wrappers' `Nodes` count what they hold."""
+        return 0
+
     def retire(self, node: Node) -> None:
         """Close idle connections to `node` now, those in use when they come back."""
         pool = self._pools.pop(node, None)
@@ -217,6 +225,7 @@ class Nodes:
             self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
         self._kept: dict[Node, Line] = {}
         self._unchecked: set[Node] = set()
+        self._held: set[Line] = set()
         self._closed = False
         self.registered: list[Callable[[Any], None]] = []
         self.router.attach(self)
@@ -264,6 +273,7 @@ class Nodes:
             line.dbapi.isolation_level = self.isolation
         for register in self.registered:
             register(line.dbapi)
+        self._held.add(line)
         return NodeConnection(self, node, line)
 
     def _line(self, node: Node) -> Line:
@@ -329,6 +339,7 @@ class Nodes:
     def give_back(self, node: Node, line: Line) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
         line.given_back = True
+        self._held.discard(line)
         if line.pool is not None:
             if not line.streams:
                 self._put(line)
@@ -352,11 +363,18 @@ class Nodes:
 
     def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
         """Close a connection; with `distrust` the next one kept is asked before it is used."""
+        self._held.discard(line)
         line.dbapi.close()
         if line.pool is not None:
             line.pool.putconn(line.dbapi)
         if distrust:
             self._unchecked.add(node)
+
+    def checkedout(self) -> int:
+        """Connections on which something runs, or a transaction is open: Django keeps them between
+        requests."""
+        idle = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+        return sum(line.dbapi.pgconn.transaction_status not in idle for line in list(self._held))
 
     def doubt(self) -> None:
         """Ask each connection that is kept whether it lives, before it is used again."""
@@ -380,8 +398,9 @@ class Nodes:
 
     def after_fork(self) -> None:
         """Forget what is the parent's: discarded, never closed."""
-        _abandoned.append(self._kept)
+        _abandoned.extend((self._kept, self._held))
         self._kept = {}
+        self._held = set()
 
 
 def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:

@@ -1,6 +1,7 @@
 """A project whose one alias is a fresh database with two live replicas."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,6 +52,13 @@ class Routed:
     def role(self, port: int) -> str:
         """The role, "primary" or "replica", of the server that listens on `port`."""
         return "primary" if port == self.cluster.primary.port else "replica"
+
+    def await_replica(self, timeout: float = 10.0) -> None:
+        """Read until a replica serves it: what ends a pin is a probe, and nobody awaits that."""
+        deadline = time.monotonic() + timeout
+        while self.served() != "replica":
+            assert time.monotonic() < deadline, self.router.stats()
+            time.sleep(0.005)
 
     def holding(self) -> set[str]:
         """The roles of the servers whose connections are held or kept."""
