@@ -23,7 +23,7 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = "asyncpg,demo,flask,redis"
+EXTRAS = "asyncpg,demo,django,flask,redis"
 
 
 def _install(session: nox.Session, *groups: str, constraints: str | None = None) -> None:
@@ -91,11 +91,17 @@ def suite(session: nox.Session) -> None:
     session.run("python", "-m", "tests.suites.sqlalchemy_suite", *session.posargs)
 
 
+@nox.session(name="suite-django")
+def suite_django(session: nox.Session) -> None:
+    """Django's own test suite on router.django (fetches its sdist; many minutes)."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.suites.django_suite", *session.posargs)
+
+
 @nox.session
 def oracle(session: nox.Session) -> None:
     """Ask a standby about every statement of SQLAlchemy's and Django's tests (minutes)."""
     _install(session, "test")
-    session.install("django")
     session.run("python", "-m", "tests.oracle.record", *session.posargs)
 
 

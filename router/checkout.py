@@ -140,6 +140,8 @@ class Checkout(Generic[H]):
         self.replica: H | None = None
         self.last: H | None = None
         self.autobegun: bool = False
+        # What a cursor that is routed by itself says of its transaction.
+        self.explicit: bool = False
         self.bound: bool = False
         self.declared_read_only: bool = False
         self.characteristics: Characteristics = DEFAULTS

@@ -36,6 +36,7 @@ from router.server import (
 from router.sources import (
     ADDRESS,
     Settings,
+    django,
     environment,
     horsies,
     libpq,
@@ -311,6 +312,23 @@ class Config:
         environ = os.environ if environ is None else environ
         given = {**options, **({"replicas": replicas} if replicas else {})}
         return cls._layered([Settings.of(given, _argument)], "PGHOST", environ, service)
+
+    @classmethod
+    def from_django(
+        cls, database: Mapping[str, object], alias: str = "default", **options: object
+    ) -> Self:
+        """From one database of Django's ``DATABASES``, with ``REPLICAS`` and ``ROUTER``.
+
+        Args:
+            database: its settings.
+            alias: its key, for error messages.
+            **options: as the attributes above; they win over the settings.
+
+        Raises:
+            ConfigError: a key is unknown or malformed, or there is no ``HOST``.
+        """
+        layers = [Settings.of(options, _argument), django.read(database, alias)]
+        return cls._layered(layers, f"DATABASES[{alias!r}]['HOST']", os.environ)
 
     @classmethod
     def from_makara(cls, block: Mapping[str, object], **options: object) -> Self:

@@ -4,7 +4,6 @@ Where Flask-SQLAlchemy or Flask-SQLAlchemy-Lite makes the engines, with ``plugin
 they stay theirs, and so does the session; the pins and the commands are ours.
 """
 
-import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +23,7 @@ from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.status import status
 from router.statuspage import Guard, Page
-from router.web import PinOptions
+from router.web import PinOptions, derived, pin_options, safe_methods
 from router.wsgi import PinMiddleware, refuse_coroutines, respond
 
 if TYPE_CHECKING:
@@ -255,50 +254,36 @@ def _pin_options(app: Flask) -> PinOptions | None:
     given = config.get("ROUTER_PINS", True)
     if given is False:
         return None
-    given = {} if given is True or given is None else given
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"ROUTER_PINS: {given!r} is neither a mapping of options nor a bool")
-    known = PinOptions.__annotations__
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"ROUTER_PINS: unknown option {key!r}{did_you_mean(key, known)}")
-    options: dict[str, Any] = {
+    cookie = {
         "secure": bool(config["SESSION_COOKIE_SECURE"]),
         "samesite": (config["SESSION_COOKIE_SAMESITE"] or "Lax").title(),
         "path": config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"],
         "domain": config["SESSION_COOKIE_DOMAIN"] or None,
-        **given,
     }
-    if "secret" not in options:
-        options["secret"] = _secrets(app)
-    return cast("PinOptions", options)
+    return pin_options(given, cookie, lambda: _secrets(app))
 
 
 def _secrets(app: Flask) -> list[str]:
-    """Secrets derived from the app's keys, newest first: no key signs two kinds of thing, and
-    one that is long enough for Flask is for us."""
+    """Secrets derived from the app's keys, newest first."""
     if not app.secret_key:
         raise ConfigError(
             "SECRET_KEY: it is missing, and signs the cookie that carries pins: set it before "
             "init_app, or ROUTER_PINS = False"
         )
     keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
-    texts = [key.encode() if isinstance(key, str) else key for key in keys]
-    return [hmac.digest(text, b"pg-router.flask", "sha256").hex() for text in texts]
+    return derived(keys, b"pg-router.flask")
 
 
 def _safe_methods(app: Flask, pins: PinOptions | None) -> frozenset[str] | None:
     given: Iterable[str] | None = app.config.get("ROUTER_SAFE_METHODS")
     if given is None:
         return None
-    if isinstance(given, str):
-        raise ConfigError(f"ROUTER_SAFE_METHODS: {given!r} is one text: give a list of methods")
     if pins is None:
         raise ConfigError(
             "ROUTER_SAFE_METHODS: it needs the context of ROUTER_PINS, which is False: leave one "
             "of them out"
         )
-    return frozenset(method.upper() for method in given)
+    return safe_methods(given)
 
 
 def _unsafe_on_primary(app: "WSGIApplication", safe: frozenset[str]) -> "WSGIApplication":

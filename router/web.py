@@ -3,12 +3,14 @@
 Pure but for the `PinCarrier`; headers are lists of (name, value) texts.
 """
 
+import hmac
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, NotRequired, TypedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from router.carrier import PinCarrier
+from router.config import did_you_mean
 from router.context import RoutingContext
 from router.errors import ConfigError
 from router.store import AsyncPinStore, PinStore
@@ -57,6 +59,55 @@ class PinOptions(TypedDict):
     domain: NotRequired[str | None]
     store: NotRequired[PinStore | AsyncPinStore | None]
     identify: NotRequired[Callable[[Any], str | None] | None]
+
+
+def pin_options(
+    given: object, cookie: Mapping[str, object], secret: Callable[[], list[str]]
+) -> PinOptions:
+    """What a framework's setting ``ROUTER_PINS`` asks for.
+
+    Args:
+        given: the setting: a mapping, or True or None for what the framework says.
+        cookie: attributes of the framework's own session cookie, by option.
+        secret: derives secrets from the framework's own keys.
+
+    Raises:
+        ConfigError: it is no mapping, or a key is unknown; names it.
+    """
+    given = {} if given is True or given is None else given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"ROUTER_PINS: {given!r} is neither a mapping of options nor a bool")
+    known = PinOptions.__annotations__
+    for key in given:
+        if key not in known:
+            raise ConfigError(f"ROUTER_PINS: unknown option {key!r}{did_you_mean(key, known)}")
+    options: dict[str, Any] = {**cookie, **given}
+    if "secret" not in options:
+        options["secret"] = secret()
+    return cast("PinOptions", options)
+
+
+def derived(keys: Iterable[str | bytes], purpose: bytes) -> list[str]:
+    """A secret from each of an application's keys, in their order: no key signs two kinds of
+    thing, and one that is long enough for the framework is for us.
+
+    Args:
+        keys: newest first.
+        purpose: what keeps this use of them apart from others.
+    """
+    texts = [key.encode() if isinstance(key, str) else key for key in keys]
+    return [hmac.digest(text, purpose, "sha256").hex() for text in texts]
+
+
+def safe_methods(given: Iterable[str]) -> frozenset[str]:
+    """The setting ``ROUTER_SAFE_METHODS``: requests by other methods run on the primary.
+
+    Raises:
+        ConfigError: it is one text.
+    """
+    if isinstance(given, str):
+        raise ConfigError(f"ROUTER_SAFE_METHODS: {given!r} is one text: give a list of methods")
+    return frozenset(method.upper() for method in given)
 
 
 class Pinning:

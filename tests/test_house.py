@@ -20,7 +20,7 @@ RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal", "poo
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
-CHECKOUT = {"checkout", "held", "recovery"}  # of any pool's connections
+CHECKOUT = {"checkout", "cursor", "held", "recovery"}  # of any pool's connections
 SHOWING = {"status", "history", "statuspage"}
 CORE = PURE | CHECKOUT | {"core", "explain", "discovery", "monitor"} | SHOWING | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "held": {"journal", *VALUES},
     "checkout": PURE | {"core", "held"},
     "recovery": PURE | {"held", "checkout"},
+    "cursor": {"held", "checkout", "recovery"},
     "explain": PURE | {"core"},
     "status": PURE | {"core"},
     "history": PURE | {"core"},

@@ -12,8 +12,9 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from router.checkout import Checkout
 from router.classify import Intent, Kind
+from router.cursor import RoutedCursor
 from router.sqlalchemy.connection import NodeConnection
-from router.sqlalchemy.raw import RoutedCursor, RoutedDBAPIConnection
+from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 if TYPE_CHECKING:
     from router.sqlalchemy.pool import RoutingPool
@@ -61,7 +62,14 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
 
     def cursor(self, *args: Any, **kwargs: Any) -> DBAPICursor:
         """A cursor that is routed statement by statement."""
-        return RoutedCursor(self, args, kwargs)  # type: ignore[return-value]
+
+        def make(held: NodeConnection) -> Any:
+            return held.dbapi.cursor(*args, **kwargs)
+
+        stream = bool(args and args[0])
+        return RoutedCursor(  # type: ignore[return-value]
+            self, self.dbapi_connection, make, stream=stream
+        )
 
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]

@@ -1,0 +1,1 @@
+"""A guestbook on a primary and its replicas."""

@@ -1,0 +1,8 @@
+"""For gunicorn: ``gunicorn guestbook.wsgi``."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "guestbook.settings")
+application = get_wsgi_application()

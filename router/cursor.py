@@ -1,0 +1,148 @@
+"""A driver's cursor whose statements are routed one by one."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Self, TypeVar
+
+from router.checkout import Checkout
+from router.held import Held
+from router.recovery import recover, timed
+
+H = TypeVar("H", bound=Held)
+
+
+class RoutedCursor(Generic[H]):
+    """A DBAPI cursor over a `router.checkout.Checkout`: each execute goes where the rules say.
+
+    Once something was executed, every attribute is the real cursor's.
+    """
+
+    def __init__(
+        self,
+        checkout: Checkout[H],
+        connection: Any,
+        make: Callable[[H], Any],
+        *,
+        stream: bool = False,
+    ) -> None:
+        """Prepare; nothing is taken before something is executed.
+
+        Args:
+            checkout: decides where, and holds the connections.
+            connection: what the cursor's users see as its connection.
+            make: a new cursor of the driver's on a node's connection.
+            stream: it is a server-side cursor, which lives in a transaction.
+        """
+        self._routed: Checkout[H] = checkout
+        self._connection: Any = connection
+        self._make: Callable[[H], Any] = make
+        self._stream: bool = stream
+        self._real: Any = None
+        self._of: H | None = None
+        self._settings: dict[str, Any] = {}
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
+        return self._run("execute", query, params, kwargs)
+
+    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
+        """Run one statement for several sets of parameters."""
+        return self._run("executemany", query, params_seq, kwargs)
+
+    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        sql = query if isinstance(query, str) else text_of(query)
+        routed = self._routed
+        route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
+        positional = () if params is None and method == "execute" else (params,)
+
+        def run(held: H) -> None:
+            cursor = self._on(held)
+            getattr(cursor, method)(query, *positional, **kwargs)
+
+        run = timed(route, run)
+        route.begin()
+        try:
+            run(route.held)
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
+            recover(route, error, self._real, run)
+        except BaseException:
+            route.held.broken = True
+            raise
+        route.done(params)
+        return self
+
+    def _on(self, held: H) -> Any:
+        real = self._real
+        if real is not None:
+            if self._of is held:
+                return real
+            real.close()
+        self._of = held
+        self._real = real = self._make(held)
+        for key, value in self._settings.items():
+            setattr(real, key, value)
+        return real
+
+    def close(self) -> None:
+        """Close the real cursor, if there is one."""
+        if self._real is not None:
+            self._real.close()
+
+    @property
+    def connection(self) -> Any:
+        """The routed connection this cursor belongs to."""
+        return self._connection
+
+    @property
+    def description(self) -> Any:
+        """As the driver's, None before anything was executed."""
+        return None if self._real is None else self._real.description
+
+    @property
+    def rowcount(self) -> int:
+        """As the driver's, -1 before anything was executed."""
+        return -1 if self._real is None else int(self._real.rowcount)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._real if self._real is not None else self._bound())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return getattr(self._real if self._real is not None else self._bound(), key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in _OWN:
+            object.__setattr__(self, key, value)
+            return
+        self._settings[key] = value
+        if self._real is not None:
+            setattr(self._real, key, value)
+
+    def _bound(self) -> Any:
+        # copy(), callproc(), stream() …: what they send cannot be seen from here.
+        return self._on(self._routed.bind_primary())
+
+    def __repr__(self) -> str:
+        return f"<RoutedCursor {self._real!r}>"
+
+
+_OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
+
+
+def text_of(query: Any) -> str | None:
+    """The text of a driver's composed query, None when it has to be bound to a connection."""
+    if isinstance(query, bytes):
+        return query.decode("utf-8", "replace")
+    as_string = getattr(query, "as_string", None)
+    if as_string is None:
+        return None
+    try:
+        return str(as_string(None))
+    except Exception:  # noqa: BLE001 - whatever it needs a live connection for
+        return None

@@ -1,0 +1,192 @@
+"""``ENGINE: "router.django"``: Django's PostgreSQL backend, each statement routed."""
+
+import os
+import weakref
+from functools import cached_property
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.postgresql import base, operations
+from psycopg import ClientCursor, IsolationLevel
+from psycopg.sql import SQL, Literal
+
+from router.core import Router
+from router.django.creation import DatabaseCreation
+from router.django.facade import RoutedConnection
+from router.django.nodes import Cluster, Nodes, cluster_of
+
+if not base.is_psycopg3:
+    raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
+
+
+class DatabaseOperations(operations.DatabaseOperations):
+    """Django's, but for what asks the driver about a connection."""
+
+    def compose_sql(self, sql: Any, params: Any) -> Any:
+        connection = self.connection
+        connection.ensure_connection()
+        facade = connection.connection
+        if not isinstance(facade, RoutedConnection):
+            return super().compose_sql(sql, params)
+        return ClientCursor(facade.any).mogrify(sql, params)
+
+
+class _On:
+    """A wrapper as it looks with one node's connection in place of the routed one."""
+
+    __slots__ = ("_wrapper", "connection")
+
+    def __init__(self, wrapper: "DatabaseWrapper", connection: Any) -> None:
+        self._wrapper = wrapper
+        self.connection = connection
+
+    def __getattr__(self, key: str) -> Any:
+        return getattr(self._wrapper, key)
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """One thread's connection to a primary and its replicas, under one alias."""
+
+    connection: Any
+    wrap_database_errors: Any  # pyright: ignore[reportIncompatibleVariableOverride]
+    creation_class = DatabaseCreation
+    ops_class = DatabaseOperations
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
+        super().__init__(settings_dict, alias)
+        # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
+        self.read_only: bool = False
+        _wrappers.add(self)
+
+    @property
+    def cluster(self) -> Cluster:
+        """What all wrappers of this alias share.
+
+        Raises:
+            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
+        """
+        return cluster_of(self)
+
+    @property
+    def router(self) -> Router:
+        """Decides where this alias's statements go; one for the process. Raises as `cluster`."""
+        return self.cluster.router
+
+    @property
+    def configured_isolation(self) -> IsolationLevel | None:
+        """What ``OPTIONS["isolation_level"]`` asks for, None for the server's default."""
+        options = self.settings_dict["OPTIONS"]
+        if "isolation_level" not in options:
+            return None
+        try:
+            return IsolationLevel(options["isolation_level"])
+        except ValueError:
+            raise ImproperlyConfigured(
+                f"Invalid transaction isolation level {options['isolation_level']} "
+                "specified. Use one of the psycopg.IsolationLevel values."
+            ) from None
+
+    @property
+    def _routes(self) -> bool:
+        return bool(self.alias != NO_DB_ALIAS)
+
+    # -- connecting ----------------------------------------------------------------------------
+
+    @property
+    def pool(self) -> Any:
+        """None: each node has one of its own, see `router.django.nodes.Cluster.pool`."""
+        return None if self._routes else super().pool
+
+    def close_pool(self) -> None:
+        if self._routes:
+            self.cluster.close()
+        else:
+            super().close_pool()
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        if not self._routes:
+            return super().get_new_connection(conn_params)
+        self.isolation_level = self.configured_isolation or IsolationLevel.READ_COMMITTED
+        return RoutedConnection(Nodes(self, self.cluster))
+
+    def after_fork(self) -> None:
+        """Forget a connection that a forked child inherited: its sockets are the parent's."""
+        if isinstance(self.connection, RoutedConnection):
+            self.connection.abandon()
+            self.connection = None
+            self.in_atomic_block = self.closed_in_transaction = False
+
+    def init_connection_state(self) -> None:
+        if self._routes:
+            BaseDatabaseWrapper.init_connection_state(self)
+        else:
+            super().init_connection_state()
+
+    def _configure_role(self, connection: Any) -> bool:
+        # Django's composes the statement by way of the wrapper's connection, which is being
+        # opened here.
+        role = self.settings_dict["OPTIONS"].get("assume_role")
+        if role:
+            connection.execute(SQL("SET ROLE {}").format(Literal(role)))
+        return bool(role)
+
+    def ensure_timezone(self) -> bool:
+        if not self._routes:
+            return bool(super().ensure_timezone())
+        self.close_pool()
+        if self.connection is None:
+            return False
+        return bool(self.connection.configured(self._configure_timezone))
+
+    def _close(self) -> None:
+        if self.connection is not None:
+            with self.wrap_database_errors:
+                self.connection.close()
+
+    # -- cursors and transactions --------------------------------------------------------------
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        facade = self.connection
+        if not isinstance(facade, RoutedConnection):
+            return super().create_cursor(name)
+        create_on: Any = base.DatabaseWrapper.create_cursor
+        return facade.cursor_by(lambda c: create_on(_On(self, c), name), stream=name is not None)
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        if isinstance(self.connection, RoutedConnection):
+            self.connection.declared = self.read_only
+        super()._set_autocommit(autocommit)
+
+    def is_usable(self) -> bool:
+        if not isinstance(self.connection, RoutedConnection):
+            return bool(super().is_usable())
+        return self.connection.usable()
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        super().close_if_unusable_or_obsolete()
+        facade = self.connection
+        if not isinstance(facade, RoutedConnection) or self.in_atomic_block:
+            return
+        if facade.checkout.bound:
+            self.close()  # else what one request left in a session keeps the next on the primary
+        else:
+            facade.rest()
+
+    @cached_property
+    def pg_version(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The server's version number, of any node."""
+        with self.temporary_connection():
+            return int(self.connection.info.server_version)
+
+
+_wrappers: "weakref.WeakSet[DatabaseWrapper]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for wrapper in list(_wrappers):
+        wrapper.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,127 @@
+"""One node's psycopg connection while a wrapper holds it."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+
+from router.held import Characteristics, Held
+from router.model import Node
+
+if TYPE_CHECKING:
+    from router.django.nodes import Nodes
+
+
+class Line:
+    """A connection of psycopg, and what is known of it for as long as it lives.
+
+    Attributes:
+        dbapi: the connection.
+        pool: the pool of psycopg_pool it came from, None where the wrapper keeps it.
+        proven: when it was last known to live (monotonic seconds).
+        settings: values that changed settings had when it was new.
+        streams: server-side cursors that are open on it.
+    """
+
+    __slots__ = ("__weakref__", "dbapi", "given_back", "pool", "proven", "settings", "streams")
+
+    def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
+        self.dbapi: Any = dbapi
+        self.pool: Any = pool
+        self.proven: float = proven
+        self.settings: dict[str, str] = {}
+        self.streams: int = 0
+        self.given_back: bool = False
+
+
+class NodeConnection(Held):
+    """One node's connection while the checkout of a wrapper holds it."""
+
+    __slots__ = ("dbapi", "line", "nodes")
+
+    def __init__(self, nodes: "Nodes", node: Node, line: Line) -> None:
+        self.nodes: Nodes = nodes
+        self.line: Line = line
+        self.dbapi: Any = line.dbapi
+        super().__init__(node, in_transaction=False)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+        return self.nodes.driver_errors
+
+    @property
+    def first_settings(self) -> dict[str, str]:
+        """Kept with the connection."""
+        return self.line.settings
+
+    def autocommit(self, value: bool) -> None:
+        """Switch autocommit, if it is not so already; no transaction may be open."""
+        if self.dbapi.autocommit is not value:
+            self.dbapi.autocommit = value
+
+    def run(self, sql: str, parameters: Any = None) -> None:
+        """Run a statement whose rows nobody wants."""
+        with self.dbapi.cursor() as cursor:
+            cursor.execute(sql, parameters)
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """The one row a query gives."""
+        with self.dbapi.cursor() as cursor:
+            row = cursor.execute(sql).fetchone()
+        assert row is not None
+        return tuple(row)
+
+    def look(self) -> bool:
+        """Whether the server has a transaction open."""
+        return bool(self.dbapi.pgconn.transaction_status != TransactionStatus.IDLE)
+
+    def end(self, verb: Literal["commit", "rollback"]) -> None:
+        """End the open transaction, whoever began it."""
+        getattr(self.dbapi, verb)()
+
+    def characterise(self, wanted: Characteristics) -> None:
+        """Make `wanted` the settings of the transactions to come."""
+        now, dbapi = self.characteristics, self.dbapi
+        if wanted.isolation != now.isolation:
+            level = self.nodes.isolation
+            if wanted.isolation not in (None, "AUTOCOMMIT"):
+                level = IsolationLevel[str(wanted.isolation).replace(" ", "_")]
+            dbapi.isolation_level = level
+        if wanted.read_only != now.read_only:
+            # None, not False: a standby refuses BEGIN READ WRITE.
+            dbapi.read_only = wanted.read_only
+        if wanted.deferrable != now.deferrable:
+            dbapi.deferrable = wanted.deferrable
+        self.characteristics = wanted
+
+    def lost(self, error: Any, cursor: Any = None) -> bool:
+        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
+        nodes = self.nodes
+        state = nodes.sqlstate(error)
+        closed = isinstance(error, psycopg.OperationalError) and self.dbapi.closed
+        if not closed and not nodes.router.lost(state):
+            return False
+        self.broken: bool = (
+            self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
+        )
+        nodes.router.failed(self.node, nodes.reason(error))
+        return True
+
+    def give_back(self) -> None:
+        """Keep it for the wrapper's next statement there, or give it to its pool."""
+        self.nodes.give_back(self.node, self.line)
+
+    def discard(self, *, distrust: bool) -> None:
+        """Close it."""
+        self.nodes.discard(self.node, self.line, distrust=distrust)
+
+
+def alive(connection: Any) -> bool:
+    """Whether the server answers on `connection`, which may have a transaction open."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return not connection.closed and connection.info.transaction_status != 0
+    return True

@@ -1,0 +1,54 @@
+"""Test databases: made on the primary, and there on every replica before anybody asks them."""
+
+import time
+from typing import Any
+
+import psycopg
+from django.db.backends.postgresql import creation
+
+from router.django.nodes import leave
+
+PATIENCE = 30.0
+"""Seconds to wait for one replica to replay the creation of a database."""
+
+PAUSE = 0.02
+
+
+class DatabaseCreation(creation.DatabaseCreation):
+    """Django's, and waits for the replicas."""
+
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        leave(self._get_test_db_name())  # one of that name may have to be dropped first
+        name = str(super()._create_test_db(verbosity, autoclobber, keepdb))
+        self._await(name)
+        return name
+
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
+        leave(self.connection.settings_dict["NAME"])
+        leave(self.get_test_db_clone_settings(suffix)["NAME"])
+        super()._clone_test_db(suffix, verbosity, keepdb)
+        self._await(self.get_test_db_clone_settings(suffix)["NAME"])
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        leave(test_database_name)
+        super()._destroy_test_db(test_database_name, verbosity)
+
+    def _await(self, name: str) -> None:
+        """Wait until every replica that answers has the database."""
+        cluster = self.connection.cluster
+        for server in cluster.config.replicas:
+            arguments: dict[str, Any] = {**cluster.arguments(server), "dbname": "postgres"}
+            until = time.monotonic() + PATIENCE
+            try:
+                with psycopg.connect(**arguments) as connection:
+                    sql = "SELECT 1 FROM pg_database WHERE datname = %s"
+                    while connection.execute(sql, [name]).fetchone() is None:
+                        if time.monotonic() > until:
+                            self.log(
+                                f"{server.host}:{server.port}: did not replay the creation of "
+                                f"{name} within {PATIENCE:g} s: look at replication"
+                            )
+                            break
+                        time.sleep(PAUSE)
+            except psycopg.OperationalError:
+                continue  # a dead replica gets no reads

@@ -1,0 +1,42 @@
+"""Errors that are pg-router's and Django's at once: code that catches Django's goes on working."""
+
+from django.db import utils
+
+from router import errors
+from router.errors import RouterError
+
+
+class PrimaryUnavailable(errors.PrimaryUnavailable, utils.OperationalError):
+    """The statement needs the primary, and there is none now."""
+
+
+class NoReplicaAvailable(errors.NoReplicaAvailable, utils.OperationalError):
+    """No replica is eligible and ``fallback="error"`` forbids the primary."""
+
+
+class ReplicaWriteRefused(errors.ReplicaWriteRefused, utils.ProgrammingError):
+    """A write was asked onto a replica; it was refused before anything was sent."""
+
+
+class CommitUnknown(errors.CommitUnknown, utils.OperationalError):
+    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+
+
+class PoolTimeout(RouterError, utils.OperationalError):
+    """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
+
+
+_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
+    (errors.PrimaryUnavailable, PrimaryUnavailable),
+    (errors.NoReplicaAvailable, NoReplicaAvailable),
+    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
+    (errors.CommitUnknown, CommitUnknown),
+)
+
+
+def translated(error: RouterError) -> RouterError:
+    """The Django counterpart of one of the core's errors; others as they are."""
+    for theirs, ours in _OURS:
+        if isinstance(error, theirs) and not isinstance(error, ours):
+            return ours(str(error))
+    return error

@@ -1,0 +1,64 @@
+"""``manage.py router status`` and ``manage.py router explain SQL``."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from router.config import did_you_mean, masked
+from router.django.base import DatabaseWrapper
+from router.errors import RouterError
+from router.explain import explain
+from router.status import status
+
+
+class Command(BaseCommand):
+    """Say where reads and writes go."""
+
+    help = "Where reads and writes of this project go."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The two commands."""
+        commands = parser.add_subparsers(dest="command", required=True)
+        commands.add_parser(
+            "status", help="Ask every node how it is. Exit status 1 where there is no primary."
+        )
+        told = commands.add_parser(
+            "explain", help="Say what SQL does and where it would go now. Nothing is sent."
+        )
+        told.add_argument("sql")
+        told.add_argument("--database", default=DEFAULT_DB_ALIAS)
+
+    def handle(self, *_: Any, command: str, **given: Any) -> None:
+        """Run one."""
+        routed = {c.alias: c for c in connections.all() if isinstance(c, DatabaseWrapper)}
+        if not routed:
+            raise CommandError('no database is routed: say ENGINE: "router.django"')
+        if command == "status":
+            self._status(routed)
+        else:
+            self._explain(routed, given["sql"], given["database"])
+
+    def _status(self, routed: dict[str, DatabaseWrapper]) -> None:
+        writable = True
+        for alias, connection in routed.items():
+            connection.router.refresh()
+            found = status(connection.router)
+            writable = writable and found.writable
+            self.stdout.write(f"{alias}: {found}")
+        if not writable:
+            raise SystemExit(1)
+
+    def _explain(self, routed: dict[str, DatabaseWrapper], sql: str, alias: str) -> None:
+        if alias not in routed:
+            raise CommandError(
+                f"no routed database is called {alias!r}{did_you_mean(alias, routed)}"
+            )
+        try:
+            told = explain(sql, routed[alias].router)
+        except RouterError as error:
+            raise CommandError(masked(str(error))) from None
+        self.stdout.write(str(told))
+        if told.problem:
+            raise SystemExit(1)

@@ -1,0 +1,182 @@
+"""Read your own writes across requests, for Django: ``MIDDLEWARE`` begins with this one."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from router.carrier import PinCarrier, is_async
+from router.context import RoutingContext, within
+from router.errors import ConfigError
+from router.web import Pinning, PinOptions, Visit, derived, pin_options, safe_methods
+
+LATE = "written after the headers of the response had left"
+RAISED = "the application raised, and the server answered in its place"
+
+Respond = Callable[[HttpRequest], Any]
+
+
+def options() -> PinOptions:
+    """What the settings say: ``ROUTER_PINS``, else as Django's own session cookie has it.
+
+    Raises:
+        ConfigError: a key of ``ROUTER_PINS`` is unknown or malformed.
+    """
+    cookie: dict[str, Any] = {
+        "secure": bool(settings.SESSION_COOKIE_SECURE),
+        "samesite": (settings.SESSION_COOKIE_SAMESITE or "Lax").title(),
+        "path": settings.SESSION_COOKIE_PATH or "/",
+        "domain": settings.SESSION_COOKIE_DOMAIN or None,
+    }
+    given = getattr(settings, "ROUTER_PINS", None)
+    if given is False:
+        raise ConfigError(
+            "ROUTER_PINS: the middleware carries pins, and False forbids them: leave one out"
+        )
+    return pin_options(given, cookie, _secrets)
+
+
+def _secrets() -> list[str]:
+    keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    return derived(keys, b"pg-router.django")
+
+
+class PinMiddleware:
+    """Gives each request a context of its own, with the pins its caller brings, and tells the
+    caller of new ones. Runs under WSGI and ASGI."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Respond) -> None:
+        """Made by Django.
+
+        Raises:
+            django.core.exceptions.ImproperlyConfigured: ``ROUTER_PINS`` or
+                ``ROUTER_SAFE_METHODS`` is malformed.
+        """
+        self.get_response: Respond = get_response
+        self._async: bool = bool(iscoroutinefunction(get_response))
+        try:
+            self.pinning: Pinning = Pinning(**options())
+            methods = getattr(settings, "ROUTER_SAFE_METHODS", None)
+            self._safe = None if methods is None else safe_methods(methods)
+        except ConfigError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        self.carrier: PinCarrier = self.pinning.carrier
+        store = self.carrier.store
+        if store is not None and is_async(store) is not self._async:
+            wanted = "AsyncRedisPinStore" if self._async else "RedisPinStore"
+            raise ImproperlyConfigured(
+                f"ROUTER_PINS['store']: the application is served the other way: give a {wanted}"
+            )
+        header = self.pinning.header
+        self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        """Serve one request."""
+        if self._async:
+            return self._serve(request)
+        visit, tokens = self._begin(request)
+        stored = self.carrier.load(visit.who) if visit.who is not None else None
+        if tokens or stored is not None:
+            self.carrier.arrive(visit.context.pins, tokens, stored)
+        try:
+            with within(self._within(visit, request)):
+                response = self.get_response(request)
+        except BaseException:
+            self._save(visit)
+            visit.end(RAISED)
+            raise
+        self._save(visit)
+        return self._told(visit, response)
+
+    async def _serve(self, request: HttpRequest) -> Any:
+        visit, tokens = self._begin(request)
+        stored = await self.carrier.load_async(visit.who) if visit.who is not None else None
+        if tokens or stored is not None:
+            self.carrier.arrive(visit.context.pins, tokens, stored)
+        try:
+            with within(self._within(visit, request)):
+                response = await self._response(request)
+        except BaseException:
+            await self._save_async(visit)
+            visit.end(RAISED)
+            raise
+        await self._save_async(visit)
+        return self._told(visit, response)
+
+    def _response(self, request: HttpRequest) -> Awaitable[Any]:
+        response: Awaitable[Any] = self.get_response(request)
+        return response
+
+    def _begin(self, request: HttpRequest) -> tuple[Visit, list[str]]:
+        visit = Visit(self.pinning, request)
+        header = request.META.get(self._header, "") if self._header else ""
+        return visit, self.pinning.tokens(request.META.get("HTTP_COOKIE", ""), header)
+
+    def _within(self, visit: Visit, request: HttpRequest) -> RoutingContext:
+        if self._safe is not None and request.method not in self._safe:
+            visit.context.force = "primary"  # made for this request alone
+        return visit.context
+
+    def _save(self, visit: Visit) -> None:
+        who = visit.writer()
+        if who is not None:
+            changes = visit.context.pins.changes
+            if self.carrier.share(who, visit.context):
+                visit.saved(changes)
+
+    async def _save_async(self, visit: Visit) -> None:
+        who = visit.writer()
+        if who is not None:
+            changes = visit.context.pins.changes
+            if await self.carrier.share_async(who, visit.context):
+                visit.saved(changes)
+
+    def _told(self, visit: Visit, response: Any) -> HttpResponseBase:
+        before = list(response.items())
+        after = visit.told(before)
+        if after is not before:
+            for name, _ in before:
+                del response[name]
+            for name, value in after:
+                if name == "Set-Cookie":
+                    response.cookies.load(value)
+                else:
+                    response[name] = value
+        if response.streaming:
+            chunks = response.streaming_content
+            steps = _async_steps if response.is_async else _steps
+            response.streaming_content = steps(visit, chunks)
+        return response
+
+
+def _steps(visit: Visit, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    @within(visit.context)
+    def inside() -> Iterator[bytes]:
+        yield from chunks
+
+    try:
+        yield from inside()
+    finally:
+        visit.end(LATE)
+
+
+async def _async_steps(visit: Visit, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    @within(visit.context)
+    async def inside() -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            yield chunk
+
+    try:
+        async for chunk in inside():
+            yield chunk
+    finally:
+        visit.end(LATE)

@@ -1,0 +1,453 @@
+"""Where connections come from: what one process knows of a database, and what one wrapper keeps.
+
+A `Cluster` is shared by every thread's wrapper of one alias: the Router, and where
+``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `Nodes` belongs to one
+wrapper, like the connection of Django's own.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+
+from router.config import Config, Server, masked
+from router.core import Router
+from router.django.connection import Line, NodeConnection, alive
+from router.django.errors import PoolTimeout, translated
+from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.model import Node
+from router.monitor import Monitor
+from router.probe import PROBE_SQL, ROLE_SQL, report
+
+if TYPE_CHECKING:
+    from router.django.base import DatabaseWrapper
+
+POOL_LOOK = 0.25
+"""Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
+
+POOL_TIMEOUT = 30.0
+"""Seconds; psycopg_pool's own default for ``timeout``."""
+
+_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
+_KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
+         "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
+
+
+class Cluster:
+    """What the wrappers of one alias share in one process.
+
+    Attributes:
+        alias: the key in ``DATABASES``.
+        config: what its settings say.
+        router: decides.
+    """
+
+    def __init__(self, wrapper: "DatabaseWrapper") -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            wrapper: any thread's; its settings are read now.
+
+        Raises:
+            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
+        """
+        self.alias: str = wrapper.alias
+        settings = {**wrapper.settings_dict, "OPTIONS": dict(wrapper.settings_dict["OPTIONS"])}
+        try:
+            self.config: Config = Config.from_django(settings, self.alias)
+        except ConfigError as error:
+            raise ImproperlyConfigured(str(error)) from None
+        # Never connected: its connection parameters are asked for, each time, by any thread.
+        self._model: DatabaseWrapper = type(wrapper)(settings, self.alias)
+        self.pooled: Any = settings["OPTIONS"].get("pool")
+        if self.pooled and settings.get("CONN_MAX_AGE", 0) != 0:
+            raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
+        self.health_checks: bool = bool(settings.get("CONN_HEALTH_CHECKS"))
+        self.router: Router = Router(self.config)
+        self.router.watch(Monitor(self.router, self._for_monitor))
+        self._pools: dict[Node, Any] = {}
+        self._lock = threading.Lock()
+        self.router.attach(self)
+
+    def server(self, node: Node) -> Server:
+        """The server behind `node`.
+
+        Raises:
+            NoReplicaAvailable: it has left the cluster meanwhile.
+        """
+        server = self.router.servers.get(node)
+        if server is None:
+            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
+        return server
+
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What psycopg needs to connect to `server`: Django's own parameters, where it differs
+        from the primary in its settings that."""
+        own, primary = server.connect_args(), self.config.primary.connect_args()
+        differs = {key: value for key, value in own.items() if value != primary.get(key)}
+        found = {**self.config.libpq(), **self._model.get_connection_params(), **differs}
+        if "PGCONNECT_TIMEOUT" in os.environ:
+            found.pop("connect_timeout", None)
+        for key in ("service", "target_session_attrs", "load_balance_hosts"):
+            found.pop(key, None)
+        if path := self.config.search_path:
+            # Of two settings the later one counts.
+            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
+        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
+            found["target_session_attrs"] = "any"  # libpq would apply it to each node
+        return {**found, "host": server.host, "port": server.port, "autocommit": True}
+
+    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
+        found = self.arguments(self.router.servers[node])
+        for key in _NOT_FOR_PROBES:
+            found.pop(key, None)
+        return found
+
+    def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
+        """A new connection to `node`, in autocommit.
+
+        Args:
+            node: to connect to.
+            configure: sets time zone and role on it.
+
+        Raises:
+            NoReplicaAvailable: the node has left, or keeps another attempt waiting.
+            psycopg.Error: it cannot be reached.
+        """
+        arguments = self.arguments(self.server(node))
+        if len(self.router.servers) < 2:
+            return self._made(node, psycopg.connect(**arguments), configure)
+        with self.router.connecting(node):
+            return self._made(node, psycopg.connect(**arguments), configure)
+
+    def _made(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> Any:
+        try:
+            self.settle(node, connection, configure)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def settle(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
+        """Ask a new connection's server what it is, before anything is trusted to it."""
+        if len(self.router.servers) > 1:
+            self.probe(node, connection)
+        configure(connection)
+
+    def probe(self, node: Node, connection: Any) -> None:
+        """Probe `node` over `connection`, and tell the Router.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
+        for sql in (PROBE_SQL, ROLE_SQL):
+            started = self.router.clock()
+            try:
+                row = connection.execute(sql).fetchone()
+            except psycopg.Error:
+                if connection.closed:
+                    raise
+                continue
+            self.router.observe(report(node.name, started, row))
+            return
+
+    def pool(self, node: Node) -> Any:
+        """The node's pool, made and opened when first asked for; None without OPTIONS["pool"]."""
+        if not self.pooled:
+            return None
+        pool = self._pools.get(node)
+        if pool is not None:
+            return pool
+        from psycopg_pool import ConnectionPool
+
+        given = {} if self.pooled is True else dict(self.pooled)
+        model = self._model
+        with self._lock:
+            pool = self._pools.get(node)
+            if pool is None:
+                pool = self._pools[node] = ConnectionPool(
+                    kwargs=self.arguments(self.server(node)),
+                    open=False,
+                    configure=lambda c: self.settle(node, c, model._configure_connection),
+                    check=ConnectionPool.check_connection if self.health_checks else None,
+                    **{"name": f"{self.alias}-{node.name}", **given},
+                )
+                pool.open()
+        if node not in self.router.servers:
+            self.retire(node)
+        return pool
+
+    def checkedout(self) -> int:
+        """None: the wrappers' `Nodes` count what they hold."""
+        return 0
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back."""
+        pool = self._pools.pop(node, None)
+        if pool is not None:
+            pool.close(timeout=POOL_LOOK)
+
+    def close(self) -> None:
+        """Close the nodes' pools and stop the monitor; the next statement starts anew."""
+        for node in list(self._pools):
+            self.retire(node)
+        self.router.close()
+
+    def after_fork(self) -> None:
+        """Forget what is the parent's: discarded, never closed."""
+        _abandoned.append(self._pools)
+        self._pools = {}
+        self._lock = threading.Lock()
+
+
+class Nodes:
+    """One wrapper's connections, by node: the pools of its checkout.
+
+    Attributes:
+        cluster: shared with other wrappers.
+        router: decides.
+        isolation: the level ``OPTIONS["isolation_level"]`` asks for.
+    """
+
+    def __init__(self, wrapper: "DatabaseWrapper", cluster: Cluster) -> None:
+        self.cluster: Cluster = cluster
+        self.router: Router = cluster.router
+        self.isolation: IsolationLevel | None = wrapper.configured_isolation
+        self._configure: Callable[[Any], object] = wrapper._configure_connection
+        self._timeout: float = POOL_TIMEOUT
+        if isinstance(cluster.pooled, Mapping):
+            self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
+        self._kept: dict[Node, Line] = {}
+        self._unchecked: set[Node] = set()
+        self._held: set[Line] = set()
+        self._closed = False
+        self.registered: list[Callable[[Any], None]] = []
+        self.router.attach(self)
+        _all.add(self)
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What psycopg raises."""
+        return (psycopg.Error,)
+
+    @property
+    def default_isolation(self) -> str:
+        """The isolation level of a connection on which none was set."""
+        level = self.isolation or IsolationLevel.READ_COMMITTED
+        return level.name.replace("_", " ")
+
+    def start_router(self) -> None:
+        """Start the Router; see `router.core.Router.start`."""
+        self.router.start()
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return getattr(error, "sqlstate", None) or ""
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        state = self.sqlstate(error)
+        text = masked(" ".join(str(error).split())) or type(error).__name__
+        return f"{state}: {text}" if state else text
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is Django's as well."""
+        return translated(error)
+
+    def hold(self, node: Node) -> NodeConnection:
+        """A connection to `node`, for the checkout.
+
+        One that is older than the node's last interruption is asked whether it lives.
+
+        Raises:
+            PoolTimeout: they are all in use; names the node and the cure.
+        """
+        line = self._line(node)
+        if self.isolation is not None:
+            line.dbapi.isolation_level = self.isolation
+        for register in self.registered:
+            register(line.dbapi)
+        self._held.add(line)
+        return NodeConnection(self, node, line)
+
+    def _line(self, node: Node) -> Line:
+        pool = self.cluster.pool(node)
+        if pool is None:
+            line = self._kept.pop(node, None)
+            if line is not None:
+                if self._lives(node, line):
+                    return line
+                line.dbapi.close()
+            connection = self.cluster.connect(node, self._configure)
+            return Line(connection, None, self.router.clock())
+        line = self._from(pool, node)
+        if self._lives(node, line):
+            return line
+        pool.putconn(line.dbapi)
+        pool.check()
+        return self._from(pool, node)
+
+    def _lives(self, node: Node, line: Line) -> bool:
+        if line.dbapi.closed:
+            return False
+        known = self.router.snapshot.reports.get(node.name)
+        old = known is not None and line.proven < known.since
+        if not old and node not in self._unchecked:
+            return True
+        self._unchecked.discard(node)
+        if not alive(line.dbapi):
+            return False
+        line.proven = self.router.clock()
+        return True
+
+    def _from(self, pool: Any, node: Node) -> Line:
+        from psycopg_pool import PoolTimeout as Waited
+
+        clock = self.router.clock
+        until = clock() + self._timeout
+        while True:
+            try:
+                dbapi = pool.getconn(timeout=max(0.0, min(POOL_LOOK, until - clock())))
+            except Waited:
+                known = self.router.snapshot.reports.get(node.name)
+                if known is not None and not known.ok:
+                    cannot = PrimaryUnavailable if self.router.primary is node else (
+                        NoReplicaAvailable)  # fmt: skip
+                    raise translated(cannot(f"{node} does not answer: {known.error}")) from None
+                if clock() < until:
+                    continue
+                raise PoolTimeout(
+                    f"{node}: no connection of its pool was free for {self._timeout:g} s: raise "
+                    "max_size in OPTIONS['pool'], or hold connections for less time"
+                ) from None
+            line = _lines.get(dbapi)
+            if line is None:
+                line = _lines[dbapi] = Line(dbapi, pool, clock())
+            line.given_back = False
+            return line
+
+    def probe(self, held: NodeConnection) -> None:
+        """Probe a node over a connection held, and tell the Router."""
+        self.cluster.probe(held.node, held.dbapi)
+
+    def give_back(self, node: Node, line: Line) -> None:
+        """Keep a connection for the next statement there, or give it to its pool."""
+        line.given_back = True
+        self._held.discard(line)
+        if line.pool is not None:
+            if not line.streams:
+                self._put(line)
+            return
+        gone = self._closed or node not in self.router.servers or node in self._kept
+        if gone and not line.streams:
+            line.dbapi.close()
+        else:
+            self._kept[node] = line
+
+    def _put(self, line: Line) -> None:
+        if not line.dbapi.closed:
+            line.dbapi.autocommit = True
+        line.pool.putconn(line.dbapi)
+
+    def streaming(self, line: Line, step: int) -> None:
+        """A server-side cursor was opened on `line` (1) or closed (-1)."""
+        line.streams += step
+        if line.pool is not None and line.given_back and not line.streams:
+            self._put(line)
+
+    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+        """Close a connection; with `distrust` the next one kept is asked before it is used."""
+        self._held.discard(line)
+        line.dbapi.close()
+        if line.pool is not None:
+            line.pool.putconn(line.dbapi)
+        if distrust:
+            self._unchecked.add(node)
+
+    def checkedout(self) -> int:
+        """Connections on which something runs, or a transaction is open: Django keeps them between
+        requests."""
+        idle = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+        return sum(line.dbapi.pgconn.transaction_status not in idle for line in list(self._held))
+
+    def doubt(self) -> None:
+        """Ask each connection that is kept whether it lives, before it is used again."""
+        self._unchecked.update(self._kept)
+
+    def retire(self, node: Node) -> None:
+        """Close the idle connection to `node`; one in use is closed when it comes back."""
+        line = self._kept.pop(node, None)
+        if line is not None:
+            line.dbapi.close()
+
+    def close(self) -> None:
+        """Close what is kept, and whatever comes back from now on."""
+        self._closed = True
+        self.empty()
+
+    def empty(self) -> None:
+        """Close what is kept."""
+        for node in list(self._kept):
+            self.retire(node)
+
+    def after_fork(self) -> None:
+        """Forget what is the parent's: discarded, never closed."""
+        _abandoned.extend((self._kept, self._held))
+        self._kept = {}
+        self._held = set()
+
+
+def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:
+    """The one `Cluster` of this process for the wrapper's alias and settings.
+
+    Raises:
+        django.core.exceptions.ImproperlyConfigured: as `Cluster`.
+    """
+    settings = wrapper.settings_dict
+    key = (
+        wrapper.alias,
+        type(wrapper),
+        wrapper.timezone_name,
+        *(repr(settings.get(name)) for name in _KEYS),
+    )
+    with _lock:
+        found = _clusters.get(key)
+        if found is None:
+            found = _clusters[key] = Cluster(wrapper)
+        return found
+
+
+def leave(dbname: str) -> None:
+    """Close what this process has open to the database `dbname`, whatever alias it is for: a
+    database with sessions can neither be dropped nor copied."""
+    with _lock:
+        found = [c for c in _clusters.values() if c.config.primary.dbname == dbname]
+    for cluster in found:
+        cluster.close()
+
+
+_clusters: dict[tuple[object, ...], Cluster] = {}
+_lock = threading.Lock()
+_all: "weakref.WeakSet[Nodes]" = weakref.WeakSet()
+_lines: "weakref.WeakKeyDictionary[Any, Line]" = weakref.WeakKeyDictionary()
+_abandoned: list[object] = []
+"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for cluster in _clusters.values():
+        cluster.after_fork()
+    for nodes in list(_all):
+        nodes.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

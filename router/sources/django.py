@@ -1,0 +1,99 @@
+"""One database of Django's ``DATABASES``.
+
+Source: https://docs.djangoproject.com/en/stable/ref/settings/#databases
+"""
+
+from collections.abc import Iterable, Mapping
+
+from router.errors import ConfigError
+from router.server import did_you_mean
+from router.sources.settings import Settings
+
+ADDRESS = {
+    "HOST": "host",
+    "PORT": "port",
+    "USER": "user",
+    "PASSWORD": "password",
+    "NAME": "dbname",
+}
+OWN = ("name", "weight", "zone", "priority", "blacklist_duration")
+"""What is the router's of a replica; in small letters, where Django's keys are capitals."""
+
+_KEPT = "Django keeps the connections: use CONN_MAX_AGE, CONN_HEALTH_CHECKS and OPTIONS['pool']"
+REFUSED: dict[str, str] = {
+    **dict.fromkeys(
+        ("max_connections", "workers", "pool_size", "max_overflow", "pool_timeout",
+         "pool_recycle", "pool_pre_ping"), _KEPT),
+    "echo": "use Django's logger django.db.backends",
+    "prepared_statements": "Django keeps none; OPTIONS['prepare_threshold'] turns them on",
+    "reads_in_transaction": "Django's autocommit reads have no transaction; use atomic()",
+}  # fmt: skip
+"""Options that mean nothing here, and what to use."""
+
+
+def read(database: Mapping[str, object], alias: str) -> Settings:
+    """What the database's settings say of servers and routing.
+
+    Args:
+        database: one value of ``DATABASES``.
+        alias: its key, for error messages.
+
+    Raises:
+        ConfigError: a key is unknown, malformed, or means nothing with Django.
+    """
+    where = f"DATABASES[{alias!r}]"
+    values: dict[str, object] = {}
+    sources: dict[str, str] = {}
+    for key, name in ADDRESS.items():
+        if database.get(key):
+            values[name], sources[name] = database[key], f"{where}[{key!r}]"
+    options = database.get("OPTIONS") or {}
+    if isinstance(options, Mapping) and options.get("service"):
+        values["params"] = {"service": options["service"]}
+    given = database.get("ROUTER") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}['ROUTER']: expected a mapping of options")
+    for key, value in given.items():
+        at = f"{where}['ROUTER'][{key!r}]"
+        if key in REFUSED:
+            raise ConfigError(f"{at}: {REFUSED[key]}: leave it out")
+        if key in (*ADDRESS.values(), "url", "replicas", "params", "driver"):
+            raise ConfigError(f"{at}: servers stand beside ROUTER, as HOST and REPLICAS")
+        values[key], sources[key] = value, at
+    replicas = database.get("REPLICAS") or ()
+    if isinstance(replicas, str | Mapping) or not isinstance(replicas, Iterable):
+        raise ConfigError(f"{where}['REPLICAS']: expected a list of mappings with HOST each")
+    at = f"{where}['REPLICAS']"
+    values["replicas"] = [_replica(each, f"{at}[{i}]") for i, each in enumerate(replicas)]
+    sources["replicas"] = at
+    return Settings(values, sources)
+
+
+def _replica(given: object, where: str) -> object:
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}: expected a mapping with HOST, or a text 'host:port'")
+    server: dict[str, object] = {}
+    for key, value in given.items():
+        if key == "NAME":
+            raise ConfigError(
+                f"{where}['NAME']: a replica has the primary's databases: leave it out; 'name', "
+                "in small letters, is what to call the node"
+            )
+        if key == "OPTIONS":
+            if not isinstance(value, Mapping) or {"pool", "isolation_level"} & value.keys():
+                raise ConfigError(
+                    f"{where}['OPTIONS']: expected connection parameters of libpq; the pool and "
+                    "the isolation level are the database's own"
+                )
+            server["params"] = {name: str(each) for name, each in value.items()}
+        elif key in ADDRESS:
+            if value not in (None, ""):
+                server[ADDRESS[key]] = value
+        elif key in OWN:
+            server[key] = value
+        else:
+            known = ("HOST", "PORT", "USER", "PASSWORD", "OPTIONS", *OWN)
+            raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}")
+    return server
