@@ -22,7 +22,10 @@ THROUGH = "-pgbouncer"
 """Behind a door's name: through a PgBouncer that pools by transaction."""
 EVERY_WAY = pytest.mark.doors(
     *EVERY_DRIVER.args,
-    *(door + THROUGH for door in ("psycopg", "psycopg_async", "asyncpg_async", "psycopg2")),
+    *(
+        pytest.param(door + THROUGH, marks=pytest.mark.slow)
+        for door in ("psycopg", "psycopg_async", "asyncpg_async", "psycopg2")
+    ),
 )
 SYNCHRONOUS = pytest.mark.doors("psycopg")
 """The drivers a test runs on; the mark nearest to it counts."""
