@@ -33,6 +33,11 @@ _EAGER = "expects every engine.connect() to open a connection; a routed one wait
 _RECORD = "asks the pool's private record to connect anew; a routed checkout's record cannot"
 _LATE = "uses a DBAPI connection whose checkout was closed, which the router refuses"
 _HANDLE = "expects the next checkout to be the same object, which a closed one's keeper could use"
+_IDENTITY = "compares the facade with the driver's connection behind it, which is the one set up"
+_MOCK = "puts a mock in place of the driver's connection, which a transaction then seems open on"
+_GREENLET = "takes driver_connection outside a greenlet, which SQLAlchemy's own engine cannot give"
+_BETTER = "expects an error that only comes in a transaction; the read runs in none and succeeds"
+
 EXPLAINED = {
     "test_insert_connect_is_definitely_first[False-False]": _EAGER,
     "test_insert_connect_is_definitely_first[True-False]": _EAGER,
@@ -47,6 +52,13 @@ EXPLAINED = {
     "test_readonly_flag_connection[True]": _LATE,
     "test_readonly_flag_engine[False]": _LATE,
     "test_readonly_flag_engine[True]": _LATE,
+    "test_asyncpg_transactional_ping[False]": _LATE,
+    "test_asyncpg_transactional_ping[True]": _LATE,
+    "test_codec_registration[setup_asyncpg_json_codec]": _IDENTITY,
+    "test_codec_registration[setup_asyncpg_jsonb_codec]": _IDENTITY,
+    "test_asyncpg_terminate_catch": _MOCK,
+    "test_failed_begin_recover": _GREENLET,
+    "test_detect_stale_ddl_cache_raise_recover": _BETTER,
 }
 """Tests that differ for a reason a facade cannot remove, by name, each with the reason.
 
