@@ -12,6 +12,8 @@ _COMMANDS = {
     "demo": "Show it at work on a real primary with real replicas.",
     "explain": "Say what a statement does and where it would go.",
     "pgbouncer-ini": "Write pgbouncer.ini and userlist.txt for the cluster.",
+    "pins": "Show what a pin's token says.",
+    "wait": "Wait until the cluster is usable.",
 }
 
 
