@@ -68,8 +68,11 @@ def ask(config: Config, server: Server) -> Answer:
         **server.connect_args(),
     }
     try:
-        with psycopg.connect(**arguments, autocommit=True) as connection:
-            connection.execute(f"SET statement_timeout = '{TIMEOUT}s'")
+        with psycopg.connect(**arguments) as connection:
+            # For this transaction alone: behind a PgBouncer the session is other people's next.
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, true)", (f"{TIMEOUT}s",)
+            )
             room = connection.execute(ROOM_SQL).fetchone()
             clients = connection.execute(CLIENTS_SQL).fetchall()
     except psycopg.Error as error:
