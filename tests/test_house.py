@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # public function.
     "flask": CORE | {"wsgi", "__init__"},
     "testing": VALUES | {"probe"},
-    "cli": CORE | ADAPTERS | {"testing", "__init__"},
+    "cli": CORE | ADAPTERS | {"target", "testing", "__init__"},
     "__init__": CORE,  # adapters only inside functions
 }
 

@@ -8,10 +8,14 @@ from router.cli import INTERRUPTED, MISSING
 
 _COMMANDS = {
     "budget": "Count the connections that may be opened, and ask the servers.",
+    "completion": "Print the script that completes this command in a shell.",
     "config": "Show every setting and where it came from.",
     "demo": "Show it at work on a real primary with real replicas.",
     "explain": "Say what a statement does and where it would go.",
     "pgbouncer-ini": "Write pgbouncer.ini and userlist.txt for the cluster.",
+    "pins": "Show what a pin's token says.",
+    "status": "Ask every node how it is, and who is connected.",
+    "wait": "Wait until the cluster is usable.",
 }
 
 

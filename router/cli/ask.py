@@ -1,0 +1,81 @@
+"""What a server itself says of the connections to it."""
+
+from dataclasses import dataclass
+
+from router.budget import ROOM_SQL, Room
+from router.config import Config, Server, masked
+
+CLIENTS_SQL = """
+    SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*)::int,
+           count(*) FILTER (WHERE state <> 'idle')::int
+      FROM pg_stat_activity
+     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+     GROUP BY 1 ORDER BY 2 DESC, 1
+"""
+"""Rows of `Clients`. Without ``pg_read_all_stats`` the state, and the type, of other users'
+sessions are NULL: only the asking user's own are counted.
+
+Source: https://www.postgresql.org/docs/current/monitoring-stats.html
+"""
+
+TIMEOUT = 3
+"""Seconds for connecting, and then for each answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The sessions of one ``application_name``.
+
+    Attributes:
+        application: the name.
+        connections: sessions the asking user may see.
+        busy: those of them that are not idle.
+    """
+
+    application: str
+    connections: int
+    busy: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one server said.
+
+    Attributes:
+        clients: who is connected, most connections first; without the connection that asked.
+        room: what it bears, None where it could not be asked.
+        problem: why it could not.
+    """
+
+    clients: tuple[Clients, ...] = ()
+    room: Room | None = None
+    problem: str = ""
+
+    @property
+    def connections(self) -> int:
+        """All sessions the asking user may see."""
+        return sum(one.connections for one in self.clients)
+
+
+def ask(config: Config, server: Server) -> Answer:
+    """Ask `server` over one short connection. What goes wrong is in the answer, in one line."""
+    import psycopg
+
+    arguments = {
+        "application_name": "pg-router status",
+        **config.libpq(),
+        "connect_timeout": TIMEOUT,
+        **server.connect_args(),
+    }
+    try:
+        with psycopg.connect(**arguments) as connection:
+            # For this transaction alone: behind a PgBouncer the session is other people's next.
+            connection.execute(
+                "SELECT set_config('statement_timeout', %s, true)", (f"{TIMEOUT}s",)
+            )
+            room = connection.execute(ROOM_SQL).fetchone()
+            clients = connection.execute(CLIENTS_SQL).fetchall()
+    except psycopg.Error as error:
+        return Answer(problem=masked(" ".join(str(error).split())) or type(error).__name__)
+    assert room is not None
+    return Answer(tuple(Clients(*row) for row in clients), Room(*room))

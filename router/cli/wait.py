@@ -1,0 +1,77 @@
+"""``pg-router wait``."""
+
+import time
+from pathlib import Path
+
+import click
+
+from router.cli.source import config_of, servers
+from router.config import masked
+from router.status import Status, status
+from router.target import router_of
+
+PAUSE = 0.2
+"""Seconds between two rounds of probes: a server that starts is not hammered."""
+
+
+@click.command()
+@servers
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds after which to give up.",
+)
+@click.option(
+    "--need",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Replicas that have to be fit for reads as well.",
+)
+def wait(
+    url: str | None,
+    replicas: tuple[str, ...],
+    file: Path | None,
+    section: str,
+    system: str | None,
+    *,
+    timeout: float,
+    need: int,
+) -> None:
+    """Wait until the cluster is usable: a primary answers, and so many replicas are fit.
+
+    For entry points of containers and units, before the application starts.
+
+    Exit status: 0 it is usable, 1 it was not in time, 2 wrong usage.
+    """
+    config = config_of(url, replicas, file, section, system)
+    if need > len(config.replicas):
+        raise click.UsageError(
+            f"--need {need}: only {len(config.replicas)} replicas are configured: give --replica"
+        )
+    router, _ = router_of(config)
+    until = time.monotonic() + timeout
+    try:
+        while True:
+            snapshot = router.refresh(max(0.1, min(5.0, until - time.monotonic())))
+            mistake = snapshot.impostor()
+            if mistake is not None:
+                raise click.UsageError(masked(mistake))
+            found = status(router)
+            if usable(found, need):
+                click.echo(masked(str(found)))
+                return
+            if time.monotonic() >= until:
+                click.echo(masked(str(found)), err=True)
+                raise click.ClickException(f"--timeout {timeout:g}: not usable in time")
+            time.sleep(PAUSE)
+    finally:
+        router.close()
+
+
+def usable(found: Status, need: int) -> bool:
+    """Whether there is a primary, and `need` replicas get reads."""
+    fit = sum(node.reads and node.name != found.primary for node in found.nodes)
+    return found.writable and fit >= need

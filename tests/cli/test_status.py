@@ -1,0 +1,98 @@
+"""``pg-router status``, as a shell sees it."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+
+from router.cli.app import app
+from router.testing import Cluster
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def servers(cluster: Cluster) -> list[str]:
+    found = ["--url", cluster.primary.url()]
+    for replica in cluster.replicas:
+        found += ["--replica", replica.url()]
+    return found
+
+
+def test_status_of_a_cluster(cluster: Cluster) -> None:
+    """Every node's role and state are told, and by name who is connected to it."""
+    with psycopg.connect(cluster.primary.url(), application_name="shop-web"):
+        done = run("status", *servers(cluster))
+    assert done.exit_code == 0, done.output
+    rows = {line.split()[0]: line for line in done.output.splitlines()}
+    assert rows["primary"].split()[1:4] == ["primary", "in", "use"]
+    assert " of 197 " in rows["primary"]
+    assert rows["shop-web:"].split()[1:] == ["1,", "0", "busy"]
+    assert rows["replica1"].split()[1] == "replica"
+
+
+def test_status_as_json(cluster: Cluster) -> None:
+    """--json tells the same for programs, and what the server bears."""
+    with psycopg.connect(cluster.primary.url(), application_name="shop-web"):
+        told = json.loads(run("status", "--json", *servers(cluster)).output)
+    assert (told["writable"], told["primary"]) == (True, "primary")
+    node = told["nodes"][0]
+    assert node["asked"]["room"] == {"max_connections": 200, "reserved": 3}
+    mine = [c for c in node["asked"]["clients"] if c["application"] == "shop-web"]
+    assert mine == [{"application": "shop-web", "connections": 1, "busy": 0}]
+
+
+def test_status_without_a_primary() -> None:
+    """Status 1 where no primary answers; what cannot be known is a question mark."""
+    done = run("status", "--url", "postgresql://app:s3cret@127.0.0.1:1/x")
+    assert done.exit_code == 1
+    assert "no primary" in done.output
+    assert "? of ?" in done.output
+    assert "s3cret" not in done.output
+
+
+def test_status_with_a_replica_down(cluster: Cluster) -> None:
+    """A replica that is down is a problem of that line; the status is 0 all the same."""
+    done = run("status", "--url", cluster.primary.url(), "--replica", "127.0.0.1:1")
+    assert done.exit_code == 0, done.output
+    (row,) = [line for line in done.output.splitlines() if line.startswith("replica1")]
+    assert row.split()[2] == "problem"
+
+
+def test_watch_as_json_is_one_object_a_line(cluster: Cluster) -> None:
+    """--watch asks again and again; with --json each answer is a line a program can read."""
+    command = [sys.executable, "-m", "router.cli", "status", "--watch", "0.2", "--json"]
+    with subprocess.Popen(
+        [*command, "--url", cluster.primary.url()], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            seen = [json.loads(process.stdout.readline())["writable"] for _ in range(2)]
+        finally:
+            process.terminate()
+    assert seen == [True, True]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """The script for each shell asks the command itself, by the variable click looks for."""
+    done = run("completion", shell)
+    assert done.exit_code == 0, done.output
+    assert f"_PG_ROUTER_COMPLETE={shell}_complete" in done.output
+
+
+def test_what_completion_offers() -> None:
+    """The command answers a shell with the commands that begin so."""
+    asked = {
+        "_PG_ROUTER_COMPLETE": "zsh_complete",
+        "COMP_WORDS": "pg-router st",
+        "COMP_CWORD": "1",
+    }
+    done = CliRunner(env=asked).invoke(app, [], prog_name="pg-router")
+    assert "status" in done.output.split()
+    assert "budget" not in done.output.split()
