@@ -7,7 +7,6 @@ Nothing here opens a connection: adapters run statements, the monitor probes.
 """
 
 import os
-import random
 import threading
 import time
 import weakref
@@ -21,6 +20,7 @@ from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
 from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
+from router.chance import rand
 from router.classify import Classifier, Intent
 from router.config import Config, Server, did_you_mean, free_name, replica_server
 from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
@@ -77,7 +77,7 @@ class Router:
         config: Config,
         *,
         clock: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = random.random,
+        rand: Callable[[], float] = rand,
     ) -> None:
         """Start with the configured roles and nothing probed; see `start`.
 

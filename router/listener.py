@@ -1,7 +1,6 @@
 """LISTEN on the primary, wherever it is: one connection that comes back after every loss."""
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from router.chance import rand
 from router.config import KEEPALIVES
 from router.core import Router
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable
@@ -92,7 +92,7 @@ class Listener:
         session_url: str | None = None,
         backoff: float = 0.1,
         backoff_max: float = 30.0,
-        rand: Callable[[], float] = random.random,
+        rand: Callable[[], float] = rand,
     ) -> None:
         """Prepare; nothing is connected to before the block is entered.
 

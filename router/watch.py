@@ -7,12 +7,12 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 
 import asyncio
 import contextlib
-import random
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.catalog import Catalog
+from router.chance import rand
 from router.config import masked
 from router.core import Router
 from router.model import Node, Report
@@ -224,7 +224,7 @@ class Watch:
     def _pause(self) -> float:
         """Seconds until the next round: short while a write waits for a replica."""
         router, config = self.router, self.router.config
-        rest = config.probe_interval * (1 - JITTER * random.random())
+        rest = config.probe_interval * (1 - JITTER * rand())
         snapshot, last = router.snapshot, router.last_write
         if self._rounds == 1 and snapshot.unjudged():
             return min(rest, config.pin_probe_interval)
