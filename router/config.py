@@ -622,6 +622,11 @@ class Config:
         """`schema` as the server's setting has it, empty where nothing is asked for."""
         return ",".join(f'"{name}"' for name in self.schema)
 
+    def begins_in(self, server: Server) -> str:
+        """`search_path` as a connection to `server` has to ask for it: empty behind a PgBouncer,
+        which refuses that, and has it from its own ``connect_query``."""
+        return self.search_path if self.pooling(server) == "off" else ""
+
     def libpq(self) -> dict[str, int]:
         """Parameters of libpq for every connection, as far as the user says nothing else."""
         return {"connect_timeout": max(2, math.ceil(self.connect_timeout)), **KEEPALIVES}

@@ -60,6 +60,14 @@ def databases(config: Config) -> dict[str, str]:
     return found
 
 
+WAITS = {"server_login_retry": "1", "query_wait_timeout": "15"}
+"""Seconds. By PgBouncer's own 15 and 120 a statement waits two minutes for a primary that is dead,
+and one that is back is not seen for 15 s.
+
+Source: https://www.pgbouncer.org/config.html
+"""
+
+
 def ini(config: Config, bouncer: Bouncer) -> str:
     """A ``pgbouncer.ini`` for the nodes of `config`, side by side by database name."""
     names = databases(config)
@@ -67,6 +75,8 @@ def ini(config: Config, bouncer: Bouncer) -> str:
     for node, server in config.servers().items():
         words = {"host": server.host, "port": str(server.port)}
         words["dbname"] = server.dbname or server.user or "postgres"
+        if config.search_path:
+            words["connect_query"] = f"SET search_path = {config.search_path}"
         told = " ".join(f"{key}={_quoted(value)}" for key, value in words.items())
         lines.append(f"{_name(names[node.name])} = {told}")
     demand = config.demand()
@@ -79,6 +89,7 @@ def ini(config: Config, bouncer: Bouncer) -> str:
         "pool_mode": bouncer.pool_mode,
         "default_pool_size": str(bouncer.pool_size),
         "max_client_conn": str(max(100, clients)),
+        **WAITS,
     }
     if names_of := sorted(users(config)):
         settings["stats_users"] = ", ".join(names_of)  # pg-router budget asks it for its limits

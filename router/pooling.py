@@ -46,6 +46,25 @@ def advice(intent: Intent) -> str:
     )
 
 
+def check_search_path(wanted: str, found: str, node: str) -> None:
+    """Refuse a server behind a PgBouncer whose sessions begin in other schemas.
+
+    Args:
+        wanted: the ``search_path`` that `schema` asks for.
+        found: the one that is in force.
+        node: whose it is.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if found.replace(" ", "").replace('"', "") != wanted.replace('"', ""):
+        raise ConfigError(
+            f"{node}: schema: behind PgBouncer search_path is {found or 'empty'}, not {wanted}: "
+            "write the database's entry with pg-router pgbouncer-ini, or set it for the role with "
+            "ALTER ROLE … SET search_path"
+        )
+
+
 def check_startup(parameters: Mapping[str, Any], node: str) -> None:
     """Refuse what PgBouncer would refuse when a connection is opened.
 

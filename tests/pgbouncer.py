@@ -9,8 +9,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from router.testing import programs
+from router.config import Config
+from router.pgbouncer import Bouncer, databases, ini, userlist
+from router.testing import Cluster, programs
 from router.testing.ports import free_port
 from tests.servers import require
 
@@ -52,4 +55,23 @@ def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         time.sleep(0.01)
 
 
-__all__ = ["free_port", "running"]
+@contextmanager
+def bouncer(
+    cluster: Cluster, dbname: str, pool_size: int = 20, **options: Any
+) -> Iterator[tuple[str, list[str]]]:
+    """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes for a
+    Config with `options`: the primary's URL through it, and those of the replicas."""
+    primary, *replicas = cluster.urls(dbname)
+    config = Config.from_url(primary, replicas=replicas, **options)
+    settings = {"max_client_conn": "500", "query_wait_timeout": "3"}
+    wanted = Bouncer(port=free_port(), pool_size=pool_size, auth="trust", settings=settings)
+    users = userlist(dict.fromkeys(("postgres", "app"), ""))
+    with running(ini(config, wanted), users, wanted.port):
+        first, *others = (
+            f"postgresql://postgres@127.0.0.1:{wanted.port}/{name}"
+            for name in databases(config).values()
+        )
+        yield first, others
+
+
+__all__ = ["bouncer", "free_port", "running"]

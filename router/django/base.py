@@ -11,10 +11,13 @@ from django.db.backends.postgresql import base, operations
 from psycopg import ClientCursor, IsolationLevel
 from psycopg.sql import SQL, Literal
 
+from router.config import Config
 from router.core import Router
+from router.django import bouncer
 from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection
 from router.django.nodes import Cluster, Nodes, cluster_of
+from router.errors import ConfigError
 
 if not base.is_psycopg3:
     raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
@@ -57,7 +60,18 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super().__init__(settings_dict, alias)
         # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
         self.read_only: bool = False
+        if self._routes and (settings_dict.get("ROUTER") or {}).get("pgbouncer"):
+            self._know_bouncer()
         _wrappers.add(self)
+
+    def _know_bouncer(self) -> None:
+        # Django looks at this key before it connects, where iterator() begins.
+        try:
+            config = Config.from_django(self.settings_dict, self.alias)
+        except ConfigError:
+            return  # told by whoever asks for the cluster, and by manage.py check
+        if bouncer.shared(config):
+            self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
 
     @property
     def cluster(self) -> Cluster:

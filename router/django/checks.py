@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from router.config import Config
-from router.django import middleware
+from router.django import bouncer, middleware
 from router.django.base import DatabaseWrapper
 from router.errors import ConfigError
 from router.web import Pinning, safe_methods
@@ -45,6 +45,7 @@ def _database(connection: DatabaseWrapper) -> Iterator[CheckMessage]:
     where, database = f"DATABASES[{connection.alias!r}]", connection.settings_dict
     try:
         config = Config.from_django(database, connection.alias)
+        bouncer.check(config, database, connection.alias)
     except ConfigError as error:
         yield Error(str(error), id="pg_router.E001")
         return

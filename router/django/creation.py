@@ -1,6 +1,7 @@
 """Test databases: made on the primary, and there on every replica before anybody asks them."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import psycopg
@@ -18,10 +19,21 @@ class DatabaseCreation(creation.DatabaseCreation):
     """Django's, and waits for the replicas."""
 
     def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        self._leave_named_replicas_out()
         leave(self._get_test_db_name())  # one of that name may have to be dropped first
         name = str(super()._create_test_db(verbosity, autoclobber, keepdb))
         self._await(name)
         return name
+
+    def _leave_named_replicas_out(self) -> None:
+        """Behind a PgBouncer a replica may have a NAME of its own, and that is the real database:
+        no test may read there."""
+        settings = self.connection.settings_dict
+        replicas = list(settings.get("REPLICAS") or ())
+        ours = [r for r in replicas if not (isinstance(r, Mapping) and r.get("NAME"))]
+        if len(ours) < len(replicas):
+            settings["REPLICAS"] = ours
+            self.log("Replicas with a NAME of their own are left out of the tests.")
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
         leave(self.connection.settings_dict["NAME"])

@@ -18,11 +18,13 @@ from psycopg.pq import TransactionStatus
 
 from router.config import Config, Server, masked
 from router.core import Router
+from router.django import bouncer
 from router.django.connection import Line, NodeConnection, alive
 from router.django.errors import PoolTimeout, translated
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node
 from router.monitor import Monitor
+from router.pooling import check_search_path
 from router.probe import PROBE_SQL, ROLE_SQL, report
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class Cluster:
         settings = {**wrapper.settings_dict, "OPTIONS": dict(wrapper.settings_dict["OPTIONS"])}
         try:
             self.config: Config = Config.from_django(settings, self.alias)
+            bouncer.check(self.config, settings, self.alias)
         except ConfigError as error:
             raise ImproperlyConfigured(str(error)) from None
         # Never connected: its connection parameters are asked for, each time, by any thread.
@@ -96,7 +99,7 @@ class Cluster:
             found.pop("connect_timeout", None)
         for key in ("service", "target_session_attrs", "load_balance_hosts"):
             found.pop(key, None)
-        if path := self.config.search_path:
+        if path := self.config.begins_in(server):
             # Of two settings the later one counts.
             found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
         if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
@@ -139,6 +142,10 @@ class Cluster:
         if len(self.router.servers) > 1:
             self.probe(node, connection)
         configure(connection)
+        path = self.config.search_path
+        if self.config.begins_in(self.server(node)) != path:
+            (found,) = connection.execute("SELECT current_setting('search_path')").fetchone()
+            check_search_path(path, found, str(node))
 
     def probe(self, node: Node, connection: Any) -> None:
         """Probe `node` over `connection`, and tell the Router.

@@ -25,7 +25,6 @@ REFUSED: dict[str, str] = {
         ("max_connections", "workers", "pool_size", "max_overflow", "pool_timeout",
          "pool_recycle", "pool_pre_ping"), _KEPT),
     "echo": "use Django's logger django.db.backends",
-    "prepared_statements": "Django keeps none; OPTIONS['prepare_threshold'] turns them on",
     "reads_in_transaction": "Django's autocommit reads have no transaction; use atomic()",
 }  # fmt: skip
 """Options that mean nothing here, and what to use."""
@@ -60,26 +59,37 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
         if key in (*ADDRESS.values(), "url", "replicas", "params", "driver"):
             raise ConfigError(f"{at}: servers stand beside ROUTER, as HOST and REPLICAS")
         values[key], sources[key] = value, at
+    bounced = given.get("pgbouncer", "off") not in ("off", False, None)
+    if "prepared_statements" in given and not bounced:
+        raise ConfigError(
+            f"{where}['ROUTER']['prepared_statements']: Django keeps none; "
+            "OPTIONS['prepare_threshold'] turns them on: leave it out"
+        )
     replicas = database.get("REPLICAS") or ()
     if isinstance(replicas, str | Mapping) or not isinstance(replicas, Iterable):
         raise ConfigError(f"{where}['REPLICAS']: expected a list of mappings with HOST each")
     at = f"{where}['REPLICAS']"
-    values["replicas"] = [_replica(each, f"{at}[{i}]") for i, each in enumerate(replicas)]
+    values["replicas"] = [
+        _replica(each, f"{at}[{i}]", database if bounced else None)
+        for i, each in enumerate(replicas)
+    ]
     sources["replicas"] = at
     return Settings(values, sources)
 
 
-def _replica(given: object, where: str) -> object:
+def _replica(given: object, where: str, behind: Mapping[str, object] | None) -> object:
+    """One of ``REPLICAS``; `behind` is the database where a PgBouncer stands before it."""
     if isinstance(given, str):
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where}: expected a mapping with HOST, or a text 'host:port'")
     server: dict[str, object] = {}
     for key, value in given.items():
-        if key == "NAME":
+        if key == "NAME" and behind is None:
             raise ConfigError(
                 f"{where}['NAME']: a replica has the primary's databases: leave it out; 'name', "
-                "in small letters, is what to call the node"
+                "in small letters, is what to call the node; behind a PgBouncer that knows it by "
+                "another name, say pgbouncer in ROUTER"
             )
         if key == "OPTIONS":
             if not isinstance(value, Mapping) or {"pool", "isolation_level"} & value.keys():
@@ -96,4 +106,6 @@ def _replica(given: object, where: str) -> object:
         else:
             known = ("HOST", "PORT", "USER", "PASSWORD", "OPTIONS", *OWN)
             raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}")
+    if behind is not None and "dbname" in server and "host" not in server:
+        server["host"] = behind.get("HOST")  # one PgBouncer, several names
     return server

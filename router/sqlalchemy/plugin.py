@@ -33,7 +33,7 @@ from router.core import Router
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node
 from router.monitor import Monitor
-from router.pooling import SHARED, check_startup
+from router.pooling import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
 from router.sqlalchemy.pool import Creator, RoutingPool
@@ -125,7 +125,11 @@ class RouterPlugin(CreateEnginePlugin):
         if alone and not self._given and as_it_is:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
-        return _creator(self._dialect, args, parameters)
+        create = _creator(self._dialect, args, parameters)
+        path = config.search_path
+        if config.begins_in(server) == path:
+            return create
+        return lambda rec: _checked(create(rec), path, str(node))
 
     def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
         args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
@@ -138,12 +142,7 @@ class RouterPlugin(CreateEnginePlugin):
                 f"pgbouncer: {self._dialect.driver} sends a statement in parts that PgBouncer may "
                 "give to different servers: use psycopg, psycopg2 or asyncpg, or pool_mode=session"
             )
-        if path := self.config.search_path:
-            if mode != "off":
-                raise ConfigError(
-                    "schema: PgBouncer refuses the start-up parameter that brings it: leave it "
-                    "out, and set search_path for the role with ALTER ROLE … SET"
-                )
+        if path := self.config.begins_in(server):
             found |= driver_of(self._dialect).search_path(found, path)
         return args, found
 
@@ -236,6 +235,21 @@ def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Crea
         return dialect.connect(*args, **parameters)
 
     return connect
+
+
+def _checked(connection: DBAPIConnection, path: str, node: str) -> DBAPIConnection:
+    """The connection, closed unless its ``search_path`` is `path`. Raises ConfigError."""
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT current_setting('search_path')")
+        row = cursor.fetchone()
+        cursor.close()
+        connection.rollback()
+        check_search_path(path, str(row[0]) if row else "", node)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 _NOT_FOR_PROBES = ("async_creator_fn", "autocommit", "context", "cursor_factory",

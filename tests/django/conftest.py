@@ -3,12 +3,15 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
 from router.context import ROOT
 from tests.conftest import Database
+from tests.pgbouncer import bouncer
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.django.settings")
 
@@ -29,6 +32,19 @@ def settings_of(database: Database, **changes: Any) -> Settings:
         "REPLICAS": [{"HOST": r.host, "PORT": r.port} for r in database.cluster.replicas],
         **changes,
     }
+
+
+@contextmanager
+def through_pgbouncer(database: Database, pool_size: int = 20) -> Iterator[Settings]:
+    """A PgBouncer in front of every server, and the settings that lead through it."""
+    with bouncer(database.cluster, database.name, pool_size) as (primary, replicas):
+        server = make_url(primary)
+        yield {
+            "HOST": server.host,
+            "PORT": server.port,
+            "NAME": server.database,
+            "REPLICAS": [{"NAME": make_url(replica).database} for replica in replicas],
+        }
 
 
 class Routed:
@@ -64,9 +80,10 @@ class Routed:
         """The roles of the servers whose connections are held or kept."""
         facade = self.connection.connection
         checkout = facade.checkout
-        held = [h.dbapi for h in (checkout.primary, checkout.replica) if h is not None]
-        kept = [line.dbapi for line in facade.nodes._kept.values()]
-        return {self.role(c.info.port) for c in (*held, *kept)}
+        held = [h.node for h in (checkout.primary, checkout.replica) if h is not None]
+        primary = self.router.primary
+        nodes = {*held, *facade.nodes._kept}
+        return {"primary" if node is primary else "replica" for node in nodes}
 
     def settle(self) -> None:
         """Let the replicas catch up and the router see it."""
@@ -74,8 +91,25 @@ class Routed:
         self.router.refresh()
 
 
+EVERY_WAY = pytest.mark.doors("plain", pytest.param("pgbouncer", marks=pytest.mark.slow))
+"""Straight to the servers, and through a PgBouncer that pools by transaction."""
+STRAIGHT = pytest.mark.doors("plain")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test each way that its nearest mark ``doors`` names."""
+    if "way" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("doors")
+        metafunc.parametrize("way", mark.args if mark else STRAIGHT.args, indirect=True)
+
+
 @pytest.fixture
-def connect(database: Database) -> Iterator[Connect]:
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def connect(database: Database, way: str) -> Iterator[Connect]:
     """Puts an alias "default" of a fresh database in place, with settings of one's own."""
     import django
     from django.db import connections
@@ -84,8 +118,12 @@ def connect(database: Database) -> Iterator[Connect]:
     database.execute("CREATE TABLE shop_item (id bigserial PRIMARY KEY, name text NOT NULL)")
     database.cluster.wait_caught_up()
     made: list[Any] = []
+    stack = ExitStack()
 
     def connect(of: Database = database, *, start: bool = True, **changes: Any) -> Routed:
+        if way == "pgbouncer":
+            changes = {**stack.enter_context(through_pgbouncer(of)), **changes}
+            changes["ROUTER"] = {"pgbouncer": True, **changes.get("ROUTER", {})}
         connections.settings = connections.configure_settings(
             {"default": settings_of(of, **changes)}
         )
@@ -102,6 +140,7 @@ def connect(database: Database) -> Iterator[Connect]:
         wrapper.in_atomic_block = wrapper.closed_in_transaction = False
         wrapper.close()
         wrapper.cluster.close()
+    stack.close()
     ROOT.pins.clear()
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from router import request_context, using_primary
-from tests.django.conftest import Connect, Routed
+from tests.django.conftest import EVERY_WAY, STRAIGHT, Connect, Routed
+
+pytestmark = EVERY_WAY
 
 
 def items() -> Any:
@@ -131,6 +133,7 @@ def test_queries_are_counted_and_wrapped_as_ever(routed: Routed) -> None:
     assert "'it''s'" in c[0]["sql"]
 
 
+@STRAIGHT
 def test_settings_made_are_there_wherever_a_statement_runs(routed: Routed) -> None:
     """What SET changed on the primary holds on a replica taken later, and after a write."""
     with request_context(), routed.connection.cursor() as cursor:
@@ -285,6 +288,7 @@ def test_a_dead_primary_leaves_reads(make_cluster: Any, connect: Connect) -> Non
     assert fresh.served() == "replica"
 
 
+@STRAIGHT
 def test_a_dead_replica_is_invisible(make_cluster: Any, connect: Connect) -> None:
     """A replica that dies under kept connections or pools fails no read."""
     from tests.conftest import Database
@@ -306,6 +310,7 @@ def test_a_dead_replica_is_invisible(make_cluster: Any, connect: Connect) -> Non
         assert routed.connection.connection is None or routed.holding() == {"replica"}
 
 
+@STRAIGHT
 def test_a_restarted_server_is_not_noticed(make_cluster: Any, connect: Connect) -> None:
     """Connections that are older than their server's restart are replaced before a statement
     fails on them, on the primary too."""
@@ -379,6 +384,7 @@ def test_copy_and_callproc_go_where_they_belong(routed: Routed) -> None:
         routed.await_replica()
 
 
+@STRAIGHT
 def test_session_state_ends_with_the_request(routed: Routed) -> None:
     """A session advisory lock keeps a request on the primary, and the next one reads replicas."""
     from django.db import close_old_connections

@@ -16,7 +16,8 @@ from sqlalchemy.util import greenlet_spawn
 import router
 from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
-from tests.sqlalchemy.kit import THROUGH, Routed, bouncer
+from tests.pgbouncer import bouncer
+from tests.sqlalchemy.kit import THROUGH, Routed
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,11 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from router.config import Config
-from router.pgbouncer import Bouncer, databases, ini, userlist
 from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster
-from tests.pgbouncer import free_port, running
 
 PORT = sa.text("SELECT inet_server_port()")
 
@@ -31,23 +28,6 @@ SYNCHRONOUS = pytest.mark.doors("psycopg")
 """The drivers a test runs on; the mark nearest to it counts."""
 
 MakeEngine = Callable[..., RoutedEngine]
-
-
-@contextmanager
-def bouncer(cluster: Cluster, dbname: str, pool_size: int = 20) -> Iterator[tuple[str, list[str]]]:
-    """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes: the
-    primary's URL through it, and those of the replicas."""
-    primary, *replicas = cluster.urls(dbname)
-    config = Config.from_url(primary, replicas=replicas)
-    settings = {"max_client_conn": "500"}
-    wanted = Bouncer(port=free_port(), pool_size=pool_size, auth="trust", settings=settings)
-    users = userlist(dict.fromkeys(("postgres", "app"), ""))
-    with running(ini(config, wanted), users, wanted.port):
-        first, *others = (
-            f"postgresql://postgres@127.0.0.1:{wanted.port}/{name}"
-            for name in databases(config).values()
-        )
-        yield first, others
 
 
 class Routed:

@@ -14,7 +14,8 @@ import router
 from router.config import Config
 from router.errors import ConfigError, SessionRefused
 from router.sqlalchemy import RoutedEngine
-from tests.sqlalchemy.kit import THROUGH, Routed, bouncer
+from tests.pgbouncer import bouncer
+from tests.sqlalchemy.kit import THROUGH, Routed
 from tests.sqlalchemy.test_row_level_security import TENANTS, enter, prepare
 
 POOLED = pytest.mark.doors(

@@ -1,15 +1,19 @@
 """``schema=``: unqualified names mean an application's own schema, on every node."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 import router
+from router.sqlalchemy import RoutedEngine
 from tests.conftest import Database
-from tests.sqlalchemy.kit import EVERY_DRIVER, Routed
+from tests.pgbouncer import bouncer
+from tests.sqlalchemy.kit import EVERY_DRIVER, THROUGH, Routed
 
 OWN = "Shop_2"
+THROUGH_PGBOUNCER = pytest.mark.doors("psycopg" + THROUGH, "asyncpg_async" + THROUGH)
 WHERE = sa.text("SELECT current_setting('search_path'), inet_server_port() FROM thing")
 
 
@@ -50,6 +54,36 @@ def test_other_settings_of_the_connection_stay(routed: Routed) -> None:
     with engine.connect() as connection:
         shown = "SELECT current_setting('work_mem'), current_setting('search_path')"
         assert tuple(connection.execute(sa.text(shown)).one()) == ("8MB", f'"{OWN}"')
+
+
+@THROUGH_PGBOUNCER
+def test_behind_pgbouncer_its_own_configuration_brings_it(routed: Routed) -> None:
+    """What ``pg-router pgbouncer-ini`` writes begins every server session in the schema; a
+    PgBouncer that does not is found out before a statement lands in other tables."""
+    wanted = [OWN, "public"]
+    own: dict[str, Any]
+    for own in ({}, {"replicas": []}):
+        with pytest.raises(router.ConfigError, match=r"schema: behind PgBouncer .*pgbouncer-ini"):
+            count(routed.another(schema=wanted, **own))
+    straight = router.Config.from_url(routed.cluster.primary.url(routed.dbname), schema=wanted)
+    router.create_schema(straight)
+    routed.execute_on_primary(
+        f'CREATE TABLE "{OWN}".item AS SELECT 1 AS id FROM generate_series(1, 7)'
+    )
+    routed.settle()
+    with bouncer(routed.cluster, routed.dbname, schema=wanted) as (primary, replicas):
+        url = primary.replace(
+            "postgresql:", f"postgresql+{routed.door.removesuffix('_async')}:", 1
+        )
+        engine = routed.another(url=url, replicas=replicas, schema=wanted)
+        assert count(engine) == 7
+        with router.using_primary():
+            assert count(engine) == 7
+
+
+def count(engine: RoutedEngine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM item")) or 0)
 
 
 def test_an_engine_without_replicas_has_it_too(database: Database) -> None:

@@ -1,0 +1,122 @@
+"""Django through a real PgBouncer that pools by transaction."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from router import ConfigError, SessionRefused
+from router.config import Config
+from router.django import bouncer
+from tests.conftest import Database
+from tests.django.conftest import Connect, settings_of, through_pgbouncer
+
+THROUGH = pytest.mark.doors("pgbouncer")
+BOUNCED = {"HOST": "h", "NAME": "shop", "ROUTER": {"pgbouncer": True}}
+
+
+@THROUGH
+def test_no_server_side_cursor_is_opened(connect: Connect) -> None:
+    """iterator() fetches at once without being told to, because a cursor needs a transaction that
+    lasts; without PgBouncer it streams."""
+    from tests.django.shop.models import Item
+
+    routed = connect()
+    assert routed.connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] is True
+    Item.objects.bulk_create([Item(name=str(n)) for n in range(50)])
+    rows = Item.objects.order_by("id").iterator(chunk_size=10)
+    next(rows)
+    with routed.connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_cursors")
+        assert cursor.fetchone() == (0,)
+    assert len(list(rows)) == 49
+
+
+@THROUGH
+def test_what_needs_a_session_is_refused(connect: Connect) -> None:
+    """A SET would reach other clients: it is refused before it is sent, and SET LOCAL works."""
+    from django.db import transaction
+
+    routed = connect()
+    with routed.connection.cursor() as cursor, pytest.raises(SessionRefused, match="SET LOCAL"):
+        cursor.execute("SET statement_timeout = 5")
+    with transaction.atomic(), routed.connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 5000")
+
+
+@pytest.mark.slow
+def test_threads_share_four_server_connections(database: Database, connect: Connect) -> None:
+    """16 threads over a PgBouncer pool of 4 read and write without one error."""
+    from django.db import connections
+
+    from tests.django.shop.models import Item
+
+    failures: list[str] = []
+
+    def work(seed: int) -> None:
+        try:
+            for n in range(60):
+                if n % 10 == seed % 10:
+                    Item.objects.create(name=str(n))
+                Item.objects.filter(pk__gt=n, name__startswith=str(seed)).count()
+        except Exception as error:
+            failures.append(repr(error))
+        finally:
+            connections.close_all()
+
+    with through_pgbouncer(database, pool_size=4) as changes:
+        connect(**changes, ROUTER={"pgbouncer": "transaction", "probe_timeout": 5.0})
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+        assert Item.objects.count() == 16 * 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"OPTIONS": {"prepare_threshold": 5}}, "prepare_threshold.*1.21"),
+        ({"OPTIONS": {"assume_role": "x"}}, "assume_role.*SET ROLE"),
+        ({"OPTIONS": {"options": "-c work_mem=8MB"}}, "options: PgBouncer refuses"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(changes: Any, said: str) -> None:
+    """What would fail at some statement, or leak to others, is named with its cure at first."""
+    database = {**BOUNCED, **changes}
+    with pytest.raises(ConfigError, match=said):
+        bouncer.check(Config.from_django(database, "main"), database, "main")
+
+
+def test_what_newer_versions_allow_can_be_asked_for() -> None:
+    """PgBouncer 1.21 keeps prepared statements apart: who says so may have them."""
+    options = {"pgbouncer": True, "prepared_statements": True}
+    database = {**BOUNCED, "ROUTER": options, "OPTIONS": {"prepare_threshold": 5}}
+    bouncer.check(Config.from_django(database, "main"), database, "main")
+    with pytest.raises(ConfigError, match="Django keeps none"):
+        Config.from_django({**database, "ROUTER": {"prepared_statements": True}}, "main")
+
+
+def test_one_pgbouncer_knows_the_replicas_by_name() -> None:
+    """A replica may be another name behind the same PgBouncer; host and port are the primary's."""
+    database = {**BOUNCED, "PORT": 6432, "REPLICAS": [{"NAME": "shop_replica1"}]}
+    (replica,) = Config.from_django(database, "main").replicas
+    assert (replica.host, replica.port, replica.dbname) == ("h", 6432, "shop_replica1")
+
+
+def test_tests_leave_named_replicas_alone(
+    database: Database, connect: Connect, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A test database has no name of its own behind PgBouncer on a replica: reads of tests would
+    go to real data, so such a replica is left out."""
+    routed = connect(
+        start=False,
+        ROUTER={"pgbouncer": "session"},
+        REPLICAS=[{"NAME": database.name}, settings_of(database)["REPLICAS"][0]],
+    )
+    creation = routed.connection.creation
+    creation._leave_named_replicas_out()
+    assert [sorted(r) for r in routed.connection.settings_dict["REPLICAS"]] == [["HOST", "PORT"]]
+    assert "left out" in capfd.readouterr().err
