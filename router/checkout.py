@@ -218,7 +218,7 @@ class Checkout(Generic[H]):
                 decision = router.decide(intent, situation, force=force, context=context)
             except RouterError as error:
                 raise self.pool.translated(error) from error
-            held, decision = self._hold(decision, avoid)
+            held, decision = self._hold(decision, avoid, context)
         fresh = not held.in_transaction
         transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
             intent, situation, decision, stream
@@ -346,13 +346,42 @@ class Checkout(Generic[H]):
             )
         return verb is None or verb not in NO_TRANSACTION
 
-    def _hold(self, decision: Decision, avoid: Collection[Node]) -> tuple[H, Decision]:
+    def _hold(
+        self, decision: Decision, avoid: Collection[Node], context: RoutingContext
+    ) -> tuple[H, Decision]:
         """A connection to one of the decision's nodes; tries each until one can be reached."""
-        router = self.router
-        if decision.on_primary:
+        if decision.on_primary and decision.reason is not Reason.NO_REPLICA:
             return self._hold_primary(decision.nodes[0]), decision
-        held = self.replica
-        nodes = decision.nodes
+        router = self.router
+        failure: BaseException | None = None
+        if not decision.on_primary:
+            held, failure = self._hold_replica(decision.nodes, avoid)
+            if held is not None:
+                return held, decision
+        primary = router.primary
+        if router.policy.fallback:
+            if primary is not None and primary not in avoid:
+                decision = Decision((primary,), Reason.NO_REPLICA, True)
+                try:
+                    return self._hold_primary(primary), decision
+                except PrimaryUnavailable as error:
+                    failure = error
+            tried = (*avoid, *decision.nodes)
+            nodes = tuple(n for n in router.last_resort(context) if n not in tried)
+            held, _ = self._hold_replica(nodes, ())
+            if held is not None:
+                return held, Decision(nodes, Reason.LAST_RESORT, False)
+        if failure is not None:
+            raise failure
+        raise self.pool.translated(
+            NoReplicaAvailable(f"no node is left to run it: {why_not(router.view)}")
+        )
+
+    def _hold_replica(
+        self, nodes: tuple[Node, ...], avoid: Collection[Node]
+    ) -> tuple[H | None, BaseException | None]:
+        """A connection to one of `nodes`, or None and why the last of them gave none."""
+        router, held = self.router, self.replica
         if avoid:
             nodes = tuple(n for n in nodes if n not in avoid)
         failure: BaseException | None = None
@@ -360,7 +389,7 @@ class Checkout(Generic[H]):
             node = router.pick(nodes, held.node if held is not None else None)
             if held is not None:
                 if held.node is node and not held.broken:
-                    return held, decision
+                    return held, None
                 held.release(self.journal)
                 held = self.replica = None
             try:
@@ -381,16 +410,8 @@ class Checkout(Generic[H]):
                 nodes = tuple(n for n in nodes if n is not node)
                 continue
             self.replica = held
-            return held, decision
-        primary = router.primary
-        if router.policy.fallback and primary is not None and primary not in avoid:
-            decision = Decision((primary,), Reason.NO_REPLICA, True)
-            return self._hold_primary(primary), decision
-        if failure is not None:
-            raise failure
-        raise self.pool.translated(
-            NoReplicaAvailable(f"no node is left to run it: {why_not(router.view)}")
-        )
+            return held, None
+        return None, failure
 
     def _hold_primary(self, node: Node) -> H:
         held = self.primary

@@ -24,7 +24,17 @@ from router.chance import rand
 from router.classify import Classifier, Intent
 from router.config import Config, Server, did_you_mean, free_name, replica_server
 from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
-from router.decide import Decision, Policy, Transaction, View, caught_up, decide, expired, resolved
+from router.decide import (
+    Decision,
+    Policy,
+    Transaction,
+    View,
+    caught_up,
+    decide,
+    expired,
+    last_resort,
+    resolved,
+)
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.pooling import SHARED
@@ -247,6 +257,10 @@ class Router:
             last=last,
             force=force or context.force,
         )
+
+    def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
+        """Replicas for a read that the primary cannot serve; as `router.decide.last_resort`."""
+        return last_resort(self._view, context.pins.reads.get(self.cluster))
 
     def _pin(self, context: RoutingContext, view: View, now: float) -> Pin | None:
         """The context's pin with its position filled in, or None once it is satisfied."""

@@ -44,6 +44,7 @@ class Reason(enum.Enum):
     READ = "a read"
     HELD = "a read in a transaction open on a replica"
     NO_REPLICA = "no replica is eligible"
+    LAST_RESORT = "the primary is away, and a blacklisted replica answers probes"
     HEALED = "a replica refused it as a write"
     RETRIED = "the first node failed"
 
@@ -182,7 +183,7 @@ def decide(
                 "run it outside using_replica(), or drop router='replica'"
             )
         if not view.replicas:
-            return _fallback(view, policy, now)
+            return _fallback(view, policy, now, None)
         return Decision(view.replicas, Reason.FORCED_REPLICA, False)
     if transaction is Transaction.ON_PRIMARY:  # row 2
         within = view.write_within if intent.kind is Kind.WRITE else view.any_within
@@ -213,7 +214,7 @@ def decide(
         if not replicas:
             return _primary(view, Reason.MONOTONIC_PRIMARY, now)
     if not replicas:  # row 8
-        return _fallback(view, policy, now)
+        return _fallback(view, policy, now, last)
     if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
         return view.any_read  # row 7, the hot path: nothing is allocated
     return Decision(replicas, reason, False)
@@ -289,12 +290,30 @@ def _names(nodes: tuple[Node, ...]) -> str:
     return ", ".join(n.name for n in nodes) or "none"
 
 
-def _fallback(view: View, policy: Policy, now: float) -> Decision:
+def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:
+    """Replicas for a read without a pin that the primary cannot serve either.
+
+    They are blacklisted for what clients met, and yet answer probes: better than an error. One
+    that was taken out by hand stays out.
+    """
+    out = view.out
+    found = tuple(
+        n for n in view.snapshot.replicas if (e := out.get(n.name)) is None or e.until != inf
+    )
+    return found if last is None else as_recent(view, found, last)
+
+
+def _fallback(view: View, policy: Policy, now: float, last: LastRead | None) -> Decision:
     if not policy.fallback:
         raise NoReplicaAvailable(
             f"no replica is eligible ({why_not(view)}) and fallback='error' forbids the primary"
         )
-    return _primary(view, Reason.NO_REPLICA, now)
+    try:
+        return _primary(view, Reason.NO_REPLICA, now)
+    except PrimaryUnavailable:
+        if nodes := last_resort(view, last):
+            return Decision(nodes, Reason.LAST_RESORT, False)
+        raise
 
 
 def why_not(view: View) -> str:

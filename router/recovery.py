@@ -121,7 +121,10 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
         return None
     connection.drop(held)
     if not on_replica and reason is Reason.RETRIED and not router.replicas:
-        return None
+        # Another node may still serve a read that came here for want of a replica.
+        fell_back = route.decision.reason is Reason.NO_REPLICA
+        if not fell_back or not router.last_resort(route.context):
+            return None
     again = connection.route(
         route.sql, explicit=False, stream=stream, intent=intent, avoid=tuple(tried)
     )

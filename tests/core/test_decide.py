@@ -1,6 +1,7 @@
 """The rules table, row by row, and what holds whatever the situation."""
 
 from dataclasses import replace
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -184,6 +185,22 @@ def test_fallback_error_forbids_the_primary(more: dict[str, Any]) -> None:
         asked(view=view, policy=Policy(fallback=False), **more)
     assert "a: blacklisted: 08006; b: refused" in str(caught.value)
     assert "fallback='error'" in str(caught.value)
+
+
+def test_a_blacklisted_replica_that_answers_is_the_last_resort() -> None:
+    """Without a primary a read goes to a replica that is out but answers probes, unless somebody
+    took it out by hand, and never back in time."""
+    both = View(snapshot(p=None), out("a", "b"))
+    decision = asked(view=both)
+    assert (decision.nodes, decision.reason) == ((A, B), Reason.LAST_RESORT)
+    by_hand = MappingProxyType({**out("b"), "a": Entry("a", "a test", 90.0, inf, inf)})
+    assert went(asked(view=View(snapshot(p=None), by_hand))) == "b"
+    dead = View(snapshot(p=None, a=None), out("a", "b"))
+    assert went(asked(view=dead)) == "b"
+    assert went(asked(view=both, last=LastRead("a", 99.5))) == "a"
+    for more in ({"policy": Policy(fallback=False)}, {"pin": AHEAD}, {"intent": WRITE}):
+        with pytest.raises(NodeUnavailable):
+            asked(view=both, **more)
 
 
 def test_fallback_error_does_not_weaken_a_promise() -> None:

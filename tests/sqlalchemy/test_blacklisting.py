@@ -1,9 +1,12 @@
 """What an engine blacklists beside a dead server."""
 
+import pytest
 import sqlalchemy as sa
 
 import router
-from tests.sqlalchemy.kit import Routed, insert
+from router.decide import Reason
+from tests.conftest import MakeCluster
+from tests.sqlalchemy.kit import PORT, Routed, insert
 
 
 def test_a_sqlstate_of_the_users_own_blacklists_and_the_read_runs_elsewhere(
@@ -40,3 +43,31 @@ def test_a_node_taken_out_by_hand_meets_no_statement(routed: Routed) -> None:
         engine.router.restore(name)
     with router.request_context(), engine.connect() as connection:
         assert routed.served(connection) == "replica"
+
+
+def test_reads_go_on_where_the_primary_is_dead_and_every_replica_blacklisted(
+    make_cluster: MakeCluster,
+) -> None:
+    """A replica that clients could not use a moment ago, but that answers, is better than an
+    error: before the router knows that the primary is gone, and after."""
+    cluster = make_cluster(2)
+    primary, *replicas = cluster.urls("postgres")
+    url = primary.replace("postgresql:", "postgresql+psycopg:", 1)
+    engine = router.create_engine(url, replicas, probe_interval=30)
+    decided = engine.router.telemetry.decisions
+    try:
+        engine.router.start()
+        for node in engine.router.replicas:
+            engine.router.failed(node, "a test")
+        cluster.primary.stop("immediate")
+        ports = {replica.port for replica in cluster.replicas}
+        for known in (False, True):
+            if known:
+                engine.router.refresh()
+            with router.request_context(), engine.connect() as connection:
+                assert connection.scalar(PORT) in ports
+            with pytest.raises(router.PrimaryUnavailable), engine.begin() as connection:
+                connection.execute(sa.text("CREATE TABLE t ()"))
+        assert sum(n for (_, why), n in decided.total().items() if why is Reason.LAST_RESORT) == 2
+    finally:
+        engine.dispose()
