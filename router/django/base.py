@@ -57,7 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     ops_class = DatabaseOperations
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
-        super().__init__(settings_dict, alias)
+        super().__init__(settings_dict, alias=alias)  # PostGIS looks for the keyword
         # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
         self.read_only: bool = False
         if self._routes and (settings_dict.get("ROUTER") or {}).get("pgbouncer"):

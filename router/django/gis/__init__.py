@@ -1,0 +1,1 @@
+"""``ENGINE: "router.django.gis"``: GeoDjango on PostGIS, each statement routed."""
