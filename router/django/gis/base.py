@@ -13,7 +13,9 @@ class DatabaseOperations(routed.DatabaseOperations, PostGISOperations):
     """PostGIS's, but for what asks the driver about a connection."""
 
 
-class DatabaseWrapper(routed.DatabaseWrapper, postgis.DatabaseWrapper):
+class DatabaseWrapper(  # pyright: ignore[reportIncompatibleVariableOverride]
+    routed.DatabaseWrapper, postgis.DatabaseWrapper
+):
     """One thread's connection to a primary and its replicas; all of them know geometries."""
 
     ops_class = DatabaseOperations
