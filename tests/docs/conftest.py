@@ -35,3 +35,15 @@ def replay_paused(primary_url: str, database: Any) -> Iterator[None]:
     """Replay stands still, so that a write stays unseen on the replicas."""
     with database.cluster.replay_paused():
         yield
+
+
+@pytest.fixture
+def celery_worker_of() -> Any:
+    """Given a Celery app, a block in which a worker within this process serves it."""
+    from celery.contrib.testing.worker import start_worker
+
+    def start(app: Any) -> Any:
+        app.conf.broker_transport_options = {"polling_interval": 0.05}  # seconds; 1 by default
+        return start_worker(app, pool="solo", perform_ping_check=False)
+
+    return start

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import router
+from router.cli.app import app
 from router.config import OPTIONS
 from router.decide import Reason
 from router.errors import RouterError
@@ -100,3 +102,33 @@ def test_every_option_of_the_middlewares_is_documented_with_its_default() -> Non
     }
     assert list(told.items()) == list(defaults.items())
     assert list(told) == list(PinOptions.__annotations__)
+
+
+def sections() -> dict[str, str]:
+    """The text about each command of `pg-router`, by name."""
+    text = (REFERENCE / "command-line.md").read_text()
+    parts = re.split(r"^## `pg-router ([\w-]+)[^`]*`\n", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_every_command_is_documented_with_its_options() -> None:
+    """The page has a section for each command, and names each option there, or says that the
+    command takes those of another one."""
+    context = click.Context(app)
+    assert isinstance(app, click.Group)
+    commands = {name: app.get_command(context, name) for name in app.list_commands(context)}
+    told = sections()
+    assert set(told) == set(commands)
+    shared = set(re.findall(r"`(--[\w-]+)`", told["config"]))
+    for name, command in commands.items():
+        assert command is not None
+        known = set(re.findall(r"`(--[\w-]+)", told[name]))
+        if re.search(r"options\s+of\s+`pg-router config`", told[name]):
+            known |= shared
+        options = {p.opts[0] for p in command.params if isinstance(p, click.Option)}
+        assert options - {"--help"} <= known, name
+
+
+def test_every_event_has_a_text_about_it() -> None:
+    """No row of the table of events leaves its meaning empty."""
+    assert not [cells for cells in rows("events.md") if not all(cells[:2]) or not cells[-1]]
