@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,17 @@ from router.testing import Cluster, Server
 pytest_plugins = (
     [] if entry_points(group="pytest11", name="pg_router") else ["router.testing.pytest_plugin"]
 )
+
+# What these hold is the same whatever Python and SQLAlchemy they run on.
+ONCE = {"chaos", "cli", "consistency", "docker", "docs", "oracle"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what CI runs on one version only."""
+    for item in items:
+        if ONCE.intersection(item.path.relative_to(Path(__file__).parent).parts[:1]):
+            item.add_marker("once")
+
 
 MakeCluster = Callable[..., Cluster]
 _numbers = count(1)
