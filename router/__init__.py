@@ -18,6 +18,7 @@ from router.context import (
     without_pinning,
 )
 from router.core import Router, pin
+from router.doctor import doctor
 from router.errors import (
     CommitUnknown,
     ConfigError,
@@ -103,6 +104,7 @@ __all__ = [
     "create_engine",
     "create_schema",
     "current_context",
+    "doctor",
     "explain",
     "listen",
     "pin",

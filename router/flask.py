@@ -19,6 +19,7 @@ from router import core, create_engine
 from router.carrier import PinCarrier
 from router.config import did_you_mean, masked
 from router.context import current_context
+from router.doctor import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.status import status
@@ -373,6 +374,20 @@ def _status() -> None:
         writable = writable and found.writable
         click.echo(f"{name}: {found}")
     if not writable:
+        raise SystemExit(1)
+
+
+@commands.command("doctor")
+@click.option("--strict", is_flag=True, help="Let a warning count as an error.")
+def _doctor(*, strict: bool) -> None:
+    """Find what is wrong with servers and settings. Exit status 1 where there is an error."""
+    state: State = current_app.extensions[NAME]
+    failed = False
+    for name, router in state.owner.routers.items():
+        found = doctor(router)
+        failed = found.failed(strict=strict) or failed
+        click.echo(f"{name}: {found}")
+    if failed:
         raise SystemExit(1)
 
 

@@ -57,14 +57,20 @@ def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
 
 @contextmanager
 def bouncer(
-    cluster: Cluster, dbname: str, pool_size: int = 20, **options: Any
+    cluster: Cluster,
+    dbname: str,
+    pool_size: int = 20,
+    pool_mode: str = "transaction",
+    **options: Any,
 ) -> Iterator[tuple[str, list[str]]]:
     """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes for a
     Config with `options`: the primary's URL through it, and those of the replicas."""
     primary, *replicas = cluster.urls(dbname)
     config = Config.from_url(primary, replicas=replicas, **options)
     settings = {"max_client_conn": "500", "query_wait_timeout": "3"}
-    wanted = Bouncer(port=free_port(), pool_size=pool_size, auth="trust", settings=settings)
+    wanted = Bouncer(
+        port=free_port(), pool_mode=pool_mode, pool_size=pool_size, auth="trust", settings=settings
+    )
     users = userlist(dict.fromkeys(("postgres", "app"), ""))
     with running(ini(config, wanted), users, wanted.port):
         first, *others = (

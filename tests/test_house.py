@@ -17,12 +17,13 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal", "pooling"}
+JUDGING = {"facts", "findings"}  # the doctor's values and rules
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
-PURE = VALUES | GRAMMAR | RULES | SETTINGS | {"decide", "telemetry"}
+PURE = VALUES | GRAMMAR | RULES | SETTINGS | JUDGING | {"decide", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CHECKOUT = {"checkout", "cursor", "held", "recovery"}  # of any pool's connections
 SHOWING = {"status", "history", "statuspage"}
-CORE = PURE | CHECKOUT | {"core", "explain", "discovery", "monitor"} | SHOWING | CARRYING
+CORE = PURE | CHECKOUT | {"core", "doctor", "explain", "discovery", "monitor"} | SHOWING | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
 
 # part of the house -> the parts it may import (itself always); the part of router/x/y.py is x
@@ -57,6 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "target": {"errors", "config", "core", "monitor"},
     "listener": PURE | {"chance", "core", "watch", "probe_connection", "target"},
     "schema": {"errors", "target"},
+    "facts": {"budget"},
+    "findings": PURE - {"telemetry", "decide"},
+    "console": {"facts"},
+    "survey": PURE | {"console", "probe_connection", "watch"},
+    "doctor": PURE | {"survey", "target"},  # these two inside the function
     "discovery": {"errors", "config"},
     "token": VALUES,
     "store": VALUES | {"token"},
@@ -68,7 +74,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # public function.
     "flask": CORE | {"wsgi", "__init__"},
     "testing": VALUES | {"probe"},
-    "cli": CORE | ADAPTERS | {"target", "testing", "__init__"},
+    "cli": CORE | ADAPTERS | {"console", "target", "testing", "__init__"},
     "__init__": CORE,  # adapters only inside functions
 }
 

@@ -11,6 +11,7 @@ _COMMANDS = {
     "completion": "Print the script that completes this command in a shell.",
     "config": "Show every setting and where it came from.",
     "demo": "Show it at work on a real primary with real replicas.",
+    "doctor": "Find what is wrong with servers and settings.",
     "explain": "Say what a statement does and where it would go.",
     "pgbouncer-ini": "Write pgbouncer.ini and userlist.txt for the cluster.",
     "pins": "Show what a pin's token says.",

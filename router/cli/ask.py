@@ -1,7 +1,10 @@
 """What a server itself says of the connections to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
+from router import console
 from router.budget import ROOM_SQL, Room
 from router.config import Config, Server, masked
 
@@ -38,6 +41,46 @@ class Clients:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """A row of PgBouncer's ``SHOW POOLS``: what it holds for one database and user.
+
+    Attributes:
+        user: whose server connections these are.
+        mode: how they are pooled.
+        clients: client connections with a server, or without need of one.
+        waiting: client connections that wait for one.
+        longest: seconds the first of them has waited.
+        busy: server connections in use.
+        idle: those that are not.
+
+    Source: https://www.pgbouncer.org/usage.html#show-pools
+    """
+
+    user: str
+    mode: str
+    clients: int
+    waiting: int
+    longest: float
+    busy: int
+    idle: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, str]) -> Self:
+        """From a row by column."""
+        longest = int(row["maxwait"]) + int(row["maxwait_us"]) / 1e6
+        idle = sum(int(row[name]) for name in ("sv_idle", "sv_used"))
+        return cls(
+            row["user"],
+            row["pool_mode"],
+            int(row["cl_active"]),
+            int(row["cl_waiting"]),
+            longest,
+            int(row["sv_active"]),
+            idle,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What one server said.
 
@@ -45,11 +88,13 @@ class Answer:
         clients: who is connected, most connections first; without the connection that asked.
         room: what it bears, None where it could not be asked.
         problem: why it could not.
+        pools: those of its database in a PgBouncer in front of it, as far as that lets us ask.
     """
 
     clients: tuple[Clients, ...] = ()
     room: Room | None = None
     problem: str = ""
+    pools: tuple[Pool, ...] = ()
 
     @property
     def connections(self) -> int:
@@ -75,7 +120,20 @@ def ask(config: Config, server: Server) -> Answer:
             )
             room = connection.execute(ROOM_SQL).fetchone()
             clients = connection.execute(CLIENTS_SQL).fetchall()
+            process = connection.execute("SELECT pg_backend_pid()").fetchone()
+            pooled = process != (connection.info.backend_pid,)
     except psycopg.Error as error:
         return Answer(problem=masked(" ".join(str(error).split())) or type(error).__name__)
     assert room is not None
-    return Answer(tuple(Clients(*row) for row in clients), Room(*room))
+    pools = _pools(arguments) if pooled else ()
+    return Answer(tuple(Clients(*row) for row in clients), Room(*room), pools=pools)
+
+
+def _pools(arguments: Mapping[str, Any]) -> tuple[Pool, ...]:
+    import psycopg
+
+    try:
+        rows = console.read(arguments).pools
+        return tuple(Pool.of(row) for row in rows if row["database"] == arguments.get("dbname"))
+    except (psycopg.Error, LookupError, ValueError):
+        return ()  # another pooler, or it does not let this user ask

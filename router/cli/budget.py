@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from router import console
 from router.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker
 from router.cli.source import config_of, servers
 from router.config import Config, Server, masked
@@ -81,10 +82,6 @@ def _sizes(config: Config, demand: Demand) -> str:
     )
 
 
-CONSOLE = "pgbouncer"
-"""PgBouncer's own database, whose SHOW answers its admin_users and stats_users."""
-
-
 def _asked(config: Config, address: str, nodes: list[tuple[str, Server]], demand: Demand) -> Line:
     import psycopg
 
@@ -95,12 +92,9 @@ def _asked(config: Config, address: str, nodes: list[tuple[str, Server]], demand
     try:
         arguments = {**config.libpq(), **nodes[0][1].connect_args()}
         if pooled:
-            arguments["dbname"] = CONSOLE
-        with psycopg.connect(**arguments, autocommit=True) as connection:
-            if pooled:
-                settings = {row[0]: row[1] for row in connection.execute("SHOW CONFIG")}
-                room = Room(int(settings["max_client_conn"]))
-            else:
+            room = Room(int(console.read(arguments).settings["max_client_conn"]))
+        else:
+            with psycopg.connect(**arguments) as connection:
                 row = connection.execute(ROOM_SQL).fetchone()
                 assert row is not None
                 room = Room(*row)

@@ -95,6 +95,12 @@ def table(found: Status, answers: Mapping[str, Answer]) -> str:
         elif answer.problem:
             lines.append(f"    not asked for its connections: {answer.problem}")
         lines += [
+            f"    PgBouncer, {one.user} by {one.mode}: {one.clients} clients, "
+            f"{one.waiting} waiting ({one.longest:.1f} s), {one.busy} server connections busy, "
+            f"{one.idle} idle"
+            for one in answer.pools
+        ]
+        lines += [
             f"    {one.application}: {one.connections}, {one.busy} busy" for one in answer.clients
         ]
     return "\n".join(lines)

@@ -11,6 +11,12 @@ from click.testing import CliRunner
 
 from router.cli.app import app
 from router.testing import Cluster
+from tests.conftest import Database
+from tests.pgbouncer import bouncer
+
+APP = """
+    DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$
+"""
 
 
 def run(*arguments: str) -> Any:
@@ -45,6 +51,25 @@ def test_status_as_json(cluster: Cluster) -> None:
     assert node["asked"]["room"] == {"max_connections": 200, "reserved": 3}
     mine = [c for c in node["asked"]["clients"] if c["application"] == "shop-web"]
     assert mine == [{"application": "shop-web", "connections": 1, "busy": 0}]
+
+
+def test_status_through_a_pgbouncer(database: Database) -> None:
+    """PgBouncer's SHOW POOLS stands under each node behind it, as columns and as JSON; to a user
+    whom the console refuses nothing is told of it."""
+    database.execute(APP)
+    with bouncer(database.cluster, database.name) as (primary, replicas):
+        given = ["--url", primary, "--replica", replicas[0]]
+        done = run("status", *given)
+        told = json.loads(run("status", "--json", *given).output)
+        refused = run("status", "--url", primary.replace("postgres@", "app@"))
+    assert done.exit_code == 0, done.output
+    assert done.output.count("    PgBouncer, postgres by transaction: ") == 2
+    assert "0 waiting (0.0 s)" in done.output
+    (pool,) = told["nodes"][1]["asked"]["pools"]
+    assert (pool["user"], pool["mode"], pool["waiting"]) == ("postgres", "transaction", 0)
+    assert pool["clients"] >= 1
+    assert " of 197 " in refused.output
+    assert "PgBouncer, " not in refused.output
 
 
 def test_status_without_a_primary() -> None:

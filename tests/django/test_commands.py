@@ -88,6 +88,8 @@ def test_status_and_explain(routed: Routed) -> None:
     told = call("router", "status")
     assert "writable" in told
     assert told.count("replica") >= 2
+    told = call("router", "doctor", strict=True)
+    assert "primary, replica1, replica2: 2 findings" in told
     told = call("router", "explain", "SELECT * FROM shop_item")
     assert "goes to: replica" in told
     assert "goes to: primary" in call("router", "explain", "DELETE FROM shop_item")

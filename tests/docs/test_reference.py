@@ -17,6 +17,7 @@ from router.cli.app import app
 from router.config import OPTIONS
 from router.decide import Reason
 from router.errors import RouterError
+from router.findings import LEVELS
 from router.web import Pinning, PinOptions
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,21 @@ def test_every_event_is_documented_with_its_fields() -> None:
         if cells[1] in ("info", "warning", "error")
     }
     assert told == events()
+
+
+def test_every_finding_of_the_doctor_is_documented_with_its_levels() -> None:
+    """The table of findings gives each code and the levels at which the rules tell it."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(ast.parse((ROOT / "router" / "findings.py").read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
+            levels, code = node.args[0], ast.literal_eval(node.args[1])
+            branches = [levels.body, levels.orelse] if isinstance(levels, ast.IfExp) else [levels]
+            found.setdefault(code, set()).update(map(ast.literal_eval, branches))
+    assert len(found) > 20
+    table = [cells for cells in rows("doctor.md") if len(cells) == 3]
+    told = {code.strip("`"): set(levels.split(", ")) for code, levels, _ in table}
+    assert {code: told.get(code) for code in found} == found
+    assert {code for code, levels in told.items() if levels <= set(LEVELS)} == set(found)
 
 
 def test_every_option_of_the_middlewares_is_documented_with_its_default() -> None:

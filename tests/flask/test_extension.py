@@ -330,6 +330,22 @@ def test_status_without_a_primary(make_app: MakeApp, items: Database) -> None:
     assert "hush" not in done.output
 
 
+def test_doctor_asks_every_engine(runner: FlaskCliRunner) -> None:
+    """`flask router doctor` tells what it found by engine; without an error it ends with 0."""
+    done = runner.invoke(args=["router", "doctor", "--strict"])
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("default: ")
+    assert "primary, replica1, replica2: 2 findings" in done.output
+
+
+def test_doctor_ends_with_1_for_an_error(make_app: MakeApp, items: Database) -> None:
+    """A replica that is not there is an error of `flask router doctor`."""
+    app = make_app(ROUTER_REPLICAS=[*items.replica_urls(), "127.0.0.1:1"])
+    done = app.test_cli_runner().invoke(args=["router", "doctor"])
+    assert done.exit_code == 1, done.output
+    assert "error: replica3: 127.0.0.1:1: " in done.output
+
+
 def test_explain_says_where_and_why(runner: FlaskCliRunner) -> None:
     """`flask router explain` tells the rule and sends nothing; a wrong bind is a wrong usage."""
     done = runner.invoke(args=["router", "explain", "DELETE FROM item"])

@@ -1,4 +1,4 @@
-"""``manage.py router status`` and ``manage.py router explain SQL``."""
+"""``manage.py router status``, ``doctor`` and ``explain SQL``."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from router.config import did_you_mean, masked
 from router.django.base import DatabaseWrapper
+from router.doctor import doctor
 from router.errors import RouterError
 from router.explain import explain
 from router.status import status
@@ -19,11 +20,16 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The two commands."""
+        """The commands."""
         commands = parser.add_subparsers(dest="command", required=True)
         commands.add_parser(
             "status", help="Ask every node how it is. Exit status 1 where there is no primary."
         )
+        strict = commands.add_parser(
+            "doctor",
+            help="Find what is wrong with servers and settings. Exit status 1 for an error.",
+        )
+        strict.add_argument("--strict", action="store_true", help="Let a warning count as one.")
         told = commands.add_parser(
             "explain", help="Say what SQL does and where it would go now. Nothing is sent."
         )
@@ -37,6 +43,8 @@ class Command(BaseCommand):
             raise CommandError('no database is routed: say ENGINE: "router.django"')
         if command == "status":
             self._status(routed)
+        elif command == "doctor":
+            self._doctor(routed, strict=given["strict"])
         else:
             self._explain(routed, given["sql"], given["database"])
 
@@ -48,6 +56,15 @@ class Command(BaseCommand):
             writable = writable and found.writable
             self.stdout.write(f"{alias}: {found}")
         if not writable:
+            raise SystemExit(1)
+
+    def _doctor(self, routed: dict[str, DatabaseWrapper], *, strict: bool) -> None:
+        failed = False
+        for alias, connection in routed.items():
+            found = doctor(connection.router)
+            failed = found.failed(strict=strict) or failed
+            self.stdout.write(f"{alias}: {found}")
+        if failed:
             raise SystemExit(1)
 
     def _explain(self, routed: dict[str, DatabaseWrapper], sql: str, alias: str) -> None:

@@ -1,0 +1,37 @@
+"""``pg-router doctor``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from router.cli.source import config_of, servers
+from router.doctor import doctor as examined
+
+
+@click.command()
+@servers
+@click.option("--json", "as_json", is_flag=True, help="One object.")
+@click.option("--strict", is_flag=True, help="Let a warning count as an error.")
+def doctor(
+    url: str | None,
+    replicas: tuple[str, ...],
+    file: Path | None,
+    section: str,
+    system: str | None,
+    *,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Ask every server, and find what is wrong with it or with what was said of it.
+
+    One line for each finding, with the cure. Nothing is changed.
+
+    Exit status: 0 no error was found, 1 one was, 2 wrong usage.
+    """
+    found = examined(config_of(url, replicas, file, section, system))
+    failed = found.failed(strict=strict)
+    click.echo(json.dumps({"ok": not failed, **asdict(found)}, indent=2) if as_json else found)
+    if failed:
+        raise SystemExit(1)

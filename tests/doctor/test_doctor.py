@@ -1,0 +1,173 @@
+"""What ``router.doctor`` finds on real servers and real PgBouncers."""
+
+from typing import Any
+
+import pytest
+
+import router
+from router import Config
+from tests.conftest import Database, MakeCluster
+from tests.pgbouncer import bouncer
+
+SUBDUED = {"conflicts"}
+"""What is so of every replica of the tests' cluster, as PostgreSQL has it by default."""
+
+
+def found(target: Any) -> set[tuple[str, str, str]]:
+    """Level, code and node of everything found, without what is always so."""
+    told = router.doctor(target)
+    return {(f.level, f.code, f.node) for f in told.findings if f.code not in SUBDUED}
+
+
+def config(database: Database, **options: Any) -> Config:
+    return Config.from_url(database.primary_url(), database.replica_urls(), **options)
+
+
+def test_a_sound_cluster(database: Database) -> None:
+    """Nothing but a note on the default of max_standby_streaming_delay is found."""
+    told = router.doctor(config(database))
+    assert told.nodes == ("primary", "replica1", "replica2")
+    assert {(f.level, f.code) for f in told.findings} == {("note", "conflicts")}
+    assert not told.failed(strict=True)
+
+
+def test_servers_that_do_not_let_us_in(database: Database, make_cluster: MakeCluster) -> None:
+    """Unreachable, refused and of another cluster are three things, told without a password."""
+    other = make_cluster(replicas=0, password="s3cret")
+    right = other.primary.url()
+    replicas = ["127.0.0.1:1", right, right.replace("s3cret", "wr0ng")]
+    told = config(database).but(replicas=replicas)
+    assert found(told) == {
+        ("error", "unreachable", "replica1"),
+        ("error", "other-cluster", "replica2"),
+        ("error", "login", "replica3"),
+    }
+    assert "wr0ng" not in str(router.doctor(told))
+
+
+def test_one_server_by_two_names(database: Database) -> None:
+    """A replica that is the primary by another name is an error, one listed twice a warning."""
+    again = database.primary_url().replace("127.0.0.1", "localhost")
+    twice = [database.replica_urls()[0]] * 2
+    assert found(config(database).but(replicas=[again, *twice])) == {
+        ("error", "same-server", "replica1"),
+        ("warning", "same-server", "replica3"),
+    }
+
+
+def test_roles_that_were_exchanged(database: Database) -> None:
+    """A primary's URL that is a standby's is told with the name of the node that is primary."""
+    first, *others = database.replica_urls()
+    exchanged = Config.from_url(first, [*others, database.primary_url()])
+    assert found(exchanged) == {("warning", "primary-moved", "replica2")}
+    assert found(Config.from_url(first, others)) == {("error", "no-primary", "")}
+
+
+def test_a_replica_that_is_a_primary(make_cluster: MakeCluster) -> None:
+    """Two that take writes are an error; a short max_standby_streaming_delay is a warning."""
+    cluster = make_cluster(replicas=1, settings={"max_standby_streaming_delay": "1s"})
+    (replica,) = cluster.replicas
+    target = Config.from_url(cluster.primary.url(), [replica.url()])
+    (finding,) = router.doctor(target).findings
+    assert (finding.level, finding.code) == ("warning", "conflicts")
+    replica.promote()
+    assert found(target) == {
+        ("warning", "primary-moved", "replica1"),
+        ("error", "two-primaries", "primary"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pool_mode", "said", "level", "code"),
+    [
+        ("transaction", "off", "error", "pgbouncer-unsaid"),
+        ("transaction", "session", "error", "pgbouncer-mode"),
+        ("transaction", "statement", "warning", "pgbouncer-mode"),
+        ("statement", "transaction", "error", "pgbouncer-mode"),
+        ("session", "off", "note", "pgbouncer-unsaid"),
+        ("session", "transaction", "warning", "pgbouncer-mode"),
+    ],
+)
+def test_how_a_pgbouncer_pools(
+    database: Database, pool_mode: str, said: str, level: str, code: str
+) -> None:
+    """What was said of a PgBouncer is compared with what it does, on every node."""
+    options = {"pgbouncer": said, "session_url": database.primary_url()}
+    with bouncer(database.cluster, database.name, pool_mode=pool_mode) as (primary, replicas):
+        told = found(Config.from_url(primary, replicas, **options))
+    assert told == {(level, code, node) for node in ("primary", "replica1", "replica2")}
+
+
+@pytest.mark.parametrize("pool_mode", ["transaction", "session", "statement"])
+def test_a_pgbouncer_well_said(database: Database, pool_mode: str) -> None:
+    """Said as it is there is nothing to find."""
+    options = {"pgbouncer": pool_mode, "session_url": database.primary_url()}
+    with bouncer(database.cluster, database.name, pool_size=4, pool_mode=pool_mode) as (
+        primary,
+        replicas,
+    ):
+        assert found(Config.from_url(primary, replicas, **options)) == set()
+
+
+def test_what_a_pgbouncer_lacks(database: Database) -> None:
+    """No session_url, one that leads to the PgBouncer too, one to a standby, statements kept
+    prepared that PgBouncer 1.18 drops, more clients than it bears."""
+    with bouncer(database.cluster, database.name) as (primary, replicas):
+        pooled = Config.from_url(primary, replicas, pgbouncer=True)
+        assert found(pooled) == {("warning", "session-url-missing", "primary")}
+        assert found(pooled.but(session_url=primary)) == {
+            ("error", "session-url-pooled", "session_url")
+        }
+        assert found(pooled.but(session_url=database.replica_urls()[0])) == {
+            ("error", "session-url-standby", "session_url")
+        }
+        options = {"prepared_statements": True, "pool_size": 400}
+        assert found(pooled.but(session_url=database.primary_url(), **options)) == {
+            ("error", "budget", "primary"),
+            *(("error", "prepared-unkept", node) for node in ("primary", "replica1", "replica2")),
+        }
+
+
+def test_a_mode_without_a_pgbouncer(database: Database) -> None:
+    """The mode said of plain servers is a warning: it takes away what works there."""
+    told = found(config(database, pgbouncer=True, session_url=database.primary_url()))
+    assert told == {
+        ("warning", "pgbouncer-absent", node) for node in ("primary", "replica1", "replica2")
+    }
+
+
+def test_pools_over_max_connections(database: Database) -> None:
+    """Pools that may open more than a server bears are an error, without limit a warning."""
+    assert found(config(database, pool_size=20, workers=10)) == {
+        ("error", "budget", node) for node in ("primary", "replica1", "replica2")
+    }
+    assert found(Config.from_url(database.primary_url(), pool_size=0)) == {
+        ("warning", "budget", "primary"),
+        ("note", "no-replica", ""),
+    }
+
+
+def test_replicas_that_stand_still(database: Database) -> None:
+    """Paused replay is a warning, and so is a lag over the limit."""
+    with database.cluster.replay_paused():
+        database.execute("CREATE TABLE item (id int)")
+        told = found(config(database, max_lag_seconds=None, max_lag_bytes=0))
+    assert told == {
+        ("warning", code, node)
+        for code in ("replay-paused", "lag")
+        for node in ("replica1", "replica2")
+    }
+
+
+def test_settings(database: Database) -> None:
+    """A primary whose transactions are read-only is an error, settings that change what a read
+    answers are a warning where they differ, a primary that may lose commits is noted."""
+    database.execute(f"ALTER DATABASE {database.name} SET synchronous_commit = off")
+    database.execute(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
+    database.cluster.wait_caught_up()
+    away = f"{database.replica_urls()[0]}?options=-cTimeZone%3DAsia/Tokyo"
+    assert found(config(database).but(replicas=[away])) == {
+        ("error", "read-only-primary", "primary"),
+        ("note", "commit-unsafe", "primary"),
+        ("warning", "settings-differ", "replica1"),
+    }
