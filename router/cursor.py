@@ -16,6 +16,14 @@ class RoutedCursor(Generic[H]):
     Once something was executed, every attribute is the real cursor's.
     """
 
+    _routed: Checkout[H]
+    _connection: Any
+    _make: Callable[[H], Any]
+    _stream: bool
+    _real: Any
+    _of: H | None
+    _settings: dict[str, Any]
+
     def __init__(
         self,
         checkout: Checkout[H],
@@ -32,13 +40,13 @@ class RoutedCursor(Generic[H]):
             make: a new cursor of the driver's on a node's connection.
             stream: it is a server-side cursor, which lives in a transaction.
         """
-        self._routed: Checkout[H] = checkout
-        self._connection: Any = connection
-        self._make: Callable[[H], Any] = make
-        self._stream: bool = stream
-        self._real: Any = None
-        self._of: H | None = None
-        self._settings: dict[str, Any] = {}
+        own = self.__dict__  # past __setattr__, which would cost more than the rest
+        own["_routed"] = checkout
+        own["_connection"] = connection
+        own["_make"] = make
+        own["_stream"] = stream
+        own["_real"] = own["_of"] = None
+        own["_settings"] = {}
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
         """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
@@ -52,18 +60,20 @@ class RoutedCursor(Generic[H]):
         sql = query if isinstance(query, str) else text_of(query)
         routed = self._routed
         route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
-        positional = () if params is None and method == "execute" else (params,)
 
         def run(held: H) -> None:
-            cursor = self._on(held)
-            getattr(cursor, method)(query, *positional, **kwargs)
+            call = getattr(self._on(held), method)
+            if params is None and method == "execute":
+                call(query, **kwargs)
+            else:
+                call(query, params, **kwargs)
 
-        run = timed(route, run)
+        attempt = run if routed.router.watching is None else timed(route, run)
         route.begin()
         try:
-            run(route.held)
+            attempt(route.held)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            recover(route, error, self._real, run)
+            recover(route, error, self._real, attempt)
         except BaseException:
             route.held.broken = True
             raise
@@ -76,10 +86,12 @@ class RoutedCursor(Generic[H]):
             if self._of is held:
                 return real
             real.close()
-        self._of = held
-        self._real = real = self._make(held)
-        for key, value in self._settings.items():
-            setattr(real, key, value)
+        own = self.__dict__
+        own["_of"] = held
+        own["_real"] = real = self._make(held)
+        if self._settings:
+            for key, value in self._settings.items():
+                setattr(real, key, value)
         return real
 
     def close(self) -> None:
