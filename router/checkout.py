@@ -31,6 +31,8 @@ NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
 )
 """What must not, or need not, find a transaction open: a raw BEGIN is the transaction."""
+WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
+"""Isolation levels under which a read is a snapshot of its own."""
 
 
 H = TypeVar("H", bound=Held)
@@ -206,6 +208,12 @@ class Checkout(Generic[H]):
             if within is not None:
                 self.last = primary
                 return Route(self, sql or "", intent, primary, within, context, False)
+        if not explicit and not stream and not avoid and force is None:
+            one_more = self._one_more(intent, context)
+            if one_more is not None and (replica := self.replica) is not None:
+                replica.autocommit(True)
+                self.last = replica
+                return Route(self, sql or "", intent, replica, one_more, context, True)
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
         settled = None
@@ -265,6 +273,36 @@ class Checkout(Generic[H]):
         if decision is None or decision.nodes[0] is not primary.node:
             return None
         return None if primary.broken or self.journal or context.force else decision
+
+    def _one_more(self, intent: Intent, context: RoutingContext) -> Decision | None:
+        """Row 7 by itself, where the replica held serves one more read: what most reads are."""
+        held, primary, router = self.replica, self.primary, self.router
+        if (
+            held is None
+            or intent.kind is not Kind.READ
+            or intent.needs_transaction
+            or held.broken
+            or held.in_transaction
+            or (primary is not None and primary.in_transaction)
+            or self.bound
+            or self.declared_read_only
+            or self.journal
+            or context.force
+            or router.config.reads_in_transaction
+        ):
+            return None
+        isolation, read_only, _ = self.characteristics
+        if read_only or (isolation or self.pool.default_isolation) not in WITHOUT_TRANSACTION:
+            return None
+        pins, view = context.pins, router.view
+        decision = view.any_read
+        if decision is None or held.node not in decision.nodes or pins.by_cluster or pins.arrived:
+            return None
+        if pins.reads and (last := pins.reads.get(router.cluster)) is not None:
+            report = view.snapshot.reports.get(last.node)
+            if last.node != held.node.name or report is None or report.since > last.at:
+                return None
+        return decision
 
     def _refuse(self, intent: Intent) -> None:
         """Refuse a statement for what it would leave in a session that is not the caller's."""

@@ -82,10 +82,12 @@ class RoutedCursor(Generic[H]):
 
     def _on(self, held: H) -> Any:
         real = self._real
-        if real is not None:
-            if self._of is held:
-                return real
-            real.close()
+        return real if real is not None and self._of is held else self._replaced(held)
+
+    def _replaced(self, held: H) -> Any:
+        """A real cursor on another connection in place of the one there was."""
+        if self._real is not None:
+            self._real.close()
         own = self.__dict__
         own["_of"] = held
         own["_real"] = real = self._make(held)

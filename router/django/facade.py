@@ -42,10 +42,10 @@ class _Cursor(RoutedCursor[NodeConnection]):
         """Whether it was closed, or its connection was."""
         return "_closed" in self.__dict__ or (self._real is not None and bool(self._real.closed))
 
-    def _on(self, held: NodeConnection) -> Any:
+    def _replaced(self, held: NodeConnection) -> Any:
         if "_closed" in self.__dict__:
             raise psycopg.InterfaceError("the cursor is closed")
-        return super()._on(held)
+        return super()._replaced(held)
 
     def callproc(self, name: Any, args: Any = None) -> Any:
         """Call a function; routed like any other statement."""
@@ -71,13 +71,12 @@ class _Cursor(RoutedCursor[NodeConnection]):
 class _Stream(_Cursor):
     """A server-side cursor. While it is open, its connection goes to no other user of a pool."""
 
-    def _on(self, held: NodeConnection) -> Any:
+    def _replaced(self, held: NodeConnection) -> Any:
         before, had = self._of, self._real
-        real = super()._on(held)
-        if real is not had:
-            if before is not None and had is not None:
-                before.nodes.streaming(before.line, -1)
-            held.nodes.streaming(held.line, 1)
+        real = super()._replaced(held)
+        if before is not None and had is not None:
+            before.nodes.streaming(before.line, -1)
+        held.nodes.streaming(held.line, 1)
         return real
 
     def close(self) -> None:
