@@ -3,6 +3,7 @@
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -30,7 +31,9 @@ STARTUP = 30.0
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_clean(script: Path) -> None:
     """Each script is POSIX shell in which shellcheck finds nothing, and may be executed."""
-    command = ["shellcheck", "--shell=sh", "--enable=all", "--severity=style"]
+    # By its path: CI runs the environment's interpreter without its directory in PATH.
+    shellcheck = str(Path(sys.executable).with_name("shellcheck"))
+    command = [shellcheck, "--shell=sh", "--enable=all", "--severity=style"]
     # Braces around each variable are a matter of taste.
     command.append("--exclude=SC2250")
     done = subprocess.run([*command, script], capture_output=True, text=True, check=False)
