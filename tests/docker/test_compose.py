@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from router import Config
-from tests.docker.test_scripts import SCRIPTS
+from tests.docker.stage import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
