@@ -1,13 +1,15 @@
 """``pg-router doctor``."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from router.cli.shadow import shadow
 from router.cli.source import config_of, servers
 from router.doctor import doctor as examined
+from router.findings import LEVELS
 
 
 @click.command()
@@ -31,6 +33,9 @@ def doctor(
     Exit status: 0 no error was found, 1 one was, 2 wrong usage.
     """
     found = examined(config_of(url, replicas, file, section, system))
+    if (taken := shadow(Path.cwd())) is not None:
+        findings = sorted([*found.findings, taken], key=lambda each: LEVELS.index(each.level))
+        found = replace(found, findings=tuple(findings))
     failed = found.failed(strict=strict)
     click.echo(json.dumps({"ok": not failed, **asdict(found)}, indent=2) if as_json else found)
     if failed:

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from router import Config
-from tests.docker.test_scripts import SCRIPTS
+from tests.docker.stage import SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -41,7 +41,14 @@ def mounts(service: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 def test_compose_file_keeps_to_the_specification() -> None:
     """The schema of the Compose specification finds nothing to say and each ${…} has a default."""
-    command = ["check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(COMPOSE),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "${" not in VARIABLE.sub("", COMPOSE.read_text())

@@ -95,7 +95,8 @@ def test_every_event_is_documented_with_its_fields() -> None:
 def test_every_finding_of_the_doctor_is_documented_with_its_levels() -> None:
     """The table of findings gives each code and the levels at which the rules tell it."""
     found: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse((ROOT / "router" / "findings.py").read_text())):
+    files = [ROOT / "router" / name for name in ("findings.py", "cli/shadow.py")]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
             levels, code = node.args[0], ast.literal_eval(node.args[1])
             branches = [levels.body, levels.orelse] if isinstance(levels, ast.IfExp) else [levels]
