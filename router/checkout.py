@@ -145,6 +145,8 @@ class Checkout(Generic[H]):
         # What a cursor that is routed by itself says of its transaction.
         self.explicit: bool = False
         self.bound: bool = False
+        # Whether the primary's connection leads past a PgBouncer that shares its sessions.
+        self.past: bool = False
         self.declared_read_only: bool = False
         self.characteristics: Characteristics = DEFAULTS
         self.journal: Journal = Journal()
@@ -180,7 +182,8 @@ class Checkout(Generic[H]):
         Args:
             sql: the statement's text, None when it cannot be seen.
             explicit: the surrounding transaction was begun by the caller.
-            force: "primary" or "replica" when the statement's options say so.
+            force: "primary", "replica" or "session" when the statement's options say so; the
+                last is the primary, past a PgBouncer that shares its sessions.
             stream: a server-side cursor is wanted, which lives in a transaction.
             intent: what the statement does, when that is known already.
             avoid: nodes that have failed this statement.
@@ -198,8 +201,11 @@ class Checkout(Generic[H]):
                 raise self.pool.translated(error) from error
         if intent is None:
             intent = UNKNOWN if sql is None else router.intent(sql)
-        if router.pooled and needs_session(intent):
-            self._refuse(intent)
+        wanted = force == "session"
+        if router.pooled and not self.past and (wanted or needs_session(intent)):
+            self._go_past(intent, force)
+        if wanted:
+            force = None if self.past else "primary"
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
@@ -232,7 +238,7 @@ class Checkout(Generic[H]):
             intent, situation, decision, stream
         )
         session = intent.kind is Kind.SESSION and not intent.local
-        if transaction and router.pooled:
+        if transaction and router.pooled and not self.past:
             self._must_span(held.node)
         if transaction or session or self.journal:
             try:
@@ -304,13 +310,41 @@ class Checkout(Generic[H]):
                 return None
         return decision
 
-    def _refuse(self, intent: Intent) -> None:
-        """Refuse a statement for what it would leave in a session that is not the caller's."""
+    def _go_past(self, intent: Intent, force: str | None) -> None:
+        """Have a session of one's own, past PgBouncer, for what it would leave in another's.
+
+        Raises:
+            RouterError: there is none to be had; as the adapter has it.
+        """
         router = self.router
         primary = router.primary
+        wanted = force == "session"
         # What stays in one session runs on the primary; settings are for any node.
-        if intent.kind is Kind.SESSION or primary is None or router.pools(primary):
+        anywhere = intent.kind is Kind.SESSION and not wanted
+        if primary is not None and not router.pools(primary) and not anywhere:
+            return
+        replica = self.replica
+        on_replica = force or current_context().force
+        if primary is None or on_replica == "replica" or (replica and replica.in_transaction):
             raise self.pool.translated(SessionRefused(advice(intent)))
+        if self.primary is not None and self.primary.in_transaction:
+            late = "; or make it the first statement of its transaction"
+            told = late if router.config.session_url is not None else ""
+            raise self.pool.translated(SessionRefused(advice(intent) + told))
+        held = self.session(primary)
+        if held is None:
+            raise self.pool.translated(SessionRefused(advice(intent)))
+        if self.primary is not None:
+            self.drop(self.primary)
+        self.primary = held
+        self.past = self.bound = True
+
+    def session(self, node: Node) -> H | None:
+        """A connection to `node`, the primary, by `session_url`; None where there is no such URL.
+
+        An adapter that knows how to connect there says so by a method of its own.
+        """
+        return None
 
     def _must_span(self, node: Node) -> None:
         """Refuse a transaction where PgBouncer gives each statement a server session."""
@@ -459,6 +493,7 @@ class Checkout(Generic[H]):
             held.release(self.journal)
         router = self.router
         self.primary = None
+        self.past = False
         try:
             held = self.pool.hold(node)
         except self.pool.driver_errors as error:
@@ -682,6 +717,7 @@ class Checkout(Generic[H]):
         """Give back one of the connections held before the checkout ends."""
         if held is self.primary:
             self.primary = None
+            self.past = False
         elif held is self.replica:
             self.replica = None
         held.release(self.journal)

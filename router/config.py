@@ -4,7 +4,7 @@ import math
 import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -149,7 +149,8 @@ class Config:
             keeps them there too, for PgBouncer 1.21 with ``max_prepared_statements``.
         pgbouncer: how the PgBouncer in front of the servers pools: "transaction" (or True),
             "session" or "statement"; "off" is none. Each server may say its own.
-        session_url: the primary past PgBouncer, where `router.Listener` listens.
+        session_url: the primary past PgBouncer, where `router.Listener` listens, and where
+            SQLAlchemy engines run what needs a session of its own.
         sources: where each value came from, by name; what is not in it has its default.
     """
 
@@ -543,6 +544,19 @@ class Config:
     def pooling(self, server: Server) -> Pooling:
         """How the PgBouncer in front of `server` pools, "off" for none."""
         return self.pgbouncer if server.pgbouncer is None else server.pgbouncer
+
+    def sessions(self) -> list[Server]:
+        """The servers of `session_url`, one for each of its hosts; what it leaves out is the
+        primary's.
+
+        Raises:
+            ConfigError: it names no host.
+        """
+        url = self.session_url
+        given = [] if url is None else each_host({"url": url, "pgbouncer": "off"})
+        plain = replace(self.primary, driver="")
+        found = (replica_server(each, "session_url", plain) for each in given)
+        return [replace(server, driver=self.primary.driver) for server in found]
 
     def unprepared(self, server: Server) -> bool:
         """Whether drivers must keep no prepared statements there."""

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from router.findings import SESSION, Case, Finding, examine
-from router.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,12 @@ def doctor(target: object) -> Diagnosis:
         config, servers = router.config, router.servers
         snapshot = router.refresh()
         asked = {node.name: server for node, server in servers.items()}
-        if config.session_url is not None:
-            asked[SESSION] = Server.parse(config.session_url, SESSION)
-        facts = {each.node: each for each in survey(config, asked.items())}
-        session = facts.pop(SESSION, None)
+        past = [(SESSION, server) for server in config.sessions()]
+        told = survey(config, [*asked.items(), *past])
+        facts = {each.node: each for each in told[: len(asked)]}
+        # Of several hosts the one that is the primary is meant.
+        sessions = sorted(told[len(asked) :], key=lambda each: (not each.ok, each.standby))
+        session = next(iter(sessions), None)
         case = Case(config, servers, facts, snapshot, session)
         return Diagnosis(router.cluster, tuple(facts), examine(case))
     finally:

@@ -71,8 +71,8 @@ class Pooler:
     """What stands in front of a server and pools its connections.
 
     Attributes:
-        mode: how it does, found by trying: "transaction", "statement", or "session", which is
-            also what a busy pool by transaction may look like.
+        mode: how it does, as its console says, else found by trying: "transaction", "statement",
+            or "session", which is also what a busy pool by transaction may look like.
         console: what it says of itself, None where it does not.
     """
 

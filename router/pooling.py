@@ -34,7 +34,9 @@ def needs_session(intent: Intent) -> bool:
 
 def advice(intent: Intent) -> str:
     """Why it cannot run and what to do instead, for people."""
-    instead = "run it on an engine made from session_url, which leads past PgBouncer"
+    instead = "give session_url, which leads past PgBouncer"
+    if not needs_session(intent):
+        return 'router="session" asks for a session past PgBouncer: give session_url'
     if intent.kind is Kind.SESSION:
         instead = (
             "use SET LOCAL or set_config(…, true), which last for the transaction, or set it for "

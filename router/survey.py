@@ -24,7 +24,7 @@ PATIENCE = 5.0
 NAME = "pg-router doctor"
 """The connections' ``application_name``."""
 
-TURNS = 3
+TURNS = 5
 """How often two connections in turn are asked which server process answers."""
 
 
@@ -89,8 +89,9 @@ async def _facts(
     # A server tells the number of its process when a connection is opened. What stands in between
     # tells one of its own making, for it has to know whose query a cancel request means.
     if connection.info.backend_pid != pid:
-        mode = await _mode(arguments, connection)
-        found["pooler"] = Pooler(mode, await _console(arguments))
+        told = await _console(arguments)
+        mode = (told and _told(told, arguments)) or await _mode(arguments, connection)
+        found["pooler"] = Pooler(mode, told)
     return Facts(
         node=name,
         address=address,
@@ -103,6 +104,12 @@ async def _facts(
         encrypted=_encrypted(connection),
         **found,
     )
+
+
+def _told(told: Console, arguments: Mapping[str, Any]) -> str:
+    """How it says that it pools the database asked, empty where it does not."""
+    modes = {row.get("database"): row.get("pool_mode", "") for row in told.pools}
+    return modes.get(arguments.get("dbname")) or ""
 
 
 async def _mode(arguments: Mapping[str, Any], first: "ProbeConnection") -> str:

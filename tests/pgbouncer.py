@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.rows import dict_row
+
 from router.config import Config
 from router.pgbouncer import Bouncer, databases, ini, userlist
 from router.testing import Cluster, programs
@@ -80,4 +83,15 @@ def bouncer(
         yield first, others
 
 
-__all__ = ["bouncer", "free_port", "running"]
+def pooled(port: int) -> set[int]:
+    """The server processes a PgBouncer has connections to, as it says itself."""
+    with (
+        psycopg.connect(
+            host="127.0.0.1", port=port, user="postgres", dbname="pgbouncer", autocommit=True
+        ) as connection,
+        connection.cursor(row_factory=dict_row) as cursor,
+    ):
+        return {int(row["remote_pid"]) for row in cursor.execute("SHOW SERVERS")}
+
+
+__all__ = ["bouncer", "free_port", "pooled", "running"]

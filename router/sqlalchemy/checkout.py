@@ -13,6 +13,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from router.checkout import Checkout
 from router.classify import Intent, Kind
 from router.cursor import RoutedCursor
+from router.model import Node
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
@@ -186,6 +187,10 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
             for held in (self.primary, self.replica):
                 if held is not None and held.lost(error):
                     held.broken = True
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``."""
+        return self.pool.session(node)
 
     def introduce(self) -> None:
         """Let the dialect meet a server, a replica if there is one, and stay there for reads."""

@@ -19,7 +19,8 @@ from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 OPTION = "router"
-"""The execution option a caller names a node's role in: "primary" or "replica"."""
+"""The execution option a caller names a node's role in: "primary" or "replica"; or "session",
+which is the primary past a PgBouncer."""
 
 
 class RoutedContext:

@@ -112,6 +112,7 @@ class RouterPlugin(CreateEnginePlugin):
             router=self.router,
             config=self.config,
             connect_to=self._connect_to,
+            connect_past=self._connect_past,
             poolclass=poolclass,
         )
 
@@ -130,6 +131,11 @@ class RouterPlugin(CreateEnginePlugin):
         if config.begins_in(server) == path:
             return create
         return lambda rec: _checked(create(rec), path, str(node))
+
+    def _connect_past(self) -> list[Creator]:
+        return [
+            _creator(self._dialect, *self._arguments(server)) for server in self.config.sessions()
+        ]
 
     def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
         args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))

@@ -9,19 +9,19 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import ConnectionPoolEntry, Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection, QueuePool
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router.config import Config, masked
 from router.core import Router
-from router.errors import RouterError
-from router.model import Node
+from router.errors import RouterError, SessionRefused
+from router.model import Node, Report, Role
 from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
@@ -61,6 +61,7 @@ class RoutingPool(Pool):
         router: Router,
         config: Config,
         connect_to: Callable[[Node], Creator | None],
+        connect_past: Callable[[], list[Creator]],
         poolclass: type[Pool] = QueuePool,
         recycle: int = -1,
         pre_ping: bool = False,
@@ -78,6 +79,7 @@ class RoutingPool(Pool):
             router: decides; one Router for the life of the engine.
             config: what the user asked for.
             connect_to: gives what opens a connection to a node; None where `creator` does.
+            connect_past: gives what opens one to each host of ``session_url``.
             poolclass: the class of the node pools.
             recycle: seconds after which a connection is replaced.
             pre_ping: ask each connection whether it lives before it is used.
@@ -90,6 +92,7 @@ class RoutingPool(Pool):
         self.router = router
         self.config = config
         self.connect_to = connect_to
+        self.connect_past = connect_past
         self.poolclass = poolclass
         self.node_options: dict[str, Any] = {
             key: value
@@ -220,6 +223,56 @@ class RoutingPool(Pool):
         except exc.TimeoutError as error:
             raise PoolTimeout(f"{node}: {error}. {self.cure()}") from error
 
+    def session(self, node: Node) -> NodeConnection | None:
+        """A new connection to `node`, the primary, by ``session_url``; None without one.
+
+        It is closed when it is given back, and what its session holds ends with it.
+
+        Raises:
+            Exception: none of its hosts is the primary; as `translated` has it.
+        """
+        problem, cause = "", None
+        for create in self.connect_past():
+            pool = NullPool(create, dialect=self._dialect)
+            pool.__dict__["dispatch"] = self.dispatch
+            try:
+                fairy = pool.connect()
+            except self.driver_errors as error:
+                problem, cause = self.reason(error), error
+                continue
+            try:
+                problem = self._stranger(node, fairy.dbapi_connection)
+                if not problem:
+                    return NodeConnection(self, node, fairy)
+            except BaseException:
+                fairy.invalidate()
+                raise
+            fairy.invalidate()
+        if not problem:
+            return None
+        raise self.translated(
+            SessionRefused(
+                f"session_url: {problem}: give the address of {node}, past PgBouncer, or of every "
+                "server that may be the primary"
+            )
+        ) from cause
+
+    def _stranger(self, node: Node, connection: Any) -> str:
+        """Why `connection` does not lead to the primary `node`, empty where it does."""
+        with self._untouched(connection):
+            found = self._report(node, connection)
+        snapshot = self.router.snapshot
+        known = snapshot.reports.get(node.name)
+        if found is None or found.role is not Role.PRIMARY:
+            return "the server there is not the primary"
+        for mine, theirs in (
+            (found.timeline, snapshot.timeline),
+            (found.system_id, snapshot.system_id),
+        ):
+            if known is not None and mine and theirs and mine != theirs:
+                return "the server there is another than the primary"
+        return ""
+
     def take(self, node: Node) -> PoolProxiedConnection:
         """A pooled connection to `node`.
 
@@ -299,13 +352,21 @@ class RoutingPool(Pool):
         Between two probes a replica may have been promoted, or restarted with an older state
         than it had when it was last probed.
         """
+        with self._untouched(connection):
+            self._probe(node, connection)
+
+    @contextlib.contextmanager
+    def _untouched(self, connection: Any) -> Iterator[None]:
+        """Leave no transaction on a new connection.
+
+        As the driver made it, or a do_connect listener, who may have begun a transaction: so a
+        connect listener shall find it.
+        """
         driver = self.driver
-        # As the driver made it, or a do_connect listener, who may have begun a transaction: so a
-        # connect listener shall find it.
         autocommit = driver.autocommit(connection)
         if not driver.in_transaction(connection):
             driver.set_autocommit(connection, True)
-        self._probe(node, connection)
+        yield
         if driver.autocommit(connection) is not autocommit:
             driver.set_autocommit(connection, autocommit)
 
@@ -318,6 +379,11 @@ class RoutingPool(Pool):
         self._probe(held.node, held.dbapi)
 
     def _probe(self, node: Node, connection: Any) -> None:
+        found = self._report(node, connection)
+        if found is not None:
+            self.router.observe(found)
+
+    def _report(self, node: Node, connection: Any) -> Report | None:
         for sql in (PROBE_SQL, ROLE_SQL):
             started = self.router.clock()
             cursor = connection.cursor()
@@ -328,12 +394,12 @@ class RoutingPool(Pool):
                 if self.lost(error, connection, cursor):
                     raise
                 if self.driver.in_transaction(connection):
-                    return  # a listener's, and failed now: the monitor will find out
+                    return None  # a listener's, and failed now: the monitor will find out
                 continue
             finally:
                 cursor.close()
-            self.router.observe(report(node.name, started, row))
-            return
+            return report(node.name, started, row)
+        return None
 
     def recreate(self) -> "RoutingPool":
         """A new pool with the same options, Router and listeners."""
@@ -342,6 +408,7 @@ class RoutingPool(Pool):
             router=self.router,
             config=self.config,
             connect_to=self.connect_to,
+            connect_past=self.connect_past,
             poolclass=self.poolclass,
             recycle=self._recycle,
             echo=self.echo,

@@ -12,11 +12,8 @@ from click.testing import CliRunner
 from router.cli.app import app
 from router.testing import Cluster
 from tests.conftest import Database
+from tests.doctor.test_doctor import APP
 from tests.pgbouncer import bouncer
-
-APP = """
-    DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$
-"""
 
 
 def run(*arguments: str) -> Any:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import router
 from router import Config
 from tests.conftest import Database
+from tests.pgbouncer import bouncer
 
 PORT = sa.text("SELECT inet_server_port()")
 WRITE = sa.text("CREATE TABLE item (id int)")
@@ -132,6 +133,67 @@ def test_soapbox_by_database_name() -> None:
     nodes = config.nodes()
     assert {(node.host, node.port) for node in nodes} == {("127.0.0.1", 6432)}
     assert [node.dbname for node in nodes] == ["mastodon", "mastodon_replica"]
+
+
+# -- the same through a PgBouncer that pools by transaction ---------------------------------------
+
+
+def test_mediafusion_behind_pgbouncer(database: Database) -> None:
+    """POSTGRES_USE_PGBOUNCER=true with both URIs through it: asyncpg keeps nothing prepared, so
+    far more checkouts than PgBouncer has server connections collide in nothing."""
+
+    async def main(environ: dict[str, str]) -> None:
+        engine = router.create_async_engine(Config.from_mediafusion(environ))
+
+        async def ask(n: int) -> None:
+            async with engine.connect() as connection:
+                served = await connection.scalar(PORT)
+                assert served in {replica.port for replica in database.cluster.replicas}
+                if n % 4 == 0:
+                    await connection.execute(sa.text("INSERT INTO item VALUES (:n)"), {"n": n})
+                    await connection.commit()
+
+        await asyncio.gather(*(ask(n) for n in range(40)))
+        await engine.dispose()
+
+    database.execute("CREATE TABLE item (id int)")
+    with bouncer(database.cluster, database.name, pool_size=4) as (primary, replicas):
+        environ = {
+            "POSTGRES_URI": primary.replace("postgresql:", "postgresql+asyncpg:"),
+            "POSTGRES_READ_URI": replicas[0],
+            "POSTGRES_USE_PGBOUNCER": "true",
+            "DB_MAX_CONNECTIONS": "50",
+            "GUNICORN_WORKERS": "3",
+        }
+        with router.without_pinning():
+            asyncio.run(main(environ))
+    assert database.execute("SELECT count(*) FROM item") == [(10,)]
+
+
+def test_horsies_split_configuration(database: Database) -> None:
+    """The split of PgBouncer and session URL: it routes, and what needs a session has one."""
+    with bouncer(database.cluster, database.name) as (pooler, replicas):
+        fields = {
+            "database_url": pooler.replace("postgresql:", "postgresql+psycopg:"),
+            "session_database_url": database.primary_url("psycopg"),
+            "pgbouncer_transaction_mode": True,
+        }
+        engine = routes(Config.from_horsies(fields, replicas=replicas), database)
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_lock(7)"))
+            held = sa.text("SELECT count(*) FROM pg_locks WHERE objid = 7 AND pid = "
+                           "pg_backend_pid() AND locktype = 'advisory'")  # fmt: skip
+            assert connection.scalar(held) == 1
+            assert connection.scalar(PORT) == database.cluster.primary.port
+        engine.dispose()
+
+
+def test_soapbox_behind_one_pgbouncer(database: Database) -> None:
+    """Both URLs through one PgBouncer, told apart by database name, route."""
+    with bouncer(database.cluster, database.name) as (primary, replicas):
+        block = soapbox(primary, replicas[0])
+        assert len({url.rpartition("/")[0] for url in (primary, replicas[0])}) == 1
+        routes(Config.from_makara(block, pgbouncer=True), database).dispose()
 
 
 # -- a Config and an engine --------------------------------------------------------------------

@@ -13,6 +13,12 @@ SUBDUED = {"conflicts"}
 """What is so of every replica of the tests' cluster, as PostgreSQL has it by default."""
 
 
+APP = """
+    DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$
+"""
+"""A user whom the console of the tests' PgBouncer refuses."""
+
+
 def found(target: Any) -> set[tuple[str, str, str]]:
     """Level, code and node of everything found, without what is always so."""
     told = router.doctor(target)
@@ -91,11 +97,15 @@ def test_a_replica_that_is_a_primary(make_cluster: MakeCluster) -> None:
 def test_how_a_pgbouncer_pools(
     database: Database, pool_mode: str, said: str, level: str, code: str
 ) -> None:
-    """What was said of a PgBouncer is compared with what it does, on every node."""
+    """What was said of a PgBouncer is compared with what it says, and for a user whom its console
+    refuses, with what it does, on every node."""
     options = {"pgbouncer": said, "session_url": database.primary_url()}
+    database.execute(APP)
     with bouncer(database.cluster, database.name, pool_mode=pool_mode) as (primary, replicas):
-        told = found(Config.from_url(primary, replicas, **options))
-    assert told == {(level, code, node) for node in ("primary", "replica1", "replica2")}
+        for user in ("postgres@", "app@"):
+            urls = [url.replace("postgres@", user) for url in (primary, *replicas)]
+            told = found(Config.from_url(urls[0], urls[1:], **options))
+            assert told == {(level, code, node) for node in ("primary", "replica1", "replica2")}
 
 
 @pytest.mark.parametrize("pool_mode", ["transaction", "session", "statement"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -15,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from router.context import ROOT
 from tests.conftest import Database
+from tests.pgbouncer import bouncer, pooled
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "migrate.md"
 TEMPLATE = """
@@ -82,6 +84,35 @@ def test_alembic_never_asks_a_replica(run: Run, database: Database) -> None:
         run("upgrade", "head")
         run("downgrade", "base")
         assert database.execute("SELECT to_regclass('tag')") == [(None,)]
+
+
+REVISION = """
+revision, down_revision = "one", None
+from alembic import op
+
+def upgrade():
+    op.execute("SET lock_timeout = '2s'")
+    op.execute("CREATE TABLE who AS SELECT pg_backend_pid() AS pid")
+    op.execute("CREATE TEMP TABLE aside (id int)")
+"""
+
+
+def test_alembic_goes_past_pgbouncer(
+    run: Run, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a PgBouncer the same env.py migrates over session_url: what needs a session works,
+    and the server process is none of PgBouncer's."""
+    (tmp_path / "versions" / "one.py").write_text(REVISION)
+    with bouncer(database.cluster, database.name) as (primary, replicas):
+        options = {"pgbouncer": "true", "session_url": database.primary_url()}
+        monkeypatch.setenv("DATABASE_URL", f"{primary}?{urlencode(options)}")
+        monkeypatch.setenv("DATABASE_REPLICAS", ",".join(replicas))
+        run("upgrade", "head")
+        assert run("current").strip() == "one (head)"
+        ((pid,),) = database.execute("SELECT pid FROM who")
+        processes = pooled(int(primary.rpartition(":")[2].partition("/")[0]))
+    assert processes
+    assert pid not in processes
 
 
 def test_what_alembic_made_is_routed_like_everything_else(run: Run, database: Database) -> None:

@@ -14,7 +14,7 @@ import router
 from router.config import Config
 from router.errors import ConfigError, SessionRefused
 from router.sqlalchemy import RoutedEngine
-from tests.pgbouncer import bouncer
+from tests.pgbouncer import bouncer, pooled
 from tests.sqlalchemy.kit import THROUGH, Routed
 from tests.sqlalchemy.test_row_level_security import TENANTS, enter, prepare
 
@@ -156,6 +156,80 @@ def test_what_needs_a_session_is_refused_before_it_is_sent(routed: Routed) -> No
         assert connection.scalar(sa.text("SELECT current_setting('app.tenant')")) == "me"
         connection.commit()
         assert not connection.scalar(sa.text("SELECT current_setting('app.tenant', true)"))
+
+
+PID = sa.text("SELECT pg_backend_pid()")
+
+
+@POOLED
+def test_what_needs_a_session_goes_past_pgbouncer(routed: Routed) -> None:
+    """With session_url each such statement has a session of its own past PgBouncer, and so has all
+    that follows in its checkout; nothing of it is left for others."""
+    engine = routed.another(session_url=routed.cluster.primary.url(routed.dbname))
+    with engine.connect() as connection:
+        pid = connection.scalar(PID.execution_options(router="primary"))
+        assert pid in pooled(engine.router.config.primary.port)
+    for sql in REFUSED:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text(sql))
+            pid = connection.scalar(PID)
+            assert pid not in pooled(engine.router.config.primary.port)
+            connection.execute(sa.text("SELECT count(*) FROM item"))
+            assert connection.scalar(PID) == pid
+            assert routed.served(connection) == "primary"
+    with engine.connect() as connection:
+        connection.execute(sa.text("CREATE TEMP TABLE kept AS SELECT 42 AS x"))
+        connection.commit()
+        assert connection.scalar(sa.text("SELECT x FROM kept")) == 42
+        pid = connection.scalar(PID)
+    gone = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+    with routed.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT", router="primary")
+        while connection.scalar(gone, {"pid": pid}):
+            pass
+
+
+@POOLED
+def test_a_transaction_under_way_does_not_change_its_session(routed: Routed) -> None:
+    """After a write what needs a session is refused, saying that it has to come first; a checkout
+    on the primary past PgBouncer is asked for by router="session"."""
+    engine = routed.another(session_url=routed.cluster.primary.url(routed.dbname))
+    with engine.connect() as connection:
+        connection.execute(sa.text("INSERT INTO item (name) VALUES ('x')"))
+        with pytest.raises(SessionRefused, match="the first statement of its transaction"):
+            connection.execute(sa.text("LISTEN jobs"))
+    with engine.connect().execution_options(router="session") as connection:
+        pid = connection.scalar(PID)
+        connection.execute(sa.text("INSERT INTO item (name) VALUES ('y')"))
+        connection.execute(sa.text("LISTEN jobs"))
+        connection.commit()
+        assert connection.scalar(PID) == pid
+    with (
+        routed.engine.connect().execution_options(router="session") as connection,
+        pytest.raises(SessionRefused, match="give session_url"),
+    ):
+        connection.execute(sa.text("SELECT 1"))
+
+
+@POOLED
+def test_a_session_url_that_leads_elsewhere_is_refused(routed: Routed) -> None:
+    """A standby, or nobody, behind session_url: the statement is not sent, and the message names
+    the option; of several hosts the primary is found."""
+    primary = routed.cluster.primary.url(routed.dbname)
+    standby = routed.cluster.replicas[0].url(routed.dbname)
+    for url, said in (
+        (standby, "session_url: the server there is not the primary"),
+        ("postgresql://postgres@127.0.0.1:1/x", "session_url: "),
+    ):
+        engine = routed.another(session_url=url)
+        with engine.connect() as connection, pytest.raises(SessionRefused, match=said):
+            connection.execute(sa.text("LISTEN jobs"))
+        assert not engine.router.blacklisted
+    port = f":{routed.cluster.primary.port}/"
+    several = primary.replace(port, f":{routed.cluster.replicas[0].port},127.0.0.1{port}")
+    with routed.another(session_url=several).connect() as connection:
+        connection.execute(sa.text("LISTEN jobs"))
+        assert routed.served(connection) == "primary"
 
 
 @POOLED
