@@ -3,6 +3,7 @@
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -185,8 +186,9 @@ def test_what_needs_a_session_goes_past_pgbouncer(routed: Routed) -> None:
     gone = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
     with routed.engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT", router="primary")
+        deadline = time.monotonic() + 10
         while connection.scalar(gone, {"pid": pid}):
-            pass
+            assert time.monotonic() < deadline
 
 
 @POOLED
