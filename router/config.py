@@ -150,7 +150,7 @@ class Config:
         pgbouncer: how the PgBouncer in front of the servers pools: "transaction" (or True),
             "session" or "statement"; "off" is none. Each server may say its own.
         session_url: the primary past PgBouncer, where `router.Listener` listens, and where
-            SQLAlchemy engines run what needs a session of its own.
+            SQLAlchemy engines and Django run what needs a session of its own.
         sources: where each value came from, by name; what is not in it has its default.
     """
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.classify import Intent, Kind
-from router.errors import ConfigError
+from router.errors import ConfigError, SessionRefused
+from router.model import Node, Report, Role, Snapshot
 
 SHARED = ("transaction", "statement")
 """Modes in which a client has no server session of its own."""
@@ -45,6 +46,34 @@ def advice(intent: Intent) -> str:
     return (
         f"{intent.reason} needs a server session of its own, and PgBouncer gives none by "
         f"transaction: {instead}"
+    )
+
+
+def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
+    """Why the server that ``session_url`` leads to is not the primary, empty where it is.
+
+    Args:
+        found: what it says of itself, None where it says nothing.
+        node: the primary.
+        snapshot: the cluster as last seen.
+    """
+    if found is None or found.role is not Role.PRIMARY:
+        return "the server there is not the primary"
+    known = snapshot.reports.get(node.name)
+    for mine, theirs in (
+        (found.timeline, snapshot.timeline),
+        (found.system_id, snapshot.system_id),
+    ):
+        if known is not None and mine and theirs and mine != theirs:
+            return "the server there is another than the primary"
+    return ""
+
+
+def not_the_primary(problem: str, node: Node) -> SessionRefused:
+    """The error of a statement for which none of ``session_url``'s hosts will do."""
+    return SessionRefused(
+        f"session_url: {problem}: give the address of {node}, past PgBouncer, or of every "
+        "server that may be the primary"
     )
 
 

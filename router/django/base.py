@@ -172,6 +172,22 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.connection.declared = self.read_only
         super()._set_autocommit(autocommit)
 
+    def hold_session(self) -> bool:
+        """Stay on a session of one's own, past PgBouncer, until the connection is closed.
+
+        Returns:
+            whether there is a PgBouncer to go past, and a ``session_url``.
+
+        Raises:
+            router.SessionRefused: ``session_url`` does not lead to the primary.
+        """
+        config = self.cluster.config
+        if config.session_url is None or not bouncer.shared(config):
+            return False
+        self.ensure_connection()
+        self.connection.hold_session()
+        return True
+
     def is_usable(self) -> bool:
         if not isinstance(self.connection, RoutedConnection):
             return bool(super().is_usable())

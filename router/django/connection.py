@@ -22,9 +22,12 @@ class Line:
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
+        past: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("__weakref__", "dbapi", "given_back", "pool", "proven", "settings", "streams")
+    __slots__ = (
+        "__weakref__", "dbapi", "given_back", "past", "pool", "proven", "settings", "streams",
+    )  # fmt: skip
 
     def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
@@ -33,6 +36,7 @@ class Line:
         self.settings: dict[str, str] = {}
         self.streams: int = 0
         self.given_back: bool = False
+        self.past: bool = False
 
 
 class NodeConnection(Held):

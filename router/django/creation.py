@@ -19,16 +19,20 @@ class DatabaseCreation(creation.DatabaseCreation):
     """Django's, and waits for the replicas."""
 
     def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
-        self._leave_named_replicas_out()
+        self._leave_real_data_alone()
         leave(self._get_test_db_name())  # one of that name may have to be dropped first
         name = str(super()._create_test_db(verbosity, autoclobber, keepdb))
         self._await(name)
         return name
 
-    def _leave_named_replicas_out(self) -> None:
-        """Behind a PgBouncer a replica may have a NAME of its own, and that is the real database:
-        no test may read there."""
+    def _leave_real_data_alone(self) -> None:
+        """Behind a PgBouncer a replica may have a NAME of its own, and ``session_url`` names a
+        database as well. Both are the real one: no test may go there."""
         settings = self.connection.settings_dict
+        options = settings.get("ROUTER") or {}
+        if "session_url" in options:
+            settings["ROUTER"] = {k: v for k, v in options.items() if k != "session_url"}
+            self.log("session_url is left out of the tests.")
         replicas = list(settings.get("REPLICAS") or ())
         ours = [r for r in replicas if not (isinstance(r, Mapping) and r.get("NAME"))]
         if len(ours) < len(replicas):

@@ -15,6 +15,7 @@ from router.checkout import Checkout
 from router.classify import Intent, Kind
 from router.cursor import RoutedCursor, text_of
 from router.django.connection import NodeConnection, alive
+from router.model import Node
 
 if TYPE_CHECKING:
     from router.django.nodes import Nodes
@@ -28,6 +29,11 @@ class DjangoCheckout(Checkout[NodeConnection]):
     def closed_error(self) -> Exception:
         """What a statement gets after the connection was closed, as from psycopg."""
         return psycopg.OperationalError("the connection is closed")
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``."""
+        nodes: Nodes = self.pool  # type: ignore[assignment]
+        return nodes.session(node)
 
 
 class _Cursor(RoutedCursor[NodeConnection]):
@@ -179,6 +185,16 @@ class RoutedConnection:
         """Roll back whatever is open."""
         self._must_be_open()
         self.checkout.rollback()
+
+    def hold_session(self) -> None:
+        """Stay on a session of one's own, past a PgBouncer, until this is closed.
+
+        Raises:
+            SessionRefused: ``session_url`` does not lead to the primary.
+        """
+        route = self.checkout.route(None, explicit=False, force="session", intent=PEEK)
+        if route.fresh:
+            route.held.in_transaction = False  # nothing was sent
 
     def rest(self) -> None:
         """Between two requests: let the next one's reads choose among the replicas anew."""

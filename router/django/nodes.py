@@ -22,9 +22,9 @@ from router.django import bouncer
 from router.django.connection import Line, NodeConnection, alive
 from router.django.errors import PoolTimeout, translated
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.model import Node
+from router.model import Node, Report
 from router.monitor import Monitor
-from router.pooling import check_search_path
+from router.pooling import check_search_path, not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
 
 if TYPE_CHECKING:
@@ -112,6 +112,33 @@ class Cluster:
             found.pop(key, None)
         return found
 
+    def connect_past(self, node: Node, configure: Callable[[Any], object]) -> Any:
+        """A new connection to `node`, the primary, by ``session_url``; None without one.
+
+        Raises:
+            SessionRefused: none of its hosts is the primary.
+        """
+        problem, cause = "", None
+        for server in self.config.sessions():
+            try:
+                connection = psycopg.connect(**self.arguments(server))
+            except psycopg.Error as error:
+                problem, cause = masked(" ".join(str(error).split())), error
+                continue
+            try:
+                found = self.report(node, connection)
+                problem = stranger(found, node, self.router.snapshot)
+                if not problem:
+                    configure(connection)
+                    return connection
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+        if problem:
+            raise not_the_primary(problem, node) from cause
+        return None
+
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
         """A new connection to `node`, in autocommit.
 
@@ -148,7 +175,13 @@ class Cluster:
             check_search_path(path, found, str(node))
 
     def probe(self, node: Node, connection: Any) -> None:
-        """Probe `node` over `connection`, and tell the Router.
+        """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
+        found = self.report(node, connection)
+        if found is not None:
+            self.router.observe(found)
+
+    def report(self, node: Node, connection: Any) -> Report | None:
+        """What the server behind `connection` says of itself, None where it says nothing.
 
         Raises:
             psycopg.Error: the connection is lost.
@@ -161,8 +194,8 @@ class Cluster:
                 if connection.closed:
                     raise
                 continue
-            self.router.observe(report(node.name, started, row))
-            return
+            return report(node.name, started, row)
+        return None
 
     def pool(self, node: Node) -> Any:
         """The node's pool, made and opened when first asked for; None without OPTIONS["pool"]."""
@@ -275,7 +308,19 @@ class Nodes:
         Raises:
             PoolTimeout: they are all in use; names the node and the cure.
         """
-        line = self._line(node)
+        return self._held_by(node, self._line(node))
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``, closed after its use; None
+        without that. Raises as `Cluster.connect_past`."""
+        connection = self.cluster.connect_past(node, self._configure)
+        if connection is None:
+            return None
+        line = Line(connection, None, self.router.clock())
+        line.past = True
+        return self._held_by(node, line)
+
+    def _held_by(self, node: Node, line: Line) -> NodeConnection:
         if self.isolation is not None:
             line.dbapi.isolation_level = self.isolation
         for register in self.registered:
@@ -351,7 +396,7 @@ class Nodes:
             if not line.streams:
                 self._put(line)
             return
-        gone = self._closed or node not in self.router.servers or node in self._kept
+        gone = self._closed or line.past or node not in self.router.servers or node in self._kept
         if gone and not line.streams:
             line.dbapi.close()
         else:

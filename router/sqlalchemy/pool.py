@@ -20,8 +20,9 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from router.config import Config, masked
 from router.core import Router
-from router.errors import RouterError, SessionRefused
-from router.model import Node, Report, Role
+from router.errors import RouterError
+from router.model import Node, Report
+from router.pooling import not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
@@ -250,28 +251,13 @@ class RoutingPool(Pool):
             fairy.invalidate()
         if not problem:
             return None
-        raise self.translated(
-            SessionRefused(
-                f"session_url: {problem}: give the address of {node}, past PgBouncer, or of every "
-                "server that may be the primary"
-            )
-        ) from cause
+        raise self.translated(not_the_primary(problem, node)) from cause
 
     def _stranger(self, node: Node, connection: Any) -> str:
         """Why `connection` does not lead to the primary `node`, empty where it does."""
         with self._untouched(connection):
             found = self._report(node, connection)
-        snapshot = self.router.snapshot
-        known = snapshot.reports.get(node.name)
-        if found is None or found.role is not Role.PRIMARY:
-            return "the server there is not the primary"
-        for mine, theirs in (
-            (found.timeline, snapshot.timeline),
-            (found.system_id, snapshot.system_id),
-        ):
-            if known is not None and mine and theirs and mine != theirs:
-                return "the server there is another than the primary"
-        return ""
+        return stranger(found, node, self.router.snapshot)
 
     def take(self, node: Node) -> PoolProxiedConnection:
         """A pooled connection to `node`.

@@ -44,6 +44,59 @@ def test_what_needs_a_session_is_refused(connect: Connect) -> None:
         cursor.execute("SET LOCAL statement_timeout = 5000")
 
 
+@THROUGH
+def test_what_needs_a_session_goes_over_session_url(connect: Connect, database: Database) -> None:
+    """With session_url a SET, and what follows it, is on the primary past PgBouncer, until the
+    request ends; the next one is back on a replica."""
+    routed = connect(ROUTER={"session_url": database.primary_url()})
+    with routed.connection.cursor() as cursor:
+        cursor.execute("SET app.tenant = 'seven'")
+        for _ in range(3):
+            cursor.execute("SELECT current_setting('app.tenant'), pg_backend_pid()")
+            assert cursor.fetchone()[0] == "seven"
+        cursor.execute("SELECT pg_advisory_lock(1)")
+        assert routed.served() == "primary"
+    routed.connection.close_if_unusable_or_obsolete()
+    routed.await_replica()
+    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    assert database.execute(held) == [(0,)]
+
+
+@THROUGH
+def test_migrate_has_a_session_of_its_own(connect: Connect, database: Database) -> None:
+    """With session_url all of a migration is one server session past PgBouncer."""
+    from django.core.management import call_command
+    from django.db.models.signals import post_migrate
+
+    routed = connect(ROUTER={"session_url": database.primary_url()})
+    past: list[bool] = []
+
+    def look(**_: Any) -> None:
+        past.append(routed.connection.connection.checkout.past)
+
+    post_migrate.connect(look)
+    try:
+        call_command("migrate", verbosity=0)
+    finally:
+        post_migrate.disconnect(look)
+    assert past
+    assert all(past)
+    routed.await_replica()
+
+
+@THROUGH
+def test_a_session_url_that_leads_elsewhere_is_refused(
+    connect: Connect, database: Database
+) -> None:
+    """A replica's address in session_url is found out before anything runs there."""
+    routed = connect(ROUTER={"session_url": database.replica_urls()[0]})
+    with (
+        routed.connection.cursor() as cursor,
+        pytest.raises(SessionRefused, match="session_url: the server there is not the primary"),
+    ):
+        cursor.execute("SET app.tenant = 'seven'")
+
+
 @pytest.mark.slow
 def test_threads_share_four_server_connections(database: Database, connect: Connect) -> None:
     """16 threads over a PgBouncer pool of 4 read and write without one error."""
@@ -113,10 +166,11 @@ def test_tests_leave_named_replicas_alone(
     go to real data, so such a replica is left out."""
     routed = connect(
         start=False,
-        ROUTER={"pgbouncer": "session"},
+        ROUTER={"pgbouncer": "session", "session_url": "postgresql://db/real"},
         REPLICAS=[{"NAME": database.name}, settings_of(database)["REPLICAS"][0]],
     )
     creation = routed.connection.creation
-    creation._leave_named_replicas_out()
+    creation._leave_real_data_alone()
     assert [sorted(r) for r in routed.connection.settings_dict["REPLICAS"]] == [["HOST", "PORT"]]
+    assert routed.connection.settings_dict["ROUTER"] == {"pgbouncer": "session"}
     assert "left out" in capfd.readouterr().err
