@@ -100,7 +100,7 @@ class Router:
         self.clock = clock
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
-        self.telemetry: Telemetry = Telemetry(self.cluster)
+        self.telemetry: Telemetry = Telemetry(self.cluster, clock)
         self._blacklist = Blacklist(config.blacklist_max)
         self._attempts = Attempts()
         self._lost = LOST | set(config.blacklist_sqlstates)
@@ -275,6 +275,9 @@ class Router:
                 pin = pins.resolve(self.cluster, pin, settled.lsn, settled.timeline)
         if expired(pin, snapshot, self.policy, now):
             pins.clear(self.cluster, pin)
+            satisfied = self.policy.consistency == "lsn"
+            name = "pin_satisfied" if satisfied else "pin_expired"
+            self.telemetry.detail(name, after=round(pin.waited(now), 3))
             return None
         waited = pin.waited(now)
         if waited > self.config.pin_max and not caught_up(view, pin, self.policy, now):
@@ -348,6 +351,8 @@ class Router:
         # Without replicas of its own a service pins its requests for others that have some.
         if context.pinning and (self._split or not context.root):
             context.pins.set(self.cluster, Pin(now))
+            if done:
+                self.telemetry.detail("pin_set")
         if not done or not self._split:
             return
         self._last_write = now
@@ -537,6 +542,8 @@ class Router:
                 after=after.primary.name if after.primary else None,
                 timeline=after.timeline,
             )
+        self._tell_lag(before, after)
+        self._tell_writable(before, after)
         for name in after.fenced - before.fenced:
             self.telemetry.event(
                 "fenced", level="error", node=name, reason="claims to be primary as well"
@@ -563,6 +570,42 @@ class Router:
                 advice="the servers tell no WAL positions, so a write pins for pin_duration: give "
                 "the role EXECUTE on the WAL functions, or say consistency='time'",
             )
+
+    def _tell_lag(self, before: Snapshot, after: Snapshot) -> None:
+        """Say of a replica that answers why it takes reads no more, or that it does again."""
+        if before.replicas is after.replicas or before.replicas == after.replicas:
+            return
+        for node in before.replicas:
+            report = after.reports.get(node.name)
+            if report is None or not report.ok or report.role is not Role.REPLICA:
+                continue
+            if node not in after.replicas and node in after.nodes:
+                self.telemetry.event(
+                    "lagging",
+                    level="warning",
+                    node=node.name,
+                    seconds=after.lag_seconds(node.name),
+                    bytes=after.lag_bytes(node.name),
+                )
+        for node in after.replicas:
+            report = before.reports.get(node.name)
+            if report is None or not report.ok or report.role is not Role.REPLICA:
+                continue
+            if node not in before.replicas:
+                self.telemetry.event("caught_up", node=node.name)
+
+    def _tell_writable(self, before: Snapshot, after: Snapshot) -> None:
+        """Say that nothing can be written, or that it can be again."""
+        was, now = before.writable, after.writable
+        if was and not now:
+            self.telemetry.event(
+                "degraded",
+                level="error",
+                node=after.primary.name if after.primary else None,
+                advice="writes fail until there is a primary; reads go on",
+            )
+        elif now and not was:
+            self.telemetry.event("writable", node=after.primary.name if after.primary else None)
 
     def _tell_outage(self, report: Report, before: Snapshot, after: Snapshot) -> None:
         down = before.down(report.node)

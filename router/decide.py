@@ -48,11 +48,12 @@ class Reason(enum.Enum):
     HEALED = "a replica refused it as a write"
     RETRIED = "the first node failed"
 
-    # Counted with every statement; Enum's own is a call in Python.
-    __hash__ = object.__hash__
-
     def __str__(self) -> str:
         return self.value
+
+
+# Counted with every statement; Enum's own is a call in Python.
+Reason.__hash__ = object.__hash__  # type: ignore[method-assign]
 
 
 class Decision(NamedTuple):

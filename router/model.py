@@ -254,6 +254,11 @@ class Snapshot:
             return None
         return report.lsn
 
+    @property
+    def writable(self) -> bool:
+        """Whether there is a primary, and it answers as far as is known."""
+        return self.primary is not None and self.down(self.primary.name) is None
+
     def down(self, name: str) -> Report | None:
         """The node's last report when it has failed two probes in a row, else None.
 

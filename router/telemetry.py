@@ -12,6 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
 
+BURST = 10
+"""How often the same event of the same node is logged within `WINDOW`; all are counted."""
+
+WINDOW = 60.0
+"""Seconds."""
+
+DEBUG = 10
+"""The level of that name in the standard library's logging."""
+
 Hook = Callable[[str, Mapping[str, Any]], None]
 """Called with an event's name and fields; must not block."""
 
@@ -66,19 +75,51 @@ class Telemetry:
         hooks: called for every event; add your own.
     """
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, clock: Callable[[], float] | None = None) -> None:
+        """Start with no counts.
+
+        Args:
+            cluster: its id, a field of every event.
+            clock: monotonic seconds; without one nothing is held back from the log.
+        """
         self.cluster = cluster
+        self._clock = clock
+        # By event and node: when the window began, and how often since. Races lose a count.
+        self._told: dict[tuple[str, object], tuple[float, int]] = {}
         self.decisions: Tally = Tally()
         self.counts: Tally = Tally()
         self.hooks: list[Hook] = []
         self._logger: BoundLogger | None = None
 
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
-        """Log `name` with `fields` and tell the hooks."""
+        """Log `name` with `fields` and tell the hooks; `BURST` bounds the log, not the hooks."""
         self.counts.mine()[name] += 1
-        getattr(self.prepare(), level)(name, **fields)
+        held_back = self._held_back(name, fields.get("node"))
+        if held_back is not None:
+            more = {"suppressed": held_back} if held_back else {}
+            getattr(self.prepare(), level)(name, **fields, **more)
         for hook in self.hooks:
             hook(name, fields)
+
+    def detail(self, name: str, **fields: Any) -> None:
+        """An event that happens with every write: at level debug, and cheap where nobody looks."""
+        if self.hooks or self.prepare().isEnabledFor(DEBUG):
+            self.event(name, level="debug", **fields)
+        else:
+            self.counts.mine()[name] += 1
+
+    def _held_back(self, name: str, node: object) -> int | None:
+        """How many of these the log was spared since the last one; None to spare it this one."""
+        if self._clock is None:
+            return 0
+        now, key = self._clock(), (name, node)
+        began, count = self._told.get(key, (now, 0))
+        spared = 0
+        if now - began >= WINDOW:
+            spared = max(0, count - BURST)
+            began, count = now, 0
+        self._told[key] = (began, count + 1)
+        return None if count >= BURST else spared
 
     def prepare(self) -> "BoundLogger":
         """Load structlog, which takes a third of a second, before somebody waits for an event."""

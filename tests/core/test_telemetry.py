@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from router.config import Config
+from router.context import RoutingContext
+from router.core import Router
+from router.model import Lsn, Report, Role
 from router.telemetry import Tally, Telemetry
 
 
@@ -104,3 +108,97 @@ def test_an_event_below_the_users_level_is_not_logged(caplog: pytest.LogCaptureF
         telemetry.event("restored", node="a")
     assert caplog.records == []
     assert telemetry.counts.total() == Counter(restored=1)
+
+
+def test_a_flood_of_one_event_is_held_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Ten lines a minute for each event and node, then one that says how many were left out;
+    counts and hooks miss none."""
+    now = [0.0]
+    telemetry, seen = Telemetry("c", lambda: now[0]), []
+    telemetry.hooks.append(lambda name, fields: seen.append(name))
+    with caplog.at_level(logging.INFO, "router"):
+        for _ in range(500):
+            telemetry.event("retried", node="a")
+            now[0] += 0.01
+        telemetry.event("retried", node="b")
+        assert len(caplog.messages) == 10 + 1
+        now[0] = 60.0
+        telemetry.event("retried", node="a")
+    assert "suppressed=490" in caplog.messages[-1]
+    assert len(seen) == telemetry.counts.total()["retried"] == 502
+
+
+def test_details_are_told_to_who_asks(caplog: pytest.LogCaptureFixture) -> None:
+    """What happens with every write is counted, and logged where level debug is let through."""
+    telemetry = Telemetry("c")
+    with caplog.at_level(logging.INFO, "router"):
+        telemetry.detail("pin_set")
+        assert caplog.messages == []
+    with caplog.at_level(logging.DEBUG, "router"):
+        telemetry.detail("pin_set")
+    assert caplog.messages == ["event=pin_set cluster=c"]
+    assert telemetry.counts.total()["pin_set"] == 2
+
+
+class Told:
+    """A router over reports made by hand, and the events it tells."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 100.0
+        config = Config.from_url("postgresql://p/d", replicas=["a"], name="one", **options)
+        self.router = Router(config, clock=lambda: self.now)
+        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.router.telemetry.hooks.append(lambda name, f: self.told.append((name, dict(f))))
+
+    def probe(self, primary: int | None, replica: int | None, lag: float = 0.0) -> list[str]:
+        """Report positions, None for no answer; the events that gave."""
+        self.now += 1.0
+        del self.told[:]
+        for name, lsn, role in (
+            ("primary", primary, Role.PRIMARY),
+            ("replica1", replica, Role.REPLICA),
+        ):
+            if lsn is None:
+                self.router.observe(Report(name, self.now, error="refused"))
+            else:
+                seconds = lag if role is Role.REPLICA else None
+                self.router.observe(Report(name, self.now, role, Lsn(lsn), 1, lag_seconds=seconds))
+        return [name for name, _ in self.told]
+
+
+def test_a_replica_that_falls_behind_is_told_of_once() -> None:
+    """Out for lag and back again are one event each; a dead replica is not said to lag."""
+    told = Told(max_lag_seconds=5)
+    assert told.probe(1000, 1000) == []
+    told.probe(90_000_000, 1000, 2.0)
+    told.now += 10
+    assert told.probe(99_000_000, 1000, 12.0) == ["lagging"]
+    assert told.told[0][1] == {"node": "replica1", "seconds": 12.0, "bytes": 98_999_000}
+    assert told.probe(99_000_000, 1000, 13.0) == []
+    assert told.probe(99_000_000, 99_000_000) == ["caught_up"]
+    assert told.probe(99_000_000, None) == []
+    assert told.probe(99_000_000, None) == ["unreachable"]
+
+
+def test_the_end_of_writing_and_its_return_are_told() -> None:
+    """Without a primary that answers the cluster is degraded, once, until it can be written."""
+    told = Told()
+    told.probe(1000, 1000)
+    assert told.probe(None, 1000) == []
+    assert told.probe(None, 1000) == ["unreachable", "degraded"]
+    assert told.probe(None, 1000) == []
+    assert told.probe(1000, 1000) == ["reachable", "writable"]
+
+
+def test_a_pins_life_is_told() -> None:
+    """Set at the write, satisfied when a read finds that every replica has replayed it."""
+    told = Told()
+    told.probe(1000, 1000)
+    read = told.router.intent("SELECT 1")
+    context = RoutingContext()
+    told.router.wrote(context, done=False)
+    told.router.wrote(context, done=True)
+    assert [name for name, _ in told.told] == ["pin_set"]
+    told.probe(2000, 2000)
+    assert not told.router.decide(read, context=context).on_primary
+    assert [name for name, _ in told.told] == ["pin_satisfied"]
