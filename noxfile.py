@@ -24,7 +24,7 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
-EXTRAS = "asyncpg,demo,django,flask,redis"
+EXTRAS = "asyncpg,demo,django,flask,opentelemetry,prometheus,redis"
 
 
 def _install(session: nox.Session, *groups: str, constraints: str | None = None) -> None:

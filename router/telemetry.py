@@ -102,11 +102,11 @@ class Telemetry:
             hook(name, fields)
 
     def detail(self, name: str, **fields: Any) -> None:
-        """An event that happens with every write: at level debug, and cheap where nobody looks."""
-        if self.hooks or self.prepare().isEnabledFor(DEBUG):
-            self.event(name, level="debug", **fields)
-        else:
-            self.counts.mine()[name] += 1
+        """What happens with every write: counted, and logged at level debug; no hook is called."""
+        self.counts.mine()[name] += 1
+        logger = self.prepare()
+        if logger.isEnabledFor(DEBUG):
+            logger.debug(name, **fields)
 
     def _held_back(self, name: str, node: object) -> int | None:
         """How many of these the log was spared since the last one; None to spare it this one."""

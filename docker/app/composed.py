@@ -4,8 +4,12 @@ import os
 from typing import Any
 
 from blog import create_app
-from flask import Config
+from blog.models import db
+from flask import Config, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
+from router.prometheus import publish
 from router.redis import RedisPinStore
 from router.wsgi import cookie
 
@@ -27,3 +31,15 @@ settings["ROUTER_PINS"] |= {
     "identify": identify,
 }
 app = create_app(settings)
+with app.app_context():
+    publish(db.engine)
+
+
+def metrics() -> Response:
+    """What every worker counted, as PROMETHEUS_MULTIPROC_DIR has it."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+app.add_url_rule("/metrics", view_func=metrics)

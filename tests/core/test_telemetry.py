@@ -198,7 +198,9 @@ def test_a_pins_life_is_told() -> None:
     context = RoutingContext()
     told.router.wrote(context, done=False)
     told.router.wrote(context, done=True)
-    assert [name for name, _ in told.told] == ["pin_set"]
+    counts = told.router.telemetry.counts
+    assert counts.total() == Counter(pin_set=1)
     told.probe(2000, 2000)
     assert not told.router.decide(read, context=context).on_primary
-    assert [name for name, _ in told.told] == ["pin_satisfied"]
+    assert counts.total() == Counter(pin_set=1, pin_satisfied=1)
+    assert told.told == []

@@ -44,7 +44,8 @@ def test_the_blog_runs_as_compose_runs_it(
     stage: Stage, redis_server: RedisServer, tmp_path: Path
 ) -> None:
     """The set-up command makes the tables, gunicorn serves as the Dockerfile says, the health
-    check turns ready, a user registers and is logged in, and SIGTERM ends it in order."""
+    check turns ready, a user registers and is logged in, Prometheus is told of it, and SIGTERM
+    ends it in order."""
     stage.ports = {"primary": free_port()}
     stage.primary()
     for name in ("replica1", "replica2"):
@@ -68,7 +69,8 @@ def test_the_blog_runs_as_compose_runs_it(
         process = subprocess.Popen(
             [sys.executable, "-m", *given],
             cwd=tmp_path,
-            env=localised("app", stage, redis_server),
+            env=localised("app", stage, redis_server)
+            | {"PROMETHEUS_MULTIPROC_DIR": str(_made(tmp_path / "metrics"))},
             stdout=log,
             stderr=log,
         )
@@ -78,6 +80,8 @@ def test_the_blog_runs_as_compose_runs_it(
         form = urllib.parse.urlencode({"name": "ada", "password": "x"}).encode()
         with browser.open(f"http://{HOST}:{port}/register", form, timeout=10) as answer:
             assert "ada" in answer.read().decode()
+        with browser.open(f"http://{HOST}:{port}/metrics", timeout=10) as answer:
+            assert "pg_router_node_primary" in answer.read().decode()
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
     except BaseException:
@@ -86,6 +90,11 @@ def test_the_blog_runs_as_compose_runs_it(
     finally:
         process.kill()
         process.wait()
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
 
 
 def _await_health(port: int, process: "subprocess.Popen[bytes]") -> None:

@@ -46,7 +46,9 @@ def test_an_idle_restart_is_told_and_costs_no_statement(make_cluster: MakeCluste
             ("unreachable", "replica1"),
             ("reachable", "replica1"),
             ("unreachable", "primary"),
+            ("degraded", "primary"),
             ("reachable", "primary"),
+            ("writable", "primary"),
         ]
     finally:
         engine.dispose()
