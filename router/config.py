@@ -149,6 +149,8 @@ class Config:
             keeps them there too, for PgBouncer 1.21 with ``max_prepared_statements``.
         pgbouncer: how the PgBouncer in front of the servers pools: "transaction" (or True),
             "session" or "statement"; "off" is none. Each server may say its own.
+        dry_run: send everything to the primary, and report what routing would have done; see
+            `router.core.Router.dry_run_report`.
         session_url: the primary past PgBouncer, where `router.Listener` listens, and where
             SQLAlchemy engines and Django run what needs a session of its own.
         sources: where each value came from, by name; what is not in it has its default.
@@ -194,6 +196,7 @@ class Config:
     schema: tuple[str, ...] = ()
     prepared_statements: bool | None = None
     pgbouncer: Pooling = "off"
+    dry_run: bool = False
     session_url: str | None = field(default=None, repr=False)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

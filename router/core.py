@@ -27,14 +27,17 @@ from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import (
     Decision,
     Policy,
+    Reason,
     Transaction,
     View,
     caught_up,
     decide,
+    dry,
     expired,
     last_resort,
     resolved,
 )
+from router.dryrun import DryRunReport, report
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.pooling import SHARED
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
 
 ROOT_WRITES_TO_MENTION = 1000
 """Writes outside any request context before one log line says what that costs."""
+
+DRY_RUN_EVERY = 60.0
+"""Seconds between two events of a dry run."""
 
 ATTEMPT_STEP = 0.005
 """Seconds between two looks at whether the first connection to a node has been opened."""
@@ -129,6 +135,9 @@ class Router:
         self.started: bool = False
         self.draining: bool = False
         self.observers: list[Callable[[Router], None]] = []
+        self._dry_run = config.dry_run
+        self._dry_furthest = 0.0
+        self._dry_due = clock() + DRY_RUN_EVERY
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
         self._choose_balancer()
@@ -247,7 +256,7 @@ class Router:
             pin = self._pin(context, view, now)
         if pins.reads:
             last = pins.reads.get(self.cluster)
-        return decide(
+        decision = decide(
             intent,
             transaction,
             view,
@@ -257,6 +266,31 @@ class Router:
             last=last,
             force=force or context.force,
         )
+        return self._dried(decision, context, now) if self._dry_run else decision
+
+    def _dried(self, decision: Decision, context: RoutingContext, now: float) -> Decision:
+        """Keep on the primary what `decision` would have sent to a replica."""
+        node = decision.nodes[0] if decision.on_primary else self.balance(decision.nodes)
+        if not context.root:
+            context.pins.reads[self.cluster] = LastRead(node.name, now)
+        if decision.on_primary:
+            return decision
+        kept = dry(self._view, node, now)
+        if kept.reason is Reason.DRY_RUN_BEHIND:
+            lag = self.snapshot.lag_seconds(node.name) or 0.0
+            # Of two threads at once the lesser may win: it is a figure for people.
+            self._dry_furthest = max(self._dry_furthest, lag)
+        return kept
+
+    def dry_run_report(self) -> DryRunReport:
+        """What routing would have done so far, while ``dry_run`` is on.
+
+        Raises:
+            ConfigError: it is off.
+        """
+        if not self._dry_run:
+            raise ConfigError("dry_run: it is off: say dry_run=True to have a report")
+        return report(self.telemetry.decisions.total(), self._dry_furthest)
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
         """Replicas for a read that the primary cannot serve; as `router.decide.last_resort`."""
@@ -378,7 +412,7 @@ class Router:
 
     def read(self, context: RoutingContext, node: Node) -> None:
         """Remember that `context` has read from the replica `node`."""
-        if not context.root:
+        if not context.root and not self._dry_run:
             context.pins.reads[self.cluster] = LastRead(node.name, self.clock())
 
     # -- health ----------------------------------------------------------------------------
@@ -548,9 +582,22 @@ class Router:
             self.telemetry.event(
                 "fenced", level="error", node=name, reason="claims to be primary as well"
             )
+        if self._dry_run and now >= self._dry_due:
+            self._dry_due = now + DRY_RUN_EVERY
+            self._tell_dry_run()
         for observer in self.observers:
             observer(self)
         return after
+
+    def _tell_dry_run(self) -> None:
+        report = self.dry_run_report()
+        self.telemetry.event(
+            "dry_run",
+            statements=report.statements,
+            replicas=report.replicas,
+            share=round(report.share, 3),
+            behind=report.behind,
+        )
 
     def _mind_positions(self, snapshot: Snapshot) -> None:
         """Pin by time while the servers tell no WAL positions, and say so once."""

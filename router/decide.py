@@ -45,6 +45,8 @@ class Reason(enum.Enum):
     HELD = "a read in a transaction open on a replica"
     NO_REPLICA = "no replica is eligible"
     LAST_RESORT = "the primary is away, and a blacklisted replica answers probes"
+    DRY_RUN = "a dry run: a replica would have served it"
+    DRY_RUN_BEHIND = "a dry run: a replica that was behind would have served it"
     HEALED = "a replica refused it as a write"
     RETRIED = "the first node failed"
 
@@ -292,6 +294,16 @@ def _primary(
 
 def _names(nodes: tuple[Node, ...]) -> str:
     return ", ".join(n.name for n in nodes) or "none"
+
+
+def dry(view: View, node: Node, now: float) -> Decision:
+    """The decision of a dry run in place of one for the replica `node`.
+
+    Raises:
+        PrimaryUnavailable: there is no primary.
+    """
+    behind = view.snapshot.lag_bytes(node.name)
+    return _primary(view, Reason.DRY_RUN_BEHIND if behind else Reason.DRY_RUN, now)
 
 
 def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:

@@ -19,7 +19,7 @@ GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal", "pooling"}
 JUDGING = {"facts", "findings"}  # the doctor's values and rules
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
-PURE = VALUES | GRAMMAR | RULES | SETTINGS | JUDGING | {"decide", "telemetry"}
+PURE = VALUES | GRAMMAR | RULES | SETTINGS | JUDGING | {"decide", "dryrun", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
 CHECKOUT = {"checkout", "cursor", "held", "recovery"}  # of any pool's connections
 SHOWING = {"status", "history", "statuspage"}
@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pgbouncer": VALUES | SETTINGS,
     "config": PURE - {"telemetry"},
     "telemetry": VALUES | GRAMMAR | RULES | {"decide"},
+    "dryrun": {"decide"},
     "core": PURE | {"chance"},
     "chance": set(),
     "held": {"journal", *VALUES},
