@@ -37,7 +37,7 @@ from router.decide import (
     last_resort,
     resolved,
 )
-from router.dryrun import DryRunReport, report
+from router.dryrun import DryRunReport, summed_up
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.pooling import SHARED
@@ -290,7 +290,7 @@ class Router:
         """
         if not self._dry_run:
             raise ConfigError("dry_run: it is off: say dry_run=True to have a report")
-        return report(self.telemetry.decisions.total(), self._dry_furthest)
+        return summed_up(self.telemetry.decisions.total(), self._dry_furthest)
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
         """Replicas for a read that the primary cannot serve; as `router.decide.last_resort`."""

@@ -64,7 +64,7 @@ class DryRunReport:
         return "\n".join(lines)
 
 
-def report(decisions: Mapping[tuple[str, Reason], int], furthest: float) -> DryRunReport:
+def summed_up(decisions: Mapping[tuple[str, Reason], int], furthest: float) -> DryRunReport:
     """What a dry run has seen.
 
     Args:

@@ -63,4 +63,6 @@ def test_a_process_says_so_every_minute(routed: Routed) -> None:
         connection.execute(PORT)
     engine.router._dry_due = 0.0
     engine.router.refresh()
-    assert told == [{"statements": 1, "replicas": 1, "share": 1.0, "behind": 0}]
+    (fields,) = told
+    assert fields["behind"] in (0, 1)  # servers write a little WAL by themselves
+    assert fields | {"behind": 0} == {"statements": 1, "replicas": 1, "share": 1.0, "behind": 0}
