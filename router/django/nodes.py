@@ -5,6 +5,7 @@ A `Cluster` is shared by every thread's wrapper of one alias: the Router, and wh
 wrapper, like the connection of Django's own.
 """
 
+import gc
 import os
 import threading
 import weakref
@@ -482,6 +483,9 @@ def leave(dbname: str) -> None:
         found = [c for c in _clusters.values() if c.config.primary.dbname == dbname]
     for cluster in found:
         cluster.close()
+    # A probe that was given up while it connected is closed with the frames that held it, which
+    # the exception that ended it keeps in a cycle.
+    gc.collect()
 
 
 _clusters: dict[tuple[object, ...], Cluster] = {}

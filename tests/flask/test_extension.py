@@ -65,7 +65,7 @@ def test_requests_that_only_read_set_no_cookie(client: FlaskClient) -> None:
     assert "Vary" not in answer.headers
 
 
-def test_the_cookie_follows_flasks_own(make_app: MakeApp) -> None:
+def test_the_cookie_follows_flasks_own(make_app: MakeApp, paused: None) -> None:
     """Security, SameSite, path and domain are those of Flask's session cookie, unless ROUTER_PINS
     says otherwise."""
     app = make_app(
