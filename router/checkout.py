@@ -4,6 +4,7 @@ What SQLAlchemy, Django and the drivers' own pools have in common. It is written
 driver were blocking; an asynchronous adapter runs it in a greenlet.
 """
 
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -104,6 +105,14 @@ class Route(Generic[H]):
         self.context: RoutingContext = context
         # Nothing of the surrounding transaction has been sent to this node before.
         self.fresh: bool = fresh
+
+    def comment(self) -> str:
+        """Where the statement goes and why, for the option ``sql_comment``.
+
+        Source: https://google.github.io/sqlcommenter/spec/
+        """
+        node = re.sub(r"[^\w.-]", "_", self.held.node.name)
+        return f" /*router_node='{node}',router_reason='{self.decision.reason.name.lower()}'*/"
 
     def begin(self) -> None:
         """The statement is about to be sent."""

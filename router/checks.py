@@ -17,7 +17,8 @@ _CHOICES: dict[str, Sequence[str]] = {
 _OPTIONAL = ("max_lag_seconds", "max_lag_bytes", "max_connections", "pool_size", "max_overflow",
              "pool_timeout", "pool_recycle", "pool_pre_ping", "echo",
              "prepared_statements")  # fmt: skip
-_TRUTHS = ("reads_in_transaction", "pool_pre_ping", "echo", "prepared_statements", "dry_run")
+_TRUTHS = ("reads_in_transaction", "pool_pre_ping", "echo", "prepared_statements", "dry_run",
+           "sql_comment")  # fmt: skip
 _WHOLE = ("max_lag_bytes", "max_connections", "workers", "pool_size", "max_overflow")
 _LEAST = {"max_connections": 1, "workers": 1, "max_overflow": -1, "pool_recycle": -1}
 _LISTS = (

@@ -151,6 +151,8 @@ class Config:
             "session" or "statement"; "off" is none. Each server may say its own.
         dry_run: send everything to the primary, and report what routing would have done; see
             `router.core.Router.dry_run_report`.
+        sql_comment: append to each statement a comment with the node and the reason it went there,
+            which the server's log and ``pg_stat_activity`` then show.
         session_url: the primary past PgBouncer, where `router.Listener` listens, and where
             SQLAlchemy engines and Django run what needs a session of its own.
         sources: where each value came from, by name; what is not in it has its default.
@@ -197,6 +199,7 @@ class Config:
     prepared_statements: bool | None = None
     pgbouncer: Pooling = "off"
     dry_run: bool = False
+    sql_comment: bool = False
     session_url: str | None = field(default=None, repr=False)
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 

@@ -61,12 +61,15 @@ class RoutedCursor(Generic[H]):
         routed = self._routed
         route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
 
+        commented = routed.router.config.sql_comment and isinstance(query, str)
+
         def run(held: H) -> None:
             call = getattr(self._on(held), method)
+            text = query + route.comment() if commented else query
             if params is None and method == "execute":
-                call(query, **kwargs)
+                call(text, **kwargs)
             else:
-                call(query, params, **kwargs)
+                call(text, params, **kwargs)
 
         attempt = run if routed.router.watching is None else timed(route, run)
         route.begin()

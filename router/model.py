@@ -86,6 +86,11 @@ class Node:
         return f"{self.name} ({self.host}:{self.port})"
 
 
+def app_name(node: Node) -> str:
+    """What connections to `node` show as ``application_name`` where the user gives none."""
+    return f"pg-router {node.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one probe of one node found.

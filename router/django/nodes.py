@@ -23,7 +23,7 @@ from router.django import bouncer
 from router.django.connection import Line, NodeConnection, alive
 from router.django.errors import PoolTimeout, translated
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.model import Node, Report
+from router.model import Node, Report, app_name
 from router.monitor import Monitor
 from router.pooling import check_search_path, not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
@@ -107,6 +107,9 @@ class Cluster:
             found["target_session_attrs"] = "any"  # libpq would apply it to each node
         return {**found, "host": server.host, "port": server.port, "autocommit": True}
 
+    def _named(self, node: Node) -> dict[str, Any]:
+        return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
+
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
         found = self.arguments(self.router.servers[node])
         for key in _NOT_FOR_PROBES:
@@ -151,7 +154,7 @@ class Cluster:
             NoReplicaAvailable: the node has left, or keeps another attempt waiting.
             psycopg.Error: it cannot be reached.
         """
-        arguments = self.arguments(self.server(node))
+        arguments = self._named(node)
         if len(self.router.servers) < 2:
             return self._made(node, psycopg.connect(**arguments), configure)
         with self.router.connecting(node):
@@ -213,7 +216,7 @@ class Cluster:
             pool = self._pools.get(node)
             if pool is None:
                 pool = self._pools[node] = ConnectionPool(
-                    kwargs=self.arguments(self.server(node)),
+                    kwargs=self._named(node),
                     open=False,
                     configure=lambda c: self.settle(node, c, model._configure_connection),
                     check=ConnectionPool.check_connection if self.health_checks else None,

@@ -20,6 +20,8 @@ class Driver:
         sqlstate: the five-character code of an error, empty when the server sent none.
         search_path: given connection parameters and a path, those that make the server begin
             every session with it.
+        named: given connection parameters and a name, those by which the server shows it as
+            ``application_name`` unless the user gave one.
         errors: what it raises beside the ``Error`` of its module, which is given.
         lost: whether an error says that the connection is gone, where `Dialect.is_disconnect`
             would not know.
@@ -35,6 +37,7 @@ class Driver:
     in_transaction: Callable[[Any], bool]
     sqlstate: Callable[[BaseException], str]
     search_path: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    named: Callable[[Mapping[str, Any], str], dict[str, Any]]
     errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
@@ -95,6 +98,19 @@ def _in_startup(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
     return {"startup_params": {**(parameters.get("startup_params") or {}), "search_path": path}}
 
 
+def _fallback(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"fallback_application_name": name, **parameters}  # libpq's, behind PGAPPNAME
+
+
+def _named_in_settings(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    settings = {"application_name": name, **(parameters.get("server_settings") or {})}
+    return {**parameters, "server_settings": settings}
+
+
+def _named_by_itself(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"application_name": name, **parameters}
+
+
 def _asyncpg_errors(dbapi: Any) -> tuple[type[Exception], ...]:
     # SQLAlchemy 2.0 lets asyncpg's own through while it connects; the socket's come from both.
     own = dbapi.asyncpg
@@ -131,10 +147,16 @@ DRIVERS: dict[str, Driver] = {
         _psycopg_in_transaction,
         _sqlstate,
         _in_options,
+        _fallback,
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
-        _set_attribute, _attribute, _psycopg2_in_transaction, _psycopg2_sqlstate, _in_options
+        _set_attribute,
+        _attribute,
+        _psycopg2_in_transaction,
+        _psycopg2_sqlstate,
+        _in_options,
+        _fallback,
     ),
     "pg8000": Driver(
         _set_attribute,
@@ -142,6 +164,7 @@ DRIVERS: dict[str, Driver] = {
         _pg8000_in_transaction,
         _pg8000_sqlstate,
         _in_startup,
+        _named_by_itself,
         lambda dbapi: (OSError,),
         connect_timeout="timeout",
         # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
@@ -154,6 +177,7 @@ DRIVERS: dict[str, Driver] = {
         _psycopg_async_in_transaction,
         _sqlstate,
         _in_options,
+        _fallback,
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(
@@ -162,6 +186,7 @@ DRIVERS: dict[str, Driver] = {
         _asyncpg_in_transaction,
         _sqlstate,
         _in_settings,
+        _named_in_settings,
         _asyncpg_errors,
         _asyncpg_lost,
         connect_timeout="timeout",

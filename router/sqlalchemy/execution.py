@@ -53,6 +53,8 @@ class RoutedContext:
             stream=stream,
         )
         this._dbapi_connection = route.held.fairy
+        if this.root_connection._echo:
+            this.root_connection._log_info("%s: %s", route.held.node.name, route.decision.reason)
         return super().create_cursor()  # type: ignore[misc]
 
     def on_another_node(self, held: NodeConnection) -> Any:
@@ -62,6 +64,15 @@ class RoutedContext:
         this.cursor = super().create_cursor()  # type: ignore[misc]
         this.pre_exec()  # asyncpg's dialect tells the cursor there how old its schema may be
         return this.cursor
+
+
+def _commented(
+    route: Route[NodeConnection], execute: Callable[[Any, str, Any, Any], None]
+) -> Callable[[Any, str, Any, Any], None]:
+    def run(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        execute(cursor, statement + route.comment(), parameters, context)
+
+    return run
 
 
 def _above(dialect: "RoutedDialect") -> Any:
@@ -105,6 +116,8 @@ class RoutedDialect(DefaultDialect):
             return
         if statement is not context.unicode_statement and statement != context.unicode_statement:
             cursor = self._reconsider(route, cursor, statement, context)
+        if route.connection.router.config.sql_comment:
+            execute = _commented(route, execute)
         execute = timed(route, execute)
         route.begin()
         try:

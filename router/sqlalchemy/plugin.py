@@ -31,7 +31,7 @@ from router.config import (
 )
 from router.core import Router
 from router.errors import ConfigError, NoReplicaAvailable
-from router.model import Node
+from router.model import Node, app_name
 from router.monitor import Monitor
 from router.pooling import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of
@@ -126,6 +126,7 @@ class RouterPlugin(CreateEnginePlugin):
         if alone and not self._given and as_it_is:
             return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
+        parameters = driver_of(self._dialect).named(parameters, app_name(node))
         create = _creator(self._dialect, args, parameters)
         path = config.search_path
         if config.begins_in(server) == path:

@@ -399,3 +399,14 @@ def test_session_state_ends_with_the_request(routed: Routed) -> None:
         with routed.connection.cursor() as cursor, using_primary():
             cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
             assert cursor.fetchone() == (0,)
+
+
+def test_servers_see_node_and_reason(connect: Connect) -> None:
+    """Connections are named after their node, and with sql_comment statements say why they are
+    there."""
+    routed = connect(ROUTER={"sql_comment": True})
+    with routed.connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('application_name'), current_query()")
+        name, text = cursor.fetchone()
+    assert name.startswith("pg-router replica")
+    assert text.endswith(",router_reason='read'*/")
