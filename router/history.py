@@ -26,6 +26,12 @@ RECENT = 5.0
 QUIET = frozenset({"retried", "healed", "no_request_context"})
 """Events that are counted, not shown one by one."""
 
+_PLAIN = {
+    "caught_up": "{node} has caught up",
+    "degraded": "nothing can be written",
+    "writable": "{node} can be written",
+}
+
 _SHOWN = 48  # characters of a failure's reason
 
 
@@ -140,4 +146,10 @@ def words(name: str, fields: Mapping[str, Any]) -> str:
         return f"{node} {name} after {fields['after']:.1f} s"
     if name == "primary_changed":
         return f"the primary is now {fields['after'] or 'nobody'}, was {fields['before']}"
+    if name == "lagging":
+        seconds = fields["seconds"]
+        behind = "" if seconds is None else f"{seconds:.1f} s "
+        return f"{node} is {behind}behind and gets no reads"
+    if name in _PLAIN:
+        return _PLAIN[name].format(node=node)
     return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"
