@@ -1,6 +1,5 @@
 """What OpenTelemetry is told: metrics by a meter, and where a statement went on its span."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,17 +15,6 @@ import router
 from router.metrics import METRICS
 from router.opentelemetry import NODE, REASON, ROLE, publish, tag_spans
 from router.sqlalchemy import RoutedEngine
-from tests.conftest import Database
-
-
-@pytest.fixture
-def engine(database: Database) -> Iterator[RoutedEngine]:
-    made = router.create_engine(
-        database.primary_url("psycopg"), database.replica_urls(), name="one"
-    )
-    made.router.start()
-    yield made
-    made.dispose()
 
 
 def work(engine: RoutedEngine) -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from router.metrics import LAG, METRICS
 from router.prometheus import publish
 from router.sqlalchemy import RoutedEngine
 from router.testing.ports import free_port
-from tests.conftest import Database, MakeCluster
+from tests.conftest import MakeCluster
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
@@ -33,16 +33,6 @@ def read(text: str) -> Values:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-@pytest.fixture
-def engine(database: Database) -> Iterator[RoutedEngine]:
-    made = router.create_engine(
-        database.primary_url("psycopg"), database.replica_urls(), name="one"
-    )
-    made.router.start()
-    yield made
-    made.dispose()
 
 
 def test_the_page_says_where_statements_went(engine: RoutedEngine) -> None:
