@@ -10,6 +10,7 @@ page is made as its documentation says, with ``MultiProcessCollector``.
 Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
+import os
 import threading
 import weakref
 from collections.abc import Iterable
@@ -124,7 +125,10 @@ class Page(Collector):
             families[metric].labels(*labels).set(value)
             shown.add((metric, labels))
         for metric, labels in taken.shown - shown:
-            families[metric].remove(*labels)
+            if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+                families[metric].labels(*labels).set(0)  # the library's files forget no label
+            else:
+                families[metric].remove(*labels)
         taken.shown = shown
         for labels, (at, seconds) in metrics.lags(router).items():
             if taken.lagged.get(labels) != at:
