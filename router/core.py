@@ -22,7 +22,7 @@ from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.chance import rand
 from router.classify import Classifier, Intent
-from router.config import Config, Server, did_you_mean, free_name, replica_server
+from router.config import Config, Server, did_you_mean, free_name, masked, replica_server
 from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import (
     Decision,
@@ -586,7 +586,10 @@ class Router:
             self._dry_due = now + DRY_RUN_EVERY
             self._tell_dry_run()
         for observer in self.observers:
-            observer(self)
+            try:
+                observer(self)
+            except Exception as error:  # noqa: BLE001 - whoever watches must not stop a statement
+                self.telemetry.event("observer_failed", level="error", error=masked(f"{error!r}"))
         return after
 
     def _tell_dry_run(self) -> None:

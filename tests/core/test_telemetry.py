@@ -204,3 +204,13 @@ def test_a_pins_life_is_told() -> None:
     assert not told.router.decide(read, context=context).on_primary
     assert counts.total() == Counter(pin_set=1, pin_satisfied=1)
     assert told.told == []
+
+
+def test_who_watches_stops_nothing() -> None:
+    """An observer that raises is told of, and the report is taken in all the same."""
+    told, seen = Told(), []
+    told.router.observers += [lambda router: 1 / 0, lambda router: seen.append(router)]  # type: ignore[list-item]
+    assert told.probe(1000, 1000) == ["observer_failed", "observer_failed"]
+    assert "ZeroDivisionError" in told.told[0][1]["error"]
+    assert seen == [told.router, told.router]
+    assert told.router.snapshot.replicas
