@@ -17,11 +17,11 @@ THREADS = 10
 
 SCHEMA = f"""
 DO $$ BEGIN
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app') THEN
-    CREATE ROLE app LOGIN;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenants_app') THEN
+    CREATE ROLE tenants_app LOGIN;
     FOR i IN 0 .. {TENANTS - 1} LOOP
       EXECUTE format('CREATE ROLE tenant_%s', i);
-      EXECUTE format('GRANT tenant_%s TO app', i);
+      EXECUTE format('GRANT tenant_%s TO tenants_app', i);
     END LOOP;
   END IF;
 END $$;
@@ -38,12 +38,12 @@ GRANT USAGE ON SEQUENCE secret_id_seq TO PUBLIC;
 
 
 def prepare(routed: Routed) -> RoutedEngine:
-    """Create roles, table and policy, and an engine that logs in as the role ``app``."""
+    """Create roles, table and policy, and an engine that logs in as the role ``tenants_app``."""
     routed.execute_on_primary(SCHEMA)
     routed.cluster.wait_caught_up()
 
     def as_app(url: str) -> str:
-        return sa.make_url(url).set(username="app").render_as_string(hide_password=False)
+        return sa.make_url(url).set(username="tenants_app").render_as_string(hide_password=False)
 
     cluster = routed.cluster
     return routed.another(
