@@ -479,6 +479,8 @@ class Checkout(Generic[H]):
                 failure = self.pool.translated(error)
                 nodes = tuple(n for n in nodes if n is not node)
                 continue
+            except RouterError:
+                raise  # a pool's time-out may be a driver's error as well, and busy is not broken
             except self.pool.driver_errors as error:
                 failure = error
                 router.failed(node, self.pool.reason(error))
@@ -505,6 +507,8 @@ class Checkout(Generic[H]):
         self.past = False
         try:
             held = self.pool.hold(node)
+        except RouterError:
+            raise
         except self.pool.driver_errors as error:
             reason = self.pool.reason(error)
             router.failed(node, reason)

@@ -74,6 +74,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "web": PURE | {"core"} | CARRYING,
     "redis": VALUES | {"store"},
     **dict.fromkeys(ADAPTERS, CORE),
+    # Django's connections are psycopg's.
+    "django": CORE | {"psycopg"},
     # Flask is a WSGI framework over SQLAlchemy: it takes the one middleware, and the engine by the
     # public function.
     "flask": CORE | {"wsgi", "__init__"},

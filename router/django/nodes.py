@@ -14,35 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.core.exceptions import ImproperlyConfigured
-from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
-from router.config import Config, Server, masked
+from router.config import Config, Server
 from router.core import Router
 from router.django import bouncer
-from router.django.connection import Line, NodeConnection, alive
 from router.django.errors import PoolTimeout, translated
-from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.model import Node, Report, app_name
+from router.errors import ConfigError, RouterError
+from router.model import Node
 from router.monitor import Monitor
-from router.pooling import check_search_path, not_the_primary, stranger
-from router.probe import PROBE_SQL, ROLE_SQL, report
+from router.psycopg import nodes
+from router.psycopg.held import Line, NodeConnection
+from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers
 
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
-
-POOL_LOOK = 0.25
-"""Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
-
-POOL_TIMEOUT = 30.0
-"""Seconds; psycopg_pool's own default for ``timeout``."""
 
 _NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
 
-class Cluster:
+class Cluster(Servers):
     """What the wrappers of one alias share in one process.
 
     Attributes:
@@ -79,17 +72,6 @@ class Cluster:
         self._lock = threading.Lock()
         self.router.attach(self)
 
-    def server(self, node: Node) -> Server:
-        """The server behind `node`.
-
-        Raises:
-            NoReplicaAvailable: it has left the cluster meanwhile.
-        """
-        server = self.router.servers.get(node)
-        if server is None:
-            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
-        return server
-
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`: Django's own parameters, where it differs
         from the primary in its settings that."""
@@ -107,41 +89,11 @@ class Cluster:
             found["target_session_attrs"] = "any"  # libpq would apply it to each node
         return {**found, "host": server.host, "port": server.port, "autocommit": True}
 
-    def _named(self, node: Node) -> dict[str, Any]:
-        return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
-
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
         found = self.arguments(self.router.servers[node])
         for key in _NOT_FOR_PROBES:
             found.pop(key, None)
         return found
-
-    def connect_past(self, node: Node, configure: Callable[[Any], object]) -> Any:
-        """A new connection to `node`, the primary, by ``session_url``; None without one.
-
-        Raises:
-            SessionRefused: none of its hosts is the primary.
-        """
-        problem, cause = "", None
-        for server in self.config.sessions():
-            try:
-                connection = psycopg.connect(**self.arguments(server))
-            except psycopg.Error as error:
-                problem, cause = masked(" ".join(str(error).split())), error
-                continue
-            try:
-                found = self.report(node, connection)
-                problem = stranger(found, node, self.router.snapshot)
-                if not problem:
-                    configure(connection)
-                    return connection
-            except BaseException:
-                connection.close()
-                raise
-            connection.close()
-        if problem:
-            raise not_the_primary(problem, node) from cause
-        return None
 
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
         """A new connection to `node`, in autocommit.
@@ -154,7 +106,7 @@ class Cluster:
             NoReplicaAvailable: the node has left, or keeps another attempt waiting.
             psycopg.Error: it cannot be reached.
         """
-        arguments = self._named(node)
+        arguments = self.named(node)
         if len(self.router.servers) < 2:
             return self._made(node, psycopg.connect(**arguments), configure)
         with self.router.connecting(node):
@@ -167,39 +119,6 @@ class Cluster:
             connection.close()
             raise
         return connection
-
-    def settle(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
-        """Ask a new connection's server what it is, before anything is trusted to it."""
-        if len(self.router.servers) > 1:
-            self.probe(node, connection)
-        configure(connection)
-        path = self.config.search_path
-        if self.config.begins_in(self.server(node)) != path:
-            (found,) = connection.execute("SELECT current_setting('search_path')").fetchone()
-            check_search_path(path, found, str(node))
-
-    def probe(self, node: Node, connection: Any) -> None:
-        """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
-        found = self.report(node, connection)
-        if found is not None:
-            self.router.observe(found)
-
-    def report(self, node: Node, connection: Any) -> Report | None:
-        """What the server behind `connection` says of itself, None where it says nothing.
-
-        Raises:
-            psycopg.Error: the connection is lost.
-        """
-        for sql in (PROBE_SQL, ROLE_SQL):
-            started = self.router.clock()
-            try:
-                row = connection.execute(sql).fetchone()
-            except psycopg.Error:
-                if connection.closed:
-                    raise
-                continue
-            return report(node.name, started, row)
-        return None
 
     def pool(self, node: Node) -> Any:
         """The node's pool, made and opened when first asked for; None without OPTIONS["pool"]."""
@@ -216,7 +135,7 @@ class Cluster:
             pool = self._pools.get(node)
             if pool is None:
                 pool = self._pools[node] = ConnectionPool(
-                    kwargs=self._named(node),
+                    kwargs=self.named(node),
                     open=False,
                     configure=lambda c: self.settle(node, c, model._configure_connection),
                     check=ConnectionPool.check_connection if self.health_checks else None,
@@ -250,7 +169,7 @@ class Cluster:
         self._lock = threading.Lock()
 
 
-class Nodes:
+class Nodes(nodes.Nodes):
     """One wrapper's connections, by node: the pools of its checkout.
 
     Attributes:
@@ -260,9 +179,8 @@ class Nodes:
     """
 
     def __init__(self, wrapper: "DatabaseWrapper", cluster: Cluster) -> None:
+        super().__init__(cluster, wrapper.configured_isolation)
         self.cluster: Cluster = cluster
-        self.router: Router = cluster.router
-        self.isolation: IsolationLevel | None = wrapper.configured_isolation
         self._configure: Callable[[Any], object] = wrapper._configure_connection
         self._timeout: float = POOL_TIMEOUT
         if isinstance(cluster.pooled, Mapping):
@@ -271,68 +189,32 @@ class Nodes:
         self._unchecked: set[Node] = set()
         self._held: set[Line] = set()
         self._closed = False
-        self.registered: list[Callable[[Any], None]] = []
         self.router.attach(self)
         _all.add(self)
-
-    @property
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What psycopg raises."""
-        return (psycopg.Error,)
-
-    @property
-    def default_isolation(self) -> str:
-        """The isolation level of a connection on which none was set."""
-        level = self.isolation or IsolationLevel.READ_COMMITTED
-        return level.name.replace("_", " ")
-
-    def start_router(self) -> None:
-        """Start the Router; see `router.core.Router.start`."""
-        self.router.start()
-
-    def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
-        return getattr(error, "sqlstate", None) or ""
-
-    def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
-        state = self.sqlstate(error)
-        text = masked(" ".join(str(error).split())) or type(error).__name__
-        return f"{state}: {text}" if state else text
 
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is Django's as well."""
         return translated(error)
 
-    def hold(self, node: Node) -> NodeConnection:
-        """A connection to `node`, for the checkout.
+    def busy(self, node: Node) -> Exception:
+        """The error of a pool whose connections were all in use for too long."""
+        return PoolTimeout(
+            f"{node}: no connection of its pool was free for {self._timeout:g} s: raise "
+            "max_size in OPTIONS['pool'], or hold connections for less time"
+        )
 
-        One that is older than the node's last interruption is asked whether it lives.
+    def configure(self, connection: Any) -> object:
+        """Set time zone and role, as Django does."""
+        return self._configure(connection)
 
-        Raises:
-            PoolTimeout: they are all in use; names the node and the cure.
-        """
-        return self._held_by(node, self._line(node))
-
-    def session(self, node: Node) -> NodeConnection | None:
-        """A connection to `node`, the primary, by ``session_url``, closed after its use; None
-        without that. Raises as `Cluster.connect_past`."""
-        connection = self.cluster.connect_past(node, self._configure)
-        if connection is None:
-            return None
-        line = Line(connection, None, self.router.clock())
-        line.past = True
-        return self._held_by(node, line)
-
-    def _held_by(self, node: Node, line: Line) -> NodeConnection:
-        if self.isolation is not None:
-            line.dbapi.isolation_level = self.isolation
-        for register in self.registered:
-            register(line.dbapi)
+    def held_by(self, node: Node, line: Line) -> NodeConnection:
+        """Prepare a connection that is taken for the checkout."""
+        held = super().held_by(node, line)
         self._held.add(line)
-        return NodeConnection(self, node, line)
+        return held
 
-    def _line(self, node: Node) -> Line:
+    def line(self, node: Node) -> Line:
+        """A connection to `node` that lives: the one kept, or one of its pool."""
         pool = self.cluster.pool(node)
         if pool is None:
             line = self._kept.pop(node, None)
@@ -342,55 +224,20 @@ class Nodes:
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
             return Line(connection, None, self.router.clock())
-        line = self._from(pool, node)
+        line = self.from_pool(pool, node, self._timeout)
         if self._lives(node, line):
             return line
         pool.putconn(line.dbapi)
         pool.check()
-        return self._from(pool, node)
+        return self.from_pool(pool, node, self._timeout)
 
     def _lives(self, node: Node, line: Line) -> bool:
         if line.dbapi.closed:
             return False
-        known = self.router.snapshot.reports.get(node.name)
-        old = known is not None and line.proven < known.since
-        if not old and node not in self._unchecked:
+        if not self.interrupted(node, line) and node not in self._unchecked:
             return True
         self._unchecked.discard(node)
-        if not alive(line.dbapi):
-            return False
-        line.proven = self.router.clock()
-        return True
-
-    def _from(self, pool: Any, node: Node) -> Line:
-        from psycopg_pool import PoolTimeout as Waited
-
-        clock = self.router.clock
-        until = clock() + self._timeout
-        while True:
-            try:
-                dbapi = pool.getconn(timeout=max(0.0, min(POOL_LOOK, until - clock())))
-            except Waited:
-                known = self.router.snapshot.reports.get(node.name)
-                if known is not None and not known.ok:
-                    cannot = PrimaryUnavailable if self.router.primary is node else (
-                        NoReplicaAvailable)  # fmt: skip
-                    raise translated(cannot(f"{node} does not answer: {known.error}")) from None
-                if clock() < until:
-                    continue
-                raise PoolTimeout(
-                    f"{node}: no connection of its pool was free for {self._timeout:g} s: raise "
-                    "max_size in OPTIONS['pool'], or hold connections for less time"
-                ) from None
-            line = _lines.get(dbapi)
-            if line is None:
-                line = _lines[dbapi] = Line(dbapi, pool, clock())
-            line.given_back = False
-            return line
-
-    def probe(self, held: NodeConnection) -> None:
-        """Probe a node over a connection held, and tell the Router."""
-        self.cluster.probe(held.node, held.dbapi)
+        return self.lives(line)
 
     def give_back(self, node: Node, line: Line) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
@@ -494,7 +341,6 @@ def leave(dbname: str) -> None:
 _clusters: dict[tuple[object, ...], Cluster] = {}
 _lock = threading.Lock()
 _all: "weakref.WeakSet[Nodes]" = weakref.WeakSet()
-_lines: "weakref.WeakKeyDictionary[Any, Line]" = weakref.WeakKeyDictionary()
 _abandoned: list[object] = []
 """What forked children inherited, kept referenced so that nothing of it is ever finalised."""
 
@@ -504,8 +350,8 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     for cluster in _clusters.values():
         cluster.after_fork()
-    for nodes in list(_all):
-        nodes.after_fork()
+    for each in list(_all):
+        each.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

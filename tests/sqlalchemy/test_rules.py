@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 import router
 from router.errors import NoReplicaAvailable, ReplicaWriteRefused
+from tests.rules import NOT_READS
 from tests.sqlalchemy.kit import EVERY_WAY, PORT, Routed, insert
 
 pytestmark = EVERY_WAY
@@ -81,17 +82,7 @@ def test_row_2_reads_after_a_write_stay_on_the_primary_until_the_transaction_end
 # Row 3: a write, or anything not positively a read.
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "INSERT INTO item (name) VALUES ('a') RETURNING inet_server_port()",
-        "WITH w AS (INSERT INTO item VALUES (9, 'a')) SELECT inet_server_port()",
-        "SELECT inet_server_port() FROM item FOR UPDATE",
-        "SELECT inet_server_port(), nextval('item_id_seq')",
-        "SELECT inet_server_port(), pg_advisory_xact_lock(1)",
-        "SELECT inet_server_port(), no_such_volatility()",
-    ],
-)
+@pytest.mark.parametrize("sql", NOT_READS)
 def test_row_3_what_is_not_positively_a_read_runs_on_the_primary(routed: Routed, sql: str) -> None:
     """Writes, locks, sequences and functions that are not known to be safe reach the primary."""
     routed.execute_on_primary(

@@ -1,4 +1,4 @@
-"""One node's psycopg connection while a wrapper holds it."""
+"""One node's connection of psycopg while a checkout holds it."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +10,7 @@ from router.held import Characteristics, Held
 from router.model import Node
 
 if TYPE_CHECKING:
-    from router.django.nodes import Nodes
+    from router.psycopg.nodes import Nodes
 
 
 class Line:
@@ -18,16 +18,14 @@ class Line:
 
     Attributes:
         dbapi: the connection.
-        pool: the pool of psycopg_pool it came from, None where the wrapper keeps it.
+        pool: the pool of psycopg_pool it came from, None where its owner keeps it.
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
         past: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = (
-        "__weakref__", "dbapi", "given_back", "past", "pool", "proven", "settings", "streams",
-    )  # fmt: skip
+    __slots__ = ("dbapi", "given_back", "past", "pool", "proven", "settings", "streams")
 
     def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
@@ -40,7 +38,7 @@ class Line:
 
 
 class NodeConnection(Held):
-    """One node's connection while the checkout of a wrapper holds it."""
+    """One node's connection while a checkout holds it."""
 
     __slots__ = ("dbapi", "line", "nodes")
 
@@ -114,7 +112,7 @@ class NodeConnection(Held):
         return True
 
     def give_back(self) -> None:
-        """Keep it for the wrapper's next statement there, or give it to its pool."""
+        """Keep it for the next statement there, or give it to its pool."""
         self.nodes.give_back(self.node, self.line)
 
     def discard(self, *, distrust: bool) -> None:

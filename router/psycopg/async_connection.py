@@ -1,0 +1,305 @@
+"""The same connection for event loops: what has to wait runs in a greenlet, and waits there."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+from sqlalchemy.util import greenlet_spawn
+
+from router.psycopg.blocking import BlockingConnection, real_of
+from router.psycopg.connection import Connection
+from router.psycopg.transaction import AsyncTransaction
+
+if TYPE_CHECKING:
+    from router.psycopg.pool import RoutedPool
+
+
+class AsyncCursor:
+    """An asynchronous cursor of psycopg's kind whose statements are routed one by one.
+
+    Once something was executed, every attribute is the real cursor's.
+    """
+
+    def __init__(self, connection: "AsyncConnection", routed: Any) -> None:
+        own = self.__dict__  # past __setattr__, which is the real cursor's
+        own["_connection"] = connection
+        own["_routed"] = routed
+
+    async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
+        """Run one statement where it belongs; arguments as psycopg's."""
+        await greenlet_spawn(self._routed._run, "execute", query, params, kwargs)
+        return self
+
+    async def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> None:
+        """Run one statement for several sets of parameters."""
+        await greenlet_spawn(self._routed._run, "executemany", query, params_seq, kwargs)
+
+    async def _real(self) -> Any:
+        routed = self._routed
+        real = routed._real
+        if real is None:
+            real = await greenlet_spawn(routed._bound)
+        return real.real
+
+    async def fetchone(self) -> Any:
+        """The next row, None after the last."""
+        real = self._routed._real
+        return await (real.real if real is not None else await self._real()).fetchone()
+
+    async def fetchmany(self, size: int = 0) -> list[Any]:
+        """The next `size` rows."""
+        found: list[Any] = await (await self._real()).fetchmany(size)
+        return found
+
+    async def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        real = self._routed._real
+        found: list[Any] = await (real.real if real is not None else await self._real()).fetchall()
+        return found
+
+    async def scroll(self, value: int, mode: str = "relative") -> None:
+        """Move within the result."""
+        await (await self._real()).scroll(value, mode)
+
+    async def stream(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """Iterate row by row over a query's result, from where the rules send it."""
+        route, real = await greenlet_spawn(self._routed.send, query)
+        try:
+            async for row in real.real.stream(query, params, **kwargs):
+                yield row
+        except psycopg.Error as error:
+            await greenlet_spawn(route.held.lost, error, real)
+            raise
+        except asyncio.CancelledError:
+            route.held.broken = True
+            raise
+        await greenlet_spawn(route.done, params)
+
+    @asynccontextmanager
+    async def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """Psycopg's block around a COPY, where the rules send it."""
+        route, real = await greenlet_spawn(self._routed.send, statement)
+        try:
+            async with real.real.copy(statement, params, **kwargs) as copy:
+                yield copy
+        except psycopg.Error as error:
+            await greenlet_spawn(route.held.lost, error, real)
+            raise
+        except asyncio.CancelledError:
+            route.held.broken = True
+            raise
+        await greenlet_spawn(route.done, params)
+
+    async def set_result(self, index: int) -> Self:
+        """Move to one of several results."""
+        await (await self._real()).set_result(index)
+        return self
+
+    async def results(self) -> AsyncIterator[Self]:
+        """Iterate over the results of several statements sent at once."""
+        async for _ in (await self._real()).results():
+            yield self
+
+    async def close(self) -> None:
+        """Close the real cursor, if there is one."""
+        await greenlet_spawn(self._routed.close)
+
+    @property
+    def connection(self) -> "AsyncConnection":
+        """The routed connection this cursor belongs to."""
+        connection: AsyncConnection = self._connection
+        return connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for row in await self._real():
+            yield row
+
+    async def __anext__(self) -> Any:
+        return await (await self._real()).__anext__()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        real = self._routed._real
+        if real is None and key not in ("closed", "description", "rowcount"):
+            raise psycopg.InterfaceError(f"{key}: nothing was executed by this cursor yet")
+        return getattr(self._routed, key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        setattr(self._routed, key, value)
+
+    def __repr__(self) -> str:
+        return f"<AsyncCursor {self._routed!r}>"
+
+
+class _Connection(Connection):
+    """What the greenlets see."""
+
+    @property
+    def adapters(self) -> Any:
+        """Not to be had without waiting; `AsyncConnection` says what to do."""
+        raise AttributeError("adapters")
+
+
+class AsyncConnection:
+    """What `AsyncConnectionPool.connection` gives: psycopg's AsyncConnection, routed.
+
+    Where statements go is as with `router.psycopg.Connection`. It belongs to one task at a time.
+    """
+
+    def __init__(self, pool: "RoutedPool", timeout: float) -> None:
+        """Prepare; nothing is taken before something is executed.
+
+        Args:
+            pool: where connections come from.
+            timeout: seconds to wait for a connection of a node's pool.
+        """
+        self.routed: Connection = Connection(pool, timeout)
+
+    def __repr__(self) -> str:
+        return f"<AsyncConnection of {self.routed.checkout!r}>"
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def cursor(self, *args: Any, **kwargs: Any) -> AsyncCursor:
+        """A cursor that is routed statement by statement; arguments as psycopg's."""
+        return AsyncCursor(self, self.routed.cursor(*args, **kwargs))
+
+    async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncCursor:
+        """Run one statement, routed; the cursor."""
+        return await self.cursor().execute(query, params, **kwargs)
+
+    # -- transactions --------------------------------------------------------------------------
+
+    async def commit(self) -> None:
+        """Commit on the primary; end what is open on a replica."""
+        await greenlet_spawn(self.routed.commit)
+
+    async def rollback(self) -> None:
+        """Roll back whatever is open."""
+        await greenlet_spawn(self.routed.rollback)
+
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncTransaction:
+        """A block that is one transaction, or a savepoint within one, as psycopg's."""
+        return AsyncTransaction(self.routed, savepoint_name, force_rollback)
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[Any]:
+        """Psycopg's pipeline, on the primary: what is in it is seen too late to be routed."""
+        primary = await greenlet_spawn(self.routed.primary_connection)
+        async with primary.real.pipeline() as pipeline:
+            yield pipeline
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether a statement outside ``transaction()`` is a transaction of its own."""
+        return self.routed.autocommit
+
+    async def set_autocommit(self, value: bool) -> None:
+        """Change `autocommit`; no transaction may be open."""
+        self.routed.set_autocommit(value)
+
+    @property
+    def isolation_level(self) -> Any:
+        """Of the transactions to come; None is the server's default."""
+        return self.routed.isolation_level
+
+    async def set_isolation_level(self, value: Any) -> None:
+        """Change `isolation_level`; no transaction may be open."""
+        self.routed.set_isolation_level(value)
+
+    @property
+    def read_only(self) -> bool | None:
+        """Whether the transactions to come are READ ONLY, and so run on a replica."""
+        return self.routed.read_only
+
+    async def set_read_only(self, value: bool | None) -> None:
+        """Change `read_only`; no transaction may be open."""
+        self.routed.set_read_only(value)
+
+    @property
+    def deferrable(self) -> bool | None:
+        """Whether the transactions to come are DEFERRABLE."""
+        return self.routed.deferrable
+
+    async def set_deferrable(self, value: bool | None) -> None:
+        """Change `deferrable`; no transaction may be open."""
+        self.routed.set_deferrable(value)
+
+    # -- notifications -------------------------------------------------------------------------
+
+    async def notifies(self, **kwargs: Any) -> AsyncIterator[psycopg.Notify]:
+        """Iterate over notifications, which only the primary sends; arguments as psycopg's."""
+        primary = await greenlet_spawn(self.routed.session_connection)
+        async for notify in primary.real.notifies(**kwargs):
+            yield notify
+
+    def add_notice_handler(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` for notices of whatever server runs a statement."""
+        self.routed.add_notice_handler(callback)
+
+    # -- what is looked at ---------------------------------------------------------------------
+
+    async def primary_connection(self) -> "psycopg.AsyncConnection[Any]":
+        """The connection of psycopg to the primary, on which everything stays from now on."""
+        found: psycopg.AsyncConnection[Any] = real_of(
+            await greenlet_spawn(self.routed.primary_connection)
+        )
+        return found
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was given back."""
+        return self.routed.closed
+
+    @property
+    def broken(self) -> bool:
+        """Always False: what breaks is replaced."""
+        return False
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        for held in (self.routed.checkout.last, *self.routed.holding):
+            if held is not None and not held.broken and held in self.routed.holding:
+                connection = held.dbapi
+                if isinstance(connection, BlockingConnection) and key in _LOOKED_AT:
+                    return getattr(connection.real, key)
+        raise AttributeError(
+            f"{key} of a routed connection: which node's? Execute something first, or ask that of "
+            "await primary_connection()"
+        )
+
+    # -- its end -------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Give every node's connection back; what is open is rolled back."""
+        # Not stopped half-way by a second cancellation: nobody else would give them back.
+        await asyncio.shield(asyncio.ensure_future(greenlet_spawn(self.routed.close)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await greenlet_spawn(self.routed.leave, exc_type)
+
+
+_LOOKED_AT = frozenset({"adapters", "connection", "cursor_factory", "info", "pgconn",
+                        "prepare_threshold", "row_factory", "server_cursor_factory"})  # fmt: skip
+"""Attributes that are the same for every node, or of interest for the one used last."""

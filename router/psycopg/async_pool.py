@@ -1,0 +1,271 @@
+"""The same pool for event loops: a real AsyncConnectionPool of psycopg_pool for each node."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import psycopg_pool
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from router.config import Config
+from router.errors import RouterError
+from router.model import Node
+from router.psycopg import blocking
+from router.psycopg.async_connection import AsyncConnection
+from router.psycopg.blocking import BlockingConnection, BlockingPool
+from router.psycopg.errors import PoolClosed, PoolTimeout
+from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT
+from router.psycopg.pool import RoutedPool, full, resized
+
+
+class AsyncConnectionPool(RoutedPool):
+    """`psycopg_pool.AsyncConnectionPool` whose reads go to replicas, and writes to the primary.
+
+    It has one pool of psycopg_pool for each node; every size and hook holds for each of them. It
+    belongs to the event loop it was opened in.
+
+    Example:
+        >>> async def main():
+        ...     url = "postgresql://app@db1/shop"
+        ...     async with AsyncConnectionPool(url, replicas=["db2", "db3"]) as pool:
+        ...         async with pool.connection() as connection:
+        ...             cursor = await connection.execute("SELECT count(*) FROM item")
+        ...             return await cursor.fetchone()
+    """
+
+    _pool_class: Any = psycopg_pool.AsyncConnectionPool
+    check_connection = staticmethod(psycopg_pool.AsyncConnectionPool.check_connection)
+
+    def __init__(
+        self,
+        conninfo: str | Config = "",
+        *,
+        replicas: object = (),
+        kwargs: Mapping[str, Any] | None = None,
+        min_size: int = 4,
+        max_size: int | None = None,
+        open: bool = False,  # noqa: A002 - psycopg_pool's own name
+        configure: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] | None = None,
+        name: str | None = None,
+        timeout: float = POOL_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        """Prepare the nodes' pools; they are opened by `open`, or by ``async with``.
+
+        Args:
+            conninfo: as `router.psycopg.ConnectionPool` has it, and so are all others.
+            replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
+            kwargs: of ``psycopg.connect``, for every node's connections.
+            min_size: connections each node's pool keeps open.
+            max_size: connections each node's pool may have; None is `min_size`.
+            open: True opens with the first connection that is asked for.
+            configure: called with each new connection of psycopg's.
+            name: for messages and logs.
+            timeout: seconds to wait for a connection of a node's pool.
+            **options: those of `router.config.Config`, and the others of psycopg_pool.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        super().__init__(
+            conninfo,
+            replicas,
+            kwargs=kwargs,
+            min_size=min_size,
+            max_size=max_size,
+            configure=configure,
+            name=name,
+            timeout=timeout,
+            options=options,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open_when_used: bool = open
+
+    # -- its life ------------------------------------------------------------------------------
+
+    async def open(self, wait: bool = False, timeout: float = 30.0) -> None:
+        """Open the nodes' pools; their connections are made in the background.
+
+        Args:
+            wait: until each node that answers has its `min_size` connections.
+            timeout: seconds to wait for that.
+
+        Raises:
+            PoolClosed: it was closed before.
+            PoolTimeout: as `wait`.
+        """
+        if self._closed:
+            raise PoolClosed(f"{self.name} was closed: make another pool")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._opened = True
+        self._same_loop()
+        for node in list(self.router.servers):
+            await greenlet_spawn(self.node_pool, node)
+        if wait:
+            await self.wait(timeout)
+
+    async def wait(self, timeout: float = 30.0) -> None:
+        """Wait until each node that answers has its `min_size` connections.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            PoolTimeout: no node has them in time.
+        """
+        self._must_be_open()
+        until = self.router.clock() + timeout
+        await asyncio.to_thread(self.router.start)
+        waiting = set(self.router.servers)
+        while waiting and self.router.clock() < until:
+            stats = self.get_node_stats()
+            waiting = {n for n in waiting if not full(stats.get(n.name, {}), self.min_size)}
+            await asyncio.sleep(0.02)
+        if len(waiting) == len(self.router.servers):
+            raise PoolTimeout(self.empty(waiting, timeout))
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Close the nodes' pools and stop the Router's monitor.
+
+        Args:
+            timeout: seconds to wait for the pools' worker tasks.
+        """
+        self._closed = True
+        for node in list(self._pools):
+            await self._pools.pop(node).real.close(timeout=timeout)
+        await asyncio.to_thread(self.router.close)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the sizes of each node's pool."""
+        resized(self, min_size, max_size)
+        for pool in list(self._pools.values()):
+            await pool.real.resize(self.min_size, self.max_size)
+
+    async def check(self) -> None:
+        """Ask every idle connection whether it lives; replace those that do not."""
+        for pool in list(self._pools.values()):
+            await pool.real.check()
+
+    async def drain(self) -> None:
+        """Replace every connection, those in use when they come back."""
+        for pool in list(self._pools.values()):
+            await pool.real.drain()
+
+    # -- connections ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def connection(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """A routed connection for the length of a block, which ends in COMMIT or ROLLBACK.
+
+        Args:
+            timeout: seconds each statement may wait for a connection of its node's pool.
+
+        Raises:
+            PoolClosed: the pool is closed, or not open yet.
+        """
+        connection = await self.getconn(timeout)
+        try:
+            async with connection:
+                yield connection
+        finally:
+            await connection.close()
+
+    async def getconn(self, timeout: float | None = None) -> AsyncConnection:
+        """A routed connection, to be given back by `putconn`. As `connection`."""
+        if self._open_when_used and not self._opened:
+            await self.open()
+        self._must_be_open()
+        if self._defaults is None:
+            await self._learn()
+        return AsyncConnection(self, self.timeout if timeout is None else timeout)
+
+    async def putconn(self, connection: AsyncConnection) -> None:
+        """Take a connection back; what is open on it is rolled back.
+
+        Raises:
+            ValueError: it is another pool's.
+        """
+        if connection.routed.pool is not self:
+            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+        await connection.close()
+
+    async def _learn(self) -> None:
+        """Have a first connection configured, to know what ``configure`` does."""
+        first = AsyncConnection(self, self.timeout)
+        try:
+            with suppress(psycopg.Error, RouterError):
+                await greenlet_spawn(getattr, first.routed, "any")
+        finally:
+            await first.close()
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def dial(self, arguments: dict[str, Any]) -> Any:
+        """A new connection of psycopg, waited for."""
+        return blocking.dial(arguments)
+
+    def start_router(self) -> None:
+        """Start the Router, while the event loop runs on."""
+        await_only(asyncio.to_thread(self.router.start))
+
+    def configure(self, connection: Any) -> None:
+        """Do with a new connection what the user's ``configure`` says, and learn from it."""
+        if self._configure is not None:
+            connection.autocommit = bool(self._kwargs.get("autocommit", False))
+            await_only(self._configure(connection.real))
+        self.prepared(connection)
+
+    def node_pool(self, node: Node) -> Any:
+        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
+
+        Raises:
+            PoolClosed: this pool is closed.
+            NoReplicaAvailable: the node has left the cluster.
+        """
+        pool = self._pools.get(node)
+        if pool is None:
+
+            async def settle(connection: Any) -> None:
+                await greenlet_spawn(self.settled, node, BlockingConnection(connection))
+
+            made = BlockingPool(self._made(node, settle))
+            made.open()
+            # Another task may have made it meanwhile.
+            pool = self._pools.setdefault(node, made)
+            if pool is not made:
+                made.close()
+            if node not in self.router.servers:
+                self.retire(node)
+        return pool
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        pool, loop = self._pools.pop(node, None), self._loop
+        if pool is not None and loop is not None and not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(pool.real.close(timeout=POOL_LOOK), loop)
+
+    def _must_be_open(self) -> None:
+        super()._must_be_open()
+        self._same_loop()
+
+    def _same_loop(self) -> None:
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError(
+                f"{self.name} belongs to another event loop: open one pool in each loop"
+            )

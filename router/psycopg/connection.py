@@ -1,0 +1,439 @@
+"""A connection of a routed pool: psycopg's, whose statements go where the rules say."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
+from psycopg import IsolationLevel
+
+from router.cursor import text_of
+from router.errors import RouterError
+from router.model import Node
+from router.psycopg import cursor, facade, nodes
+from router.psycopg.errors import PoolClosed, PoolTimeout, translated
+from router.psycopg.facade import PEEK
+from router.psycopg.held import Line
+from router.psycopg.transaction import Block, Transaction
+
+if TYPE_CHECKING:
+    from router.psycopg.pool import RoutedPool
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """How the user's ``kwargs`` and ``configure`` leave a new connection."""
+
+    autocommit: bool = False
+    isolation_level: IsolationLevel | None = None
+    read_only: bool | None = None
+    deferrable: bool | None = None
+
+    @classmethod
+    def of(cls, connection: Any) -> Self:
+        """As a connection of psycopg is now."""
+        return cls(
+            connection.autocommit,
+            connection.isolation_level,
+            connection.read_only,
+            connection.deferrable,
+        )
+
+
+class PoolNodes(nodes.Nodes):
+    """The connections of one checkout, taken from the nodes' pools."""
+
+    def __init__(self, pool: "RoutedPool", timeout: float) -> None:
+        super().__init__(pool, pool.defaults.isolation_level)
+        self.pool: RoutedPool = pool
+        self.timeout: float = timeout
+        self._undo: list[tuple[Any, Callable[[], object]]] = []
+
+    def start_router(self) -> None:
+        """Start the Router, in a thread where an event loop must not wait."""
+        self.pool.start_router()
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is psycopg's as well."""
+        return translated(error)
+
+    def busy(self, node: Node) -> Exception:
+        """The error of a pool whose connections were all in use for too long."""
+        return PoolTimeout(
+            f"{node}: no connection of its pool was free for {self.timeout:g} s: raise max_size, "
+            "or hold connections for less time"
+        )
+
+    def configure(self, connection: Any) -> object:
+        """Do with a new connection what the user wants done."""
+        return self.pool.configure(connection)
+
+    def line(self, node: Node) -> Line:
+        """A connection of the node's pool, asked whether it lives if the node was away."""
+        pool = self.pool.node_pool(node)
+        while True:
+            line = self.from_pool(pool, node, self.timeout)
+            distrusted = self.pool.distrusted.get(node, line.proven) > line.proven
+            if not line.dbapi.closed and not distrusted and not self.interrupted(node, line):
+                return line
+            # Each that is found dead is thrown away, so this ends with a new one.
+            try:
+                if self.lives(line):
+                    return line
+            except BaseException:
+                self.discard(node, line, distrust=False)
+                raise
+            self.discard(node, line, distrust=False)
+
+    def give_back(self, node: Node, line: Line) -> None:
+        """Give a connection to its pool, without what this checkout set on it."""
+        self._undone(line)
+        if line.pool is None:
+            line.dbapi.close()
+            return
+        if not line.dbapi.closed:
+            line.dbapi.autocommit = True
+        line.pool.putconn(line.dbapi)
+
+    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+        """Close a connection; with `distrust` those that are as old are asked before their use."""
+        if distrust:
+            self.pool.distrusted[node] = self.router.clock()
+        self._undone(line, forget=True)
+        try:
+            line.dbapi.close()
+        finally:
+            if line.pool is not None:
+                line.pool.putconn(line.dbapi)
+
+    def change(self, dbapi: Any, do: Callable[[], object], undo: Callable[[], object]) -> None:
+        """Change a connection until it is given back."""
+        do()
+        self._undo.append((dbapi, undo))
+
+    def _undone(self, line: Line, *, forget: bool = False) -> None:
+        for dbapi, undo in reversed(self._undo):
+            if dbapi is line.dbapi and not forget:
+                undo()
+        self._undo = [each for each in self._undo if each[0] is not line.dbapi]
+
+
+class Cursor(cursor.Cursor):
+    """A cursor of psycopg's kind whose statements are routed one by one."""
+
+    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        self._connection.beginning()
+        return super()._run(method, query, params, kwargs)
+
+    def send(self, statement: Any) -> tuple[Any, Any]:
+        """Route a statement that the real cursor is about to send.
+
+        Returns:
+            its route, and that cursor.
+        """
+        self._connection.beginning()
+        routed = self._routed
+        route = routed.route(text_of(statement), explicit=routed.explicit)
+        real = self._on(route.held)
+        route.begin()
+        return route, real
+
+    def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """Iterate row by row over a query's result, from where the rules send it."""
+        route, real = self.send(query)
+        try:
+            yield from real.stream(query, params, **kwargs)
+        except psycopg.Error as error:
+            route.held.lost(error, real)
+            raise
+        route.done(params)
+
+    def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Psycopg's block around a COPY, where the rules send it."""
+        self._connection.beginning()
+        return super().copy(statement, params, **kwargs)
+
+    def __next__(self) -> Any:
+        return next(self._real if self._real is not None else self._bound())
+
+
+class Connection(facade.RoutedConnection[PoolNodes]):
+    """What `router.psycopg.ConnectionPool.connection` gives: psycopg's connection, routed.
+
+    As with psycopg, a transaction begins with the first statement unless ``autocommit`` is on;
+    yet reads before the first write run outside of it, on a replica. ``transaction()`` is on the
+    primary, or on a replica where ``read_only`` is set. What is not routed is done on a connection
+    to the primary, on which everything then stays. It belongs to one thread at a time.
+    """
+
+    cursor_class: type[cursor.Cursor] = Cursor
+    stream_class: type[cursor.Cursor] = Cursor
+
+    def __init__(self, pool: "RoutedPool", timeout: float) -> None:
+        """Prepare; nothing is taken before something is executed.
+
+        Args:
+            pool: where connections come from.
+            timeout: seconds to wait for a connection of a node's pool.
+        """
+        super().__init__(PoolNodes(pool, timeout))
+        self.pool: RoutedPool = pool
+        self.begun: bool = False
+        self.blocks: list[Block] = []
+        defaults = pool.defaults
+        self._autocommit = defaults.autocommit
+        self._isolation = defaults.isolation_level
+        self._read_only: bool | None = defaults.read_only
+        self._deferrable: bool | None = defaults.deferrable
+        self.settle_mode()
+
+    def beginning(self) -> None:
+        """A statement is about to run: without autocommit a transaction begins with it."""
+        self._must_be_open()
+        if not self._autocommit and not self.blocks:
+            self.begun = True
+
+    def plain_cursor(self) -> Any:
+        """A cursor for commands of our own, which no row factory has a say in."""
+        return self.cursor_by(lambda dbapi: dbapi.cursor(), stream=False)
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def settle_mode(self) -> None:
+        """Tell the checkout what the statements to come are part of."""
+        alone = self._autocommit and not self.blocks
+        self.checkout.explicit = bool(self.blocks)
+        self.checkout.characterise(
+            isolation="AUTOCOMMIT" if alone else self._level(),
+            read_only=None if alone else self._read_only,
+            deferrable=None if alone else self._deferrable,
+        )
+
+    def _between(self, attribute: str) -> None:
+        self._must_be_open()
+        if self.in_transaction or self.blocks:
+            raise psycopg.ProgrammingError(
+                f"can't change {attribute!r} now: a transaction is open: commit or roll back"
+            )
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether a statement outside ``transaction()`` is a transaction of its own."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self.set_autocommit(value)
+
+    def set_autocommit(self, value: bool) -> None:
+        """Method version of the `autocommit` setter."""
+        self._between("autocommit")
+        self._autocommit = bool(value)
+        self.settle_mode()
+
+    @property
+    def isolation_level(self) -> IsolationLevel | None:
+        """Of the transactions to come; None is the server's default."""
+        level: IsolationLevel | None = self._isolation
+        return level
+
+    @isolation_level.setter
+    def isolation_level(self, value: IsolationLevel | int | None) -> None:
+        self.set_isolation_level(value)
+
+    def set_isolation_level(self, value: IsolationLevel | int | None) -> None:
+        """Method version of the `isolation_level` setter."""
+        self._between("isolation_level")
+        self._isolation = None if value is None else IsolationLevel(value)
+        self.settle_mode()
+
+    @property
+    def read_only(self) -> bool | None:
+        """Whether the transactions to come are READ ONLY, and so run on a replica."""
+        return self._read_only
+
+    @read_only.setter
+    def read_only(self, value: bool | None) -> None:
+        self.set_read_only(value)
+
+    def set_read_only(self, value: bool | None) -> None:
+        """Method version of the `read_only` setter."""
+        self._between("read_only")
+        self._read_only = None if value is None else bool(value)
+        self.settle_mode()
+
+    @property
+    def deferrable(self) -> bool | None:
+        """Whether the transactions to come are DEFERRABLE."""
+        return self._deferrable
+
+    @deferrable.setter
+    def deferrable(self, value: bool | None) -> None:
+        self.set_deferrable(value)
+
+    def set_deferrable(self, value: bool | None) -> None:
+        """Method version of the `deferrable` setter."""
+        self._between("deferrable")
+        self._deferrable = None if value is None else bool(value)
+        self.settle_mode()
+
+    def commit(self) -> None:
+        """Commit on the primary; end what is open on a replica."""
+        self._outside("commit")
+        self.begun = False
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        self._outside("rollback")
+        self.begun = False
+        super().rollback()
+
+    def _outside(self, what: str) -> None:
+        if self.blocks:
+            raise psycopg.ProgrammingError(
+                f"Explicit {what}() forbidden within a Transaction context: it ends with its block"
+            )
+
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Transaction:
+        """A block that is one transaction, or a savepoint within one, as psycopg's.
+
+        Args:
+            savepoint_name: by default a name of its own.
+            force_rollback: undo it in any case.
+        """
+        self._must_be_open()
+        return Transaction(self, savepoint_name, force_rollback)
+
+    @contextmanager
+    def pipeline(self) -> Iterator[Any]:
+        """Psycopg's pipeline, on the primary: what is in it is seen too late to be routed."""
+        with self.primary_connection().pipeline() as pipeline:
+            yield pipeline
+
+    # -- notifications -------------------------------------------------------------------------
+
+    def session_connection(self) -> Any:
+        """The connection of psycopg to the primary, in a server session of its own."""
+        self.checkout.route(None, explicit=False, force="session", intent=PEEK)
+        return self.primary_connection()
+
+    def primary_connection(self) -> Any:
+        """The connection of psycopg to the primary, on which everything stays from now on."""
+        self.beginning()
+        return self.checkout.bind_primary().dbapi
+
+    def notifies(self, **kwargs: Any) -> Iterator[psycopg.Notify]:
+        """Iterate over notifications, which only the primary sends; arguments as psycopg's."""
+        yield from self.session_connection().notifies(**kwargs)
+
+    def add_notify_handler(self, callback: Callable[[psycopg.Notify], object]) -> None:
+        """Call `callback` for notifications, which only the primary sends."""
+        self.session_connection().add_notify_handler(callback)
+
+    def add_notice_handler(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` for notices of whatever server runs a statement."""
+
+        def add(dbapi: Any) -> None:
+            self.nodes.change(
+                dbapi,
+                lambda: dbapi.add_notice_handler(callback),
+                lambda: dbapi.remove_notice_handler(callback),
+            )
+
+        self.register(add)
+
+    def remove_notice_handler(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` no more."""
+        raise psycopg.NotSupportedError(
+            "a notice handler stays until the connection is given back to the pool"
+        )
+
+    # -- settings of psycopg's connection ------------------------------------------------------
+
+    def _assign(self, key: str, value: Any) -> None:
+        def assign(dbapi: Any) -> None:
+            old = getattr(dbapi, key)
+            self.nodes.change(
+                dbapi, lambda: setattr(dbapi, key, value), lambda: setattr(dbapi, key, old)
+            )
+
+        self.register(assign)
+
+    @property
+    def row_factory(self) -> Any:
+        """Makes rows; when set, for every node until the connection is given back."""
+        return self.any.row_factory
+
+    @row_factory.setter
+    def row_factory(self, value: Any) -> None:
+        self._assign("row_factory", value)
+
+    @property
+    def cursor_factory(self) -> Any:
+        """Makes cursors; when set, for every node until the connection is given back."""
+        return self.any.cursor_factory
+
+    @cursor_factory.setter
+    def cursor_factory(self, value: Any) -> None:
+        self._assign("cursor_factory", value)
+
+    @property
+    def server_cursor_factory(self) -> Any:
+        """Makes server-side cursors; when set, until the connection is given back."""
+        return self.any.server_cursor_factory
+
+    @server_cursor_factory.setter
+    def server_cursor_factory(self, value: Any) -> None:
+        self._assign("server_cursor_factory", value)
+
+    @property
+    def prepare_threshold(self) -> int | None:
+        """After how many executions a statement is prepared; when set, until given back."""
+        threshold: int | None = self.any.prepare_threshold
+        return threshold
+
+    @prepare_threshold.setter
+    def prepare_threshold(self, value: int | None) -> None:
+        self._assign("prepare_threshold", value)
+
+    # -- its end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give every node's connection back; what is open is rolled back."""
+        if self.closed:
+            return
+        self.closed = True
+        self.blocks.clear()
+        self.checkout.release()
+
+    def leave(self, kind: type[BaseException] | None) -> None:
+        """Commit, or after an exception roll back: what the end of a ``with`` block does."""
+        if self.closed:
+            return
+        if kind is None:
+            self.commit()
+            return
+        self.blocks.clear()
+        with suppress(psycopg.Error):  # what went wrong first counts
+            self.checkout.rollback()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.leave(exc_type)
+
+    def _must_be_open(self) -> None:
+        super()._must_be_open()
+        if self.pool.closed:
+            raise PoolClosed(f"{self.pool.name} is closed: open another one")

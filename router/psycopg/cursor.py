@@ -1,0 +1,44 @@
+"""A cursor of psycopg's whose statements are routed one by one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from router.cursor import RoutedCursor, text_of
+from router.psycopg.held import NodeConnection
+
+
+class Cursor(RoutedCursor[NodeConnection]):
+    """Refuses to be used after it was closed, executed before or not, as psycopg's does."""
+
+    def close(self) -> None:
+        """Close it; nothing is executed by it from now on."""
+        super().close()
+        object.__setattr__(self, "_closed", True)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed, or its connection was."""
+        return "_closed" in self.__dict__ or (self._real is not None and bool(self._real.closed))
+
+    def _replaced(self, held: NodeConnection) -> Any:
+        if "_closed" in self.__dict__:
+            raise psycopg.InterfaceError("the cursor is closed")
+        return super()._replaced(held)
+
+    @contextmanager
+    def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
+        """Psycopg's block around a COPY, where the rules send it."""
+        routed = self._routed
+        route = routed.route(text_of(statement), explicit=routed.explicit)
+        cursor = self._on(route.held)
+        route.begin()
+        try:
+            with cursor.copy(statement, params, **kwargs) as copy:
+                yield copy
+        except psycopg.Error as error:
+            route.held.lost(error, cursor)
+            raise
+        route.done(params)

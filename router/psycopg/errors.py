@@ -1,0 +1,52 @@
+"""Errors that are pg-router's and psycopg's at once: what catches psycopg's goes on working."""
+
+import psycopg
+import psycopg_pool
+
+from router import errors
+from router.errors import RouterError
+
+
+class PrimaryUnavailable(errors.PrimaryUnavailable, psycopg.OperationalError):
+    """The statement needs the primary, and there is none now."""
+
+
+class NoReplicaAvailable(errors.NoReplicaAvailable, psycopg.OperationalError):
+    """No replica is eligible and ``fallback="error"`` forbids the primary."""
+
+
+class ReplicaWriteRefused(errors.ReplicaWriteRefused, psycopg.ProgrammingError):
+    """A write was asked onto a replica; it was refused before anything was sent."""
+
+
+class SessionRefused(errors.SessionRefused, psycopg.NotSupportedError):
+    """The statement needs a server session of its own, and PgBouncer gives none; not sent."""
+
+
+class CommitUnknown(errors.CommitUnknown, psycopg.OperationalError):
+    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+
+
+class PoolTimeout(RouterError, psycopg_pool.PoolTimeout):
+    """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
+
+
+class PoolClosed(RouterError, psycopg_pool.PoolClosed):
+    """The pool was closed, or not opened yet."""
+
+
+_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
+    (errors.PrimaryUnavailable, PrimaryUnavailable),
+    (errors.NoReplicaAvailable, NoReplicaAvailable),
+    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
+    (errors.SessionRefused, SessionRefused),
+    (errors.CommitUnknown, CommitUnknown),
+)
+
+
+def translated(error: RouterError) -> RouterError:
+    """The psycopg counterpart of one of the core's errors; others as they are."""
+    for theirs, ours in _OURS:
+        if isinstance(error, theirs) and not isinstance(error, ours):
+            return ours(str(error))
+    return error

@@ -1,0 +1,191 @@
+"""What behaves as a connection of psycopg does: one to look at, several behind it."""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg.adapt import AdaptersMap
+from psycopg.types import TypeInfo, TypesRegistry
+
+from router.checkout import Checkout
+from router.classify import Intent, Kind
+from router.cursor import RoutedCursor
+from router.model import Node
+from router.psycopg.cursor import Cursor
+from router.psycopg.held import NodeConnection
+from router.psycopg.nodes import Nodes
+
+PEEK = Intent(Kind.READ, "the connection's own state is asked for")
+
+
+class PsycopgCheckout(Checkout[NodeConnection]):
+    """A checkout of psycopg's connections."""
+
+    def closed_error(self) -> Exception:
+        """What a statement gets after the connection was closed, as from psycopg."""
+        return psycopg.OperationalError("the connection is closed")
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``."""
+        nodes: Nodes = self.pool  # type: ignore[assignment]
+        return nodes.session(node)
+
+
+N = TypeVar("N", bound=Nodes)
+
+
+class RoutedConnection(Generic[N]):
+    """Behaves as a connection of psycopg does where its users look.
+
+    Cursors, commit and rollback are routed. Types and adapters registered here are registered on
+    each node's connection. Any other attribute is that of a connection to the primary, on which
+    everything then stays.
+    """
+
+    cursor_class: type[Cursor] = Cursor
+    stream_class: type[Cursor] = Cursor
+
+    def __init__(self, nodes: N) -> None:
+        """Prepare; nothing is taken before something is executed.
+
+        Args:
+            nodes: where connections come from.
+        """
+        self.nodes: N = nodes
+        self.checkout: PsycopgCheckout = PsycopgCheckout(nodes)
+        self.closed: bool = False
+        self._isolation: Any = nodes.isolation
+        self._adapters: _Adapters | None = None
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[NodeConnection]:
+        """A cursor that is routed statement by statement; arguments as psycopg's."""
+        stream = bool(args or kwargs.get("name"))
+        return self.cursor_by(lambda dbapi: dbapi.cursor(*args, **kwargs), stream=stream)
+
+    def cursor_by(
+        self, make: Callable[[Any], Any], *, stream: bool
+    ) -> RoutedCursor[NodeConnection]:
+        """A routed cursor.
+
+        Args:
+            make: a cursor on a connection of psycopg.
+            stream: it is a server-side cursor.
+        """
+        kind = self.stream_class if stream else self.cursor_class
+        return kind(self.checkout, self, lambda held: make(held.dbapi), stream=stream)
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Run one statement, routed; the cursor."""
+        return self.cursor().execute(query, params, **kwargs)
+
+    # -- transactions --------------------------------------------------------------------------
+
+    def _level(self) -> str | None:
+        return None if self._isolation is None else self._isolation.name.replace("_", " ")
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a server has a transaction open for this connection."""
+        return any(h is not None and h.in_transaction for h in self.holding)
+
+    @property
+    def holding(self) -> tuple[NodeConnection | None, NodeConnection | None]:
+        """The connections that are taken now: the primary's and a replica's."""
+        return self.checkout.primary, self.checkout.replica
+
+    def commit(self) -> None:
+        """Commit on the primary; end what is open on a replica."""
+        self.checkout.commit()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        self._must_be_open()
+        self.checkout.rollback()
+
+    def _must_be_open(self) -> None:
+        if self.closed:
+            raise self.checkout.closed_error()
+
+    # -- what is looked at ---------------------------------------------------------------------
+
+    @property
+    def any(self) -> Any:
+        """A connection of psycopg, to be looked at: the one used last, or one for reads."""
+        checkout = self.checkout
+        for held in (checkout.last, *self.holding):
+            if held is not None and not held.broken and held in self.holding:
+                return held.dbapi
+        last = checkout.last
+        route = checkout.route(None, explicit=False, intent=PEEK)
+        if route.fresh:
+            route.held.in_transaction = False  # nothing was sent
+        checkout.last = last
+        return route.held.dbapi
+
+    @property
+    def info(self) -> Any:
+        """About the connection used last, or one for reads."""
+        return self.any.info
+
+    @property
+    def connection(self) -> Any:
+        """As psycopg's ``AdaptContext`` has it."""
+        return self.any
+
+    @property
+    def broken(self) -> bool:
+        """Always False: what breaks is replaced."""
+        return False
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        """What is registered here is registered on every node's connection."""
+        if self._adapters is None:
+            self._adapters = _Adapters(self)
+        return self._adapters
+
+    def register(self, call: Callable[[Any], object]) -> None:
+        """Do `call` with each node's connection, those to come included."""
+        self.nodes.registered.append(call)
+        for held in self.holding:
+            if held is not None:
+                call(held.dbapi)
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        return getattr(self.checkout.bind_primary().dbapi, key)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.checkout!r}>"
+
+
+class _Adapters(AdaptersMap):
+    """Passes every registration on to the nodes' connections."""
+
+    def __init__(self, facade: RoutedConnection[Any]) -> None:
+        super().__init__(facade.any.adapters)
+        self._facade = facade
+        self.types: TypesRegistry = _Types(self.types, facade)
+
+    def register_dumper(self, cls: Any, dumper: Any) -> None:
+        """As psycopg's."""
+        super().register_dumper(cls, dumper)
+        self._facade.register(lambda c: c.adapters.register_dumper(cls, dumper))
+
+    def register_loader(self, oid: Any, loader: Any) -> None:
+        """As psycopg's."""
+        super().register_loader(oid, loader)
+        self._facade.register(lambda c: c.adapters.register_loader(oid, loader))
+
+
+class _Types(TypesRegistry):
+    def __init__(self, template: TypesRegistry, facade: RoutedConnection[Any]) -> None:
+        super().__init__(template)
+        self._facade = facade
+
+    def add(self, info: TypeInfo) -> None:
+        super().add(info)
+        self._facade.register(lambda c: c.adapters.types.add(info))

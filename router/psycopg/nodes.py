@@ -1,0 +1,264 @@
+"""How psycopg connects to nodes, and what its pools give: for our own pools and for Django."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import psycopg_pool
+from psycopg import IsolationLevel
+
+from router.config import Config, Server, masked
+from router.core import Router
+from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.model import Node, Report, app_name
+from router.pooling import check_search_path, not_the_primary, stranger
+from router.probe import PROBE_SQL, ROLE_SQL, report
+from router.psycopg.held import Line, NodeConnection, alive
+
+POOL_LOOK = 0.25
+"""Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
+
+POOL_TIMEOUT = 30.0
+"""Seconds; psycopg_pool's own default for ``timeout``."""
+
+_LINE = "_router_line"
+
+
+class Servers(ABC):
+    """The servers of one Router, as psycopg connects to them.
+
+    Attributes:
+        config: which they are.
+        router: decides.
+    """
+
+    config: Config
+    router: Router
+
+    @abstractmethod
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What psycopg needs to connect to `server`."""
+
+    def dial(self, arguments: dict[str, Any]) -> Any:
+        """A new connection of psycopg."""
+        return psycopg.connect(**arguments)
+
+    def server(self, node: Node) -> Server:
+        """The server behind `node`.
+
+        Raises:
+            NoReplicaAvailable: it has left the cluster meanwhile.
+        """
+        server = self.router.servers.get(node)
+        if server is None:
+            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
+        return server
+
+    def named(self, node: Node) -> dict[str, Any]:
+        """As `arguments`, with a name by which the server's own views show the node's use."""
+        return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
+
+    def connect_past(self, node: Node, configure: Callable[[Any], object]) -> Any:
+        """A new connection to `node`, the primary, by ``session_url``; None without one.
+
+        Raises:
+            SessionRefused: none of its hosts is the primary.
+        """
+        problem, cause = "", None
+        for server in self.config.sessions():
+            try:
+                connection = self.dial(self.arguments(server))
+            except psycopg.Error as error:
+                problem, cause = masked(" ".join(str(error).split())), error
+                continue
+            try:
+                found = self.report(node, connection)
+                problem = stranger(found, node, self.router.snapshot)
+                if not problem:
+                    configure(connection)
+                    return connection
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()
+        if problem:
+            raise not_the_primary(problem, node) from cause
+        return None
+
+    def settle(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
+        """Ask a new connection's server what it is, before anything is trusted to it."""
+        if len(self.router.servers) > 1:
+            self.probe(node, connection)
+        configure(connection)
+        path = self.config.search_path
+        if self.config.begins_in(self.server(node)) != path:
+            (found,) = connection.execute("SELECT current_setting('search_path')").fetchone()
+            check_search_path(path, found, str(node))
+
+    def probe(self, node: Node, connection: Any) -> None:
+        """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
+        found = self.report(node, connection)
+        if found is not None:
+            self.router.observe(found)
+
+    def report(self, node: Node, connection: Any) -> Report | None:
+        """What the server behind `connection` says of itself, None where it says nothing.
+
+        Raises:
+            psycopg.Error: the connection is lost.
+        """
+        for sql in (PROBE_SQL, ROLE_SQL):
+            started = self.router.clock()
+            try:
+                row = connection.execute(sql).fetchone()
+            except psycopg.Error:
+                if connection.closed:
+                    raise
+                continue
+            return report(node.name, started, row)
+        return None
+
+
+class Nodes(ABC):
+    """One checkout's connections, by node: what `router.checkout.Pools` asks for.
+
+    Attributes:
+        router: decides.
+        isolation: the level of a connection on which none was set; None is the server's default.
+        registered: done with each connection that is held: adapters, notice handlers.
+    """
+
+    def __init__(self, servers: Servers, isolation: IsolationLevel | None) -> None:
+        self.servers: Servers = servers
+        self.router: Router = servers.router
+        self.isolation: IsolationLevel | None = isolation
+        self.registered: list[Callable[[Any], object]] = []
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What psycopg raises."""
+        return (psycopg.Error,)
+
+    @property
+    def default_isolation(self) -> str:
+        """The isolation level of a connection on which none was set."""
+        level = self.isolation or IsolationLevel.READ_COMMITTED
+        return level.name.replace("_", " ")
+
+    def start_router(self) -> None:
+        """Start the Router; see `router.core.Router.start`."""
+        self.router.start()
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return getattr(error, "sqlstate", None) or ""
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        state = self.sqlstate(error)
+        text = masked(" ".join(str(error).split())) or type(error).__name__
+        return f"{state}: {text}" if state else text
+
+    @abstractmethod
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is the adapter's as well."""
+
+    @abstractmethod
+    def busy(self, node: Node) -> Exception:
+        """The error of a pool whose connections were all in use for too long."""
+
+    def hold(self, node: Node) -> NodeConnection:
+        """A connection to `node`, for the checkout.
+
+        One that is older than the node's last interruption is asked whether it lives.
+
+        Raises:
+            RouterError: they are all in use; names the node and the cure.
+        """
+        return self.held_by(node, self.line(node))
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``, closed after its use; None
+        without that. Raises as `Servers.connect_past`."""
+        connection = self.servers.connect_past(node, self.configure)
+        if connection is None:
+            return None
+        line = Line(connection, None, self.router.clock())
+        line.past = True
+        return self.held_by(node, line)
+
+    def held_by(self, node: Node, line: Line) -> NodeConnection:
+        """Prepare a connection that is taken for a checkout."""
+        if self.isolation is not None:
+            line.dbapi.isolation_level = self.isolation
+        for register in self.registered:
+            register(line.dbapi)
+        return NodeConnection(self, node, line)
+
+    @abstractmethod
+    def configure(self, connection: Any) -> object:
+        """Do with a new connection what the user wants done."""
+
+    @abstractmethod
+    def line(self, node: Node) -> Line:
+        """A connection to `node` that lives. Raises as `hold`."""
+
+    def probe(self, held: NodeConnection) -> None:
+        """Probe a node over a connection held, and tell the Router."""
+        self.servers.probe(held.node, held.dbapi)
+
+    @abstractmethod
+    def give_back(self, node: Node, line: Line) -> None:
+        """Keep a connection for the next statement there, or give it to its pool."""
+
+    @abstractmethod
+    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+        """Close a connection; with `distrust` the next one kept is asked before it is used."""
+
+    def interrupted(self, node: Node, line: Line) -> bool:
+        """Whether the node was away since the connection was last known to live."""
+        known = self.router.snapshot.reports.get(node.name)
+        return known is not None and line.proven < known.since
+
+    def lives(self, line: Line) -> bool:
+        """Ask the server of a connection."""
+        if line.dbapi.closed or not alive(line.dbapi):
+            return False
+        line.proven = self.router.clock()
+        return True
+
+    def from_pool(self, pool: Any, node: Node, timeout: float) -> Line:
+        """A connection of psycopg_pool's.
+
+        Args:
+            pool: the node's.
+            node: to connect to; once it is known to be down nobody waits.
+            timeout: seconds to wait at most.
+
+        Raises:
+            RouterError: none was free in time, or the node does not answer.
+        """
+        clock = self.router.clock
+        until = clock() + timeout
+        while True:
+            try:
+                dbapi = pool.getconn(timeout=max(0.0, min(POOL_LOOK, until - clock())))
+            except psycopg_pool.PoolClosed:
+                raise NoReplicaAvailable(f"{node}: its pool was closed: try again") from None
+            except psycopg_pool.PoolTimeout:
+                known = self.router.snapshot.reports.get(node.name)
+                if known is not None and not known.ok:
+                    cannot = PrimaryUnavailable if self.router.primary is node else (
+                        NoReplicaAvailable)  # fmt: skip
+                    error = cannot(f"{node} does not answer: {known.error}")
+                    raise self.translated(error) from None
+                if clock() < until:
+                    continue
+                raise self.busy(node) from None
+            line: Line | None = dbapi.__dict__.get(_LINE)
+            if line is None:
+                line = Line(dbapi, pool, clock())
+                setattr(dbapi, _LINE, line)
+            line.given_back = False
+            return line

@@ -1,0 +1,566 @@
+"""The router as a pool of psycopg's: a real pool of psycopg_pool for each node behind it."""
+
+import inspect
+import os
+import threading
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import count
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+import psycopg_pool
+from psycopg.conninfo import conninfo_to_dict
+
+from router.config import OPTIONS, Config, Server, did_you_mean
+from router.core import Router
+from router.errors import ConfigError, RouterError
+from router.model import Node
+from router.monitor import Monitor
+from router.pooling import check_startup
+from router.psycopg.connection import Connection, Defaults
+from router.psycopg.errors import PoolClosed, PoolTimeout
+from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers
+
+_numbers = count(1)
+
+_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
+
+_SQLALCHEMYS: dict[str, str] = {
+    "pool_size": "min_size and max_size",
+    "max_overflow": "max_size",
+    "pool_timeout": "timeout",
+    "pool_recycle": "max_lifetime",
+    "pool_pre_ping": "check=ConnectionPool.check_connection",
+    "echo": "the logger psycopg",
+}
+"""Options of SQLAlchemy's pools, and what is their like here."""
+
+
+class RoutedPool(Servers):
+    """What is the same for threads and for event loops.
+
+    Attributes:
+        config: which servers, and how to route.
+        router: decides.
+        name: for messages and logs; the nodes' pools have the node's name behind it.
+        timeout: seconds to wait for a connection of a node's pool.
+    """
+
+    _pool_class: Any
+
+    def __init__(
+        self,
+        conninfo: str | Config,
+        replicas: object,
+        *,
+        kwargs: Mapping[str, Any] | None,
+        min_size: int,
+        max_size: int | None,
+        configure: Callable[[Any], Any] | None,
+        name: str | None,
+        timeout: float,
+        options: dict[str, Any],
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        ours = {key: options.pop(key) for key in list(options) if key in OPTIONS}
+        self._options: dict[str, Any] = _of_pool(self._pool_class, options)
+        self._kwargs: dict[str, Any] = _mapping(kwargs)
+        self.config: Config = _config(conninfo, replicas, ours)
+        self.min_size, self.max_size = _sizes(self.config, min_size, max_size)
+        self.name: str = name or f"router-{next(_numbers)}"
+        self.timeout: float = timeout
+        self.distrusted: dict[Node, float] = {}
+        self._configure: Callable[[Any], Any] | None = configure
+        self._defaults: Defaults | None = None
+        if configure is None:
+            self._defaults = Defaults(autocommit=bool(self._kwargs.get("autocommit", False)))
+        self._pools: dict[Node, Any] = {}
+        self._opened = False
+        self._closed = False
+        self.router: Router = Router(self.config)
+        for server in self.router.servers.values():
+            self.arguments(server)  # what is malformed is refused now
+        self.router.watch(Monitor(self.router, self._for_monitor))
+        self.router.attach(self)
+        _all.add(self)
+
+    def __repr__(self) -> str:
+        state = "closed " if self.closed else ""
+        return f"<{type(self).__name__} {state}{self.name!r} of {self.router!r}>"
+
+    # -- how to connect ------------------------------------------------------------------------
+
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What psycopg needs to connect to `server`.
+
+        Raises:
+            ConfigError: PgBouncer would refuse one of the parameters, or prepared statements.
+        """
+        given = {key: value for key, value in self._kwargs.items() if value is not None}
+        unprepared = self.config.unprepared(server)
+        where = f"{server.host}:{server.port}/{server.dbname}"
+        if self.config.pooling(server) != "off":
+            check_startup({**server.params, **given}, where)
+        if unprepared and given.get("prepare_threshold") is not None:
+            raise ConfigError(
+                f"{where}: prepare_threshold: prepared statements fail behind PgBouncer: "
+                "leave it out; or, for PgBouncer 1.21 with max_prepared_statements, say "
+                "prepared_statements=True"
+            )
+        found = {**self.config.libpq(), **server.connect_args(), **given}
+        for key in ("service", "target_session_attrs", "load_balance_hosts"):
+            found.pop(key, None)
+        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in given:
+            found.pop("connect_timeout", None)
+        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
+            found["target_session_attrs"] = "any"  # libpq would apply it to each node
+        if path := self.config.begins_in(server):
+            # Of two settings the later one counts.
+            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
+        if unprepared:
+            found["prepare_threshold"] = None
+        return {**found, "host": server.host, "port": server.port, "autocommit": True}
+
+    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
+        found = self.arguments(self.router.servers[node])
+        for key in _NOT_FOR_PROBES:
+            found.pop(key, None)
+        return found
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    @property
+    def defaults(self) -> Defaults:
+        """How the user wants new connections; a guess until the first was configured."""
+        return self._defaults or Defaults()
+
+    @abstractmethod
+    def start_router(self) -> None:
+        """Start the Router, without holding up others meanwhile."""
+
+    @abstractmethod
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
+
+    @abstractmethod
+    def configure(self, connection: Any) -> None:
+        """Do with a new connection what the user's ``configure`` says, and learn from it."""
+
+    def prepared(self, connection: Any) -> None:
+        """Learn how the user's ``configure`` left a connection; make it the checkout's."""
+        if self._defaults is None:
+            self._defaults = Defaults.of(connection)
+        connection.autocommit = True
+        for key in ("read_only", "deferrable"):
+            if getattr(connection, key) is not None:
+                setattr(connection, key, None)
+
+    @abstractmethod
+    def node_pool(self, node: Node) -> Any:
+        """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
+
+    def _made(self, node: Node, settle: Any) -> Any:
+        if self.closed:
+            raise PoolClosed(f"{self.name} is closed: open another one")
+        return self._pool_class(
+            kwargs=self.named(node),
+            min_size=self.min_size,
+            max_size=self.max_size,
+            open=False,
+            configure=settle,
+            name=f"{self.name}-{node.name}",
+            timeout=self.timeout,
+            **self._options,
+        )
+
+    def settled(self, node: Node, connection: Any) -> None:
+        """Ask a new connection's server what it is, and configure it."""
+        self.settle(node, connection, self.configure)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def checkedout(self) -> int:
+        """Connections in use, all nodes together."""
+        stats = self.get_stats()
+        return max(0, stats.get("pool_size", 0) - stats.get("pool_available", 0))
+
+    def get_stats(self) -> dict[str, int]:
+        """Of psycopg_pool's own figures the sums over all nodes' pools."""
+        return _summed(self.get_node_stats())
+
+    def get_node_stats(self) -> dict[str, dict[str, int]]:
+        """Psycopg_pool's own figures, by node."""
+        return {node.name: pool.get_stats() for node, pool in list(self._pools.items())}
+
+    def pop_stats(self) -> dict[str, int]:
+        """As `get_stats`, and begin to count anew."""
+        pools = list(self._pools.items())
+        return _summed({node.name: pool.pop_stats() for node, pool in pools})
+
+    def empty(self, nodes: Iterable[Node], timeout: float) -> str:
+        """What to say when no node's pool could be filled."""
+        names = ", ".join(sorted(map(str, nodes)))
+        return (
+            f"{self.name}: after {timeout:g} s no node has its {self.min_size} connections "
+            f"({names}): look whether the servers answer and admit so many"
+        )
+
+    def _must_be_open(self) -> None:
+        if self._closed:
+            raise PoolClosed(f"{self.name} is closed: open another one")
+        if not self._opened:
+            raise PoolClosed(f"{self.name} is not open yet: open() it, or enter it by with")
+
+    def after_fork(self) -> None:
+        """Forget what is the parent's: discarded, never closed."""
+        _abandoned.append(self._pools)
+        self._pools = {}
+        self._lock = threading.Lock()
+
+
+class ConnectionPool(RoutedPool):
+    """`psycopg_pool.ConnectionPool` whose reads go to replicas and whose writes go to the primary.
+
+    It has one pool of psycopg_pool for each node; every size and hook holds for each of them.
+
+    Example:
+        >>> pool = ConnectionPool(
+        ...     "postgresql://app@db1/shop", replicas=["db2", "db3"]
+        ... )  # doctest: +SKIP
+        >>> with pool.connection() as connection:  # doctest: +SKIP
+        ...     connection.execute("SELECT count(*) FROM item").fetchone()
+    """
+
+    _pool_class: Any = psycopg_pool.ConnectionPool
+    check_connection = staticmethod(psycopg_pool.ConnectionPool.check_connection)
+
+    def __init__(
+        self,
+        conninfo: str | Config = "",
+        *,
+        replicas: object = (),
+        kwargs: Mapping[str, Any] | None = None,
+        min_size: int = 4,
+        max_size: int | None = None,
+        open: bool = True,  # noqa: A002 - psycopg_pool's own name
+        configure: Callable[[psycopg.Connection[Any]], None] | None = None,
+        name: str | None = None,
+        timeout: float = POOL_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        """Prepare the nodes' pools, and open them.
+
+        Args:
+            conninfo: the primary's URL or libpq's ``key=value`` text; several hosts are several
+                nodes. Or a whole `Config`.
+            replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
+            kwargs: of ``psycopg.connect``, for every node's connections.
+            min_size: connections each node's pool keeps open.
+            max_size: connections each node's pool may have; None is `min_size`.
+            open: whether to open now; else by `open`, or by ``with``.
+            configure: called with each new connection of psycopg's.
+            name: for messages and logs.
+            timeout: seconds to wait for a connection of a node's pool.
+            **options: those of `router.config.Config`, and the others of psycopg_pool
+                (``check``, ``reset``, ``max_waiting``, ``max_lifetime``, ``max_idle``,
+                ``reconnect_timeout``, ``reconnect_failed``, ``num_workers``,
+                ``connection_class``).
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        self._lock = threading.Lock()
+        super().__init__(
+            conninfo,
+            replicas,
+            kwargs=kwargs,
+            min_size=min_size,
+            max_size=max_size,
+            configure=configure,
+            name=name,
+            timeout=timeout,
+            options=options,
+        )
+        if open:
+            self.open()
+
+    # -- its life ------------------------------------------------------------------------------
+
+    def open(self, wait: bool = False, timeout: float = 30.0) -> None:
+        """Open the nodes' pools; their connections are made in the background.
+
+        Args:
+            wait: until each node that answers has its `min_size` connections.
+            timeout: seconds to wait for that.
+
+        Raises:
+            PoolClosed: it was closed before.
+            PoolTimeout: as `wait`.
+        """
+        if self._closed:
+            raise PoolClosed(f"{self.name} was closed: make another pool")
+        self._opened = True
+        for node in list(self.router.servers):
+            self.node_pool(node)
+        if wait:
+            self.wait(timeout)
+
+    def wait(self, timeout: float = 30.0) -> None:
+        """Wait until each node that answers has its `min_size` connections.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            PoolTimeout: no node has them in time.
+        """
+        self._must_be_open()
+        until = self.router.clock() + timeout
+        self.router.start()
+        missing: list[Node] = []
+        for node in list(self.router.servers):
+            try:
+                _filled(self.node_pool(node), self.min_size, until, self.router.clock)
+            except psycopg_pool.PoolTimeout:
+                missing.append(node)
+        if len(missing) == len(self.router.servers):
+            raise PoolTimeout(self.empty(missing, timeout))
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Close the nodes' pools and stop the Router's monitor.
+
+        Args:
+            timeout: seconds to wait for the pools' worker threads.
+        """
+        self._closed = True
+        for node in list(self._pools):
+            self._pools.pop(node).close(timeout=timeout)
+        self.router.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def resize(self, min_size: int, max_size: int | None = None) -> None:
+        """Change the sizes of each node's pool."""
+        resized(self, min_size, max_size)
+        for pool in list(self._pools.values()):
+            pool.resize(self.min_size, self.max_size)
+
+    def check(self) -> None:
+        """Ask every idle connection whether it lives; replace those that do not."""
+        for pool in list(self._pools.values()):
+            pool.check()
+
+    def drain(self) -> None:
+        """Replace every connection, those in use when they come back."""
+        for pool in list(self._pools.values()):
+            pool.drain()
+
+    # -- connections ---------------------------------------------------------------------------
+
+    @contextmanager
+    def connection(self, timeout: float | None = None) -> Iterator[Connection]:
+        """A routed connection for the length of a block, which ends in COMMIT or ROLLBACK.
+
+        Args:
+            timeout: seconds each statement may wait for a connection of its node's pool.
+
+        Raises:
+            PoolClosed: the pool is closed.
+        """
+        connection = self.getconn(timeout)
+        try:
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        """A routed connection, to be given back by `putconn`. As `connection`."""
+        self._must_be_open()
+        if self._defaults is None:
+            self._learn()
+        return Connection(self, self.timeout if timeout is None else timeout)
+
+    def putconn(self, connection: Connection) -> None:
+        """Take a connection back; what is open on it is rolled back.
+
+        Raises:
+            ValueError: it is another pool's.
+        """
+        if connection.pool is not self:
+            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+        connection.close()
+
+    def _learn(self) -> None:
+        """Have a first connection configured, to know what ``configure`` does."""
+        with suppress(psycopg.Error, RouterError):
+            first = Connection(self, self.timeout)
+            try:
+                _ = first.any
+            finally:
+                first.close()
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def start_router(self) -> None:
+        """Start the Router."""
+        self.router.start()
+
+    def configure(self, connection: Any) -> None:
+        """Do with a new connection what the user's ``configure`` says, and learn from it."""
+        if self._configure is not None:
+            connection.autocommit = bool(self._kwargs.get("autocommit", False))
+            self._configure(connection)
+        self.prepared(connection)
+
+    def node_pool(self, node: Node) -> Any:
+        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
+
+        Raises:
+            PoolClosed: this pool is closed.
+            NoReplicaAvailable: the node has left the cluster.
+        """
+        pool = self._pools.get(node)
+        if pool is not None:
+            return pool
+        with self._lock:
+            pool = self._pools.get(node)
+            if pool is None:
+                pool = self._made(node, lambda connection: self.settled(node, connection))
+                pool.open()
+                self._pools[node] = pool
+        if node not in self.router.servers:
+            self.retire(node)
+        return pool
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        pool = self._pools.pop(node, None)
+        if pool is not None:
+            pool.close(timeout=POOL_LOOK)
+
+
+def _filled(pool: Any, min_size: int, until: float, clock: Callable[[], float]) -> None:
+    """Wait for a pool to have its connections; unlike its own ``wait`` this does not close it."""
+    tick = threading.Event()
+    while not full(pool.get_stats(), min_size):
+        if clock() >= until:
+            raise psycopg_pool.PoolTimeout(pool.name)
+        tick.wait(0.02)
+
+
+def full(stats: Mapping[str, int], min_size: int) -> bool:
+    """Whether as many connections were made as a pool keeps; zeros are not among its figures."""
+    made = stats.get("connections_num", 0) - stats.get("connections_errors", 0)
+    return made >= min_size and bool(stats.get("pool_available") or stats.get("requests_num"))
+
+
+def _of_pool(pool_class: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """What psycopg_pool takes beside what is said by name."""
+    known = set(inspect.signature(pool_class).parameters) - {"conninfo"}
+    for key in options:
+        if key == "close_returns":
+            raise ConfigError("close_returns: close() always gives connections back: leave it out")
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r}{did_you_mean(key, (*OPTIONS, *known))}")
+    return options
+
+
+def _mapping(kwargs: Any) -> dict[str, Any]:
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise ConfigError("kwargs: expected a mapping of connection parameters")
+    found = dict(kwargs or {})
+    for key in ("host", "hostaddr", "port"):
+        if found.pop(key, None) is not None:
+            raise ConfigError(
+                f"kwargs: {key} would send every node's connections to one server: put it into "
+                "conninfo and replicas"
+            )
+    return found
+
+
+def _config(conninfo: str | Config, replicas: object, options: dict[str, Any]) -> Config:
+    if isinstance(conninfo, Config):
+        if replicas:
+            options["replicas"] = replicas
+        found = conninfo.but(**options) if options else conninfo
+    elif "://" in conninfo:
+        found = Config.from_url(conninfo, replicas, **options)
+    else:
+        try:
+            parts = conninfo_to_dict(conninfo)
+        except psycopg.ProgrammingError as error:
+            raise ConfigError(f"conninfo: {str(error).strip()}") from None
+        own = ("host", "port", "user", "password", "dbname")
+        said: dict[str, object] = {key: parts.pop(key) for key in own if key in parts}
+        if parts.get("hostaddr"):
+            raise ConfigError("conninfo: hostaddr: put the address into host")
+        if parts:
+            said["params"] = {key: str(value) for key, value in parts.items()}
+        if replicas:
+            said["replicas"] = replicas
+        found = Config.from_mapping(said, **options)
+    for key, instead in _SQLALCHEMYS.items():
+        if getattr(found, key) is not None:
+            raise ConfigError(f"{key}: psycopg_pool has {instead}: use that")
+    return found
+
+
+def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, int]:
+    """Sizes of each node's pool, as the budget has them where there is one."""
+    if config.max_connections is not None:
+        if max_size is not None:
+            raise ConfigError(
+                "max_size: max_connections sizes the pools already: leave one of them out"
+            )
+        max_size = int(config.pool_options()["pool_size"])
+        min_size = min(min_size, max_size)
+    return min_size, min_size if max_size is None else max_size
+
+
+def resized(pool: RoutedPool, min_size: int, max_size: int | None) -> None:
+    """Note new sizes."""
+    pool.min_size, pool.max_size = _sizes(pool.config, min_size, max_size)
+
+
+def _summed(stats: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for each in stats.values():
+        for key, value in each.items():
+            found[key] = found.get(key, 0) + value
+    return found
+
+
+_all: "weakref.WeakSet[RoutedPool]" = weakref.WeakSet()
+_abandoned: list[object] = []
+"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
+
+
+def _after_fork() -> None:
+    for pool in list(_all):
+        pool.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,59 @@
+"""Pools of the drivers' own over a fresh database, by every door."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from router.context import ROOT
+from tests.conftest import Database
+from tests.native.kit import DOORS, Native
+from tests.pgbouncer import bouncer
+
+THROUGH = "-pgbouncer"
+EVERY_WAY = pytest.mark.doors(
+    *DOORS, *(pytest.param(door + THROUGH, marks=pytest.mark.slow) for door in DOORS)
+)
+"""Straight to the servers, and through a PgBouncer that pools by transaction."""
+
+MakePool = Callable[..., Any]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test by each door that its nearest mark ``doors`` names, by default straight."""
+    if "way" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("doors")
+        metafunc.parametrize("way", mark.args if mark else list(DOORS), indirect=True)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def make_pool(database: Database, way: str) -> Iterator[MakePool]:
+    """Makes pools over the fresh database, closed with the test."""
+    database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
+    database.cluster.wait_caught_up()
+    with ExitStack() as stack:
+        primary, replicas = database.primary_url(), database.replica_urls()
+        through: dict[str, Any] = {}
+        if way.endswith(THROUGH):
+            primary, replicas = stack.enter_context(bouncer(database.cluster, database.name))
+            through = {"pgbouncer": True}
+
+        def make(url: str = primary, **options: Any) -> Any:
+            given = {"replicas": replicas, **through, **options}
+            door = DOORS[way.removesuffix(THROUGH)](url, **given)
+            stack.callback(door.close)
+            return door
+
+        yield make
+    ROOT.pins.clear()
+
+
+@pytest.fixture
+def native(database: Database, make_pool: MakePool) -> Native:
+    return Native(database, make_pool)

@@ -1,0 +1,167 @@
+"""The drivers' own pools as one small door, so that a scenario is written once for all of them.
+
+The tests stay synchronous: an asynchronous pool runs on a loop of its own, one step at a time.
+"""
+
+import asyncio
+import contextvars
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import router.psycopg
+from router.core import Router
+from tests.conftest import Database
+
+PORT = "SELECT inet_server_port()"
+
+Rows = list[tuple[Any, ...]]
+
+
+class Loop:
+    """An event loop that runs coroutines in the caller's context, as tasks of one request are."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+
+    def __call__(self, coroutine: Any) -> Any:
+        return self._runner.run(coroutine, context=contextvars.copy_context())
+
+    @contextmanager
+    def entered(self, block: Any) -> Iterator[Any]:
+        """``async with block`` as ``with``."""
+        value = self(block.__aenter__())
+        try:
+            yield value
+        except BaseException as error:
+            if not self(block.__aexit__(type(error), error, error.__traceback__)):
+                raise
+        else:
+            self(block.__aexit__(None, None, None))
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+class Psycopg:
+    """`router.psycopg.ConnectionPool`; a connection is in autocommit unless a test says else."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        options.setdefault("kwargs", {"autocommit": True})
+        self.pool: Any = router.psycopg.ConnectionPool(url, min_size=1, **options)
+
+    @property
+    def router(self) -> Router:
+        found: Router = self.pool.router
+        return found
+
+    def connection(self, **options: Any) -> AbstractContextManager[Any]:
+        block: AbstractContextManager[Any] = self.pool.connection(**options)
+        return block
+
+    def run(self, connection: Any, sql: str) -> Rows:
+        """One statement; its rows, if it has any."""
+        cursor = connection.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def transaction(self, connection: Any, *, read_only: bool = False) -> Iterator[None]:
+        if read_only:
+            connection.read_only = True
+        with connection.transaction():
+            yield
+        if read_only:
+            connection.read_only = None
+
+    def in_use(self) -> int:
+        return int(self.pool.checkedout())
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+class PsycopgAsync:
+    """`router.psycopg.AsyncConnectionPool`."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        options.setdefault("kwargs", {"autocommit": True})
+        self.loop = Loop()
+        self.pool: Any = router.psycopg.AsyncConnectionPool(url, min_size=1, **options)
+        self.loop(self.pool.open())
+
+    @property
+    def router(self) -> Router:
+        found: Router = self.pool.router
+        return found
+
+    def connection(self, **options: Any) -> AbstractContextManager[Any]:
+        return self.loop.entered(self.pool.connection(**options))
+
+    def run(self, connection: Any, sql: str) -> Rows:
+        async def run() -> Rows:
+            cursor = await connection.execute(sql)
+            return await cursor.fetchall() if cursor.description else []
+
+        rows: Rows = self.loop(run())
+        return rows
+
+    @contextmanager
+    def transaction(self, connection: Any, *, read_only: bool = False) -> Iterator[None]:
+        if read_only:
+            self.loop(connection.set_read_only(True))
+        with self.loop.entered(connection.transaction()):
+            yield
+        if read_only:
+            self.loop(connection.set_read_only(None))
+
+    def in_use(self) -> int:
+        return int(self.pool.checkedout())
+
+    def close(self) -> None:
+        self.loop(self.pool.close())
+        self.loop.close()
+
+
+DOORS: dict[str, Callable[..., Any]] = {"psycopg": Psycopg, "psycopg_async": PsycopgAsync}
+
+
+class Native:
+    """A pool with two live replicas and one table ``item``, in a database of its own."""
+
+    def __init__(self, database: Database, make: Callable[..., Any]) -> None:
+        self.database = database
+        self.cluster = database.cluster
+        self.door: Any = make()
+        self.door.router.start()
+
+    def run(self, sql: str) -> Rows:
+        """One statement on a connection of its own."""
+        with self.door.connection() as connection:
+            rows: Rows = self.door.run(connection, sql)
+        return rows
+
+    def role(self, port: int) -> str:
+        """The role, "primary" or "replica", of the server that listens on `port`."""
+        return "primary" if port == self.cluster.primary.port else "replica"
+
+    def served(self, connection: Any = None, sql: str = PORT) -> str:
+        """The role of the server that runs a read now, as it says itself."""
+        rows = self.run(sql) if connection is None else self.door.run(connection, sql)
+        return self.role(rows[0][0])
+
+    def count(self) -> int:
+        """Rows in ``item`` on the primary."""
+        return int(self.database.execute("SELECT count(*) FROM item")[0][0])
+
+    def settle(self) -> None:
+        """Let the replicas catch up and the router see it."""
+        self.cluster.wait_caught_up()
+        self.door.router.refresh()
+
+    def await_replica(self, connection: Any = None, timeout: float = 10.0) -> None:
+        """Read until a replica serves it: what ends a pin is a probe, and nobody awaits that."""
+        deadline = time.monotonic() + timeout
+        while self.served(connection) != "replica":
+            assert time.monotonic() < deadline, self.door.router.stats()
+            time.sleep(0.005)

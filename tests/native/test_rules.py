@@ -1,0 +1,136 @@
+"""The rules table of the design by the drivers' own pools, on real servers.
+
+Every assertion asks the server that executed the statement for its port, never the router.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from router import request_context, using_primary, using_replica
+from router.errors import ReplicaWriteRefused
+from tests.native.conftest import EVERY_WAY, MakePool
+from tests.native.kit import Native
+from tests.rules import NOT_READS
+
+pytestmark = EVERY_WAY
+
+INSERT = "INSERT INTO item (name) VALUES ('new')"
+
+
+def test_row_1_the_caller_says_where(native: Native) -> None:
+    """using_primary() and using_replica() decide; a write asked onto a replica is refused before
+    it is sent."""
+    with native.door.connection() as connection:
+        with using_primary():
+            assert native.served(connection) == "primary"
+        with request_context(), native.cluster.replay_paused():
+            native.door.run(connection, INSERT)
+            assert native.served(connection) == "primary"
+            with using_replica():
+                assert native.served(connection) == "replica"
+                with pytest.raises(ReplicaWriteRefused, match=r"INSERT.*using_replica"):
+                    native.door.run(connection, INSERT)
+    assert native.count() == 1
+
+
+def test_row_2_a_transaction_is_on_the_primary_and_sees_its_own_rows(native: Native) -> None:
+    """All of a transaction runs on the primary; a savepoint is undone by itself."""
+    with request_context(), native.door.connection() as connection:
+        with native.door.transaction(connection):
+            assert native.served(connection) == "primary"
+            native.door.run(connection, INSERT)
+            with suppress(ZeroDivisionError), native.door.transaction(connection):
+                native.door.run(connection, INSERT)
+                raise ZeroDivisionError
+            assert native.door.run(connection, "SELECT count(*) FROM item") == [(1,)]
+        with suppress(ZeroDivisionError), native.door.transaction(connection):
+            native.door.run(connection, INSERT)
+            raise ZeroDivisionError
+        native.settle()
+        native.await_replica(connection)
+    assert native.count() == 1
+
+
+@pytest.mark.parametrize("sql", NOT_READS)
+def test_row_3_what_is_not_positively_a_read_runs_on_the_primary(native: Native, sql: str) -> None:
+    """Writes, locks, sequences and functions that are not known to be safe reach the primary."""
+    native.database.execute(
+        "CREATE FUNCTION no_such_volatility() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'"
+    )
+    native.database.execute(INSERT)
+    native.settle()
+    with request_context():
+        assert native.served(sql=sql) == "primary"
+
+
+def test_row_4_a_pinned_reader_sees_what_it_wrote(native: Native) -> None:
+    """With replay paused a request reads its own write from the primary, others read replicas;
+    once it is replayed the request reads replicas again."""
+    with native.cluster.replay_paused():
+        with request_context():
+            native.run(INSERT)
+            assert native.run("SELECT count(*) FROM item") == [(1,)]
+            assert native.served() == "primary"
+        with request_context():
+            assert native.run("SELECT count(*) FROM item") == [(0,)]
+            assert native.served() == "replica"
+    with request_context():
+        native.run(INSERT)
+        native.settle()
+        native.await_replica()
+        assert native.run("SELECT count(*) FROM item") == [(2,)]
+
+
+def test_row_5_a_read_only_transaction_is_on_a_replica_unless_pinned(native: Native) -> None:
+    """A transaction declared READ ONLY runs on a replica, after a write on the primary."""
+    with request_context(), native.door.connection() as connection:
+        with native.door.transaction(connection, read_only=True):
+            assert native.served(connection) == "replica"
+        with native.cluster.replay_paused():
+            native.door.run(connection, INSERT)
+            with native.door.transaction(connection, read_only=True):
+                assert native.served(connection) == "primary"
+
+
+def test_row_7_reads_leave_the_primary_alone(native: Native) -> None:
+    """Reads one after the other hold one connection to a replica, and none to the primary."""
+    with native.door.connection() as connection:
+        for _ in range(20):
+            assert native.served(connection) == "replica"
+        assert native.door.in_use() == 1
+    assert native.door.in_use() == 0
+
+
+@pytest.mark.doors("psycopg", "psycopg_async")
+def test_settings_made_are_there_wherever_a_statement_runs(native: Native) -> None:
+    """What SET changed on one node holds on every other this connection uses, and is gone with
+    it."""
+    ask = "SELECT current_setting('app.tenant', true), inet_server_port()"
+    with request_context(), native.door.connection() as connection:
+        native.door.run(connection, "SET app.tenant = '7'")
+        tenant, port = native.door.run(connection, ask)[0]
+        assert (tenant, native.role(port)) == ("7", "replica")
+        native.door.run(connection, INSERT)
+        with using_primary():
+            tenant, port = native.door.run(connection, ask)[0]
+        assert (tenant, native.role(port)) == ("7", "primary")
+    for force in (using_primary, using_replica):
+        with force():
+            assert native.run(ask)[0][0] in ("", None)
+
+
+def test_a_dry_run_keeps_everything_on_the_primary(make_pool: MakePool, database: Any) -> None:
+    """dry_run says what replicas would have served, and has the primary serve it."""
+    native = Native(database, lambda: make_pool(dry_run=True))
+    with request_context():
+        assert native.served() == "primary"
+    assert "would have" in str(native.door.router.dry_run_report())
+
+
+def test_a_comment_says_node_and_reason(make_pool: MakePool, database: Any) -> None:
+    """With sql_comment the server sees where the statement was sent and why."""
+    native = Native(database, lambda: make_pool(sql_comment=True))
+    rows = native.run("SELECT current_query()")
+    assert "router_node='replica" in rows[0][0]
