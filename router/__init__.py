@@ -29,6 +29,7 @@ from router.errors import (
     ReplicaWriteRefused,
     RouterError,
     SessionRefused,
+    TransactionLost,
 )
 from router.explain import explain
 
@@ -98,6 +99,7 @@ __all__ = [
     "Router",
     "RouterError",
     "SessionRefused",
+    "TransactionLost",
     "__version__",
     "classify",
     "create_async_engine",

@@ -17,6 +17,7 @@ from router.errors import (
     PrimaryUnavailable,
     RouterError,
     SessionRefused,
+    TransactionLost,
 )
 from router.held import DEFAULTS, Characteristics, Held
 from router.journal import Entry, Journal
@@ -497,14 +498,12 @@ class Checkout(Generic[H]):
         return None, failure
 
     def _hold_primary(self, node: Node) -> H:
-        held = self.primary
-        if held is not None and not held.broken:
-            if held.node is node or held.in_transaction or self.bound:
+        held, router = self.primary, self.router
+        if held is not None:
+            self._must_not_go_on(held)
+            if not held.broken and (held.node is node or held.in_transaction or self.bound):
                 return held
-            held.release(self.journal)
-        router = self.router
-        self.primary = None
-        self.past = False
+            self.drop(held)
         try:
             held = self.pool.hold(node)
         except RouterError:
@@ -524,6 +523,21 @@ class Checkout(Generic[H]):
             )
         self.primary = held
         return held
+
+    def _must_not_go_on(self, held: H) -> None:
+        """Refuse to run the rest of a transaction by itself, on another connection.
+
+        Raises:
+            TransactionLost: the first part went with a connection; as the adapter has it.
+        """
+        if not held.broken or not (held.in_transaction or self.bound):
+            return
+        lost = "with it what only its session had: give this connection back, and take another"
+        if held.in_transaction:
+            lost = "nothing of the open transaction was committed: roll it back, and begin anew"
+        raise self.pool.translated(
+            TransactionLost(f"{held.node}: the connection was lost, and {lost}")
+        )
 
     def _prepare(self, held: H, transaction: bool) -> None:
         """Bring `held` into the state the statement expects: transaction, settings, journal."""
@@ -628,6 +642,7 @@ class Checkout(Generic[H]):
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
+                    self._must_not_go_on(primary)
                     primary.end("commit")
                 except self.pool.driver_errors as error:
                     if not primary.lost(error):

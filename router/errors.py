@@ -37,5 +37,10 @@ class CommitUnknown(RouterError):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 
 
+class TransactionLost(RouterError):
+    """The connection broke in the middle of a transaction, or with a session something depends on:
+    nothing more is run as if it had not."""
+
+
 class ListenerFailed(RouterError):
     """The connection that listens was lost, and ``exit_on_failure`` asks for the end."""

@@ -74,7 +74,7 @@ def bouncer(
     wanted = Bouncer(
         port=free_port(), pool_mode=pool_mode, pool_size=pool_size, auth="trust", settings=settings
     )
-    users = userlist(dict.fromkeys(("postgres", "app"), ""))
+    users = userlist(dict.fromkeys(("postgres", "app", "tenants_app"), ""))
     with running(ini(config, wanted), users, wanted.port):
         first, *others = (
             f"postgresql://postgres@127.0.0.1:{wanted.port}/{name}"

@@ -22,6 +22,10 @@ class CommitUnknown(errors.CommitUnknown, utils.OperationalError):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 
 
+class TransactionLost(errors.TransactionLost, utils.OperationalError):
+    """The connection broke in the middle of a transaction; nothing more of it is run."""
+
+
 class PoolTimeout(RouterError, utils.OperationalError):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
@@ -31,6 +35,7 @@ _OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
     (errors.NoReplicaAvailable, NoReplicaAvailable),
     (errors.ReplicaWriteRefused, ReplicaWriteRefused),
     (errors.CommitUnknown, CommitUnknown),
+    (errors.TransactionLost, TransactionLost),
 )
 
 

@@ -1,6 +1,7 @@
 """An asynchronous driver as the driver-neutral core sees it: every call that waits switches to
 the event loop, out of the greenlet the core runs in."""
 
+import asyncio
 from typing import Any, Self
 
 import psycopg
@@ -93,8 +94,10 @@ class BlockingPool(_Blocking):
         return found
 
     def putconn(self, connection: BlockingConnection) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.putconn(connection.real))
+        """As the real one's, waited for; a task that is cancelled meanwhile takes nothing with
+        it."""
+        put = asyncio.ensure_future(self.real.putconn(connection.real))
+        await_only(asyncio.shield(put))
 
     def open(self) -> None:
         """As the real one's, waited for."""

@@ -66,6 +66,10 @@ class PoolNodes(nodes.Nodes):
             "or hold connections for less time"
         )
 
+    def refused(self, node: Node) -> RouterError | None:
+        """Why new connections to `node` are refused here, though its server answers."""
+        return self.pool.refused.get(node)
+
     def configure(self, connection: Any) -> object:
         """Do with a new connection what the user wants done."""
         return self.pool.configure(connection)
@@ -89,12 +93,16 @@ class PoolNodes(nodes.Nodes):
 
     def give_back(self, node: Node, line: Line) -> None:
         """Give a connection to its pool, without what this checkout set on it."""
-        self._undone(line)
         if line.pool is None:
             line.dbapi.close()
             return
-        if not line.dbapi.closed:
-            line.dbapi.autocommit = True
+        try:
+            self._undone(line)
+            if not line.dbapi.closed:
+                line.dbapi.autocommit = True
+        except BaseException:
+            self.discard(node, line, distrust=False)
+            raise
         line.pool.putconn(line.dbapi)
 
     def discard(self, node: Node, line: Line, *, distrust: bool) -> None:

@@ -27,6 +27,10 @@ class CommitUnknown(errors.CommitUnknown, psycopg.OperationalError):
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 
 
+class TransactionLost(errors.TransactionLost, psycopg.OperationalError):
+    """The connection broke in the middle of a transaction; nothing more of it is run."""
+
+
 class PoolTimeout(RouterError, psycopg_pool.PoolTimeout):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
@@ -41,6 +45,7 @@ _OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
     (errors.ReplicaWriteRefused, ReplicaWriteRefused),
     (errors.SessionRefused, SessionRefused),
     (errors.CommitUnknown, CommitUnknown),
+    (errors.TransactionLost, TransactionLost),
 )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psycopg
 from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from router.held import Characteristics, Held
 from router.model import Node
@@ -70,10 +71,7 @@ class NodeConnection(Held):
 
     def ask(self, sql: str) -> tuple[Any, ...]:
         """The one row a query gives."""
-        with self.dbapi.cursor() as cursor:
-            row = cursor.execute(sql).fetchone()
-        assert row is not None
-        return tuple(row)
+        return ask(self.dbapi, sql)
 
     def look(self) -> bool:
         """Whether the server has a transaction open."""
@@ -118,6 +116,13 @@ class NodeConnection(Held):
     def discard(self, *, distrust: bool) -> None:
         """Close it."""
         self.nodes.discard(self.node, self.line, distrust=distrust)
+
+
+def ask(connection: Any, sql: str) -> tuple[Any, ...]:
+    """The one row a query gives, whatever rows the user has connections make."""
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row: tuple[Any, ...] = cursor.execute(sql).fetchone()
+    return row
 
 
 def alive(connection: Any) -> bool:

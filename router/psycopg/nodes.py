@@ -14,7 +14,7 @@ from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node, Report, app_name
 from router.pooling import check_search_path, not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
-from router.psycopg.held import Line, NodeConnection, alive
+from router.psycopg.held import Line, NodeConnection, alive, ask
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
@@ -93,7 +93,7 @@ class Servers(ABC):
         configure(connection)
         path = self.config.search_path
         if self.config.begins_in(self.server(node)) != path:
-            (found,) = connection.execute("SELECT current_setting('search_path')").fetchone()
+            (found,) = ask(connection, "SELECT current_setting('search_path')")
             check_search_path(path, found, str(node))
 
     def probe(self, node: Node, connection: Any) -> None:
@@ -111,7 +111,7 @@ class Servers(ABC):
         for sql in (PROBE_SQL, ROLE_SQL):
             started = self.router.clock()
             try:
-                row = connection.execute(sql).fetchone()
+                row = ask(connection, sql)
             except psycopg.Error:
                 if connection.closed:
                     raise
@@ -167,6 +167,10 @@ class Nodes(ABC):
     @abstractmethod
     def busy(self, node: Node) -> Exception:
         """The error of a pool whose connections were all in use for too long."""
+
+    def refused(self, node: Node) -> RouterError | None:
+        """Why new connections to `node` are refused here, though its server answers."""
+        return None
 
     def hold(self, node: Node) -> NodeConnection:
         """A connection to `node`, for the checkout.
@@ -253,6 +257,8 @@ class Nodes(ABC):
                         NoReplicaAvailable)  # fmt: skip
                     error = cannot(f"{node} does not answer: {known.error}")
                     raise self.translated(error) from None
+                if (refused := self.refused(node)) is not None:
+                    raise refused from None
                 if clock() < until:
                     continue
                 raise self.busy(node) from None

@@ -78,6 +78,7 @@ class RoutedPool(Servers):
         self.name: str = name or f"router-{next(_numbers)}"
         self.timeout: float = timeout
         self.distrusted: dict[Node, float] = {}
+        self.refused: dict[Node, ConfigError] = {}
         self._configure: Callable[[Any], Any] | None = configure
         self._defaults: Defaults | None = None
         if configure is None:
@@ -183,7 +184,13 @@ class RoutedPool(Servers):
 
     def settled(self, node: Node, connection: Any) -> None:
         """Ask a new connection's server what it is, and configure it."""
-        self.settle(node, connection, self.configure)
+        try:
+            self.settle(node, connection, self.configure)
+        except ConfigError as error:
+            # Raised in one of psycopg_pool's workers, which would only log it, again and again.
+            self.refused[node] = ConfigError(str(error))
+            raise
+        self.refused.pop(node, None)
 
     @property
     def closed(self) -> bool:

@@ -33,6 +33,10 @@ class CommitUnknown(errors.CommitUnknown, exc.OperationalError, exc.DontWrapMixi
     """The connection broke during COMMIT: the transaction may or may not have been committed."""
 
 
+class TransactionLost(errors.TransactionLost, exc.OperationalError, exc.DontWrapMixin):
+    """The connection broke in the middle of a transaction; nothing more of it is run."""
+
+
 class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
@@ -45,6 +49,8 @@ def translated(error: RouterError) -> RouterError:
         return NoReplicaAvailable(None, None, error)
     if isinstance(error, errors.CommitUnknown):
         return CommitUnknown(None, None, error)
+    if isinstance(error, errors.TransactionLost):
+        return TransactionLost(None, None, error)
     if isinstance(error, errors.ReplicaWriteRefused):
         return ReplicaWriteRefused(str(error))
     if isinstance(error, errors.SessionRefused):

@@ -83,6 +83,33 @@ def test_select_for_update_is_on_the_primary(routed: Routed) -> None:
         list(items().select_for_update())
 
 
+def test_no_half_of_a_transaction_is_committed(routed: Routed) -> None:
+    """When the connection is lost within atomic() and the code goes on, nothing more of that
+    transaction runs, and nothing of it is committed."""
+    from django.db import transaction
+    from django.db.utils import DatabaseError
+
+    def lose() -> None:
+        with routed.connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid() FROM pg_advisory_xact_lock_shared(0)")
+            (pid,) = cursor.fetchone()
+            routed.database.execute(f"SELECT pg_terminate_backend({pid})")
+            with contextlib.suppress(DatabaseError):
+                cursor.execute("INSERT INTO shop_item (name) VALUES ('lost')")
+            cursor.execute("INSERT INTO shop_item (name) VALUES ('alone')")
+
+    def half() -> None:
+        with transaction.atomic():
+            items().create(name="first")
+            lose()
+
+    with pytest.raises(DatabaseError):
+        half()
+    assert routed.database.execute("SELECT name FROM shop_item") == []
+    items().create(name="next")
+    assert routed.database.execute("SELECT name FROM shop_item") == [("next",)]
+
+
 def test_set_autocommit_false(routed: Routed) -> None:
     """Without autocommit all is one transaction on the primary until commit() or rollback()."""
     from django.db import transaction

@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import psycopg
+import psycopg_pool
+
 import router.psycopg
 from router.core import Router
 from tests.conftest import Database
 
 PORT = "SELECT inet_server_port()"
+TIMEOUTS = (psycopg_pool.PoolTimeout,)
+"""What the drivers' own pools raise when nothing was free in time."""
+
+DRIVER_ERRORS = (psycopg.Error,)
 
 Rows = list[tuple[Any, ...]]
 
@@ -47,6 +54,9 @@ class Loop:
 class Psycopg:
     """`router.psycopg.ConnectionPool`; a connection is in autocommit unless a test says else."""
 
+    asynchronous = False
+    parameter = "%s"
+
     def __init__(self, url: str, **options: Any) -> None:
         options.setdefault("kwargs", {"autocommit": True})
         self.pool: Any = router.psycopg.ConnectionPool(url, min_size=1, **options)
@@ -74,6 +84,13 @@ class Psycopg:
         if read_only:
             connection.read_only = None
 
+    def heard(self, channel: str, send: Callable[[], object]) -> list[str]:
+        """What the first notification after `send` says."""
+        with self.connection() as connection:
+            connection.execute(f"LISTEN {channel}")
+            send()
+            return [n.payload for n in connection.notifies(timeout=5, stop_after=1)]
+
     def in_use(self) -> int:
         return int(self.pool.checkedout())
 
@@ -83,6 +100,9 @@ class Psycopg:
 
 class PsycopgAsync:
     """`router.psycopg.AsyncConnectionPool`."""
+
+    asynchronous = True
+    parameter = "%s"
 
     def __init__(self, url: str, **options: Any) -> None:
         options.setdefault("kwargs", {"autocommit": True})
@@ -114,6 +134,23 @@ class PsycopgAsync:
             yield
         if read_only:
             self.loop(connection.set_read_only(None))
+
+    async def one(self, sql: str, arguments: tuple[Any, ...] = ()) -> None:
+        """One statement on a connection of its own, within the loop."""
+        async with self.pool.connection() as connection:
+            await connection.execute(sql, arguments)
+
+    def heard(self, channel: str, send: Callable[[], object]) -> list[str]:
+        """What the first notification after `send` says."""
+
+        async def hear() -> list[str]:
+            async with self.pool.connection() as connection:
+                await connection.execute(f"LISTEN {channel}")
+                await asyncio.to_thread(send)
+                return [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+
+        found: list[str] = self.loop(hear())
+        return found
 
     def in_use(self) -> int:
         return int(self.pool.checkedout())

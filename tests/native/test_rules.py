@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from router import request_context, using_primary, using_replica
-from router.errors import ReplicaWriteRefused
+from router.errors import ReplicaWriteRefused, TransactionLost
 from tests.native.conftest import EVERY_WAY, MakePool
-from tests.native.kit import Native
+from tests.native.kit import DRIVER_ERRORS, Native
 from tests.rules import NOT_READS
 
 pytestmark = EVERY_WAY
@@ -51,6 +51,28 @@ def test_row_2_a_transaction_is_on_the_primary_and_sees_its_own_rows(native: Nat
         native.settle()
         native.await_replica(connection)
     assert native.count() == 1
+
+
+def test_no_half_of_a_transaction_is_committed(native: Native) -> None:
+    """When the connection is lost in a transaction and the code goes on, nothing more of that
+    transaction runs, and nothing of it is committed."""
+
+    def half(connection: Any) -> None:
+        with native.door.transaction(connection):
+            native.door.run(connection, INSERT)
+            rows = native.door.run(connection, "SELECT pg_backend_pid()")
+            native.database.execute(f"SELECT pg_terminate_backend({rows[0][0]})")
+            with suppress(*DRIVER_ERRORS):
+                native.door.run(connection, INSERT)
+            native.door.run(connection, INSERT)
+
+    with native.door.connection() as connection:
+        with pytest.raises(TransactionLost, match="nothing of the open transaction") as caught:
+            half(connection)
+        assert isinstance(caught.value, DRIVER_ERRORS)
+        assert native.count() == 0
+        native.door.run(connection, INSERT)
+        assert native.count() == 1
 
 
 @pytest.mark.parametrize("sql", NOT_READS)

@@ -283,7 +283,7 @@ def test_no_tenant_sees_anothers_row_over_a_pool_of_four(routed: Routed) -> None
 
     with small(routed, "psycopg") as (url, options):
         url, *options["replicas"] = (
-            each.replace("postgres@", "app@") for each in (url, *options["replicas"])
+            each.replace("postgres@", "tenants_app@") for each in (url, *options["replicas"])
         )
         engine = router.create_engine(url, pool_size=8, **options)
         threads = [threading.Thread(target=work, args=(engine, i)) for i in range(8)]

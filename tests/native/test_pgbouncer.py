@@ -1,0 +1,145 @@
+"""The drivers' own pools through a real PgBouncer that pools by transaction."""
+
+import asyncio
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from router import request_context
+from router.errors import SessionRefused
+from tests.conftest import Database
+from tests.native.kit import DOORS, DRIVER_ERRORS
+from tests.pgbouncer import bouncer
+
+SQL = (
+    "SELECT count(*) FROM item WHERE id > {}",
+    "SELECT {} + 1",
+    "SELECT name FROM item LIMIT {}",
+)
+
+
+@contextmanager
+def small(database: Database, way: str, **options: Any) -> Iterator[Any]:
+    """A pool by the door `way`, over a PgBouncer with four server connections a database."""
+    database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
+    database.cluster.wait_caught_up()
+    with bouncer(database.cluster, database.name, pool_size=4) as (primary, replicas):
+        given = {"replicas": replicas, "pgbouncer": True, "probe_timeout": 5.0, **options}
+        door = DOORS[way](primary, **given)
+        try:
+            yield door
+        finally:
+            door.close()
+
+
+def storm(door: Any, statements: int) -> list[str]:
+    """Run as many statements from 16 threads or 64 tasks, a tenth of them writes; what went
+    wrong."""
+    failures: list[str] = []
+
+    def statement(rng: random.Random) -> str:
+        if rng.random() < 0.1:
+            return "INSERT INTO item (name) VALUES ('storm')"
+        return rng.choice(SQL).format(door.parameter)
+
+    def arguments(sql: str, rng: random.Random) -> tuple[int, ...]:
+        return (rng.randrange(100),) if door.parameter in sql else ()
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(statements // 16):
+            try:
+                with request_context(), door.pool.connection() as connection:
+                    sql = statement(rng)
+                    connection.execute(sql, arguments(sql, rng))
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {error}")
+
+    async def task(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(statements // 64):
+            try:
+                with request_context():
+                    sql = statement(rng)
+                    await door.one(sql, arguments(sql, rng))
+            except Exception as error:
+                failures.append(f"{type(error).__name__}: {error}")
+
+    async def tasks() -> None:
+        await asyncio.gather(*(task(i) for i in range(64)))
+
+    if door.asynchronous:
+        door.loop(tasks())
+        return failures
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    return failures
+
+
+@pytest.mark.slow
+def test_a_pool_of_four_meets_no_prepared_statement(database: Database, way: str) -> None:
+    """16 threads, or 64 tasks, run 20,000 statements over four server connections without one
+    error."""
+    with small(database, way, max_size=16) as door:
+        assert storm(door, 20_000) == []
+
+
+def test_with_the_mode_left_off_prepared_statements_collide(database: Database, way: str) -> None:
+    """The same run without the mode fails by prepared statements: the one above is awake."""
+    with small(database, way, max_size=16, pgbouncer="off") as door:
+        failures = storm(door, 2_560)
+    assert any("prepared statement" in failure for failure in failures)
+
+
+REFUSED = ["SET search_path = public", "LISTEN jobs", "CREATE TEMP TABLE t (i int)",
+           "SELECT pg_advisory_lock(1)", "PREPARE p AS SELECT 1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_what_needs_a_session_is_refused(database: Database, way: str, sql: str) -> None:
+    """Without session_url a statement that would leave something in another client's session is
+    refused before it is sent, by an error that is the driver's too."""
+    with small(database, way) as door, door.connection() as connection:
+        with pytest.raises(SessionRefused) as caught:
+            door.run(connection, sql)
+        assert isinstance(caught.value, DRIVER_ERRORS)
+        assert door.run(connection, "SELECT 1") == [(1,)]
+
+
+def test_session_url_leads_past_it(database: Database, way: str) -> None:
+    """With session_url such statements run on a session of the primary's own, where they stay
+    together, and end with the connection."""
+    with (
+        small(database, way, session_url=database.primary_url()) as door,
+        request_context(),
+    ):
+        with door.connection() as connection:
+            door.run(connection, "CREATE TEMP TABLE t (i int)")
+            door.run(connection, "INSERT INTO t VALUES (1)")
+            assert door.run(connection, "SELECT i FROM t") == [(1,)]
+            port = door.run(connection, "SELECT inet_server_port()")
+            assert port == [(database.cluster.primary.port,)]
+        with door.connection() as connection:
+            assert door.run(connection, "SELECT to_regclass('t')") == [(None,)]
+
+
+def test_notifications_come_past_it(database: Database, way: str) -> None:
+    """LISTEN and what it hears have a session of their own by session_url."""
+    with small(database, way, session_url=database.primary_url()) as door:
+        assert door.heard("jobs", lambda: database.execute("NOTIFY jobs, 'one'")) == ["one"]
+
+
+def test_a_schema_is_checked_behind_it(database: Database, way: str) -> None:
+    """A schema that PgBouncer does not begin its sessions in is refused, not silently missed."""
+    with small(database, way, schema="mine") as door:
+        with pytest.raises(Exception, match=r"schema.*search_path") as caught:
+            with door.connection(timeout=1.0) as connection:
+                door.run(connection, "SELECT 1")
+        assert "mine" in str(caught.value)

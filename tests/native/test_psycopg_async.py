@@ -1,0 +1,315 @@
+"""The asynchronous pool of psycopg: the same as with psycopg_pool, and cancelled anywhere."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+import psycopg_pool
+import pytest
+from psycopg.rows import dict_row
+
+import router
+from router import request_context
+from router.psycopg import AsyncConnectionPool
+from tests.conftest import Database
+
+INSERT = "INSERT INTO item (name) VALUES (%s)"
+NAMES = "SELECT name FROM item ORDER BY id"
+
+
+@pytest.fixture
+def items(database: Database) -> Database:
+    """A fresh database with a table ``item``."""
+    database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
+    database.cluster.wait_caught_up()
+    return database
+
+
+@asynccontextmanager
+async def opened(database: Database, **options: Any) -> AsyncIterator[AsyncConnectionPool]:
+    options = {"min_size": 1, "replicas": database.replica_urls(), **options}
+    async with AsyncConnectionPool(database.primary_url(), **options) as pool:
+        await asyncio.to_thread(pool.router.start)
+        yield pool
+
+
+async def commit_and_roll_back(pool: Any) -> Any:
+    async with pool.connection() as connection:
+        await connection.execute(INSERT, ["a"])
+    with suppress(ZeroDivisionError):
+        async with pool.connection() as connection:
+            await connection.execute(INSERT, ["b"])
+            raise ZeroDivisionError
+    async with pool.connection() as connection:
+        await connection.execute(INSERT, ["c"])
+        await connection.commit()
+        await connection.execute(INSERT, ["d"])
+        await connection.rollback()
+        return await (await connection.execute(NAMES)).fetchall()
+
+
+async def blocks(pool: Any) -> Any:
+    async with pool.connection() as connection:
+        async with connection.transaction() as outer:
+            await connection.execute(INSERT, ["kept"])
+            async with connection.transaction() as inner:
+                await connection.execute(INSERT, ["undone"])
+                raise psycopg.Rollback(inner)
+            with suppress(psycopg.errors.DivisionByZero):
+                async with connection.transaction():
+                    await connection.execute("SELECT 1/0")
+        rows = await (await connection.execute(NAMES)).fetchall()
+    return rows, outer.status.value, inner.status.value, inner.savepoint_name
+
+
+async def attributes(pool: Any) -> Any:
+    async with pool.connection() as connection:
+        await connection.set_autocommit(True)
+        await connection.set_isolation_level(psycopg.IsolationLevel.SERIALIZABLE)
+        await connection.set_read_only(True)
+        await connection.set_deferrable(True)
+        async with connection.transaction():
+            row = await (
+                await connection.execute(
+                    "SELECT current_setting('transaction_isolation'), "
+                    "current_setting('transaction_read_only'), "
+                    "current_setting('transaction_deferrable')"
+                )
+            ).fetchone()
+        await connection.set_read_only(None)
+        return row, connection.autocommit, connection.isolation_level, connection.deferrable
+
+
+async def cursors(pool: Any) -> Any:
+    found: list[Any] = []
+    async with pool.connection() as connection:
+        async with connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.executemany(INSERT, [("a",), ("b",), ("c",)])
+            found.append((cursor.rowcount, await (await cursor.execute(NAMES)).fetchone()))
+            found.append((cursor.description[0].name, await cursor.fetchmany(1)))
+            found.append([row async for row in cursor])
+        async with connection.cursor() as cursor:
+            await cursor.execute(NAMES)
+            await cursor.scroll(1)
+            found.append(await cursor.fetchall())
+            found.append([row async for row in cursor.stream(NAMES)])
+            await cursor.execute("SELECT 1; SELECT 2")
+            found.append([await c.fetchone() async for c in cursor.results()])
+        async with connection.cursor("named") as cursor:
+            await cursor.execute(NAMES)
+            found.append([row async for row in cursor])
+    return found
+
+
+async def copies(pool: Any) -> Any:
+    async with pool.connection() as connection, connection.cursor() as cursor:
+        async with cursor.copy("COPY item (name) FROM STDIN") as copy:
+            await copy.write_row(["a"])
+        async with cursor.copy(f"COPY ({NAMES}) TO STDOUT") as copy:
+            return [row async for row in copy.rows()]
+
+
+async def pipelines(pool: Any) -> Any:
+    async with pool.connection() as connection:
+        async with connection.pipeline():
+            await connection.execute(INSERT, ["a"])
+            cursor = await connection.execute(NAMES)
+        return await cursor.fetchall()
+
+
+async def notifications(pool: Any) -> Any:
+    async with pool.connection() as connection, pool.connection() as other:
+        await connection.set_autocommit(True)
+        await connection.execute("LISTEN jobs")
+        await other.execute("NOTIFY jobs, 'one'")
+        await other.commit()
+        return [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+
+
+async def by_hand(pool: Any) -> Any:
+    connection = await pool.getconn(timeout=5)
+    try:
+        return await (await connection.execute("SELECT 1")).fetchone(), connection.closed
+    finally:
+        await pool.putconn(connection)
+
+
+SCENARIOS: list[Callable[[Any], Awaitable[Any]]] = [
+    commit_and_roll_back,
+    blocks,
+    attributes,
+    cursors,
+    copies,
+    pipelines,
+    notifications,
+    by_hand,
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.__name__)
+def test_as_with_psycopg_pool(items: Database, scenario: Callable[[Any], Awaitable[Any]]) -> None:
+    """A program over psycopg_pool gets the same results from ours with two live replicas."""
+
+    async def both() -> None:
+        plain = psycopg_pool.AsyncConnectionPool(
+            items.primary_url(), min_size=1, max_size=2, open=False
+        )
+        async with plain:
+            expected = await scenario(plain)
+        items.execute("TRUNCATE item RESTART IDENTITY")
+        items.cluster.wait_caught_up()
+        async with opened(items, max_size=2) as pool:
+            with request_context():
+                assert await scenario(pool) == expected
+            assert pool.checkedout() == 0
+
+    asyncio.run(both())
+
+
+def test_its_life(items: Database) -> None:
+    """Not open, open, closed; and what belongs to another event loop says so."""
+    pool = AsyncConnectionPool(items.primary_url(), min_size=1, name="mine")
+
+    async def live() -> None:
+        with pytest.raises(psycopg_pool.PoolClosed, match="not open yet"):
+            await pool.getconn()
+        await pool.open(wait=True)
+        async with pool.connection() as connection:
+            assert await (await connection.execute("SELECT 1")).fetchone() == (1,)
+            assert connection.info.dbname == items.name
+            with pytest.raises(AttributeError, match="primary_connection"):
+                _ = connection.no_such_thing
+            primary = await connection.primary_connection()
+            assert isinstance(primary, psycopg.AsyncConnection)
+        await pool.check()
+        await pool.resize(1, 3)
+        await pool.drain()
+        assert pool.get_stats()["pool_max"] == 3
+        async with pool.connection(timeout=5) as connection:
+            await connection.execute("SELECT 1")
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            await pool.getconn()
+
+    async def end() -> None:
+        await live()
+        await asyncio.to_thread(asyncio.run, elsewhere())
+        await pool.close()
+        with pytest.raises(psycopg_pool.PoolClosed, match="mine is closed"):
+            await pool.getconn()
+        with pytest.raises(psycopg_pool.PoolClosed, match="make another"):
+            await pool.open()
+
+    asyncio.run(end())
+
+
+def test_configure_is_awaited(items: Database) -> None:
+    """The asynchronous hooks get psycopg's own connections, and what they set holds."""
+
+    async def configure(connection: psycopg.AsyncConnection[Any]) -> None:
+        await connection.set_autocommit(True)
+
+    async def run() -> None:
+        options: dict[str, Any] = {"configure": configure, "kwargs": {"row_factory": dict_row}}
+        async with opened(items, **options) as pool:
+            with request_context():
+                async with pool.connection() as connection:
+                    assert connection.autocommit is True
+                    await connection.execute(INSERT, ["a"])
+                    assert items.execute("SELECT count(*) FROM item") == [(1,)]
+                    cursor = await connection.execute("SELECT name FROM item")
+                    assert await cursor.fetchall() == [{"name": "a"}]
+
+    asyncio.run(run())
+
+
+def test_tasks_share_a_requests_pins(items: Database) -> None:
+    """What one task of a request wrote its other tasks read, with replay paused."""
+
+    async def run() -> None:
+        async with opened(items, max_size=4) as pool:
+            with request_context(), items.cluster.replay_paused():
+
+                async def write() -> None:
+                    async with pool.connection() as connection:
+                        await connection.execute(INSERT, ["a"])
+
+                async def read() -> Any:
+                    async with pool.connection() as connection:
+                        return await (await connection.execute(NAMES)).fetchall()
+
+                await asyncio.create_task(write())
+                assert list(await asyncio.gather(read(), read())) == [[("a",)], [("a",)]]
+
+    asyncio.run(run())
+
+
+STORM = int(os.environ.get("PG_ROUTER_STORM", "1500"))
+
+
+def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
+    """Requests cancelled at random points: afterwards no connection is in use, none is open on the
+    servers beyond the pools', none in a transaction, and no pin is left unfinished."""
+    rng = random.Random(7)
+
+    async def request(pool: AsyncConnectionPool, n: int) -> None:
+        with request_context():
+            async with pool.connection() as connection:
+                await connection.execute(NAMES)
+                if n % 3 == 0:
+                    async with connection.transaction():
+                        await connection.execute(INSERT, [str(n)])
+                        await connection.execute("SELECT pg_sleep(0.001)")
+                elif n % 3 == 1:
+                    await connection.execute(INSERT, [str(n)])
+                    await connection.execute(NAMES)
+
+    async def storm() -> int:
+        cancelled = 0
+        async with opened(items, max_size=8) as pool:
+            for start in range(0, STORM, 50):
+                tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
+                for task in rng.sample(tasks, 30):
+                    await asyncio.sleep(rng.random() * 0.002)
+                    task.cancel()
+                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                    if isinstance(outcome, asyncio.CancelledError):
+                        cancelled += 1
+                    elif isinstance(outcome, BaseException):
+                        raise outcome
+            deadline = asyncio.get_running_loop().time() + 10
+            while pool.checkedout():
+                assert asyncio.get_running_loop().time() < deadline, pool.get_node_stats()
+                await asyncio.sleep(0.01)
+            stats = pool.get_node_stats()
+            for server in items.cluster.servers:
+                name = next(
+                    node.name
+                    for node in pool.router.servers
+                    if pool.router.servers[node].port == server.port
+                )
+                ask = (
+                    "SELECT count(*), count(*) FILTER (WHERE starts_with(state, 'idle in')) "
+                    "FROM pg_stat_activity WHERE application_name = %s"
+                )
+                while True:  # a connection that was closed here may take its server a moment
+                    rows = server.execute(ask, [f"pg-router {name}"])
+                    if rows[0][0] <= stats[name]["pool_size"] and not rows[0][1]:
+                        break
+                    assert asyncio.get_running_loop().time() < deadline + 10, (rows, stats)
+                    await asyncio.sleep(0.05)
+            # Every node still serves, and a new request is nobody's debtor.
+            with request_context():
+                assert not router.current_context().pins.by_cluster
+                async with pool.connection() as connection:
+                    await connection.execute(INSERT, ["last"])
+                    rows = await (await connection.execute(NAMES)).fetchall()
+                    assert "last" in {name for (name,) in rows}
+        return cancelled
+
+    assert asyncio.run(storm()) > STORM / 10
