@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from router.checkout import Checkout
+from router.checkout import Checkout, Route
 from router.held import Held
 from router.recovery import recover, timed
 
@@ -57,21 +57,44 @@ class RoutedCursor(Generic[H]):
         return self._run("executemany", query, params_seq, kwargs)
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
-        sql = query if isinstance(query, str) else text_of(query)
         routed = self._routed
+        sql = query if isinstance(query, str) else text_of(query)
         route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
+        router = routed.router
+        if router.watching is not None or (router.config.sql_comment and sql is query):
+            return self._watched(route, method, query, params, kwargs)
+        route.begin()
+        try:
+            real = self._real
+            if real is None or self._of is not route.held:
+                real = self._replaced(route.held)
+            if params is None and method == "execute":
+                real.execute(query, **kwargs)
+            else:
+                getattr(real, method)(query, params, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
-        commented = routed.router.config.sql_comment and isinstance(query, str)
+            def again(held: H) -> None:
+                self._send(held, method, query, params, kwargs)
+
+            recover(route, error, self._real, again)
+        except BaseException:
+            route.held.broken = True
+            raise
+        route.done(params)
+        return self
+
+    def _watched(
+        self, route: Route[H], method: str, query: Any, params: Any, kwargs: dict[str, Any]
+    ) -> Any:
+        """The same where somebody wants to know how long it took, or what it was sent with."""
+        commented = self._routed.router.config.sql_comment and isinstance(query, str)
 
         def run(held: H) -> None:
-            call = getattr(self._on(held), method)
             text = query + route.comment() if commented else query
-            if params is None and method == "execute":
-                call(text, **kwargs)
-            else:
-                call(text, params, **kwargs)
+            self._send(held, method, text, params, kwargs)
 
-        attempt = run if routed.router.watching is None else timed(route, run)
+        attempt = timed(route, run)
         route.begin()
         try:
             attempt(route.held)
@@ -82,6 +105,13 @@ class RoutedCursor(Generic[H]):
             raise
         route.done(params)
         return self
+
+    def _send(self, held: H, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> None:
+        call = getattr(self._on(held), method)
+        if params is None and method == "execute":
+            call(query, **kwargs)
+        else:
+            call(query, params, **kwargs)
 
     def _on(self, held: H) -> Any:
         real = self._real
@@ -94,6 +124,8 @@ class RoutedCursor(Generic[H]):
         own = self.__dict__
         own["_of"] = held
         own["_real"] = real = self._make(held)
+        for name in FETCHING:
+            own[name] = getattr(real, name)  # found at once, without a detour by __getattr__
         if self._settings:
             for key, value in self._settings.items():
                 setattr(real, key, value)
@@ -148,6 +180,8 @@ class RoutedCursor(Generic[H]):
     def __repr__(self) -> str:
         return f"<RoutedCursor {self._real!r}>"
 
+
+FETCHING = ("fetchone", "fetchmany", "fetchall")
 
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
 

@@ -82,6 +82,9 @@ class Node:
     zone: str = ""
     priority: int = 0
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # every statement looks a node up; all its fields would cost more
+
     def __str__(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"
 

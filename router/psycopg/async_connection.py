@@ -30,12 +30,12 @@ class AsyncCursor:
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
         """Run one statement where it belongs; arguments as psycopg's."""
-        await greenlet_spawn(self._routed._run, "execute", query, params, kwargs)
+        await greenlet_spawn(self._routed.execute, query, params, **kwargs)
         return self
 
     async def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> None:
         """Run one statement for several sets of parameters."""
-        await greenlet_spawn(self._routed._run, "executemany", query, params_seq, kwargs)
+        await greenlet_spawn(self._routed.executemany, query, params_seq, **kwargs)
 
     async def _real(self) -> Any:
         routed = self._routed
@@ -285,8 +285,7 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
-        # Not stopped half-way by a second cancellation: nobody else would give them back.
-        await asyncio.shield(asyncio.ensure_future(greenlet_spawn(self.routed.close)))
+        await greenlet_spawn(self.routed.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -297,7 +296,15 @@ class AsyncConnection:
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
     ) -> None:
-        await greenlet_spawn(self.routed.leave, exc_type)
+        await self.leave(exc_type)
+
+    async def leave(self, kind: type[BaseException] | None) -> None:
+        """Commit, or after an exception roll back: what the end of a ``with`` block does."""
+        checkout = self.routed.checkout
+        if checkout.primary is not None or checkout.journal or self.routed.in_transaction:
+            await greenlet_spawn(self.routed.leave, kind)
+        else:
+            self.routed.leave(kind)
 
 
 _LOOKED_AT = frozenset({"adapters", "connection", "cursor_factory", "info", "pgconn",

@@ -1,8 +1,8 @@
 """The same pool for event loops: a real AsyncConnectionPool of psycopg_pool for each node."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -169,9 +169,9 @@ class AsyncConnectionPool(RoutedPool):
 
     # -- connections ---------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def connection(self, timeout: float | None = None) -> AsyncIterator[AsyncConnection]:
-        """A routed connection for the length of a block, which ends in COMMIT or ROLLBACK.
+    def connection(self, timeout: float | None = None) -> "AsyncLease":
+        """A routed connection for the length of an ``async with`` block, which ends in COMMIT or
+        ROLLBACK.
 
         Args:
             timeout: seconds each statement may wait for a connection of its node's pool.
@@ -179,20 +179,15 @@ class AsyncConnectionPool(RoutedPool):
         Raises:
             PoolClosed: the pool is closed, or not open yet.
         """
-        connection = await self.getconn(timeout)
-        try:
-            async with connection:
-                yield connection
-        finally:
-            await connection.close()
+        return AsyncLease(self, timeout)
 
     async def getconn(self, timeout: float | None = None) -> AsyncConnection:
         """A routed connection, to be given back by `putconn`. As `connection`."""
         if self._open_when_used and not self._opened:
             await self.open()
         self._must_be_open()
-        if self._defaults is None:
-            await self._learn()
+        if not self._learnt:
+            await self._look()
         return AsyncConnection(self, self.timeout if timeout is None else timeout)
 
     async def putconn(self, connection: AsyncConnection) -> None:
@@ -205,7 +200,7 @@ class AsyncConnectionPool(RoutedPool):
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         await connection.close()
 
-    async def _learn(self) -> None:
+    async def _look(self) -> None:
         """Have a first connection configured, to know what ``configure`` does."""
         first = AsyncConnection(self, self.timeout)
         try:
@@ -269,3 +264,28 @@ class AsyncConnectionPool(RoutedPool):
             raise RuntimeError(
                 f"{self.name} belongs to another event loop: open one pool in each loop"
             )
+
+
+class AsyncLease:
+    """What `AsyncConnectionPool.connection` gives, to be entered by ``async with``."""
+
+    __slots__ = ("_connection", "_pool", "_timeout")
+
+    def __init__(self, pool: AsyncConnectionPool, timeout: float | None) -> None:
+        self._pool: AsyncConnectionPool = pool
+        self._timeout: float | None = timeout
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._connection: AsyncConnection = await self._pool.getconn(self._timeout)
+        return self._connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        try:
+            await self._connection.leave(exc_type)
+        finally:
+            await self._connection.close()

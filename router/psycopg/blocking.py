@@ -94,8 +94,11 @@ class BlockingPool(_Blocking):
         return found
 
     def putconn(self, connection: BlockingConnection) -> None:
-        """As the real one's, waited for; a task that is cancelled meanwhile takes nothing with
-        it."""
+        """As the real one's, waited for.
+
+        Psycopg_pool loses a connection whose task is cancelled while it is put back, so that is
+        not to be cancelled.
+        """
         put = asyncio.ensure_future(self.real.putconn(connection.real))
         await_only(asyncio.shield(put))
 

@@ -11,6 +11,7 @@ from psycopg import IsolationLevel
 
 from router.cursor import text_of
 from router.errors import RouterError
+from router.held import Characteristics
 from router.model import Node
 from router.psycopg import cursor, facade, nodes
 from router.psycopg.errors import PoolClosed, PoolTimeout, translated
@@ -40,6 +41,16 @@ class Defaults:
             connection.read_only,
             connection.deferrable,
         )
+
+    def characteristics(self) -> Characteristics:
+        """The same, as a checkout has it."""
+        if self.autocommit:
+            return Characteristics("AUTOCOMMIT")
+        return Characteristics(_named(self.isolation_level), self.read_only, self.deferrable)
+
+
+def _named(level: IsolationLevel | None) -> str | None:
+    return None if level is None else level.name.replace("_", " ")
 
 
 class PoolNodes(nodes.Nodes):
@@ -79,8 +90,9 @@ class PoolNodes(nodes.Nodes):
         pool = self.pool.node_pool(node)
         while True:
             line = self.from_pool(pool, node, self.timeout)
-            distrusted = self.pool.distrusted.get(node, line.proven) > line.proven
-            if not line.dbapi.closed and not distrusted and not self.interrupted(node, line):
+            distrusted = self.pool.distrusted
+            doubted = distrusted and distrusted.get(node, line.proven) > line.proven
+            if not line.dbapi.closed and not doubted and not self.interrupted(node, line):
                 return line
             # Each that is found dead is thrown away, so this ends with a new one.
             try:
@@ -97,8 +109,9 @@ class PoolNodes(nodes.Nodes):
             line.dbapi.close()
             return
         try:
-            self._undone(line)
-            if not line.dbapi.closed:
+            if self._undo:
+                self._undone(line)
+            if line.dbapi.autocommit is not True and not line.dbapi.closed:
                 line.dbapi.autocommit = True
         except BaseException:
             self.discard(node, line, distrust=False)
@@ -109,7 +122,8 @@ class PoolNodes(nodes.Nodes):
         """Close a connection; with `distrust` those that are as old are asked before their use."""
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
-        self._undone(line, forget=True)
+        if self._undo:
+            self._undone(line, forget=True)
         try:
             line.dbapi.close()
         finally:
@@ -131,9 +145,15 @@ class PoolNodes(nodes.Nodes):
 class Cursor(cursor.Cursor):
     """A cursor of psycopg's kind whose statements are routed one by one."""
 
-    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Run one statement where it belongs; arguments as psycopg's."""
         self._connection.beginning()
-        return super()._run(method, query, params, kwargs)
+        return self._run("execute", query, params, kwargs)
+
+    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
+        """Run one statement for several sets of parameters."""
+        self._connection.beginning()
+        return self._run("executemany", query, params_seq, kwargs)
 
     def send(self, statement: Any) -> tuple[Any, Any]:
         """Route a statement that the real cursor is about to send.
@@ -195,11 +215,12 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         self._isolation = defaults.isolation_level
         self._read_only: bool | None = defaults.read_only
         self._deferrable: bool | None = defaults.deferrable
-        self.settle_mode()
+        self.checkout.characteristics = pool.characteristics
 
     def beginning(self) -> None:
         """A statement is about to run: without autocommit a transaction begins with it."""
-        self._must_be_open()
+        if self.closed or self.pool.closed:
+            self._must_be_open()
         if not self._autocommit and not self.blocks:
             self.begun = True
 
@@ -422,6 +443,11 @@ class Connection(facade.RoutedConnection[PoolNodes]):
     def leave(self, kind: type[BaseException] | None) -> None:
         """Commit, or after an exception roll back: what the end of a ``with`` block does."""
         if self.closed:
+            return
+        checkout = self.checkout
+        if checkout.primary is None and not checkout.journal and not self.in_transaction:
+            self.begun = False  # nothing but reads outside of any transaction
+            self.blocks.clear()
             return
         if kind is None:
             self.commit()

@@ -5,8 +5,8 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from router.config import OPTIONS, Config, Server, did_you_mean
 from router.core import Router
 from router.errors import ConfigError, RouterError
+from router.held import Characteristics
 from router.model import Node
 from router.monitor import Monitor
 from router.pooling import check_startup
@@ -47,6 +48,8 @@ class RoutedPool(Servers):
         config: which servers, and how to route.
         router: decides.
         name: for messages and logs; the nodes' pools have the node's name behind it.
+        defaults: how the user wants new connections; a guess until the first was configured.
+        characteristics: the same, as a checkout has it.
         timeout: seconds to wait for a connection of a node's pool.
     """
 
@@ -80,9 +83,8 @@ class RoutedPool(Servers):
         self.distrusted: dict[Node, float] = {}
         self.refused: dict[Node, ConfigError] = {}
         self._configure: Callable[[Any], Any] | None = configure
-        self._defaults: Defaults | None = None
-        if configure is None:
-            self._defaults = Defaults(autocommit=bool(self._kwargs.get("autocommit", False)))
+        self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
+        self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
         self._opened = False
         self._closed = False
@@ -138,11 +140,6 @@ class RoutedPool(Servers):
 
     # -- nodes ---------------------------------------------------------------------------------
 
-    @property
-    def defaults(self) -> Defaults:
-        """How the user wants new connections; a guess until the first was configured."""
-        return self._defaults or Defaults()
-
     @abstractmethod
     def start_router(self) -> None:
         """Start the Router, without holding up others meanwhile."""
@@ -155,10 +152,15 @@ class RoutedPool(Servers):
     def configure(self, connection: Any) -> None:
         """Do with a new connection what the user's ``configure`` says, and learn from it."""
 
+    def _learn(self, defaults: Defaults) -> None:
+        self.defaults: Defaults = defaults
+        self.characteristics: Characteristics = defaults.characteristics()
+
     def prepared(self, connection: Any) -> None:
         """Learn how the user's ``configure`` left a connection; make it the checkout's."""
-        if self._defaults is None:
-            self._defaults = Defaults.of(connection)
+        if not self._learnt:
+            self._learn(Defaults.of(connection))
+            self._learnt = True
         connection.autocommit = True
         for key in ("read_only", "deferrable"):
             if getattr(connection, key) is not None:
@@ -385,9 +387,9 @@ class ConnectionPool(RoutedPool):
 
     # -- connections ---------------------------------------------------------------------------
 
-    @contextmanager
-    def connection(self, timeout: float | None = None) -> Iterator[Connection]:
-        """A routed connection for the length of a block, which ends in COMMIT or ROLLBACK.
+    def connection(self, timeout: float | None = None) -> "Lease":
+        """A routed connection for the length of a ``with`` block, which ends in COMMIT or
+        ROLLBACK.
 
         Args:
             timeout: seconds each statement may wait for a connection of its node's pool.
@@ -395,18 +397,13 @@ class ConnectionPool(RoutedPool):
         Raises:
             PoolClosed: the pool is closed.
         """
-        connection = self.getconn(timeout)
-        try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+        return Lease(self, timeout)
 
     def getconn(self, timeout: float | None = None) -> Connection:
         """A routed connection, to be given back by `putconn`. As `connection`."""
         self._must_be_open()
-        if self._defaults is None:
-            self._learn()
+        if not self._learnt:
+            self._look()
         return Connection(self, self.timeout if timeout is None else timeout)
 
     def putconn(self, connection: Connection) -> None:
@@ -419,7 +416,7 @@ class ConnectionPool(RoutedPool):
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         connection.close()
 
-    def _learn(self) -> None:
+    def _look(self) -> None:
         """Have a first connection configured, to know what ``configure`` does."""
         with suppress(psycopg.Error, RouterError):
             first = Connection(self, self.timeout)
@@ -466,6 +463,31 @@ class ConnectionPool(RoutedPool):
         pool = self._pools.pop(node, None)
         if pool is not None:
             pool.close(timeout=POOL_LOOK)
+
+
+class Lease:
+    """What `ConnectionPool.connection` gives, to be entered by ``with``."""
+
+    __slots__ = ("_connection", "_pool", "_timeout")
+
+    def __init__(self, pool: ConnectionPool, timeout: float | None) -> None:
+        self._pool: ConnectionPool = pool
+        self._timeout: float | None = timeout
+
+    def __enter__(self) -> Connection:
+        self._connection: Connection = self._pool.getconn(self._timeout)
+        return self._connection
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        try:
+            self._connection.leave(exc_type)
+        finally:
+            self._connection.close()
 
 
 def _filled(pool: Any, min_size: int, until: float, clock: Callable[[], float]) -> None:
