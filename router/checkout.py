@@ -219,17 +219,11 @@ class Checkout(Generic[H]):
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
-        if force is None and (primary := self.primary) is not None and primary.in_transaction:
-            within = self._within(intent, context, primary)
-            if within is not None:
-                self.last = primary
-                return Route(self, sql or "", intent, primary, within, context, False)
-        if not explicit and not stream and not avoid and force is None:
-            one_more = self._one_more(intent, context)
-            if one_more is not None and (replica := self.replica) is not None:
-                replica.autocommit(True)
-                self.last = replica
-                return Route(self, sql or "", intent, replica, one_more, context, True)
+        if force is None:
+            alone = not explicit and not stream and not avoid
+            at_once = self._at_once(sql or "", intent, context, alone=alone)
+            if at_once is not None:
+                return at_once
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
         settled = None
@@ -275,6 +269,48 @@ class Checkout(Generic[H]):
             held.autocommit(True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
+
+    def ready(self, sql: str) -> Route[H] | None:
+        """As `route`, where nothing has to be prepared that an event loop would wait for.
+
+        Returns:
+            None where `route` has to look.
+        """
+        router = self.router
+        if not self._open or not router.started or self.pins is not None:
+            return None
+        replica = self.replica
+        if replica is not None and not replica.in_autocommit:
+            return None
+        intent = router.intent(sql)
+        if router.pooled and needs_session(intent):
+            return None
+        return self._at_once(sql, intent, current_context(), alone=not self.explicit)
+
+    def _at_once(
+        self, sql: str, intent: Intent, context: RoutingContext, *, alone: bool
+    ) -> Route[H] | None:
+        """The route of what goes where the last statement went, as most do.
+
+        Args:
+            sql: the statement's text.
+            intent: what it does.
+            context: the request's.
+            alone: it may be a transaction of its own.
+        """
+        primary = self.primary
+        if primary is not None and primary.in_transaction:
+            within = self._within(intent, context, primary)
+            if within is not None:
+                self.last = primary
+                return Route(self, sql, intent, primary, within, context, False)
+        if alone:
+            one_more = self._one_more(intent, context)
+            if one_more is not None and (replica := self.replica) is not None:
+                replica.autocommit(True)
+                self.last = replica
+                return Route(self, sql, intent, replica, one_more, context, True)
+        return None
 
     def _within(self, intent: Intent, context: RoutingContext, primary: H) -> Decision | None:
         """Row 2 of the rules by itself, where nothing has to be prepared: what a transaction

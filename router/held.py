@@ -96,6 +96,11 @@ class Held(ABC):
             distrust: the server was gone; what its pool holds is as good as closed.
         """
 
+    @property
+    def in_autocommit(self) -> bool:
+        """Whether `autocommit` would find it so already, and has nothing to wait for."""
+        return False
+
     # -- what is the same for all --------------------------------------------------------------
 
     def replay(self, entries: list[Entry]) -> None:

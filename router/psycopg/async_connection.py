@@ -12,6 +12,7 @@ from sqlalchemy.util import greenlet_spawn
 from router.psycopg.blocking import BlockingConnection, real_of
 from router.psycopg.connection import Connection
 from router.psycopg.transaction import AsyncTransaction
+from router.recovery import recover
 
 if TYPE_CHECKING:
     from router.psycopg.pool import RoutedPool
@@ -30,8 +31,28 @@ class AsyncCursor:
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
         """Run one statement where it belongs; arguments as psycopg's."""
-        await greenlet_spawn(self._routed.execute, query, params, **kwargs)
+        if isinstance(query, str) and (route := self._routed.ready(query)) is not None:
+            await self._at_once(route, query, params, kwargs)
+        else:
+            await greenlet_spawn(self._routed.execute, query, params, **kwargs)
         return self
+
+    async def _at_once(self, route: Any, query: str, params: Any, kwargs: dict[str, Any]) -> None:
+        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
+        routed = self._routed
+        route.begin()
+        try:
+            await routed._on(route.held).real.execute(query, params, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
+
+            def again(held: Any) -> None:
+                routed._send(held, "execute", query, params, kwargs)
+
+            await greenlet_spawn(recover, route, error, routed._real, again)
+        except BaseException:
+            route.held.broken = True
+            raise
+        route.done(params)
 
     async def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> None:
         """Run one statement for several sets of parameters."""

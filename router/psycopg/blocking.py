@@ -2,6 +2,8 @@
 the event loop, out of the greenlet the core runs in."""
 
 import asyncio
+import functools
+from collections.abc import Generator
 from typing import Any, Self
 
 import psycopg
@@ -99,8 +101,12 @@ class BlockingPool(_Blocking):
         Psycopg_pool loses a connection whose task is cancelled while it is put back, so that is
         not to be cancelled.
         """
-        put = asyncio.ensure_future(self.real.putconn(connection.real))
-        await_only(asyncio.shield(put))
+        putting = self.real.putconn(connection.real)
+        try:
+            waits_for = putting.send(None)
+        except StopIteration:
+            return  # nothing to wait for, as nearly always: no task is needed
+        await_only(asyncio.shield(asyncio.ensure_future(_rest(putting, waits_for))))
 
     def open(self) -> None:
         """As the real one's, waited for."""
@@ -112,6 +118,31 @@ class BlockingPool(_Blocking):
 
 
 _KEPT = "_router_blocking"
+
+
+async def _rest(begun: Any, waits_for: Any) -> None:
+    """What is left of a coroutine that was begun by hand and waits for something."""
+    await _Rest(begun, waits_for)
+
+
+class _Rest:
+    def __init__(self, begun: Any, waits_for: Any) -> None:
+        self._begun = begun
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                yield waits_for
+            except BaseException as error:  # noqa: BLE001 - the coroutine's to handle
+                step = functools.partial(self._begun.throw, error)
+            else:
+                step = functools.partial(self._begun.send, None)
+            try:
+                waits_for = step()
+            except StopIteration:
+                return
 
 
 def dial(arguments: dict[str, Any]) -> BlockingConnection:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import IsolationLevel
 
+from router.checkout import Route
 from router.cursor import text_of
 from router.errors import RouterError
 from router.held import Characteristics
@@ -16,7 +17,7 @@ from router.model import Node
 from router.psycopg import cursor, facade, nodes
 from router.psycopg.errors import PoolClosed, PoolTimeout, translated
 from router.psycopg.facade import PEEK
-from router.psycopg.held import Line
+from router.psycopg.held import Line, NodeConnection
 from router.psycopg.transaction import Block, Transaction
 
 if TYPE_CHECKING:
@@ -154,6 +155,17 @@ class Cursor(cursor.Cursor):
         """Run one statement for several sets of parameters."""
         self._connection.beginning()
         return self._run("executemany", query, params_seq, kwargs)
+
+    def ready(self, query: str) -> Route[NodeConnection] | None:
+        """Its route, where nothing has to be prepared that an event loop would wait for."""
+        router, checkout = self._routed.router, self._routed
+        if router.watching is not None or router.config.sql_comment or self._stream:
+            return None
+        self._connection.beginning()
+        route = checkout.ready(query)
+        # A cursor that is there on another node's connection would have to be closed first.
+        fits = route is not None and (self._real is None or self._of is route.held)
+        return route if fits else None
 
     def send(self, statement: Any) -> tuple[Any, Any]:
         """Route a statement that the real cursor is about to send.

@@ -64,6 +64,11 @@ class NodeConnection(Held):
         if self.dbapi.autocommit is not value:
             self.dbapi.autocommit = value
 
+    @property
+    def in_autocommit(self) -> bool:
+        """Whether `autocommit` would find it so already, and has nothing to wait for."""
+        return bool(self.dbapi.autocommit)
+
     def run(self, sql: str, parameters: Any = None) -> None:
         """Run a statement whose rows nobody wants."""
         with self.dbapi.cursor() as cursor:
