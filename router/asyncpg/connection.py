@@ -1,6 +1,7 @@
 """A connection as asyncpg's users know it, whose statements are routed one by one."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.checkout import Checkout, Route
 from router.config import masked
-from router.errors import RouterError
+from router.errors import RouterError, SessionRefused
 from router.held import Characteristics, Held
 from router.model import Node
 from router.recovery import recover, timed
@@ -191,6 +192,7 @@ class Connection:
         self._pool_release_ctr: int = 0
         self._protocol: Connection = self
         self._ids: int = 0
+        self._heard: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
         return f"<router.asyncpg.Connection {self._routed!r}>"
@@ -211,7 +213,9 @@ class Connection:
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """Run a statement once for each set of arguments, all or none of them."""
-        await self._sent("executemany", command, (args,), timeout=timeout)
+        # What can be walked through but once cannot be sent a second time.
+        again = isinstance(args, list | tuple)
+        await self._sent("executemany", command, (args,), again=again, timeout=timeout)
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None, **kw: Any) -> Any:
         """The rows of a query, as asyncpg's records."""
@@ -248,6 +252,62 @@ class Connection:
     def cursor(self, query: str, *args: Any, **kw: Any) -> "CursorFactory":
         """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
         return CursorFactory(self, query, args, kw)
+
+    async def prepare(self, query: str, **kw: Any) -> Any:
+        """A prepared statement of asyncpg's own, on the primary.
+
+        It belongs to one server session, so this connection stays with the primary from now on.
+
+        Raises:
+            SessionRefused: PgBouncer pools by transaction there.
+        """
+
+        def call(held: NodeConnection) -> Any:
+            return await_only(held.con.prepare(query, **kw))
+
+        return await greenlet_spawn(self._bound, "prepare", call)
+
+    async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
+        """Call `callback` for notifications on a channel, which only the primary sends.
+
+        This connection stays with the primary from now on.
+
+        Raises:
+            SessionRefused: PgBouncer pools by transaction there.
+        """
+
+        def heard(_con: Any, pid: int, name: str, payload: str) -> Any:
+            return callback(self, pid, name, payload)
+
+        def call(held: NodeConnection) -> None:
+            await_only(held.con.add_listener(channel, heard))
+
+        await greenlet_spawn(self._bound, "LISTEN", call)
+        self._heard[channel, callback] = heard
+
+    async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
+        """Call `callback` no more for that channel."""
+        heard = self._heard.pop((channel, callback), None)
+        primary = self._routed.primary
+        if heard is not None and primary is not None:
+            await primary.con.remove_listener(channel, heard)
+
+    def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
+        primary = self._routed.router.primary
+        if primary is not None and self._routed.router.pools(primary):
+            raise SessionRefused(
+                f"{what} needs a server session of its own, and PgBouncer gives none by "
+                "transaction: use a pool made from session_url, which leads past PgBouncer"
+            )
+        held = self._routed.bind_primary()
+        try:
+            return call(held)
+        except DRIVER_ERRORS as error:
+            held.lost(error)
+            raise
+        except BaseException:
+            held.broken = True
+            raise
 
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
@@ -312,6 +372,10 @@ class Connection:
     async def _close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
         self._pool_release_ctr += 1
+        for channel, callback in list(self._heard):
+            # asyncpg's pool warns of listeners that were left.
+            with contextlib.suppress(*DRIVER_ERRORS):
+                await self.remove_listener(channel, callback)
         await greenlet_spawn(self._routed.release)
 
 

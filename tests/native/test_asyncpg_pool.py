@@ -8,7 +8,8 @@ import pytest
 
 import router.asyncpg
 from router import request_context
-from tests.conftest import Database
+from router.errors import PrimaryUnavailable
+from tests.conftest import Database, MakeCluster
 
 PORT = "SELECT inet_server_port()"
 
@@ -112,5 +113,48 @@ def test_cancelled_tasks_leave_nothing(database: Database) -> None:
                 await asyncio.gather(task, return_exceptions=True)
             assert p.checkedout() == 0
             assert await p.fetchval("SELECT 1") == 1
+
+    asyncio.run(run())
+
+
+def test_what_needs_a_session_stays_with_the_primary(database: Database) -> None:
+    """A listener hears what the pool notifies, and a prepared statement stays usable."""
+
+    async def run() -> None:
+        heard: asyncio.Queue[str] = asyncio.Queue()
+
+        def hear(con: Any, pid: int, channel: str, payload: str) -> None:
+            assert con is listening
+            heard.put_nowait(payload)
+
+        async with pool(database) as p, p.acquire() as listening:
+            await listening.add_listener("c", hear)
+            await p.execute("SELECT pg_notify('c', 'hello')")
+            assert await asyncio.wait_for(heard.get(), 10) == "hello"
+            statement = await listening.prepare(PORT)
+            assert await statement.fetchval() == database.cluster.primary.port
+
+    asyncio.run(run())
+
+
+def test_dead_servers(make_cluster: MakeCluster) -> None:
+    """A replica's death is invisible to reads; without the primary they go on, writes fail."""
+    cluster = make_cluster(replicas=2)
+    urls = [replica.url() for replica in cluster.replicas]
+
+    async def run() -> None:
+        async with router.asyncpg.create_pool(
+            cluster.primary.url(), replicas=urls, min_size=1, max_size=4
+        ) as p:
+            for _ in range(8):
+                assert await p.fetchval(PORT) != cluster.primary.port
+            cluster.replicas[0].kill()
+            for _ in range(20):
+                assert await p.fetchval(PORT) == cluster.replicas[1].port
+            cluster.primary.kill()
+            assert await p.fetchval(PORT) == cluster.replicas[1].port
+            with pytest.raises((PrimaryUnavailable, asyncpg.PostgresError, OSError)):
+                await p.execute("CREATE TABLE t (n int)")
+            assert await p.fetchval(PORT) == cluster.replicas[1].port
 
     asyncio.run(run())
