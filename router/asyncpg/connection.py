@@ -329,10 +329,31 @@ class Connection:
     async def _sent(
         self, method: str, query: str, args: Any, *, again: bool = True, **kw: Any
     ) -> Any:
+        route = self._routed.ready(query)
+        if route is not None and not self._routed.router.watching:
+            return await self._within(route, method, args, kw)
+
         def call(held: NodeConnection) -> Any:
             return await_only(getattr(held.con, method)(query, *args, **kw))
 
         return await greenlet_spawn(self._run, query, call, args, again)
+
+    async def _within(
+        self, route: Route[NodeConnection], method: str, args: Any, kw: dict[str, Any]
+    ) -> Any:
+        """A statement for which nothing has to be prepared: no greenlet, half the time."""
+        route.begin()
+        try:
+            result = await getattr(route.held.con, method)(route.sql, *args, **kw)
+        except Exception as error:
+            # In a transaction nothing runs again: this only tells the Router of a lost server.
+            await greenlet_spawn(recover, route, error, None, _never)
+            raise
+        except BaseException:
+            route.held.broken = True
+            raise
+        route.done(args)
+        return result
 
     async def _unseen(self, method: str, *args: Any, **kw: Any) -> Any:
         def call(held: NodeConnection) -> Any:
@@ -377,6 +398,10 @@ class Connection:
             with contextlib.suppress(*DRIVER_ERRORS):
                 await self.remove_listener(channel, callback)
         await greenlet_spawn(self._routed.release)
+
+
+def _never(held: NodeConnection) -> None:
+    raise AssertionError(held)
 
 
 class CursorFactory:
