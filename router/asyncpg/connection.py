@@ -1,173 +1,29 @@
 """A connection as asyncpg's users know it, whose statements are routed one by one."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Generator
-from typing import TYPE_CHECKING, Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 from asyncpg.transaction import Transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from router.checkout import Checkout, Route
-from router.config import masked
-from router.errors import RouterError, SessionRefused
-from router.held import Characteristics, Held
-from router.model import Node
+from router.asyncpg.errors import SessionRefused
+from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
+from router.checkout import Route
+from router.classify import Intent, Kind
 from router.recovery import recover, timed
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
-    from router.core import Router
 
-DRIVER_ERRORS: tuple[type[Exception], ...] = (
-    ConnectionError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
+PEEK = Intent(Kind.READ, "a session of its own is wanted")
+
+_EVERY_NODES = (
+    "{}: it would hold for one node's connection only: register it in init=, which is called with "
+    "every new connection"
 )
-
-
-class PoolTimeout(RouterError, TimeoutError):
-    """No connection of a node's pool was free in time; the node itself may be well."""
-
-
-class NodeConnection(Held):
-    """One node's connection of asyncpg while a checkout holds it."""
-
-    __slots__ = ("con", "nodes", "pool", "settings")
-
-    def __init__(self, nodes: "Nodes", node: Node, pool: Any, con: Any) -> None:
-        self.nodes: Nodes = nodes
-        self.pool: Any = pool
-        self.con: Any = con
-        # A pool of asyncpg's resets what comes back to it: nothing outlives the checkout.
-        self.settings: dict[str, str] = {}
-        super().__init__(node, in_transaction=False)
-
-    @property
-    def errors(self) -> tuple[type[Exception], ...]:
-        """What the driver raises."""
-        return self.nodes.driver_errors
-
-    @property
-    def first_settings(self) -> dict[str, str]:
-        """Values that changed settings had when the connection was taken."""
-        return self.settings
-
-    def autocommit(self, value: bool) -> None:
-        """Begin a transaction for False; asyncpg has no other mode than autocommit."""
-        if not value:
-            await_only(self.con.execute("BEGIN"))
-
-    def run(self, sql: str, parameters: Any = None) -> None:
-        """Run a statement whose rows nobody wants."""
-        await_only(self.con.execute(sql, *(parameters or ())))
-
-    def ask(self, sql: str) -> tuple[Any, ...]:
-        """The one row a query gives."""
-        return tuple(await_only(self.con.fetchrow(sql)))
-
-    def look(self) -> bool:
-        """Whether the server has a transaction open."""
-        return bool(self.con.is_in_transaction())
-
-    def end(self, verb: Literal["commit", "rollback"]) -> None:
-        """End the open transaction, whoever began it."""
-        await_only(self.con.execute(verb.upper()))
-
-    def characterise(self, wanted: Characteristics) -> None:
-        """Take note: asyncpg's transactions say in their BEGIN what they are."""
-        self.characteristics: Characteristics = wanted
-
-    def lost(self, error: Any, cursor: Any = None) -> bool:
-        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
-        nodes = self.nodes
-        state = nodes.sqlstate(error)
-        closed = bool(self.con.is_closed()) or isinstance(error, ConnectionError)
-        if not closed and not nodes.router.lost(state):
-            return False
-        self.broken: bool = (
-            self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
-        )
-        nodes.router.failed(self.node, nodes.reason(error))
-        return True
-
-    def give_back(self) -> None:
-        """Give it to its pool, to be used again."""
-        await_only(self.pool.release(self.con))
-
-    def discard(self, *, distrust: bool) -> None:
-        """Close it; with `distrust`, whatever else its pool holds is opened anew as well."""
-        if not self.con.is_closed():
-            self.con.terminate()
-        await_only(self.pool.release(self.con))
-        if distrust:
-            await_only(self.pool.expire_connections())
-
-
-class Nodes:
-    """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
-
-    __slots__ = ("pool", "router", "timeout")
-
-    default_isolation = "AUTOCOMMIT"
-
-    def __init__(self, pool: "Pool", timeout: float | None) -> None:
-        self.pool: Pool = pool
-        self.router: Router = pool.router
-        self.timeout: float | None = timeout
-
-    @property
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What asyncpg raises for a server's sake; never the time-out of a statement."""
-        return DRIVER_ERRORS
-
-    def start_router(self) -> None:
-        """Start the Router, while the event loop runs on."""
-        await_only(asyncio.to_thread(self.router.start))
-
-    def hold(self, node: Node) -> NodeConnection:
-        """A pooled connection to `node`.
-
-        Raises:
-            PoolTimeout: none was free in time; names the node and the cure.
-        """
-        pool = self.pool.node_pool(node)
-        try:
-            con = await_only(pool.acquire(timeout=self.timeout))
-        except TimeoutError:
-            raise PoolTimeout(
-                f"{node}: no connection of its pool was free for {self.timeout:g} s: raise "
-                "max_size, or hold connections for less time"
-            ) from None
-        return NodeConnection(self, node, pool, con)
-
-    def probe(self, held: NodeConnection) -> None:
-        """Probe a node over a connection held, and tell the Router."""
-        await_only(self.pool.probe(held.node, held.con))
-
-    def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
-        return getattr(error, "sqlstate", None) or ""
-
-    def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
-        state = self.sqlstate(error)
-        text = masked(" ".join(str(error).split())) or type(error).__name__
-        return f"{state}: {text}" if state else text
-
-    def translated(self, error: RouterError) -> Exception:
-        """The core's own errors are this adapter's."""
-        return error
-
-
-class _Checkout(Checkout[NodeConnection]):
-    def closed_error(self) -> Exception:
-        error: Exception = asyncpg.InterfaceError(
-            "this connection was given back to the pool: acquire another one"
-        )
-        return error
 
 
 class Connection:
@@ -186,7 +42,7 @@ class Connection:
         """
         self._pool: Pool = pool
         self.timeout: float | None = timeout
-        self._routed: _Checkout = _Checkout(Nodes(pool, timeout))
+        self._routed: AsyncpgCheckout = AsyncpgCheckout(Nodes(pool, timeout))
         # What asyncpg's own Transaction asks a connection for.
         self._top_xact: Any = None
         self._pool_release_ctr: int = 0
@@ -209,33 +65,34 @@ class Connection:
         Raises:
             RouterError: nowhere to run it; says which node and why.
         """
-        return str(await self._sent("execute", query, args, timeout=timeout))
+        return str(await self._sent("execute", query, args, {"timeout": timeout}))
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
         """Run a statement once for each set of arguments, all or none of them."""
         # What can be walked through but once cannot be sent a second time.
         again = isinstance(args, list | tuple)
-        await self._sent("executemany", command, (args,), again=again, timeout=timeout)
+        await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
 
-    async def fetch(self, query: str, *args: Any, timeout: float | None = None, **kw: Any) -> Any:
+    async def fetch(self, query: str, *args: Any, **kw: Any) -> Any:
         """The rows of a query, as asyncpg's records."""
-        return await self._sent("fetch", query, args, timeout=timeout, **kw)
+        return await self._sent("fetch", query, args, kw)
 
-    async def fetchrow(
-        self, query: str, *args: Any, timeout: float | None = None, **kw: Any
-    ) -> Any:
+    async def fetchrow(self, query: str, *args: Any, **kw: Any) -> Any:
         """The first row of a query, None without one."""
-        return await self._sent("fetchrow", query, args, timeout=timeout, **kw)
+        return await self._sent("fetchrow", query, args, kw)
 
-    async def fetchval(
-        self, query: str, *args: Any, timeout: float | None = None, **kw: Any
-    ) -> Any:
+    async def fetchval(self, query: str, *args: Any, **kw: Any) -> Any:
         """One value of the first row, None without a row."""
-        return await self._sent("fetchval", query, args, timeout=timeout, **kw)
+        return await self._sent("fetchval", query, args, kw)
+
+    async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
+        """The rows of a statement run once for each set of arguments."""
+        again = isinstance(args, list | tuple)
+        return await self._sent("fetchmany", query, (args,), kw, again=again)
 
     async def copy_from_query(self, query: str, *args: Any, **kw: Any) -> str:
         """Copy the rows of a query out, from the node the query is routed to."""
-        return str(await self._sent("copy_from_query", query, args, again=False, **kw))
+        return str(await self._sent("copy_from_query", query, args, kw, again=False))
 
     async def copy_from_table(self, table_name: str, **kw: Any) -> str:
         """Copy a table out, from the primary."""
@@ -259,7 +116,7 @@ class Connection:
         It belongs to one server session, so this connection stays with the primary from now on.
 
         Raises:
-            SessionRefused: PgBouncer pools by transaction there.
+            SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
         """
 
         def call(held: NodeConnection) -> Any:
@@ -273,7 +130,7 @@ class Connection:
         This connection stays with the primary from now on.
 
         Raises:
-            SessionRefused: PgBouncer pools by transaction there.
+            SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
         """
 
         def heard(_con: Any, pid: int, name: str, payload: str) -> Any:
@@ -292,14 +149,45 @@ class Connection:
         if heard is not None and primary is not None:
             await primary.con.remove_listener(channel, heard)
 
-    def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
-        primary = self._routed.router.primary
-        if primary is not None and self._routed.router.pools(primary):
-            raise SessionRefused(
-                f"{what} needs a server session of its own, and PgBouncer gives none by "
-                "transaction: use a pool made from session_url, which leads past PgBouncer"
+    def add_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` when the connection to the primary that is held ends.
+
+        Raises:
+            asyncpg.InterfaceError: none is held: call `primary_connection` first.
+        """
+        self._held_primary().add_termination_listener(callback)
+
+    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` no more."""
+        self._held_primary().remove_termination_listener(callback)
+
+    async def primary_connection(self) -> Any:
+        """The connection of asyncpg's to the primary, on which this one stays from now on.
+
+        For whatever is not routed: what is done with it cannot be seen.
+        """
+        return (await greenlet_spawn(self._bound, "", lambda held: held)).con
+
+    def _held_primary(self) -> Any:
+        if self._routed.primary is None:
+            raise asyncpg.InterfaceError(
+                "no connection to the primary is held yet: await primary_connection() first"
             )
-        held = self._routed.bind_primary()
+        return self._routed.primary.con
+
+    def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
+        routed = self._routed
+        primary = routed.router.primary
+        if what and primary is not None and routed.router.pools(primary) and not routed.past:
+            try:
+                routed.route(None, explicit=False, force="session", intent=PEEK)
+            except SessionRefused:
+                raise SessionRefused(
+                    f"{what} needs a server session of its own, and PgBouncer gives none by "
+                    "transaction: give session_url, which leads past PgBouncer"
+                ) from None
+        held = routed.bind_primary()
+        held.touched = True
         try:
             return call(held)
         except DRIVER_ERRORS as error:
@@ -308,6 +196,8 @@ class Connection:
         except BaseException:
             held.broken = True
             raise
+
+    # -- transactions --------------------------------------------------------------------------
 
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
@@ -320,75 +210,141 @@ class Connection:
         routed = self._routed
         return any(h is not None and h.in_transaction for h in (routed.primary, routed.replica))
 
+    # -- what is looked at ---------------------------------------------------------------------
+
     def is_closed(self) -> bool:
         """Whether it was given back to its pool."""
         return not self._routed._open
 
+    def _last(self) -> Any:
+        held = self._routed.last or self._routed.primary or self._routed.replica
+        if held is None:
+            raise asyncpg.InterfaceError(
+                "no node's connection is held yet: execute something first"
+            )
+        return held.con
+
+    def get_server_pid(self) -> int:
+        """The server process behind the connection that was used last."""
+        return int(self._last().get_server_pid())
+
+    def get_server_version(self) -> Any:
+        """The version of the server that was used last."""
+        return self._last().get_server_version()
+
+    def get_settings(self) -> Any:
+        """Settings of the server session that was used last."""
+        return self._last().get_settings()
+
+    async def reload_schema_state(self) -> None:
+        """Have types looked up anew, by every node's connection that is held."""
+        for held in (self._routed.primary, self._routed.replica):
+            if held is not None:
+                await held.con.reload_schema_state()
+
+    async def set_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
+        """Refused: use the pool's ``init``."""
+        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_type_codec"))
+
+    async def reset_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
+        """Refused: use the pool's ``init``."""
+        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("reset_type_codec"))
+
+    async def set_builtin_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
+        """Refused: use the pool's ``init``."""
+        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_builtin_type_codec"))
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)
+        raise AttributeError(
+            f"{key}: a routed connection has several of asyncpg's behind it: register what every "
+            "one needs in init=, or ask the primary's, await connection.primary_connection()"
+        )
+
     # -- on their way --------------------------------------------------------------------------
 
     async def _sent(
-        self, method: str, query: str, args: Any, *, again: bool = True, **kw: Any
+        self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
     ) -> Any:
-        route = self._routed.ready(query)
-        if route is not None and not self._routed.router.watching:
-            return await self._within(route, method, args, kw)
+        routed = self._routed
+        router = routed.router
+        if router.watching is None and not router.config.sql_comment:
+            route = routed.ready(query)
+            if route is not None:
+                return await self._at_once(route, method, query, args, kw, again=again)
 
-        def call(held: NodeConnection) -> Any:
-            return await_only(getattr(held.con, method)(query, *args, **kw))
+        def call(held: NodeConnection, text: str = query) -> Any:
+            return await_only(getattr(held.con, method)(text, *args, **kw))
 
         return await greenlet_spawn(self._run, query, call, args, again)
 
-    async def _within(
-        self, route: Route[NodeConnection], method: str, args: Any, kw: dict[str, Any]
+    async def _at_once(
+        self,
+        route: Route[NodeConnection],
+        method: str,
+        query: str,
+        args: Any,
+        kw: dict[str, Any],
+        *,
+        again: bool,
     ) -> Any:
-        """A statement for which nothing has to be prepared: no greenlet, half the time."""
+        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
+        held = route.held
         route.begin()
         try:
-            result = await getattr(route.held.con, method)(route.sql, *args, **kw)
-        except Exception as error:
-            # In a transaction nothing runs again: this only tells the Router of a lost server.
-            await greenlet_spawn(recover, route, error, None, _never)
-            raise
+            result = await getattr(held.con, method)(query, *args, **kw)
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
+
+            def call(held: NodeConnection) -> Any:
+                return await_only(getattr(held.con, method)(query, *args, **kw))
+
+            result = await greenlet_spawn(_recovered, route, error, call, again)
         except BaseException:
-            route.held.broken = True
+            held.broken = True
             raise
+        if route.intent.kind is not Kind.READ:
+            held.touched = True
         route.done(args)
         return result
 
     async def _unseen(self, method: str, *args: Any, **kw: Any) -> Any:
-        def call(held: NodeConnection) -> Any:
+        def call(held: NodeConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
         return await greenlet_spawn(self._run, None, call, None, False)
 
-    def _run(
-        self, sql: str | None, call: Callable[[NodeConnection], Any], args: Any, again: bool
-    ) -> Any:
+    def _run(self, sql: str | None, call: Callable[..., Any], args: Any, again: bool) -> Any:
         routed = self._routed
         # As asyncpg's Transaction sends them.
         if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
             routed.commit() if sql == "COMMIT;" else routed.rollback()
             return sql[:-1]
         route: Route[NodeConnection] = routed.route(sql, explicit=False)
-        result: Any = None
+        commented = sql is not None and routed.router.config.sql_comment
 
-        def run(held: NodeConnection) -> None:
-            nonlocal result
-            result = call(held)
+        def run(held: NodeConnection) -> Any:
+            if route.intent.kind is not Kind.READ:
+                held.touched = True
+            return call(held, f"{sql}{route.comment()}") if commented else call(held)
 
-        run = timed(route, run)
+        attempt = timed(route, run)
         route.begin()
         try:
-            run(route.held)
+            result = attempt(route.held)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            if not again:
-                route.fresh = False  # of what it copies, rows may have been delivered
-            recover(route, error, None, run)
+            result = _recovered(route, error, attempt, again)
         except BaseException:
             route.held.broken = True
             raise
         route.done(args)
         return result
+
+    # -- its end -------------------------------------------------------------------------------
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Give it back to the pool."""
+        await self._pool.release(self, timeout=timeout)
 
     async def _close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
@@ -397,11 +353,32 @@ class Connection:
             # asyncpg's pool warns of listeners that were left.
             with contextlib.suppress(*DRIVER_ERRORS):
                 await self.remove_listener(channel, callback)
-        await greenlet_spawn(self._routed.release)
+        routed = self._routed
+        replica = routed.replica
+        if routed.primary is None and (replica is None or replica.idle):
+            routed.finish()
+            if replica is not None:
+                await replica.put()
+            return
+        await greenlet_spawn(routed.release)
 
 
-def _never(held: NodeConnection) -> None:
-    raise AssertionError(held)
+def _recovered(
+    route: Route[NodeConnection],
+    error: Exception,
+    call: Callable[[NodeConnection], Any],
+    again: bool,
+) -> Any:
+    result: Any = None
+
+    def attempt(held: NodeConnection) -> None:
+        nonlocal result
+        result = call(held)
+
+    if not again:
+        route.fresh = False  # of what it copies, rows may have been delivered
+    recover(route, error, None, attempt)
+    return result
 
 
 class CursorFactory:
@@ -416,7 +393,7 @@ class CursorFactory:
         self._kw: dict[str, Any] = kw
 
     async def _real(self) -> Any:
-        def make(held: NodeConnection) -> Any:
+        def make(held: NodeConnection, text: str = "") -> Any:
             return held.con.cursor(self._query, *self._args, **self._kw)
 
         return await greenlet_spawn(self._connection._run, self._query, make, self._args, False)
@@ -430,3 +407,31 @@ class CursorFactory:
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for row in await self._real():
             yield row
+
+
+class Acquiring:
+    """What `Pool.acquire` returns: awaited or entered, it is a connection."""
+
+    __slots__ = ("_connection", "_pool", "_timeout")
+
+    def __init__(self, pool: "Pool", timeout: float | None) -> None:
+        self._pool: Pool = pool
+        self._timeout: float | None = timeout
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection]:
+        return self.__aenter__().__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._pool.connection(self._timeout)
+        return self._connection
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._pool.release(connection)

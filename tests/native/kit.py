@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import asyncpg
 import psycopg
 import psycopg_pool
 
+import router.asyncpg
 import router.psycopg
 from router.core import Router
 from tests.conftest import Database
 
 PORT = "SELECT inet_server_port()"
-TIMEOUTS = (psycopg_pool.PoolTimeout,)
+TIMEOUTS = (psycopg_pool.PoolTimeout, TimeoutError)
 """What the drivers' own pools raise when nothing was free in time."""
 
-DRIVER_ERRORS = (psycopg.Error,)
+DRIVER_ERRORS = (psycopg.Error, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
 
 Rows = list[tuple[Any, ...]]
 
@@ -84,6 +86,13 @@ class Psycopg:
         if read_only:
             connection.read_only = None
 
+    def wrote(self, name: str) -> int:
+        """Insert a name; how many rows of it are read in the next transaction."""
+        with self.pool.connection() as connection:
+            connection.execute("INSERT INTO item (name) VALUES (%s)", [name])
+            query = "SELECT count(*) FROM item WHERE name = %s"
+            return int(connection.execute(query, [name]).fetchone()[0])
+
     def heard(self, channel: str, send: Callable[[], object]) -> list[str]:
         """What the first notification after `send` says."""
         with self.connection() as connection:
@@ -140,6 +149,13 @@ class PsycopgAsync:
         async with self.pool.connection() as connection:
             await connection.execute(sql, arguments)
 
+    async def wrote(self, name: str) -> int:
+        """Insert a name; how many rows of it are read in the next transaction."""
+        async with self.pool.connection() as connection:
+            await connection.execute("INSERT INTO item (name) VALUES (%s)", [name])
+            query = "SELECT count(*) FROM item WHERE name = %s"
+            return int((await (await connection.execute(query, [name])).fetchone())[0])
+
     def heard(self, channel: str, send: Callable[[], object]) -> list[str]:
         """What the first notification after `send` says."""
 
@@ -160,7 +176,69 @@ class PsycopgAsync:
         self.loop.close()
 
 
-DOORS: dict[str, Callable[..., Any]] = {"psycopg": Psycopg, "psycopg_async": PsycopgAsync}
+class Asyncpg:
+    """`router.asyncpg.Pool`."""
+
+    asynchronous = True
+    parameter = "$1::int"
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.loop = Loop()
+        options = {"min_size": 1, "max_size": 10, **options}
+        self.pool: Any = router.asyncpg.create_pool(url, **options)
+        self.loop(self.pool.__aenter__())
+
+    @property
+    def router(self) -> Router:
+        found: Router = self.pool.router
+        return found
+
+    def connection(self, **options: Any) -> AbstractContextManager[Any]:
+        return self.loop.entered(self.pool.acquire(**options))
+
+    def run(self, connection: Any, sql: str) -> Rows:
+        return [tuple(row) for row in self.loop(connection.fetch(sql))]
+
+    def transaction(
+        self, connection: Any, *, read_only: bool = False
+    ) -> AbstractContextManager[Any]:
+        return self.loop.entered(connection.transaction(readonly=read_only))
+
+    async def one(self, sql: str, arguments: tuple[Any, ...] = ()) -> None:
+        """One statement on a connection of its own, within the loop."""
+        await self.pool.fetch(sql, *arguments)
+
+    async def wrote(self, name: str) -> int:
+        """Insert a name; how many rows of it are read in the next transaction."""
+        await self.pool.execute("INSERT INTO item (name) VALUES ($1)", name)
+        return int(await self.pool.fetchval("SELECT count(*) FROM item WHERE name = $1", name))
+
+    def heard(self, channel: str, send: Callable[[], object]) -> list[str]:
+        """What the first notification after `send` says."""
+
+        async def hear() -> list[str]:
+            heard: asyncio.Queue[str] = asyncio.Queue()
+            async with self.pool.acquire() as connection:
+                await connection.add_listener(channel, lambda *told: heard.put_nowait(told[3]))
+                await asyncio.to_thread(send)
+                return [await asyncio.wait_for(heard.get(), 5)]
+
+        found: list[str] = self.loop(hear())
+        return found
+
+    def in_use(self) -> int:
+        return int(self.pool.checkedout())
+
+    def close(self) -> None:
+        self.loop(self.pool.close())
+        self.loop.close()
+
+
+DOORS: dict[str, Callable[..., Any]] = {
+    "psycopg": Psycopg,
+    "psycopg_async": PsycopgAsync,
+    "asyncpg": Asyncpg,
+}
 
 
 class Native:

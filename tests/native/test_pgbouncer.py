@@ -139,8 +139,8 @@ def test_notifications_come_past_it(database: Database, way: str) -> None:
 def test_a_schema_is_checked_behind_it(database: Database, way: str) -> None:
     """A schema that PgBouncer does not begin its sessions in is refused, not silently missed."""
     with (
-        small(database, way, schema="mine") as door,
         pytest.raises(ConfigError, match=r"schema.*search_path.*mine"),
+        small(database, way, schema="mine") as door,
         door.connection(timeout=5.0) as connection,
     ):
         door.run(connection, "SELECT 1")

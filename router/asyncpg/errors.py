@@ -1,0 +1,56 @@
+"""Errors that are pg-router's and asyncpg's at once: what catches asyncpg's goes on working."""
+
+import asyncpg
+
+from router import errors
+from router.errors import RouterError
+
+
+class PrimaryUnavailable(errors.PrimaryUnavailable, asyncpg.PostgresConnectionError):
+    """The statement needs the primary, and there is none now."""
+
+
+class NoReplicaAvailable(errors.NoReplicaAvailable, asyncpg.PostgresConnectionError):
+    """No replica is eligible and ``fallback="error"`` forbids the primary."""
+
+
+class CommitUnknown(errors.CommitUnknown, asyncpg.PostgresConnectionError):
+    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+
+
+class TransactionLost(errors.TransactionLost, asyncpg.PostgresConnectionError):
+    """The connection broke in the middle of a transaction; nothing more of it is run."""
+
+
+class ReplicaWriteRefused(errors.ReplicaWriteRefused, asyncpg.InterfaceError):
+    """A write was asked onto a replica; it was refused before anything was sent."""
+
+
+class SessionRefused(errors.SessionRefused, asyncpg.UnsupportedClientFeatureError):
+    """The statement needs a server session of its own, and PgBouncer gives none; not sent."""
+
+
+class PoolTimeout(RouterError, TimeoutError):
+    """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
+
+
+class PoolClosed(RouterError, asyncpg.InterfaceError):
+    """The pool was closed."""
+
+
+_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
+    (errors.PrimaryUnavailable, PrimaryUnavailable),
+    (errors.NoReplicaAvailable, NoReplicaAvailable),
+    (errors.CommitUnknown, CommitUnknown),
+    (errors.TransactionLost, TransactionLost),
+    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
+    (errors.SessionRefused, SessionRefused),
+)
+
+
+def translated(error: RouterError) -> RouterError:
+    """The asyncpg counterpart of one of the core's errors; others as they are."""
+    for theirs, ours in _OURS:
+        if isinstance(error, theirs) and not isinstance(error, ours):
+            return ours(str(error))
+    return error

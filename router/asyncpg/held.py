@@ -1,0 +1,222 @@
+"""One node's connection of asyncpg's while a checkout holds it. Runs in a greenlet."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Literal
+
+import asyncpg
+from sqlalchemy.util import await_only
+
+from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
+from router.checkout import Checkout
+from router.config import masked
+from router.errors import RouterError
+from router.held import DEFAULTS, Characteristics, Held
+from router.model import Node
+
+if TYPE_CHECKING:
+    from router.asyncpg.pool import Pool
+    from router.core import Router
+
+DRIVER_ERRORS: tuple[type[Exception], ...] = (
+    ConnectionError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises for a server's sake; never the time-out of a statement."""
+
+
+class NodeConnection(Held):
+    """One node's connection while a checkout holds it.
+
+    Attributes:
+        con: asyncpg's own connection.
+        pool: the node's pool of asyncpg's, None for a session past PgBouncer.
+        touched: something may have been left in its session.
+    """
+
+    __slots__ = ("con", "nodes", "pool", "settings", "touched")
+
+    def __init__(self, nodes: "Nodes", node: Node, pool: Any, con: Any) -> None:
+        self.nodes: Nodes = nodes
+        self.pool: Any = pool
+        self.con: Any = con
+        # What comes back is reset: no setting outlives the checkout.
+        self.settings: dict[str, str] = {}
+        self.touched: bool = False
+        super().__init__(node, in_transaction=False)
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+        return DRIVER_ERRORS
+
+    @property
+    def first_settings(self) -> dict[str, str]:
+        """Values that changed settings had when the connection was taken."""
+        return self.settings
+
+    @property
+    def in_autocommit(self) -> bool:
+        """True: asyncpg has no other mode, and nothing to wait for."""
+        return True
+
+    def autocommit(self, value: bool) -> None:
+        """Begin a transaction for False."""
+        if not value:
+            await_only(self.con.execute("BEGIN"))
+
+    def run(self, sql: str, parameters: Any = None) -> None:
+        """Run a statement whose rows nobody wants."""
+        self.touched = True
+        await_only(self.con.execute(sql, *(parameters or ())))
+
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """The one row a query gives."""
+        return tuple(await_only(self.con.fetchrow(sql)))
+
+    def look(self) -> bool:
+        """Whether the server has a transaction open."""
+        return bool(self.con.is_in_transaction())
+
+    def end(self, verb: Literal["commit", "rollback"]) -> None:
+        """End the open transaction, whoever began it."""
+        if verb == "rollback" and self.gone:
+            return  # by the server, when the connection went
+        await_only(self.con.execute(verb.upper()))
+
+    def characterise(self, wanted: Characteristics) -> None:
+        """Take note: asyncpg's transactions say in their BEGIN what they are."""
+        self.characteristics: Characteristics = wanted
+
+    def lost(self, error: Any, cursor: Any = None) -> bool:
+        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
+        nodes = self.nodes
+        state = nodes.sqlstate(error)
+        closed = self.gone or isinstance(error, ConnectionError)
+        if not closed and not nodes.router.lost(state):
+            return False
+        self.broken: bool = (
+            self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
+        )
+        nodes.router.failed(self.node, nodes.reason(error))
+        return True
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is closed."""
+        try:
+            return bool(self.con.is_closed())
+        except asyncpg.InterfaceError:
+            return True  # its pool has taken it back already, as asyncpg does with what broke
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given back as it is."""
+        return not (
+            self.broken or self.in_transaction or self.applied or self.characteristics != DEFAULTS
+        )
+
+    def give_back(self) -> None:
+        """Give it to its pool, to be used again."""
+        if self.pool is None:
+            await_only(self.con.close())
+            return
+        await_only(self.put())
+
+    async def put(self) -> None:
+        """As `give_back`, on an event loop; asyncpg itself keeps it from being cancelled."""
+        if self.touched and not self.gone:
+            self.nodes.pool.unclean.add((self.node, self.con.get_server_pid()))
+        await self.pool.release(self.con)
+
+    def discard(self, *, distrust: bool) -> None:
+        """Close it; with `distrust`, whatever else its pool holds is opened anew as well."""
+        if not self.gone:
+            self.con.terminate()
+        if self.pool is None:
+            return
+        await_only(self.pool.release(self.con))
+        if distrust:
+            await_only(self.pool.expire_connections())
+
+
+class Nodes:
+    """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
+
+    __slots__ = ("pool", "router", "timeout")
+
+    default_isolation = "AUTOCOMMIT"
+
+    def __init__(self, pool: "Pool", timeout: float | None) -> None:
+        self.pool: Pool = pool
+        self.router: Router = pool.router
+        self.timeout: float | None = timeout
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What asyncpg raises for a server's sake; never the time-out of a statement."""
+        return DRIVER_ERRORS
+
+    def start_router(self) -> None:
+        """Start the Router, while the event loop runs on."""
+        await_only(asyncio.to_thread(self.router.start))
+
+    def hold(self, node: Node) -> NodeConnection:
+        """A pooled connection to `node`.
+
+        Raises:
+            PoolTimeout: none was free in time; names the node and the cure.
+        """
+        pool = self.pool.node_pool(node)
+        try:
+            con = await_only(pool.acquire(timeout=self.timeout))
+        except TimeoutError:
+            raise PoolTimeout(
+                f"{node}: no connection of its pool was free for {self.timeout:g} s: raise "
+                "max_size, or hold connections for less time"
+            ) from None
+        except asyncpg.InterfaceError:
+            if self.pool.is_closing():
+                raise PoolClosed("the pool is closed: make another one") from None
+            raise
+        return NodeConnection(self, node, pool, con)
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``; None without that."""
+        con = await_only(self.pool.connect_past(node))
+        return None if con is None else NodeConnection(self, node, None, con)
+
+    def probe(self, held: NodeConnection) -> None:
+        """Probe a node over a connection held, and tell the Router."""
+        await_only(self.pool.probe(held.node, held.con))
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return getattr(error, "sqlstate", None) or ""
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        state = self.sqlstate(error)
+        text = masked(" ".join(str(error).split())) or type(error).__name__
+        return f"{state}: {text}" if state else text
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is asyncpg's as well."""
+        return translated(error)
+
+
+class AsyncpgCheckout(Checkout[NodeConnection]):
+    """A checkout of asyncpg's connections."""
+
+    def closed_error(self) -> Exception:
+        """What a statement gets after the connection was given back, as from asyncpg."""
+        error: Exception = asyncpg.InterfaceError(
+            "this connection was given back to the pool: acquire another one"
+        )
+        return error
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``."""
+        nodes: Nodes = self.pool  # type: ignore[assignment]
+        return nodes.session(node)
