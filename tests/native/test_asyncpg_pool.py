@@ -354,7 +354,8 @@ def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
                 assert server.execute(idle, dbname=items.name) == [(0,)]
                 rows = server.execute(
                     "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE starts_with(application_name, 'pg-router ') AND datname = current_database() AND backend_type = 'client backend'",
+                    "WHERE starts_with(application_name, 'pg-router ') "
+                    "AND datname = current_database() AND backend_type = 'client backend'",
                     dbname=items.name,
                 )
                 assert rows[0][0] <= 8 + 1  # the pool's, and the monitor's
