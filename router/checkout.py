@@ -164,11 +164,11 @@ class Checkout(Generic[H]):
         self.pins: Pins | None = None
         self._writers: set[RoutingContext] = set()
         self._ddl = False
-        self._open = True
+        self.open: bool = True
 
     def __repr__(self) -> str:
         held = [h.node.name for h in (self.primary, self.replica) if h is not None]
-        state = "" if self._open else " closed"
+        state = "" if self.open else " closed"
         return f"<{type(self).__name__}{state} holding {', '.join(held) or 'nothing'}>"
 
     def closed_error(self) -> Exception:
@@ -277,7 +277,7 @@ class Checkout(Generic[H]):
             None where `route` has to look.
         """
         router = self.router
-        if not self._open or not router.started or self.pins is not None:
+        if not self.open or not router.started or self.pins is not None:
             return None
         replica = self.replica
         if replica is not None and not replica.in_autocommit:
@@ -405,7 +405,7 @@ class Checkout(Generic[H]):
 
     def _must_be_open(self) -> None:
         # A connection taken now would never be given back.
-        if not self._open:
+        if not self.open:
             raise self.closed_error()
 
     def _situation(self, explicit: bool, isolation: str) -> Transaction:
@@ -774,7 +774,7 @@ class Checkout(Generic[H]):
 
     def finish(self) -> None:
         """No statement is taken from now on."""
-        self._open = False
+        self.open = False
         self.primary = self.replica = self.last = None
 
     def drop(self, held: H) -> None:

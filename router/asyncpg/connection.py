@@ -1,7 +1,8 @@
 """A connection as asyncpg's users know it, whose statements are routed one by one."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator
+import inspect
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,6 +12,8 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
 from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
+from router.asyncpg.watchers import Kind as Watched
+from router.asyncpg.watchers import as_own
 from router.checkout import Route
 from router.classify import Intent, Kind
 from router.recovery import recover, timed
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 PEEK = Intent(Kind.READ, "a session of its own is wanted")
 
 _EVERY_NODES = (
-    "{}: it would hold for one node's connection only: register it in init=, which is called with "
-    "every new connection"
+    "{}: it would hold for one node's connection only, and for whoever has that next: use "
+    "create_pool(init=…), which is called with each new connection"
 )
 
 
@@ -42,7 +45,8 @@ class Connection:
         """
         self._pool: Pool = pool
         self.timeout: float | None = timeout
-        self._routed: AsyncpgCheckout = AsyncpgCheckout(Nodes(pool, timeout))
+        self._nodes: Nodes = Nodes(pool, timeout)
+        self._routed: AsyncpgCheckout = AsyncpgCheckout(self._nodes)
         # What asyncpg's own Transaction asks a connection for.
         self._top_xact: Any = None
         self._pool_release_ctr: int = 0
@@ -132,9 +136,7 @@ class Connection:
         Raises:
             SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
         """
-
-        def heard(_con: Any, pid: int, name: str, payload: str) -> Any:
-            return callback(self, pid, name, payload)
+        heard = as_own(self, callback)
 
         def call(held: NodeConnection) -> None:
             await_only(held.con.add_listener(channel, heard))
@@ -149,31 +151,12 @@ class Connection:
         if heard is not None and primary is not None:
             await primary.con.remove_listener(channel, heard)
 
-    def add_termination_listener(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` when the connection to the primary that is held ends.
-
-        Raises:
-            asyncpg.InterfaceError: none is held: call `primary_connection` first.
-        """
-        self._held_primary().add_termination_listener(callback)
-
-    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` no more."""
-        self._held_primary().remove_termination_listener(callback)
-
     async def primary_connection(self) -> Any:
         """The connection of asyncpg's to the primary, on which this one stays from now on.
 
         For whatever is not routed: what is done with it cannot be seen.
         """
         return (await greenlet_spawn(self._bound, "", lambda held: held)).con
-
-    def _held_primary(self) -> Any:
-        if self._routed.primary is None:
-            raise asyncpg.InterfaceError(
-                "no connection to the primary is held yet: await primary_connection() first"
-            )
-        return self._routed.primary.con
 
     def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
         routed = self._routed
@@ -213,34 +196,115 @@ class Connection:
     # -- what is looked at ---------------------------------------------------------------------
 
     def is_closed(self) -> bool:
-        """Whether it was given back to its pool."""
-        return not self._routed._open
+        """Whether it was given back, or the server session ended that it depends on."""
+        return not self._routed.open or self._routed.gone
 
-    def _last(self) -> Any:
-        held = self._routed.last or self._routed.primary or self._routed.replica
-        if held is None:
-            raise asyncpg.InterfaceError(
-                "no node's connection is held yet: execute something first"
-            )
-        return held.con
+    def _held(self) -> list[NodeConnection]:
+        routed = self._routed
+        return [held for held in (routed.primary, routed.replica) if held is not None]
+
+    def _one(self, what: str) -> Any:
+        routed = self._routed
+        for held in self._held():
+            if held.in_transaction or (routed.bound and held is routed.primary):
+                return held.con
+        raise asyncpg.InterfaceError(
+            f"{what}: statements of this connection may run in several server sessions: ask "
+            "within a transaction, or after add_listener or prepare"
+        )
 
     def get_server_pid(self) -> int:
-        """The server process behind the connection that was used last."""
-        return int(self._last().get_server_pid())
+        """The server process of the session this connection is bound to, or in a transaction in.
 
-    def get_server_version(self) -> Any:
-        """The version of the server that was used last."""
-        return self._last().get_server_version()
+        Raises:
+            asyncpg.InterfaceError: its statements may run in several.
+        """
+        return int(self._one("get_server_pid").get_server_pid())
 
     def get_settings(self) -> Any:
-        """Settings of the server session that was used last."""
-        return self._last().get_settings()
+        """The settings of that session; raises as `get_server_pid`."""
+        return self._one("get_settings").get_settings()
+
+    def get_server_version(self) -> Any:
+        """The version of the servers, as any that was connected to says.
+
+        Raises:
+            asyncpg.InterfaceError: none was connected to yet.
+        """
+        if self._pool.version is None:
+            raise asyncpg.InterfaceError("no server was connected to yet: execute something first")
+        return self._pool.version
 
     async def reload_schema_state(self) -> None:
         """Have types looked up anew, by every node's connection that is held."""
-        for held in (self._routed.primary, self._routed.replica):
-            if held is not None:
-                await held.con.reload_schema_state()
+        for held in self._held():
+            await held.con.reload_schema_state()
+
+    # -- what is told --------------------------------------------------------------------------
+
+    def add_log_listener(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` with what servers have to say about this connection's statements."""
+        self._watch("log_listener", callback, as_own(self, callback))
+
+    def remove_log_listener(self, callback: Callable[..., Any]) -> None:
+        """Call it no more."""
+        self._unwatch("log_listener", callback)
+
+    def add_query_logger(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` after each statement, on whatever node it ran."""
+        self._watch("query_logger", callback, callback)
+
+    def remove_query_logger(self, callback: Callable[..., Any]) -> None:
+        """Call it no more."""
+        self._unwatch("query_logger", callback)
+
+    @contextlib.contextmanager
+    def query_logger(self, callback: Callable[..., Any]) -> Iterator[None]:
+        """As `add_query_logger`, for the length of a block."""
+        self.add_query_logger(callback)
+        try:
+            yield
+        finally:
+            self.remove_query_logger(callback)
+
+    def add_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Call `callback` when the server session ends that this connection depends on.
+
+        That is the one it listens, prepared or locked in; any other is replaced unseen.
+        """
+        own = as_own(self, callback)
+        routed = self._routed
+
+        def ended(con: Any) -> Any:
+            primary = routed.primary
+            bound = routed.bound and primary is not None and primary.con is con
+            return own(con) if bound or routed.gone else None
+
+        if inspect.iscoroutinefunction(callback):
+
+            async def later(con: Any) -> None:
+                if (waits := ended(con)) is not None:
+                    await waits
+
+            self._watch("termination_listener", callback, later)
+        else:
+            self._watch("termination_listener", callback, ended)
+
+    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
+        """Call it no more."""
+        self._unwatch("termination_listener", callback)
+
+    def _watch(self, kind: Watched, callback: Any, told: Any) -> None:
+        watchers = self._nodes.watchers
+        watchers.remove(kind, callback, [held.con for held in self._held()])
+        watchers.add(kind, callback, told)
+        for held in self._held():
+            getattr(held.con, f"add_{kind}")(told)
+
+    def _unwatch(self, kind: Watched, callback: Any) -> None:
+        self._nodes.watchers.remove(kind, callback, [held.con for held in self._held()])
+
+    # -- what cannot be had --------------------------------------------------------------------
 
     async def set_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
         """Refused: use the pool's ``init``."""
@@ -345,6 +409,14 @@ class Connection:
     async def close(self, *, timeout: float | None = None) -> None:
         """Give it back to the pool."""
         await self._pool.release(self, timeout=timeout)
+
+    def terminate(self) -> None:
+        """Close the nodes' connections at once; what is open on them is rolled back."""
+        for held in self._held():
+            if not held.gone:
+                held.con.terminate()
+        self._pool_release_ctr += 1
+        self._routed.finish()
 
     async def _close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""

@@ -7,7 +7,8 @@ import asyncpg
 from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
-from router.checkout import Checkout
+from router.asyncpg.watchers import Watchers
+from router.checkout import Checkout, Route
 from router.config import masked
 from router.errors import RouterError
 from router.held import DEFAULTS, Characteristics, Held
@@ -44,6 +45,7 @@ class NodeConnection(Held):
         # What comes back is reset: no setting outlives the checkout.
         self.settings: dict[str, str] = {}
         self.touched: bool = False
+        nodes.watchers.watch(con)
         super().__init__(node, in_transaction=False)
 
     @property
@@ -120,18 +122,21 @@ class NodeConnection(Held):
     def give_back(self) -> None:
         """Give it to its pool, to be used again."""
         if self.pool is None:
+            self.nodes.watchers.leave(self.con)
             await_only(self.con.close())
             return
         await_only(self.put())
 
     async def put(self) -> None:
         """As `give_back`, on an event loop; asyncpg itself keeps it from being cancelled."""
+        self.nodes.watchers.leave(self.con)
         if self.touched and not self.gone:
             self.nodes.pool.unclean.add((self.node, self.con.get_server_pid()))
         await self.pool.release(self.con)
 
     def discard(self, *, distrust: bool) -> None:
         """Close it; with `distrust`, whatever else its pool holds is opened anew as well."""
+        self.nodes.watchers.leave(self.con)
         if not self.gone:
             self.con.terminate()
         if self.pool is None:
@@ -144,7 +149,7 @@ class NodeConnection(Held):
 class Nodes:
     """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
 
-    __slots__ = ("pool", "router", "timeout")
+    __slots__ = ("pool", "router", "timeout", "watchers")
 
     default_isolation = "AUTOCOMMIT"
 
@@ -152,6 +157,7 @@ class Nodes:
         self.pool: Pool = pool
         self.router: Router = pool.router
         self.timeout: float | None = timeout
+        self.watchers: Watchers = Watchers()
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
@@ -208,6 +214,21 @@ class Nodes:
 
 class AsyncpgCheckout(Checkout[NodeConnection]):
     """A checkout of asyncpg's connections."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the server session ended that this checkout had bound itself to."""
+        held = self.primary
+        return self.bound and (held is None or held.broken or held.gone)
+
+    def route(self, sql: str | None, **how: Any) -> Route[NodeConnection]:
+        """As `Checkout.route`; refuses to go on in another session than it was bound to."""
+        if self.open and self.gone:
+            raise asyncpg.InterfaceError(
+                "the server session that this connection listened, prepared or locked in has "
+                "ended: acquire another one"
+            )
+        return super().route(sql, **how)
 
     def closed_error(self) -> Exception:
         """What a statement gets after the connection was given back, as from asyncpg."""

@@ -52,6 +52,7 @@ class Pool(asyncpg.Pool):
     Attributes:
         config: which servers, and how to route.
         router: decides.
+        version: of a server that was connected to, None before.
         unclean: connections, by node and server process, that have to be reset.
     """
 
@@ -71,6 +72,7 @@ class Pool(asyncpg.Pool):
         self.unclean: set[tuple[Node, int]] = set()
         self._pools: dict[Node, Any] = {}
         self._closing: bool = False
+        self.version: Any = None
         self._router_loop: asyncio.AbstractEventLoop | None = None
         self.router: Router = Router(config)
         for server in self.router.servers.values():
@@ -244,6 +246,7 @@ class Pool(asyncpg.Pool):
     async def _settle(self, node: Node, con: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it."""
         await self.probe(node, con)
+        self.version = con.get_server_version()
         path, server = self.config.search_path, self.router.servers.get(node)
         if server is not None and self.config.begins_in(server) != path:
             found = await con.fetchval("SELECT current_setting('search_path')")
@@ -361,7 +364,7 @@ class Pool(asyncpg.Pool):
         """
         if not isinstance(connection, Connection) or connection._pool is not self:
             raise asyncpg.InterfaceError(f"{connection!r} is not a connection of this pool")
-        if connection.is_closed():
+        if not connection._routed.open:
             return
         if timeout is None:
             await connection._close()
@@ -453,7 +456,7 @@ def _checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def create_pool(dsn: str | Config | None = None, *, replicas: object = (), **options: Any) -> Pool:
+def create_pool(dsn: str | Config | None = None, replicas: object = (), **options: Any) -> Pool:
     """A pool whose reads go to replicas and whose writes go to the primary.
 
     Args:

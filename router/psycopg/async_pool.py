@@ -37,7 +37,9 @@ class AsyncConnectionPool(RoutedPool):
     """
 
     _pool_class: Any = psycopg_pool.AsyncConnectionPool
-    check_connection = staticmethod(psycopg_pool.AsyncConnectionPool.check_connection)
+    check_connection: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] = staticmethod(
+        psycopg_pool.AsyncConnectionPool.check_connection
+    )
 
     def __init__(
         self,

@@ -77,6 +77,8 @@ class RoutedPool(Servers):
         self._options: dict[str, Any] = _of_pool(self._pool_class, options)
         self._kwargs: dict[str, Any] = _mapping(kwargs)
         self.config: Config = _config(conninfo, replicas, ours)
+        self.min_size: int
+        self.max_size: int
         self.min_size, self.max_size = _sizes(self.config, min_size, max_size)
         self.name: str = name or f"router-{next(_numbers)}"
         self.timeout: float = timeout
@@ -252,7 +254,9 @@ class ConnectionPool(RoutedPool):
     """
 
     _pool_class: Any = psycopg_pool.ConnectionPool
-    check_connection = staticmethod(psycopg_pool.ConnectionPool.check_connection)
+    check_connection: Callable[[psycopg.Connection[Any]], None] = staticmethod(
+        psycopg_pool.ConnectionPool.check_connection
+    )
 
     def __init__(
         self,

@@ -75,12 +75,12 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]
         """A DBAPI connection whose cursors are routed; anything else binds it to the primary."""
-        return self._connection_record.dbapi_connection if self._open else None
+        return self._connection_record.dbapi_connection if self.open else None
 
     @property
     def driver_connection(self) -> Any:  # type: ignore[override]
         """The driver's own connection to the primary. The checkout stays on it from now on."""
-        if not self._open:
+        if not self.open:
             return None
         held = self.primary if self.bound else None
         if held is None:
@@ -120,7 +120,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
     @property
     def is_valid(self) -> bool:
         """Whether this checkout is open and was not invalidated."""
-        return self._open
+        return self.open
 
     @property
     def is_detached(self) -> bool:
@@ -163,7 +163,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         Args:
             transaction_reset: commit or rollback was called just before.
         """
-        if not self._open:
+        if not self.open:
             return
         try:
             if not transaction_reset:
