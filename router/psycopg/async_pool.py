@@ -165,7 +165,7 @@ class AsyncConnectionPool(RoutedPool):
             await pool.real.check()
 
     async def drain(self) -> None:
-        """Replace every connection, those in use when they come back."""
+        """Replace every connection, those in use when they come back; since psycopg_pool 3.3."""
         for pool in list(self._pools.values()):
             await pool.real.drain()
 

@@ -385,7 +385,7 @@ class ConnectionPool(RoutedPool):
             pool.check()
 
     def drain(self) -> None:
-        """Replace every connection, those in use when they come back."""
+        """Replace every connection, those in use when they come back; since psycopg_pool 3.3."""
         for pool in list(self._pools.values()):
             pool.drain()
 

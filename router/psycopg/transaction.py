@@ -1,8 +1,9 @@
 """Psycopg's transaction block over a routed connection."""
 
 import contextlib
+from enum import Enum
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 from psycopg import sql
@@ -11,6 +12,20 @@ from sqlalchemy.util import greenlet_spawn
 
 if TYPE_CHECKING:
     from router.psycopg.connection import Connection
+
+
+class _Status(Enum):
+    """How a block stands: psycopg's own, which it has since 3.3."""
+
+    NOT_STARTED = "not_started"
+    ACTIVE = "active"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    ROLLED_BACK_EXPLICITLY = "rolled_back_explicitly"
+    ROLLED_BACK_WITH_ERROR = "rolled_back_with_error"
+
+
+Status: Any = getattr(psycopg.Transaction, "Status", _Status)
 
 
 class Block:
@@ -24,7 +39,7 @@ class Block:
     ) -> None:
         self._connection: Connection = connection
         self.force_rollback: bool = force_rollback
-        self.status: psycopg.Transaction.Status = psycopg.Transaction.Status.NOT_STARTED
+        self.status: Any = Status.NOT_STARTED
         self._name: str = savepoint_name or ""
         self._saves: bool = False
         self._outer: bool = False
@@ -39,7 +54,7 @@ class Block:
         return f"<{type(self).__name__}{name} ({self.status.value}) of {self._connection!r}>"
 
     def _enter(self) -> None:
-        if self.status is not psycopg.Transaction.Status.NOT_STARTED:
+        if self.status is not Status.NOT_STARTED:
             raise TypeError("transaction blocks can be used only once")
         connection = self._connection
         self._outer = not connection.begun and not connection.blocks
@@ -48,13 +63,13 @@ class Block:
         self._saves = bool(self._name)
         connection.blocks.append(self)
         connection.settle_mode()
-        self.status = psycopg.Transaction.Status.ACTIVE
+        self.status = Status.ACTIVE
         if self._saves:
             try:
                 self._command("SAVEPOINT")
             except BaseException:
                 self._left()
-                self.status = psycopg.Transaction.Status.FAILED
+                self.status = Status.FAILED
                 if self._outer:
                     connection.checkout.rollback()
                 raise
@@ -69,9 +84,9 @@ class Block:
         undo = error is not None or self.force_rollback
         explicit = isinstance(error, psycopg.Rollback) or (undo and error is None)
         self.status = (
-            psycopg.Transaction.Status.COMMITTED if not undo
-            else psycopg.Transaction.Status.ROLLED_BACK_EXPLICITLY if explicit
-            else psycopg.Transaction.Status.ROLLED_BACK_WITH_ERROR
+            Status.COMMITTED if not undo
+            else Status.ROLLED_BACK_EXPLICITLY if explicit
+            else Status.ROLLED_BACK_WITH_ERROR
         )  # fmt: skip
         if not in_order:
             raise OutOfOrderTransactionNesting(f"a block inside it is still open: {self!r}")

@@ -241,6 +241,11 @@ DOORS: dict[str, Callable[..., Any]] = {
 }
 
 
+def how(block: Any) -> str | None:
+    """How a transaction block of psycopg's stands; its own says it since psycopg 3.3."""
+    return str(block.status.value) if hasattr(psycopg.Transaction, "Status") else None
+
+
 class Native:
     """A pool with two live replicas and one table ``item``, in a database of its own."""
 
