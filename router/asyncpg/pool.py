@@ -93,8 +93,17 @@ class Pool(asyncpg.Pool):
         if self._closing:
             raise PoolClosed("the pool is closed: make another one")
         self._same_loop()
-        await asyncio.to_thread(self.router.start)
-        await asyncio.gather(*(self._warm(node) for node in list(self.router.servers)))
+        try:
+            await asyncio.to_thread(self.router.start)
+            # All of them to their end, so that no task is left behind one that failed.
+            warming = (self._warm(node) for node in list(self.router.servers))
+            for found in await asyncio.gather(*warming, return_exceptions=True):
+                if isinstance(found, BaseException):
+                    raise found
+        except BaseException:
+            # Nobody has a pool to close who was given an error in place of it.
+            self.terminate()
+            raise
         return self
 
     async def _warm(self, node: Node) -> None:

@@ -117,7 +117,7 @@ class AsyncConnectionPool(RoutedPool):
             timeout: seconds.
 
         Raises:
-            PoolTimeout: no node has them in time.
+            PoolTimeout: no node has them in time; the pool is closed, as psycopg_pool does it.
         """
         self._must_be_open()
         until = self.router.clock() + timeout
@@ -128,6 +128,7 @@ class AsyncConnectionPool(RoutedPool):
             waiting = {n for n in waiting if not full(stats.get(n.name, {}), self.min_size)}
             await asyncio.sleep(0.02)
         if len(waiting) == len(self.router.servers):
+            await self.close()
             raise PoolTimeout(self.empty(waiting, timeout))
 
     async def close(self, timeout: float = 5.0) -> None:

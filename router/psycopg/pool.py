@@ -336,7 +336,7 @@ class ConnectionPool(RoutedPool):
             timeout: seconds.
 
         Raises:
-            PoolTimeout: no node has them in time.
+            PoolTimeout: no node has them in time; the pool is closed, as psycopg_pool does it.
         """
         self._must_be_open()
         until = self.router.clock() + timeout
@@ -348,6 +348,7 @@ class ConnectionPool(RoutedPool):
             except psycopg_pool.PoolTimeout:
                 missing.append(node)
         if len(missing) == len(self.router.servers):
+            self.close()
             raise PoolTimeout(self.empty(missing, timeout))
 
     def close(self, timeout: float = 5.0) -> None:

@@ -1,5 +1,6 @@
 """Pools of the drivers' own over a fresh database, by every door."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -25,6 +26,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "way" in metafunc.fixturenames:
         mark = metafunc.definition.get_closest_marker("doors")
         metafunc.parametrize("way", mark.args if mark else list(DOORS), indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def no_monitor_left() -> Iterator[None]:
+    """Every pool was closed, or closed itself; else later tests would count its monitor."""
+    before = set(threading.enumerate())
+    yield
+    left = set(threading.enumerate()) - before
+    assert not [thread for thread in left if "pg-router monitor" in thread.name]
 
 
 @pytest.fixture

@@ -186,7 +186,11 @@ class Asyncpg:
         self.loop = Loop()
         options = {"min_size": 1, "max_size": 10, **options}
         self.pool: Any = router.asyncpg.create_pool(url, **options)
-        self.loop(self.pool.__aenter__())
+        try:
+            self.loop(self.pool.__aenter__())
+        except BaseException:
+            self.loop.close()
+            raise
 
     @property
     def router(self) -> Router:

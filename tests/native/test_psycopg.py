@@ -475,13 +475,12 @@ def test_its_life(items: Database) -> None:
 
 
 def test_wait_names_the_nodes_that_do_not_answer() -> None:
-    """open(wait=True) with no server at all raises psycopg_pool's time-out, naming the nodes."""
+    """open(wait=True) with no server at all raises psycopg_pool's time-out, naming the nodes, and
+    the pool is closed, as psycopg_pool's would be."""
     pool = ConnectionPool("host=127.0.0.1 port=1", open=False, name="mine", start_timeout=0.1)
-    try:
-        with pytest.raises(psycopg_pool.PoolTimeout, match=r"mine: after 0\.2 s.*primary"):
-            pool.open(wait=True, timeout=0.2)
-    finally:
-        pool.close()
+    with pytest.raises(psycopg_pool.PoolTimeout, match=r"mine: after 0\.2 s.*primary"):
+        pool.open(wait=True, timeout=0.2)
+    assert pool.closed
 
 
 def test_max_connections_sizes_the_pools(items: Database) -> None:
