@@ -1,5 +1,6 @@
 """A connection as asyncpg's users know it, whose statements are routed one by one."""
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -273,9 +274,9 @@ class Connection:
         That is the one it listens, prepared or locked in; any other is replaced unseen.
         """
         own = as_own(self, callback)
-        routed = self._routed
 
         def ended(con: Any) -> Any:
+            routed = self._routed
             primary = routed.primary
             bound = routed.bound and primary is not None and primary.con is con
             return own(con) if bound or routed.gone else None
@@ -418,9 +419,31 @@ class Connection:
         self._pool_release_ctr += 1
         self._routed.finish()
 
+    def get_reset_query(self) -> str:
+        """Empty: node connections are reset as they go back to their pools."""
+        return ""
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Make it as new: what is open is rolled back, and nothing stays of settings, cursors,
+        locks, listeners and log listeners.
+
+        Args:
+            timeout: seconds; None waits for ever.
+        """
+        if not self._routed.open:
+            raise self._routed.closed_error()
+        async with asyncio.timeout(timeout):
+            await self._give_back()
+        self._nodes.watchers.forget("log_listener")
+        self._top_xact = None
+        self._routed = AsyncpgCheckout(self._nodes)
+
     async def _close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
         self._pool_release_ctr += 1
+        await self._give_back()
+
+    async def _give_back(self) -> None:
         for channel, callback in list(self._heard):
             # asyncpg's pool warns of listeners that were left.
             with contextlib.suppress(*DRIVER_ERRORS):

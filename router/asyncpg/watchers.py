@@ -44,6 +44,11 @@ class Watchers:
         for con in held if told is not None else ():
             _call(con, f"remove_{kind}", told)
 
+    def forget(self, kind: Kind) -> None:
+        """Have none of a kind called on connections taken from now on."""
+        for known in [key for key in self._known if key[0] == kind]:
+            del self._known[known]
+
     def watch(self, con: Any) -> None:
         """Register all of them on a connection that was taken."""
         for (kind, _), told in self._known.items():

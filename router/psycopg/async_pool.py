@@ -37,6 +37,7 @@ class AsyncConnectionPool(RoutedPool):
     """
 
     _pool_class: Any = psycopg_pool.AsyncConnectionPool
+    _connection_class: Any = psycopg.AsyncConnection
     check_connection: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] = staticmethod(
         psycopg_pool.AsyncConnectionPool.check_connection
     )
@@ -169,6 +170,14 @@ class AsyncConnectionPool(RoutedPool):
         """Replace every connection, those in use when they come back; since psycopg_pool 3.3."""
         for pool in list(self._pools.values()):
             await pool.real.drain()
+
+    # Names of psycopg_pool's own that Procrastinate asks for, to listen.
+
+    async def _resolve_conninfo(self) -> str:
+        return self.conninfo
+
+    async def _resolve_kwargs(self) -> dict[str, Any]:
+        return self.kwargs
 
     # -- connections ---------------------------------------------------------------------------
 

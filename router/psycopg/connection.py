@@ -104,8 +104,14 @@ class PoolNodes(nodes.Nodes):
                 raise
             self.discard(node, line, distrust=False)
 
+    def held_by(self, node: Node, line: Line) -> NodeConnection:
+        """Prepare a connection that is taken for a checkout."""
+        self.pool.lent.add(line)
+        return super().held_by(node, line)
+
     def give_back(self, node: Node, line: Line) -> None:
         """Give a connection to its pool, without what this checkout set on it."""
+        self.pool.lent.discard(line)
         if line.pool is None:
             line.dbapi.close()
             return
@@ -121,6 +127,7 @@ class PoolNodes(nodes.Nodes):
 
     def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
         """Close a connection; with `distrust` those that are as old are asked before their use."""
+        self.pool.lent.discard(line)
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
         if self._undo:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import psycopg
 import psycopg_pool
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from router.config import OPTIONS, Config, Server, did_you_mean
 from router.core import Router
@@ -23,7 +23,8 @@ from router.model import Node
 from router.monitor import Monitor
 from router.pooling import check_startup
 from router.psycopg.connection import Connection, Defaults
-from router.psycopg.errors import PoolClosed, PoolTimeout
+from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
+from router.psycopg.held import Line
 from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers
 
 _numbers = count(1)
@@ -51,9 +52,11 @@ class RoutedPool(Servers):
         defaults: how the user wants new connections; a guess until the first was configured.
         characteristics: the same, as a checkout has it.
         timeout: seconds to wait for a connection of a node's pool.
+        lent: what is in use.
     """
 
     _pool_class: Any
+    _connection_class: Any
 
     def __init__(
         self,
@@ -88,6 +91,7 @@ class RoutedPool(Servers):
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
+        self.lent: set[Line] = set()
         self._opened = False
         self._closed = False
         self.router: Router = Router(self.config)
@@ -139,6 +143,32 @@ class RoutedPool(Servers):
         for key in _NOT_FOR_PROBES:
             found.pop(key, None)
         return found
+
+    @property
+    def conninfo(self) -> str:
+        """How to reach the primary of now, past PgBouncer where there is a way: for who wants a
+        connection of his own, as Procrastinate's listener does.
+
+        Raises:
+            PrimaryUnavailable: there is none.
+        """
+        primary = self.router.primary
+        if primary is None:
+            raise PrimaryUnavailable("there is no primary now")
+        pools = self.router.pools(primary)
+        past = self.config.sessions() if pools else ()
+        server = next(iter(past), None) or self.server(primary)
+        return make_conninfo(**{**self.config.libpq(), **server.connect_args()})
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What was given for ``psycopg.connect``."""
+        return dict(self._kwargs)
+
+    @property
+    def connection_class(self) -> Any:
+        """The class of the nodes' connections: psycopg's own, or what was given."""
+        return self._options.get("connection_class") or self._connection_class
 
     # -- nodes ---------------------------------------------------------------------------------
 
@@ -203,8 +233,8 @@ class RoutedPool(Servers):
 
     def checkedout(self) -> int:
         """Connections in use, all nodes together."""
-        stats = self.get_stats()
-        return max(0, stats.get("pool_size", 0) - stats.get("pool_available", 0))
+        # Psycopg_pool's own figures count those it tries to make to a dead server as well.
+        return len(self.lent)
 
     def get_stats(self) -> dict[str, int]:
         """Of psycopg_pool's own figures the sums over all nodes' pools."""
@@ -235,8 +265,8 @@ class RoutedPool(Servers):
 
     def after_fork(self) -> None:
         """Forget what is the parent's: discarded, never closed."""
-        _abandoned.append(self._pools)
-        self._pools = {}
+        _abandoned.append((self._pools, self.lent))
+        self._pools, self.lent = {}, set()
         self._lock = threading.Lock()
 
 
@@ -254,6 +284,7 @@ class ConnectionPool(RoutedPool):
     """
 
     _pool_class: Any = psycopg_pool.ConnectionPool
+    _connection_class: Any = psycopg.Connection
     check_connection: Callable[[psycopg.Connection[Any]], None] = staticmethod(
         psycopg_pool.ConnectionPool.check_connection
     )

@@ -225,3 +225,33 @@ def test_a_promoted_replica_takes_the_writes(make_cluster: MakeCluster) -> None:
             assert await p.fetchval("SELECT array_agg(n) FROM t") == [2]
 
     asyncio.run(run())
+
+
+def test_reset_makes_it_as_new(database: Database) -> None:
+    """reset() rolls back, forgets settings, locks and listeners, and the connection goes on."""
+    database.execute("CREATE TABLE item (name text)")
+
+    async def run() -> None:
+        async with pool(database) as p, p.acquire() as con:
+            heard: list[Any] = []
+            await con.add_listener("news", lambda *said: heard.append(said))
+            await con.execute("SET application_name = 'changed'")
+            await con.execute("SELECT pg_advisory_lock(7)")
+            await con.transaction().start()
+            await con.execute("INSERT INTO item VALUES ('undone')")
+            await con.reset()
+            assert not con.is_in_transaction()
+            assert p.checkedout() == 0
+            with using_primary():
+                assert await con.fetchval("SELECT count(*) FROM item") == 0
+                assert await con.fetchval("SHOW application_name") != "changed"
+                assert await con.fetchval("SELECT count(*) FROM pg_locks WHERE objid = 7") == 0
+            await con.add_listener("other", lambda *said: heard.append(said))
+            await p.execute("NOTIFY news")
+            await p.execute("NOTIFY other")
+            await con.execute("SELECT pg_sleep(0)")
+            assert [said[2] for said in heard] == ["other"]
+        with pytest.raises(asyncpg.InterfaceError, match="given back"):
+            await con.reset()
+
+    asyncio.run(run())

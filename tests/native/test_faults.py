@@ -69,6 +69,7 @@ def test_a_replicas_death_is_invisible(make_cluster: MakeCluster, open_pool: Ope
         for _ in range(30):
             assert door.run(connection, PORT)[0][0] != victim.port
     assert {run(door, PORT)[0][0] for _ in range(30)} <= {r.port for r in cluster.replicas}
+    assert door.in_use() == 0  # nobody waits for the dead one's when the application stops
     victim.start()
     within(20, lambda: run(door, PORT)[0][0] == victim.port, door.router.stats)
 

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import psycopg_pool
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 import router
@@ -481,6 +482,19 @@ def test_wait_names_the_nodes_that_do_not_answer() -> None:
     with pytest.raises(psycopg_pool.PoolTimeout, match=r"mine: after 0\.2 s.*primary"):
         pool.open(wait=True, timeout=0.2)
     assert pool.closed
+
+
+def test_conninfo_leads_to_the_primary(items: Database) -> None:
+    """Who wants a connection of his own, by a pool's conninfo as of psycopg_pool's, gets one to
+    the primary; past PgBouncer where session_url says how."""
+    with opened(items, kwargs={"autocommit": True}) as pool:
+        assert pool.kwargs == {"autocommit": True}
+        with pool.connection_class.connect(pool.conninfo, **pool.kwargs) as own:
+            assert own.execute(PORT).fetchone() == (items.cluster.primary.port,)
+    bouncer, past = "postgresql://127.0.0.1:6432/shop", "postgresql://127.0.0.1:6000/past"
+    unopened = ConnectionPool(bouncer, pgbouncer=True, session_url=past, open=False)
+    found = conninfo_to_dict(unopened.conninfo)
+    assert (found["port"], found["dbname"]) == ("6000", "past")
 
 
 def test_max_connections_sizes_the_pools(items: Database) -> None:
