@@ -4,6 +4,8 @@ A message is one line: the node or key it is about, the reason, and the cure. It
 password; whatever is interpolated here has been masked by `router.config.masked`.
 """
 
+from collections.abc import Iterable
+
 
 class RouterError(Exception):
     """Base of every error raised by pg-router."""
@@ -44,3 +46,11 @@ class TransactionLost(RouterError):
 
 class ListenerFailed(RouterError):
     """The connection that listens was lost, and ``exit_on_failure`` asks for the end."""
+
+
+def counterpart(error: RouterError, classes: Iterable[type[RouterError]]) -> RouterError:
+    """`error` as the one of an adapter's `classes` whose first base it is; others as they are."""
+    for cls in classes:
+        if isinstance(error, cls.__bases__[0]) and not isinstance(error, cls):
+            return cls(str(error))
+    return error

@@ -3,7 +3,7 @@
 import asyncpg
 
 from router import errors
-from router.errors import RouterError
+from router.errors import RouterError, counterpart
 
 
 class PrimaryUnavailable(errors.PrimaryUnavailable, asyncpg.PostgresConnectionError):
@@ -38,19 +38,16 @@ class PoolClosed(RouterError, asyncpg.InterfaceError):
     """The pool was closed."""
 
 
-_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
-    (errors.PrimaryUnavailable, PrimaryUnavailable),
-    (errors.NoReplicaAvailable, NoReplicaAvailable),
-    (errors.CommitUnknown, CommitUnknown),
-    (errors.TransactionLost, TransactionLost),
-    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
-    (errors.SessionRefused, SessionRefused),
+_OURS: tuple[type[RouterError], ...] = (
+    PrimaryUnavailable,
+    NoReplicaAvailable,
+    CommitUnknown,
+    TransactionLost,
+    ReplicaWriteRefused,
+    SessionRefused,
 )
 
 
 def translated(error: RouterError) -> RouterError:
     """The asyncpg counterpart of one of the core's errors; others as they are."""
-    for theirs, ours in _OURS:
-        if isinstance(error, theirs) and not isinstance(error, ours):
-            return ours(str(error))
-    return error
+    return counterpart(error, _OURS)

@@ -3,7 +3,7 @@
 from django.db import utils
 
 from router import errors
-from router.errors import RouterError
+from router.errors import RouterError, counterpart
 
 
 class PrimaryUnavailable(errors.PrimaryUnavailable, utils.OperationalError):
@@ -26,22 +26,24 @@ class TransactionLost(errors.TransactionLost, utils.OperationalError):
     """The connection broke in the middle of a transaction; nothing more of it is run."""
 
 
+class SessionRefused(errors.SessionRefused, utils.NotSupportedError):
+    """The statement needs a server session of its own, and PgBouncer gives none; not sent."""
+
+
 class PoolTimeout(RouterError, utils.OperationalError):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
 
-_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
-    (errors.PrimaryUnavailable, PrimaryUnavailable),
-    (errors.NoReplicaAvailable, NoReplicaAvailable),
-    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
-    (errors.CommitUnknown, CommitUnknown),
-    (errors.TransactionLost, TransactionLost),
+_OURS: tuple[type[RouterError], ...] = (
+    PrimaryUnavailable,
+    NoReplicaAvailable,
+    ReplicaWriteRefused,
+    CommitUnknown,
+    TransactionLost,
+    SessionRefused,
 )
 
 
 def translated(error: RouterError) -> RouterError:
     """The Django counterpart of one of the core's errors; others as they are."""
-    for theirs, ours in _OURS:
-        if isinstance(error, theirs) and not isinstance(error, ours):
-            return ours(str(error))
-    return error
+    return counterpart(error, _OURS)

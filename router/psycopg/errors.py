@@ -4,7 +4,7 @@ import psycopg
 import psycopg_pool
 
 from router import errors
-from router.errors import RouterError
+from router.errors import RouterError, counterpart
 
 
 class PrimaryUnavailable(errors.PrimaryUnavailable, psycopg.OperationalError):
@@ -39,19 +39,16 @@ class PoolClosed(RouterError, psycopg_pool.PoolClosed):
     """The pool was closed, or not opened yet."""
 
 
-_OURS: tuple[tuple[type[RouterError], type[RouterError]], ...] = (
-    (errors.PrimaryUnavailable, PrimaryUnavailable),
-    (errors.NoReplicaAvailable, NoReplicaAvailable),
-    (errors.ReplicaWriteRefused, ReplicaWriteRefused),
-    (errors.SessionRefused, SessionRefused),
-    (errors.CommitUnknown, CommitUnknown),
-    (errors.TransactionLost, TransactionLost),
+_OURS: tuple[type[RouterError], ...] = (
+    PrimaryUnavailable,
+    NoReplicaAvailable,
+    ReplicaWriteRefused,
+    SessionRefused,
+    CommitUnknown,
+    TransactionLost,
 )
 
 
 def translated(error: RouterError) -> RouterError:
     """The psycopg counterpart of one of the core's errors; others as they are."""
-    for theirs, ours in _OURS:
-        if isinstance(error, theirs) and not isinstance(error, ours):
-            return ours(str(error))
-    return error
+    return counterpart(error, _OURS)

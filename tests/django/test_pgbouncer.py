@@ -35,11 +35,15 @@ def test_no_server_side_cursor_is_opened(connect: Connect) -> None:
 @THROUGH
 def test_what_needs_a_session_is_refused(connect: Connect) -> None:
     """A SET would reach other clients: it is refused before it is sent, and SET LOCAL works."""
-    from django.db import transaction
+    from django.db import NotSupportedError, transaction
 
     routed = connect()
-    with routed.connection.cursor() as cursor, pytest.raises(SessionRefused, match="SET LOCAL"):
+    with (
+        routed.connection.cursor() as cursor,
+        pytest.raises(SessionRefused, match="SET LOCAL") as refused,
+    ):
         cursor.execute("SET statement_timeout = 5")
+    assert isinstance(refused.value, NotSupportedError)
     with transaction.atomic(), routed.connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 5000")
 

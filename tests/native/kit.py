@@ -5,8 +5,10 @@ The tests stay synchronous: an asynchronous pool runs on a loop of its own, one 
 
 import asyncio
 import contextvars
+import os
+import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -243,6 +245,48 @@ DOORS: dict[str, Callable[..., Any]] = {
     "psycopg_async": PsycopgAsync,
     "asyncpg": Asyncpg,
 }
+
+
+STORM = int(os.environ.get("PG_ROUTER_STORM", "1500"))
+"""Requests of `cancelled_at_random`."""
+
+
+async def cancelled_at_random(
+    pool: Any, database: Database, size: int, request: Callable[[Any, int], Awaitable[None]]
+) -> int:
+    """Run many requests and cancel three of five; how many were.
+
+    Afterwards no connection is in use, no server has more of them than the pool's `size` and the
+    monitor's, none is in a transaction, and the current context owes nothing.
+    """
+    rng = random.Random(7)
+    cancelled = 0
+    for start in range(0, STORM, 50):
+        tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
+        for task in rng.sample(tasks, 30):
+            await asyncio.sleep(rng.random() * 0.002)
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, asyncio.CancelledError):
+                cancelled += 1
+            elif isinstance(outcome, BaseException):
+                raise outcome
+    open_now = (
+        "SELECT count(*), count(*) FILTER (WHERE starts_with(state, 'idle in')) "
+        "FROM pg_stat_activity WHERE datname = current_database() "
+        "AND starts_with(application_name, 'pg-router ')"
+    )
+    deadline = time.monotonic() + 20
+    for server in database.cluster.servers:
+        # What was closed here may take its server a moment.
+        while True:
+            ((count, idle_in),) = server.execute(open_now, dbname=database.name)
+            if not pool.checkedout() and count <= size + 1 and not idle_in:
+                break
+            assert time.monotonic() < deadline, (server, count, idle_in, pool.checkedout())
+            await asyncio.sleep(0.02)
+    assert not router.current_context().pins.by_cluster
+    return cancelled
 
 
 def how(block: Any) -> str | None:

@@ -1,8 +1,6 @@
 """What asyncpg's users rely on beside routing: the same as with asyncpg's own pool."""
 
 import asyncio
-import os
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -15,6 +13,7 @@ from router import Config, request_context
 from router.asyncpg import Pool, create_pool
 from router.errors import ConfigError
 from tests.conftest import Database
+from tests.native.kit import STORM, cancelled_at_random
 
 PORT = "SELECT inet_server_port()"
 INSERT = "INSERT INTO item (name) VALUES ($1)"
@@ -306,13 +305,9 @@ def test_a_schema_of_ones_own(items: Database) -> None:
     asyncio.run(run())
 
 
-STORM = int(os.environ.get("PG_ROUTER_STORM", "1500"))
-
-
 def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
     """Requests cancelled at random points: afterwards no connection is in use, none is in a
     transaction on any server, and every node still serves."""
-    rng = random.Random(7)
 
     async def request(pool: Pool, n: int) -> None:
         with request_context():
@@ -329,37 +324,9 @@ def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
                     await con.fetch(NAMES)
 
     async def storm() -> int:
-        cancelled = 0
         async with opened(items, max_size=8) as pool:
-            for start in range(0, STORM, 50):
-                tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
-                for task in rng.sample(tasks, 30):
-                    await asyncio.sleep(rng.random() * 0.002)
-                    task.cancel()
-                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                    if isinstance(outcome, asyncio.CancelledError):
-                        cancelled += 1
-                    elif isinstance(outcome, BaseException):
-                        raise outcome
-            deadline = asyncio.get_running_loop().time() + 10
-            while pool.checkedout():
-                assert asyncio.get_running_loop().time() < deadline, pool
-                await asyncio.sleep(0.01)
-            idle = (
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND starts_with(state, 'idle in')"
-            )
-            for server in items.cluster.servers:
-                assert server.execute(idle, dbname=items.name) == [(0,)]
-                rows = server.execute(
-                    "SELECT count(*) FROM pg_stat_activity "
-                    "WHERE starts_with(application_name, 'pg-router ') "
-                    "AND datname = current_database() AND backend_type = 'client backend'",
-                    dbname=items.name,
-                )
-                assert rows[0][0] <= 8 + 1  # the pool's, and the monitor's
+            cancelled = await cancelled_at_random(pool, items, 8, request)
             with request_context():
-                assert not router.current_context().pins.by_cluster
                 await pool.execute(INSERT, "last")
                 assert "last" in {r["name"] for r in await pool.fetch(NAMES)}
         return cancelled

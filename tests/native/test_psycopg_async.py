@@ -1,8 +1,6 @@
 """The asynchronous pool of psycopg: the same as with psycopg_pool, and cancelled anywhere."""
 
 import asyncio
-import os
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,11 +10,10 @@ import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
 
-import router
 from router import request_context
 from router.psycopg import AsyncConnectionPool
 from tests.conftest import Database
-from tests.native.kit import how
+from tests.native.kit import STORM, cancelled_at_random, how
 
 INSERT = "INSERT INTO item (name) VALUES (%s)"
 NAMES = "SELECT name FROM item ORDER BY id"
@@ -254,13 +251,9 @@ def test_tasks_share_a_requests_pins(items: Database) -> None:
     asyncio.run(run())
 
 
-STORM = int(os.environ.get("PG_ROUTER_STORM", "1500"))
-
-
 def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
     """Requests cancelled at random points: afterwards no connection is in use, none is open on the
     servers beyond the pools', none in a transaction, and no pin is left unfinished."""
-    rng = random.Random(7)
 
     async def request(pool: AsyncConnectionPool, n: int) -> None:
         with request_context():
@@ -275,42 +268,9 @@ def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
                     await connection.execute(NAMES)
 
     async def storm() -> int:
-        cancelled = 0
         async with opened(items, max_size=8) as pool:
-            for start in range(0, STORM, 50):
-                tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
-                for task in rng.sample(tasks, 30):
-                    await asyncio.sleep(rng.random() * 0.002)
-                    task.cancel()
-                for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                    if isinstance(outcome, asyncio.CancelledError):
-                        cancelled += 1
-                    elif isinstance(outcome, BaseException):
-                        raise outcome
-            deadline = asyncio.get_running_loop().time() + 10
-            while pool.checkedout():
-                assert asyncio.get_running_loop().time() < deadline, pool.get_node_stats()
-                await asyncio.sleep(0.01)
-            stats = pool.get_node_stats()
-            for server in items.cluster.servers:
-                name = next(
-                    node.name
-                    for node in pool.router.servers
-                    if pool.router.servers[node].port == server.port
-                )
-                ask = (
-                    "SELECT count(*), count(*) FILTER (WHERE starts_with(state, 'idle in')) "
-                    "FROM pg_stat_activity WHERE application_name = %s"
-                )
-                while True:  # a connection that was closed here may take its server a moment
-                    rows = server.execute(ask, [f"pg-router {name}"])
-                    if rows[0][0] <= stats[name]["pool_size"] and not rows[0][1]:
-                        break
-                    assert asyncio.get_running_loop().time() < deadline + 10, (rows, stats)
-                    await asyncio.sleep(0.05)
-            # Every node still serves, and a new request is nobody's debtor.
+            cancelled = await cancelled_at_random(pool, items, 8, request)
             with request_context():
-                assert not router.current_context().pins.by_cluster
                 async with pool.connection() as connection:
                     await connection.execute(INSERT, ["last"])
                     rows = await (await connection.execute(NAMES)).fetchall()
