@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import exc
+from sqlalchemy.util.concurrency import in_greenlet
+
 if TYPE_CHECKING:
     from router.sqlalchemy.checkout import RoutedConnection
 
@@ -22,12 +25,26 @@ class RoutedDBAPIConnection:
         return self.routed.cursor(*args, **kwargs)
 
     def commit(self) -> None:
-        """Commit on the primary."""
+        """Commit on the primary.
+
+        Raises:
+            MissingGreenlet: it would have to wait, outside SQLAlchemy's greenlets.
+        """
+        self._must_be_able_to_wait()
         self.routed.commit()
 
     def rollback(self) -> None:
-        """Roll back whatever is open."""
+        """Roll back whatever is open. Raises as `commit`."""
+        self._must_be_able_to_wait()
         self.routed.rollback()
+
+    def _must_be_able_to_wait(self) -> None:
+        # Before anything is noted: a transaction that could not be ended is still open.
+        if self.routed.pool.dialect.is_async and not in_greenlet():
+            raise exc.MissingGreenlet(
+                "an asynchronous connection was used where nothing can be awaited: use await "
+                "connection.commit() or rollback(), or connection.run_sync()"
+            )
 
     def close(self) -> None:
         """Give every connection back to its pool."""

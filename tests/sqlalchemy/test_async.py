@@ -196,6 +196,23 @@ def test_streams_and_run_sync(place: Place) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("how", ["commit", "rollback"])
+def test_what_cannot_be_awaited_ends_nothing(place: Place, how: str) -> None:
+    """Ending a transaction where nothing can be awaited is refused, and it is still open; its end
+    by the right way counts."""
+
+    async def run(place: Place) -> None:
+        async with place.engine() as engine, engine.connect() as connection:
+            await connection.execute(INSERT)
+            handle: Any = (await connection.get_raw_connection()).dbapi_connection
+            with pytest.raises(sa.exc.MissingGreenlet, match=r"connection\.run_sync"):
+                getattr(handle, how)()
+            await getattr(connection, how)()
+        assert place.count() == (1 if how == "commit" else 0)
+
+    asyncio.run(run(place))
+
+
 def test_the_drivers_own_connection_is_the_primarys(place: Place) -> None:
     """get_raw_connection() leads to the driver's connection to the primary, and stays there."""
 
