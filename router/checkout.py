@@ -202,7 +202,8 @@ class Checkout(Generic[H]):
             RouterError: nowhere to run it, says which node and why; as the adapter has it.
             Exception: this checkout is closed; as `closed_error` has it.
         """
-        self._must_be_open()
+        if not self.open:
+            self._must_be_open()
         router = self.router
         if not router.started:
             try:

@@ -7,7 +7,7 @@ clock and arrive as arguments.
 import enum
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
@@ -54,7 +54,7 @@ class Role(enum.Enum):
         return self.value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """One server as configured: where it is and how much traffic it should get.
 
@@ -82,8 +82,16 @@ class Node:
     zone: str = ""
     priority: int = 0
 
+    # Every statement looks a node up: by its name, for all the fields would cost more. Within a
+    # cluster no two have the same, so nearly every comparison ends there.
+
     def __hash__(self) -> int:
-        return hash(self.name)  # every statement looks a node up; all its fields would cost more
+        return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        return self is other or (self.name == other.name and astuple(self) == astuple(other))
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host}:{self.port})"

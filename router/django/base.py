@@ -18,6 +18,7 @@ from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection
 from router.django.nodes import Cluster, Nodes, cluster_of
 from router.errors import ConfigError
+from router.psycopg.held import NodeConnection
 
 if not base.is_psycopg3:
     raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
@@ -46,6 +47,9 @@ class _On:
 
     def __getattr__(self, key: str) -> Any:
         return getattr(self._wrapper, key)
+
+
+_create_on: Any = base.DatabaseWrapper.create_cursor
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -164,8 +168,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         facade = self.connection
         if not isinstance(facade, RoutedConnection):
             return super().create_cursor(name)
-        create_on: Any = base.DatabaseWrapper.create_cursor
-        return facade.cursor_by(lambda c: create_on(_On(self, c), name), stream=name is not None)
+        if name is None:
+            return facade.cursor_class(facade.checkout, facade, self._cursor_on)
+        return facade.cursor_by(lambda c: _create_on(_On(self, c), name), stream=True)
+
+    def _cursor_on(self, held: NodeConnection) -> Any:
+        return _create_on(_On(self, held.dbapi))
 
     def _set_autocommit(self, autocommit: bool) -> None:
         if isinstance(self.connection, RoutedConnection):

@@ -15,8 +15,10 @@ class Cursor(RoutedCursor[NodeConnection]):
 
     def close(self) -> None:
         """Close it; nothing is executed by it from now on."""
-        super().close()
-        object.__setattr__(self, "_closed", True)
+        own = self.__dict__
+        if (real := own["_real"]) is not None:
+            real.close()
+        own["_closed"] = True
 
     @property
     def closed(self) -> bool:

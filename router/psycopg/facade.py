@@ -34,6 +34,10 @@ class PsycopgCheckout(Checkout[NodeConnection]):
 N = TypeVar("N", bound=Nodes)
 
 
+def _new_cursor(held: NodeConnection) -> Any:
+    return held.dbapi.cursor()
+
+
 class RoutedConnection(Generic[N]):
     """Behaves as a connection of psycopg does where its users look.
 
@@ -61,6 +65,8 @@ class RoutedConnection(Generic[N]):
 
     def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[NodeConnection]:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
+        if not args and not kwargs:
+            return self.cursor_class(self.checkout, self, _new_cursor)
         stream = bool(args or kwargs.get("name"))
         return self.cursor_by(lambda dbapi: dbapi.cursor(*args, **kwargs), stream=stream)
 
