@@ -244,7 +244,7 @@ class Snapshot:
         """Whether the primary, or every replica, answers without telling its WAL position."""
         primary = self.primary
         answers = {n: r for n in self.nodes if (r := self.reports.get(n.name)) and r.ok}
-        if primary in answers and answers.pop(primary).mute:
+        if primary is not None and primary in answers and answers.pop(primary).mute:
             return True
         return bool(answers) and all(r.mute for r in answers.values())
 
