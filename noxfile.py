@@ -143,6 +143,6 @@ def flask(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; arguments name files, default all of benchmarks/bench_*.py."""
-    _install(session)
+    _install(session, "bench")
     for script in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
         session.run("python", "-m", script.removesuffix(".py").replace("/", "."))
