@@ -146,3 +146,4 @@ def bench(session: nox.Session) -> None:
     _install(session, "bench")
     for script in session.posargs or sorted(map(str, Path("benchmarks").glob("bench_*.py"))):
         session.run("python", "-m", script.removesuffix(".py").replace("/", "."))
+    session.run("python", "-m", "benchmarks.report")

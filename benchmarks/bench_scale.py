@@ -3,12 +3,15 @@
 import gc
 import itertools
 import random
+import sys
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 import router
@@ -24,7 +27,7 @@ ROW = "SELECT 1"
 
 
 def replicas(cluster: Cluster) -> dict[str, Any]:
-    """One read in a connection of its own, over 1 to 16 replicas."""
+    """One read in a connection of its own over 1 to 16 replicas, and its decision by itself."""
     primary, *others = cluster.urls(driver="psycopg")
     engines = {
         str(count): router.create_engine(primary, replicas=others[:count], name=str(count))
@@ -41,8 +44,21 @@ def replicas(cluster: Cluster) -> dict[str, Any]:
 
         return run
 
-    runs = {count: read(engine) for count, engine in engines.items()}
-    found = compare(runs, baseline="1", rounds=40, batch=40, warmup=200)
+    def decide(engine: Any) -> Callable[[], None]:
+        this = engine.router
+        intent = this.intent(ROW)
+
+        def run() -> None:
+            this.pick(this.decide(intent).nodes)
+
+        return run
+
+    reads = {count: read(engine) for count, engine in engines.items()}
+    decisions = {count: decide(engine) for count, engine in engines.items()}
+    found = {
+        "replicas": compare(reads, baseline="1", rounds=40, batch=40, warmup=200),
+        "decisions": compare(decisions, baseline="1", rounds=40, batch=2_000),
+    }
     for engine in engines.values():
         engine.dispose()
     return found
@@ -102,6 +118,47 @@ def threads(cluster: Cluster) -> dict[str, Any]:
     return found
 
 
+def calls(cluster: Cluster) -> dict[str, dict[str, float]]:
+    """Calls of functions, in Python and in C, for one statement: no neighbour can blur that."""
+    primary, *others = cluster.urls(driver="psycopg")
+    routed = router.create_engine(primary, replicas=others[:1])
+    routed.router.start()
+    routed.router.refresh()
+    plain = sa.create_engine(primary)
+    floor = sa.create_engine(others[0], isolation_level="AUTOCOMMIT")
+    engines: dict[str, Any] = {"plain": plain, "floor": floor, "routed": routed}
+    one = sa.text(ROW)
+
+    def read(engine: Any) -> None:
+        for _ in range(50):
+            with Session(engine) as session:
+                session.execute(one)
+
+    def within(engine: Any) -> None:
+        with Session(engine) as session, session.begin():
+            for _ in range(50):
+                session.execute(one)
+
+    found: dict[str, dict[str, float]] = {}
+    for name, work in (("read in a Session", read), ("statement in a transaction", within)):
+        for way, engine in engines.items():
+            work(engine)
+            counted: Counter[str] = Counter()
+
+            def count(_: object, event: str, __: object, counted: Any = counted) -> None:
+                counted[event] += 1
+
+            sys.setprofile(count)
+            try:
+                work(engine)
+            finally:
+                sys.setprofile(None)
+            found.setdefault(name, {})[way] = round((counted["call"] + counted["c_call"]) / 50)
+    for engine in engines.values():
+        engine.dispose()
+    return found
+
+
 def memory(cluster: Cluster) -> dict[str, float]:
     """Bytes that stay allocated in Python: per engine, open checkout, statement remembered."""
     primary, *others = cluster.urls(driver="psycopg")
@@ -153,8 +210,11 @@ def main() -> None:
     with Cluster(replicas=max(REPLICAS)) as cluster:
         figures["memory"] = memory(cluster)
         print(f"\n{memory.__doc__}\n  {figures['memory']}", flush=True)
-        figures["replicas"] = replicas(cluster)
-        show((replicas.__doc__ or "").rstrip("."), figures["replicas"], "1")
+        figures["calls"] = calls(cluster)
+        print(f"\n{calls.__doc__}\n  {figures['calls']}", flush=True)
+        for name, found in replicas(cluster).items():
+            figures[name] = found
+            show(f"{name}: {replicas.__doc__}".rstrip("."), found, "1")
         figures["threads"] = threads(cluster)
         show((threads.__doc__ or "").rstrip("."), figures["threads"], "the floor")
     print(f"kept in {keep('scale', figures)}")
