@@ -14,6 +14,8 @@ from benchmarks.proxies import pgbouncer, pgpool
 from router.testing import Cluster
 
 PLAIN = "plain engine on the primary"
+AGAIN = "the same again"
+"""A second one like the baseline: what its ratio is off 1 is the error of the measurement."""
 ROUTED = "routed"
 FLOOR = "floor: autocommit on a replica"
 NO_TRANSACTIONS = frozenset({"form", "long_transaction", "bulk_insert", "streaming"})
@@ -62,6 +64,7 @@ def contenders(cluster: Cluster) -> Iterator[dict[str, Contender]]:
             return made
 
         plain, floor = engine(primary), engine(replicas[0], isolation_level="AUTOCOMMIT")
+        again = engine(primary)
         Base.metadata.create_all(plain)
         with Session(plain) as session:
             session.add_all(Item(id=i, name=f"item {i}") for i in range(1, 101))
@@ -73,6 +76,7 @@ def contenders(cluster: Cluster) -> Iterator[dict[str, Contender]]:
         routed.router.refresh()
         found = {
             PLAIN: Contender(lambda: Session(plain)),
+            AGAIN: Contender(lambda: Session(again)),
             ROUTED: Contender(lambda: Session(routed), router.request_context),
             FLOOR: Contender(lambda: Session(floor), lacks=NO_TRANSACTIONS),
             "get_bind recipe": Contender(recipe(plain, [engine(url) for url in replicas])),

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +36,8 @@ def compare(
     rounds: int = 60,
     batch: int = 100,
     warmup: int = 200,
-) -> dict[str, dict[str, float]]:
+    settle: Callable[[], object] = gc.collect,
+) -> dict[str, dict[str, Any]]:
     """Time all `contenders` against `baseline`.
 
     Args:
@@ -44,10 +46,12 @@ def compare(
         rounds: rounds counted; each times every contender once.
         batch: runs per timing.
         warmup: runs of each that are not counted.
+        settle: called before each timing. What one contender left to do, such as rows for
+            replicas to replay, must not be counted as the next one's.
 
     Returns:
         per contender: rounds, median microseconds per run, median ratio and the ratio's quartiles;
-        the same of processor time behind "cpu_".
+        the same of processor time behind "cpu_"; and all samples, in microseconds.
     """
     for run in contenders.values():
         for _ in range(warmup):
@@ -60,14 +64,14 @@ def compare(
         rng.shuffle(order)
         for name in order:
             run = contenders[name]
-            gc.collect()
+            settle()
             worked, started = time.process_time(), time.perf_counter()
             for _ in range(batch):
                 run()
             wall[name].append((time.perf_counter() - started) / batch)
             cpu[name].append((time.process_time() - worked) / batch)
     return {
-        name: {"rounds": len(wall[name])}
+        name: {"rounds": len(wall[name]), "samples": [round(s * 1e6, 2) for s in wall[name]]}
         | _row(wall[name], wall[baseline])
         | {f"cpu_{key}": figure for key, figure in _row(cpu[name], cpu[baseline]).items()}
         for name in contenders
@@ -99,6 +103,8 @@ def keep(name: str, figures: Mapping[str, Any]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     text = json.dumps({"about": about(), "figures": figures}, indent=2)
+    # Samples in one line each: they are for programs.
+    text = re.sub(r"\[[\d\s.,]+\]", lambda found: " ".join(found[0].split()), text)
     path.write_text(text + "\n")
     return path
 
