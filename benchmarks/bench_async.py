@@ -12,6 +12,8 @@ from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 import router
+import router.asyncpg
+import router.psycopg
 from benchmarks.contenders import POOL, Base, Item
 from benchmarks.harness import compare, keep, show
 from router.testing import Cluster
@@ -92,11 +94,9 @@ async def asyncpg_pools(cluster: Cluster) -> AsyncIterator[Ways]:
             stack.push_async_callback(hasql.close)
             await hasql.ready()
             found["hasql, asked for a replica"] = read_replica(hasql)
-        if importlib.util.find_spec("router.asyncpg"):
-            from router.asyncpg import create_pool  # type: ignore[import-not-found,unused-ignore]
-
-            ours = create_pool(primary, replicas=replicas, **size)
-            found["routed"] = read(await stack.enter_async_context(ours))
+        ours = router.asyncpg.create_pool(primary, replicas=replicas, **size)
+        found["routed"] = read(await stack.enter_async_context(ours))
+        await asyncio.to_thread(ours.router.refresh)
         yield found
 
 
@@ -141,12 +141,9 @@ async def psycopg_pools(cluster: Cluster) -> AsyncIterator[Ways]:
             stack.push_async_callback(hasql.close)
             await hasql.ready()
             found["hasql, asked for a replica"] = read_replica(hasql)
-        if importlib.util.find_spec("router.psycopg"):
-            from router.psycopg import (  # type: ignore[import-not-found,unused-ignore]
-                AsyncConnectionPool as Routed,
-            )
-
-            found["routed"] = read(await pool(Routed, primary, replicas=replicas))
+        routed = await pool(router.psycopg.AsyncConnectionPool, primary, replicas=replicas)
+        found["routed"] = read(routed)
+        await asyncio.to_thread(routed.router.refresh)
         yield found
 
 
