@@ -257,20 +257,22 @@ async def cancelled_at_random(
     """Run many requests and cancel three of five; how many were.
 
     Afterwards no connection is in use, no server has more of them than the pool's `size` and the
-    monitor's, none is in a transaction, and the current context owes nothing.
+    monitor's, none is in a transaction, and the context around the requests owes nothing.
     """
     rng = random.Random(7)
     cancelled = 0
-    for start in range(0, STORM, 50):
-        tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
-        for task in rng.sample(tasks, 30):
-            await asyncio.sleep(rng.random() * 0.002)
-            task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, asyncio.CancelledError):
-                cancelled += 1
-            elif isinstance(outcome, BaseException):
-                raise outcome
+    with router.request_context() as around:
+        for start in range(0, STORM, 50):
+            tasks = [asyncio.ensure_future(request(pool, start + n)) for n in range(50)]
+            for task in rng.sample(tasks, 30):
+                await asyncio.sleep(rng.random() * 0.002)
+                task.cancel()
+            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+                if isinstance(outcome, asyncio.CancelledError):
+                    cancelled += 1
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+    assert not around.pins.by_cluster
     open_now = (
         "SELECT count(*), count(*) FILTER (WHERE starts_with(state, 'idle in')) "
         "FROM pg_stat_activity WHERE datname = current_database() "
@@ -285,7 +287,6 @@ async def cancelled_at_random(
                 break
             assert time.monotonic() < deadline, (server, count, idle_in, pool.checkedout())
             await asyncio.sleep(0.02)
-    assert not router.current_context().pins.by_cluster
     return cancelled
 
 
