@@ -87,25 +87,25 @@ class AsyncCursor:
 
     async def stream(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Iterate row by row over a query's result, from where the rules send it."""
-        route, real = await greenlet_spawn(self._routed.send, query)
-        try:
-            async for row in real.real.stream(query, params, **kwargs):
+        async with self._sent(query, params) as real:
+            async for row in real.stream(query, params, **kwargs):
                 yield row
-        except psycopg.Error as error:
-            await greenlet_spawn(route.held.lost, error, real)
-            raise
-        except asyncio.CancelledError:
-            route.held.broken = True
-            raise
-        await greenlet_spawn(route.done, params)
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Psycopg's block around a COPY, where the rules send it."""
+        async with (
+            self._sent(statement, params) as real,
+            real.copy(statement, params, **kwargs) as copy,
+        ):
+            yield copy
+
+    @asynccontextmanager
+    async def _sent(self, statement: Any, params: Any) -> AsyncIterator[Any]:
+        """The real cursor on the node a statement belongs to, while it runs there."""
         route, real = await greenlet_spawn(self._routed.send, statement)
         try:
-            async with real.real.copy(statement, params, **kwargs) as copy:
-                yield copy
+            yield real.real
         except psycopg.Error as error:
             await greenlet_spawn(route.held.lost, error, real)
             raise
