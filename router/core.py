@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
@@ -64,6 +64,18 @@ DRAIN_STEP = 0.02
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
 
 
+class Use(NamedTuple):
+    """The connections to one node that are open.
+
+    Attributes:
+        busy: those in use.
+        idle: those kept for whoever comes next.
+    """
+
+    busy: int = 0
+    idle: int = 0
+
+
 class NodePools(Protocol):
     """An adapter's pools, one for each node."""
 
@@ -71,8 +83,8 @@ class NodePools(Protocol):
         """Close idle connections to `node` now, those in use when they come back; any thread."""
         ...
 
-    def checkedout(self) -> int:
-        """Connections in use, all nodes together."""
+    def use(self) -> Mapping[Node, Use]:
+        """The connections to each node to which there are any."""
         ...
 
 
@@ -915,7 +927,19 @@ class Router:
 
         Those of a `sqlalchemy.pool.NullPool` are not known.
         """
-        return sum(pools.checkedout() for pools in list(self._pools))
+        return sum(use.busy for use in self.use().values())
+
+    def use(self) -> dict[str, Use]:
+        """Connections to each node, by its name: those of every engine or pool of this Router.
+
+        Those of a `sqlalchemy.pool.NullPool` are not known.
+        """
+        found = {node.name: Use() for node in self.servers}
+        for pools in list(self._pools):
+            for node, use in pools.use().items():
+                before = found.get(node.name, Use())
+                found[node.name] = Use(before.busy + use.busy, before.idle + use.idle)
+        return found
 
     def close(self, drain: float = 0.0) -> bool:
         """Stop the monitor. Statements are still routed, by what was last known.

@@ -23,7 +23,7 @@ from importlib.resources import files
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
-from router.core import Router, routers
+from router.core import Router, Use, routers
 from router.decide import Reason
 from router.errors import ConfigError
 from router.history import History, recent
@@ -349,7 +349,7 @@ def _cluster(
 ) -> dict[str, Any]:
     now, found, moments = router.clock(), status(router), history.moments
     decided, seconds = recent(moments, now)
-    total = router.telemetry.decisions.total()
+    total, use = router.telemetry.decisions.total(), router.use()
     rates = {node.name: 0 for node in found.nodes}
     for (node, _), n in decided.items():
         rates[node] = rates.get(node, 0) + n
@@ -361,6 +361,7 @@ def _cluster(
         "nodes": [
             {
                 **_node(node, router, now),
+                "connections": _use(use.get(node.name, Use())),
                 "statements_per_second": round(rates[node.name] / seconds, 1) if seconds else None,
                 "buttons": [
                     {"action": action, "label": label}
@@ -417,6 +418,10 @@ def _node(node: NodeStatus, router: Router, now: float) -> dict[str, Any]:
         "lag_bytes": node.lag_bytes,
         "blacklisted": out,
     }
+
+
+def _use(use: Use) -> dict[str, int]:
+    return {"in_use": use.busy, "idle": use.idle}
 
 
 def _pins(router: Router, decided: Counter[Any], now: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
 from router.asyncpg.held import DRIVER_ERRORS
 from router.config import OPTIONS, Config, Server, did_you_mean, masked
-from router.core import Router
+from router.core import Router, Use
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, app_name
 from router.monitor import Monitor
@@ -318,7 +318,15 @@ class Pool(asyncpg.Pool):
 
     def checkedout(self) -> int:
         """Connections in use, all nodes together."""
-        return self.get_size() - self.get_idle_size()
+        return sum(use.busy for use in self.use().values())
+
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node."""
+        found = {}
+        for node, pool in self._pools.copy().items():
+            idle = pool.get_idle_size()
+            found[node] = Use(pool.get_size() - idle, idle)
+        return found
 
     def _sum(self, method: str) -> int:
         return sum(getattr(pool, method)() for pool in list(self._pools.values()))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from router.cli.application import Application, ask_application
 from router.cli.ask import Answer, ask
 from router.cli.source import config_of, servers
 from router.config import masked
@@ -27,6 +28,16 @@ from router.target import router_of
     help="Ask again so often, until Ctrl-C.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object; with --watch one a line.")
+@click.option(
+    "--app", metavar="URL", help="An application's status page: its pools, traffic and blacklist."
+)
+@click.option(
+    "--token",
+    envvar="PG_ROUTER_STATUS_TOKEN",
+    metavar="TOKEN",
+    help="Of that page.",
+    show_envvar=True,
+)
 def status(
     url: str | None,
     replicas: tuple[str, ...],
@@ -36,23 +47,28 @@ def status(
     *,
     watch: float | None,
     as_json: bool,
+    app: str | None,
+    token: str | None,
 ) -> None:
     """Ask every node how it is, and who is connected to it.
 
-    The blacklist and the traffic of an application are in its own process: its status page and
-    Router.stats() have them.
+    The blacklist, the pools and the traffic of an application are in its own processes: --app asks
+    its status page for them, of which one process answers.
 
     Exit status: 0 a primary answers, 1 none does, 2 wrong usage, 130 a --watch was interrupted.
     """
+    if app is not None and not app.startswith(("http://", "https://")):
+        raise click.BadParameter("give an http:// or https:// URL", param_hint="--app")
     router, _ = router_of(config_of(url, replicas, file, section, system))
     try:
         while True:
             router.refresh()
             found, answers = status_of(router), _asked(router)
+            asked = None if app is None else ask_application(app, token, found.cluster)
             if as_json:
-                told = json.dumps(_plain(found, answers), indent=None if watch else 2)
+                told = json.dumps(_plain(found, answers, asked), indent=None if watch else 2)
             else:
-                told = table(found, answers)
+                told = table(found, answers, asked)
             if watch and not as_json:
                 click.clear()  # does nothing where standard output is no terminal
             click.echo(told)
@@ -69,16 +85,22 @@ def _asked(router: Router) -> dict[str, Answer]:
     return {node.name: ask(router.config, server) for node, server in router.servers.items()}
 
 
-def _plain(found: Status, answers: Mapping[str, Answer]) -> dict[str, Any]:
+def _plain(
+    found: Status, answers: Mapping[str, Answer], app: Application | None
+) -> dict[str, Any]:
     nodes = []
     for node in found.nodes:
         row = {**asdict(node), "role": str(node.role), "problem": masked(node.problem)}
-        nodes.append({**row, "asked": asdict(answers.get(node.name, Answer()))})
-    return {**asdict(found), "writable": found.writable, "nodes": nodes}
+        row["asked"] = asdict(answers.get(node.name, Answer()))
+        nodes.append(row if app is None else {**row, "application": app.nodes.get(node.name)})
+    told = {**asdict(found), "writable": found.writable, "nodes": nodes}
+    if app is not None:
+        told["application"] = {"process": app.process, "problem": app.problem}
+    return told
 
 
-def table(found: Status, answers: Mapping[str, Answer]) -> str:
-    """`found` as columns, and under each node who is connected to it."""
+def table(found: Status, answers: Mapping[str, Answer], app: Application | None = None) -> str:
+    """`found` as columns, and under each node who is connected to it and what `app` says of it."""
     lines = [f"{found.cluster}: " + ("writable" if found.writable else "no primary")]
     lines.append(f"{'node':<12} {'role':<8} {'state':<8} {'lag':>17} {'connections':>12}  address")
     for node in found.nodes:
@@ -103,7 +125,25 @@ def table(found: Status, answers: Mapping[str, Answer]) -> str:
         lines += [
             f"    {one.application}: {one.connections}, {one.busy} busy" for one in answer.clients
         ]
+        if app is not None and (seen := app.nodes.get(node.name)) is not None:
+            lines.append(f"    process {app.process} of the application: {_seen(seen)}")
+    if app is not None and app.problem:
+        lines.append(f"the application was not asked: {app.problem}")
     return "\n".join(lines)
+
+
+def _seen(node: Mapping[str, Any]) -> str:
+    """A node as an application's process has it; its version may be another one than ours."""
+    parts, rate, use = [], node.get("statements_per_second"), node.get("connections")
+    if rate is not None:
+        parts.append(f"{rate} statements/s")
+    if use:
+        parts.append(f"connections: {use['in_use']} in use, {use['idle']} idle")
+    if out := node.get("blacklisted"):
+        left = out["seconds_left"]
+        term = "until it is restored" if left is None else f"for {left} s more"
+        parts.append(f"blacklisted {term}: {out['reason']}")
+    return "; ".join(parts) or "nothing is known yet"
 
 
 def _lag(node: NodeStatus) -> str:

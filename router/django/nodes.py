@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from router.config import Config, Server
-from router.core import Router
+from router.core import Router, Use
 from router.django import bouncer
 from router.django.errors import PoolTimeout, translated
 from router.errors import ConfigError, RouterError
@@ -146,9 +146,10 @@ class Cluster(Servers):
             self.retire(node)
         return pool
 
-    def checkedout(self) -> int:
-        """None: the wrappers' `Nodes` count what they hold."""
-        return 0
+    def use(self) -> dict[Node, Use]:
+        """What the nodes' pools keep; the wrappers' `Nodes` tell what they hold."""
+        pools = self._pools.copy().items()
+        return {node: Use(0, pool.get_stats()["pool_available"]) for node, pool in pools}
 
     def retire(self, node: Node) -> None:
         """Close idle connections to `node` now, those in use when they come back."""
@@ -187,7 +188,7 @@ class Nodes(nodes.Nodes):
             self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
         self._kept: dict[Node, Line] = {}
         self._unchecked: set[Node] = set()
-        self._held: set[Line] = set()
+        self._held: dict[Line, Node] = {}
         self._closed = False
         self.router.attach(self)
         _all.add(self)
@@ -210,7 +211,7 @@ class Nodes(nodes.Nodes):
     def held_by(self, node: Node, line: Line) -> NodeConnection:
         """Prepare a connection that is taken for the checkout."""
         held = super().held_by(node, line)
-        self._held.add(line)
+        self._held[line] = node
         return held
 
     def line(self, node: Node) -> Line:
@@ -242,7 +243,7 @@ class Nodes(nodes.Nodes):
     def give_back(self, node: Node, line: Line) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
         line.given_back = True
-        self._held.discard(line)
+        self._held.pop(line, None)
         if line.pool is not None:
             if not line.streams:
                 self._put(line)
@@ -266,18 +267,23 @@ class Nodes(nodes.Nodes):
 
     def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
         """Close a connection; with `distrust` the next one kept is asked before it is used."""
-        self._held.discard(line)
+        self._held.pop(line, None)
         line.dbapi.close()
         if line.pool is not None:
             line.pool.putconn(line.dbapi)
         if distrust:
             self._unchecked.add(node)
 
-    def checkedout(self) -> int:
-        """Connections on which something runs, or a transaction is open: Django keeps them between
-        requests."""
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node. Those are in use on which something runs, or a transaction
+        is open: Django keeps the others between requests."""
         idle = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
-        return sum(line.dbapi.pgconn.transaction_status not in idle for line in list(self._held))
+        found = dict.fromkeys(self._kept.copy(), Use(0, 1))
+        for line, node in self._held.copy().items():
+            busy = line.dbapi.pgconn.transaction_status not in idle
+            before = found.get(node, Use())
+            found[node] = Use(before.busy + busy, before.idle + (not busy))
+        return found
 
     def doubt(self) -> None:
         """Ask each connection that is kept whether it lives, before it is used again."""
@@ -303,7 +309,7 @@ class Nodes(nodes.Nodes):
         """Forget what is the parent's: discarded, never closed."""
         _abandoned.extend((self._kept, self._held))
         self._kept = {}
-        self._held = set()
+        self._held = {}
 
 
 def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:

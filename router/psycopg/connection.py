@@ -106,12 +106,12 @@ class PoolNodes(nodes.Nodes):
 
     def held_by(self, node: Node, line: Line) -> NodeConnection:
         """Prepare a connection that is taken for a checkout."""
-        self.pool.lent.add(line)
+        self.pool.lent[line] = node
         return super().held_by(node, line)
 
     def give_back(self, node: Node, line: Line) -> None:
         """Give a connection to its pool, without what this checkout set on it."""
-        self.pool.lent.discard(line)
+        self.pool.lent.pop(line, None)
         if line.pool is None:
             line.dbapi.close()
             return
@@ -127,7 +127,7 @@ class PoolNodes(nodes.Nodes):
 
     def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
         """Close a connection; with `distrust` those that are as old are asked before their use."""
-        self.pool.lent.discard(line)
+        self.pool.lent.pop(line, None)
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
         if self._undo:

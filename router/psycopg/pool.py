@@ -5,6 +5,7 @@ import os
 import threading
 import weakref
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
@@ -16,7 +17,7 @@ import psycopg_pool
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from router.config import OPTIONS, Config, Server, did_you_mean
-from router.core import Router
+from router.core import Router, Use
 from router.errors import ConfigError, RouterError
 from router.held import Characteristics
 from router.model import Node
@@ -52,7 +53,7 @@ class RoutedPool(Servers):
         defaults: how the user wants new connections; a guess until the first was configured.
         characteristics: the same, as a checkout has it.
         timeout: seconds to wait for a connection of a node's pool.
-        lent: what is in use.
+        lent: what is in use, and to which node it leads.
     """
 
     _pool_class: Any
@@ -91,7 +92,7 @@ class RoutedPool(Servers):
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
-        self.lent: set[Line] = set()
+        self.lent: dict[Line, Node] = {}
         self._opened = False
         self._closed = False
         self.router: Router = Router(self.config)
@@ -233,8 +234,14 @@ class RoutedPool(Servers):
 
     def checkedout(self) -> int:
         """Connections in use, all nodes together."""
-        # Psycopg_pool's own figures count those it tries to make to a dead server as well.
         return len(self.lent)
+
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node."""
+        # Psycopg_pool's own figures count those it tries to make to a dead server as well.
+        busy = Counter(self.lent.copy().values())
+        idle = {n: p.get_stats()["pool_available"] for n, p in self._pools.copy().items()}
+        return {node: Use(busy[node], idle.get(node, 0)) for node in {*busy, *idle}}
 
     def get_stats(self) -> dict[str, int]:
         """Of psycopg_pool's own figures the sums over all nodes' pools."""
@@ -266,7 +273,7 @@ class RoutedPool(Servers):
     def after_fork(self) -> None:
         """Forget what is the parent's: discarded, never closed."""
         _abandoned.append((self._pools, self.lent))
-        self._pools, self.lent = {}, set()
+        self._pools, self.lent = {}, {}
         self._lock = threading.Lock()
 
 

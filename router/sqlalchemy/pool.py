@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router.config import Config, masked
-from router.core import Router
+from router.core import Router, Use
 from router.errors import RouterError
 from router.model import Node, Report
 from router.pooling import not_the_primary, stranger
@@ -450,8 +450,7 @@ class RoutingPool(Pool):
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 
     def _sum(self, method: str) -> int:
-        # A NullPool counts nothing.
-        return sum(int(getattr(pool, method, int)()) for pool in list(self._pools.values()))
+        return sum(_count(pool, method) for pool in list(self._pools.values()))
 
     def size(self) -> int:
         """Connections the node pools may keep, all together."""
@@ -464,6 +463,13 @@ class RoutingPool(Pool):
     def checkedout(self) -> int:
         """Connections in use, all nodes together."""
         return self._sum("checkedout")
+
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node."""
+        return {
+            node: Use(_count(pool, "checkedout"), _count(pool, "checkedin"))
+            for node, pool in self._pools.copy().items()
+        }
 
     def overflow(self) -> int:
         """Connections beyond the pools' sizes, all nodes together."""
@@ -482,6 +488,10 @@ class RoutingPool(Pool):
         _abandoned.extend((self._pools, self._leaving))
         self._pools, self._leaving = {}, []
         self._disposed = False
+
+
+def _count(pool: Pool, method: str) -> int:
+    return int(getattr(pool, method, int)())  # a NullPool counts nothing
 
 
 _pools: "weakref.WeakSet[RoutingPool]" = weakref.WeakSet()

@@ -1,6 +1,8 @@
 """``pg-router status``, as a shell sees it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -9,11 +11,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+import router
+from router import wsgi
 from router.cli.app import app
 from router.testing import Cluster
 from tests.conftest import Database
 from tests.doctor.test_doctor import APP
 from tests.pgbouncer import bouncer
+from tests.web.kit import serve_app
 
 
 def run(*arguments: str) -> Any:
@@ -84,6 +89,96 @@ def test_status_with_a_replica_down(cluster: Cluster) -> None:
     assert done.exit_code == 0, done.output
     (row,) = [line for line in done.output.splitlines() if line.startswith("replica1")]
     assert row.split()[2] == "problem"
+
+
+TOKEN = "a token of sixteen or more"
+
+
+def test_status_with_an_application(cluster: Cluster) -> None:
+    """--app asks an application's status page: its connections, traffic and blacklist stand under
+    each node, as columns and as JSON; the token is taken from the environment too."""
+    urls = cluster.primary.url(), [r.url() for r in cluster.replicas]
+    engine = router.create_engine(urls[0], replicas=urls[1], blacklist_duration=60)
+    page = wsgi.mount(lambda *_: [], "/ops", wsgi.StatusPage(engine.router, token=TOKEN))
+    try:
+        engine.connect().close()  # the first of an engine takes a connection
+        with engine.begin() as connection, serve_app(page) as url:
+            connection.exec_driver_sql("CREATE TEMP TABLE t ()")
+            engine.router.failed(engine.router.snapshot.node("replica2"), "08006")
+            given = ["status", *servers(cluster), "--app", f"{url}ops/"]
+            done = run(*given, "--token", TOKEN)
+            told = json.loads(
+                CliRunner(env={"PG_ROUTER_STATUS_TOKEN": TOKEN})
+                .invoke(app, [*given, "--json"])
+                .output
+            )
+            refused = run(*given)
+    finally:
+        engine.dispose()
+    assert done.exit_code == 0, done.output
+    seen = [line for line in done.output.splitlines() if "of the application: " in line]
+    assert len(seen) == 3
+    assert all(line.startswith(f"    process {os.getpid()} of the application: ") for line in seen)
+    assert "connections: 1 in use, 0 idle" in seen[0]
+    assert re.search(
+        r"connections: 0 in use, \d idle; blacklisted for 5\d\.\d s more: 08006", seen[2]
+    )
+    assert told["application"] == {"process": os.getpid(), "problem": ""}
+    assert told["nodes"][2]["application"]["blacklisted"]["reason"] == "08006"
+    assert told["nodes"][0]["application"]["connections"] == {"in_use": 1, "idle": 0}
+    assert refused.exit_code == 0  # the servers answered
+    assert refused.output.splitlines()[-1] == (
+        "the application was not asked: it answers 401: give its token by --token or "
+        "PG_ROUTER_STATUS_TOKEN"
+    )
+
+
+def answering(status: str, body: bytes = b"", *headers: tuple[str, str]) -> Any:
+    def answer(_: Any, start_response: Any) -> list[bytes]:
+        start_response(status, list(headers))
+        return [body]
+
+    return answer
+
+
+OTHERS = {"process": 1, "clusters": [{"name": "a", "nodes": []}, {"name": "b", "nodes": []}]}
+NO_PAGE = "its answer is no status page's: give the URL it is mounted at"
+MISTAKES = {
+    "elsewhere": (
+        answering("404 Not Found"),
+        "it answers 404: give the URL the page is mounted at",
+    ),
+    "moved": (
+        answering("302 Found", b"", ("Location", "/x")),
+        "it answers 302: is that a status page?",
+    ),
+    "text": (answering("200 OK", b"hello"), NO_PAGE),
+    "list": (answering("200 OK", b"[1]"), NO_PAGE),
+    "others": (
+        answering("200 OK", json.dumps(OTHERS).encode()),
+        "of the clusters it shows (a, b) none is",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_status_with_an_application_that_is_none(cluster: Cluster, mistake: str) -> None:
+    """What cannot be asked is told in a line with the cure; the servers are told all the same."""
+    answer, says = MISTAKES[mistake]
+    with serve_app(answer) as url:
+        done = run("status", "--url", cluster.primary.url(), "--app", url)
+    assert done.exit_code == 0, done.output
+    assert f"the application was not asked: {says}" in done.output
+
+
+def test_status_with_an_application_that_is_away(cluster: Cluster) -> None:
+    """An application that is not there is a line; one that cannot be is wrong usage."""
+    url = cluster.primary.url()
+    done = run("status", "--url", url, "--app", "http://127.0.0.1:1/ops")
+    assert "the application was not asked: [Errno 111]" in done.output
+    wrong = run("status", "--url", url, "--app", "ops")
+    assert wrong.exit_code == 2
+    assert "--app: give an http:// or https:// URL" in wrong.output
 
 
 def test_watch_as_json_is_one_object_a_line(cluster: Cluster) -> None:

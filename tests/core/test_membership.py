@@ -6,7 +6,7 @@ import pytest
 
 from router.blacklist import Outage
 from router.config import Config, Server
-from router.core import Router
+from router.core import Router, Use
 from router.errors import ConfigError
 from router.model import Lsn, Node, Report, Role
 
@@ -16,12 +16,13 @@ class Pools:
 
     def __init__(self) -> None:
         self.retired: list[str] = []
+        self.nodes: tuple[Node, ...] = ()
 
     def retire(self, node: Node) -> None:
         self.retired.append(node.name)
 
-    def checkedout(self) -> int:
-        return 0
+    def use(self) -> dict[Node, Use]:
+        return dict.fromkeys(self.nodes, Use(2, 1))
 
 
 def site(**options: Any) -> Router:
@@ -112,3 +113,19 @@ def test_a_disposed_pool_is_not_kept_alive() -> None:
     del pools
     router.remove_replica("replica1")
     assert not list(router._pools)
+
+
+def test_connections_are_told_by_node() -> None:
+    """Of all pools of a Router together; a node that left is told of while it has some."""
+    router, one, other = site(), Pools(), Pools()
+    primary, replica = router.snapshot.node("primary"), router.snapshot.node("replica1")
+    one.nodes, other.nodes = (primary, replica), (primary,)
+    router.attach(one)
+    router.attach(other)
+    told = {"primary": Use(4, 2), "replica1": Use(2, 1), "replica2": Use()}
+    assert router.use() == told
+    assert router.in_use == 6
+    router.remove_replica("replica1")
+    assert router.use() == told
+    one.nodes = ()
+    assert router.use() == {"primary": Use(2, 1), "replica2": Use()}

@@ -122,7 +122,10 @@ def test_row_7_reads_leave_the_primary_alone(native: Native) -> None:
         for _ in range(20):
             assert native.served(connection) == "replica"
         assert native.door.in_use() == 1
+        ((node, _),) = [(n, u) for n, u in native.door.router.use().items() if u.busy]
+        assert node != "primary"
     assert native.door.in_use() == 0
+    assert native.door.router.use()[node].idle >= 1
 
 
 @pytest.mark.doors("psycopg", "psycopg_async")

@@ -288,6 +288,7 @@ def test_pools_are_per_node_and_a_checkout_takes_nothing_before_it_needs_it(
         assert pool.checkedout() == 1
         insert(connection)
         assert pool.checkedout() == 2
+        assert [use.busy for use in pool.use().values() if use.busy] == [1, 1]
         assert repr(connection.connection).startswith("<RoutedConnection holding primary, replica")
     assert pool.checkedout() == 0
 

@@ -1,8 +1,13 @@
-"""What the tests of carried pins share: one cluster's Router, told by hand what probes find."""
+"""What the tests of the web share: one cluster's Router, told by hand what probes find, and a
+server of WSGI."""
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from router.classify import Intent, Kind
 from router.config import Config, Server
@@ -13,6 +18,24 @@ from router.model import Lsn, Report, Role
 SECRET = "correct horse battery staple"
 READ = Intent(Kind.READ, "a SELECT")
 _numbers = count(1)
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def serve_app(app: Any) -> Iterator[str]:
+    """Its URL while `app` is served over HTTP, by a thread."""
+    with make_server("127.0.0.1", 0, app, handler_class=_Quiet) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Shop:

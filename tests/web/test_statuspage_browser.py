@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
 import uvicorn
@@ -20,6 +19,7 @@ from router.core import Router
 from router.decide import Reason
 from router.model import Lsn, Report, Role
 from tests.browser import browser, visit
+from tests.web.kit import serve_app
 
 __all__ = ["browser"]  # a fixture here as well
 
@@ -30,27 +30,10 @@ CLUSTER = "</script><script>alert('cluster')</script>"
 REASON = "<b onmouseover=alert(1)>broken</b> \"'&amp; <svg/onload=alert(2)>"
 
 
-class Quiet(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
 @contextmanager
 def serve_wsgi(router: Router) -> Iterator[str]:
     with serve_app(wsgi.mount(lambda *_: [], "/ops", wsgi.StatusPage(router))) as url:
         yield f"{url}ops"
-
-
-@contextmanager
-def serve_app(app: Any) -> Iterator[str]:
-    with make_server("127.0.0.1", 0, app, handler_class=Quiet) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager
@@ -113,6 +96,7 @@ def test_the_page_draws_a_cluster(
             victim = cards.nth(1)
             expect(victim.locator("h3")).to_have_text(NAME)
             expect(victim).to_contain_text(f"blacklisted: {REASON}")
+            expect(victim).to_contain_text("0 in use, 0 idle")
             expect(victim.locator(".mark")).to_have_text(re.compile(r"out, (30|2\d)\.\d s left"))
             expect(page.locator("h2")).to_have_text(CLUSTER)
             expect(page.locator(".events")).to_contain_text("<img src=x onerror")
