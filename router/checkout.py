@@ -325,7 +325,7 @@ class Checkout(Generic[H]):
             return None
         if decision is None or decision.nodes[0] is not primary.node:
             return None
-        return None if primary.broken or self.journal or context.force else decision
+        return None if primary.broken or self.journal.entries or context.force else decision
 
     def _one_more(self, intent: Intent, context: RoutingContext) -> Decision | None:
         """Row 7 by itself, where the replica held serves one more read: what most reads are."""
@@ -339,7 +339,7 @@ class Checkout(Generic[H]):
             or (primary is not None and primary.in_transaction)
             or self.bound
             or self.declared_read_only
-            or self.journal
+            or self.journal.entries
             or context.force
             or router.config.reads_in_transaction
         ):
@@ -712,6 +712,12 @@ class Checkout(Generic[H]):
 
     def rollback(self) -> None:
         """Roll back whatever is open."""
+        replica = self.replica
+        if self.primary is None and not (replica and (replica.in_transaction or replica.applied)):
+            # As nearly all reads end, and once more where their connections are given back.
+            self.journal.rollback()
+            self.autobegun = self.declared_read_only = False
+            return
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:

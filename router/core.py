@@ -98,6 +98,8 @@ class Router:
         draining: whether `close` was told to drain it, and `start` has not been called since.
         observers: called with this Router after probes were taken in, in the monitor's thread;
             must not block, nor change anything here.
+        pooled: whether a PgBouncer that pools by transaction or statement stands before any node.
+        view: the snapshot and the blacklist, as one value to check and use; for reading.
     """
 
     def __init__(
@@ -134,8 +136,8 @@ class Router:
         self.catalog_generation: int = 0
         self._lock = threading.Lock()
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
-        self._pooled = any(map(self.pools, self.servers))
-        self._view = View(
+        self.pooled: bool = any(map(self.pools, self.servers))
+        self.view: View = View(
             Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
         self._members_lock = threading.Lock()
@@ -161,27 +163,22 @@ class Router:
     @property
     def snapshot(self) -> Snapshot:
         """The cluster as last seen."""
-        return self._view.snapshot
-
-    @property
-    def view(self) -> View:
-        """The snapshot and the blacklist, as one value to check and use."""
-        return self._view
+        return self.view.snapshot
 
     @property
     def primary(self) -> Node | None:
         """The node writes go to, None while there is none."""
-        return self._view.snapshot.primary
+        return self.view.snapshot.primary
 
     @property
     def replicas(self) -> tuple[Node, ...]:
         """The replicas that may serve a read now."""
-        return self._view.replicas
+        return self.view.replicas
 
     @property
     def blacklisted(self) -> Mapping[str, Entry]:
         """The nodes that are kept out, by name: since when, until when, and why."""
-        return self._view.out
+        return self.view.out
 
     @property
     def has_monitor(self) -> bool:
@@ -207,7 +204,7 @@ class Router:
         return self._last_write
 
     def __repr__(self) -> str:
-        view = self._view
+        view = self.view
         primary = view.snapshot.primary
         out = ", ".join(view.out)
         return (
@@ -225,11 +222,6 @@ class Router:
         ):
             decisions.setdefault(node, {})[str(reason)] = n
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
-
-    @property
-    def pooled(self) -> bool:
-        """Whether a PgBouncer that pools by transaction or statement stands before any node."""
-        return self._pooled
 
     def pools(self, node: Node) -> bool:
         """Whether one stands before `node`."""
@@ -258,7 +250,7 @@ class Router:
             force: "primary" or "replica" when the statement itself says so.
             context: the request's context; the current one by default.
         """
-        view = self._view
+        view = self.view
         if context is None:
             context = current_context()
         pin = last = None
@@ -287,7 +279,7 @@ class Router:
             context.pins.reads[self.cluster] = LastRead(node.name, now)
         if decision.on_primary:
             return decision
-        kept = dry(self._view, node, now)
+        kept = dry(self.view, node, now)
         if kept.reason is Reason.DRY_RUN_BEHIND:
             lag = self.snapshot.lag_seconds(node.name) or 0.0
             # Of two threads at once the lesser may win: it is a figure for people.
@@ -306,7 +298,7 @@ class Router:
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
         """Replicas for a read that the primary cannot serve; as `router.decide.last_resort`."""
-        return last_resort(self._view, context.pins.reads.get(self.cluster))
+        return last_resort(self.view, context.pins.reads.get(self.cluster))
 
     def _pin(self, context: RoutingContext, view: View, now: float) -> Pin | None:
         """The context's pin with its position filled in, or None once it is satisfied."""
@@ -344,7 +336,7 @@ class Router:
 
     def settle(self, context: RoutingContext) -> None:
         """Give the pin of `context` its position, or drop it, by what is known now."""
-        self._pin(context, self._view, self.clock())
+        self._pin(context, self.view, self.clock())
 
     def pick(self, nodes: tuple[Node, ...], held: Node | None = None) -> Node:
         """One of `nodes`: the one the checkout holds already, else the balancer's choice."""
@@ -491,8 +483,8 @@ class Router:
     def interrupted(self, node: Node) -> None:
         """Connections to `node` broke: it may have restarted, even if no probe met it down."""
         with self._lock:
-            snapshot = self._view.snapshot.interrupted(node.name, self.clock())
-            self._view = View(snapshot, self._blacklist.entries)
+            snapshot = self.view.snapshot.interrupted(node.name, self.clock())
+            self.view = View(snapshot, self._blacklist.entries)
 
     def blacklist(
         self, name: str, reason: str = "by hand", *, duration: float | None = None
@@ -566,9 +558,9 @@ class Router:
         """Take in what probes found, restore nodes that are due, and return the new snapshot."""
         now = self.clock()
         with self._lock:
-            before = self._view.snapshot
+            before = self.view.snapshot
             after = before.with_reports(reports, now)
-            self._view = View(after, self._blacklist.entries)
+            self.view = View(after, self._blacklist.entries)
         self._mind_positions(after)
         for report in reports:
             self._tell_outage(report, before, after)
@@ -781,11 +773,11 @@ class Router:
         changed = [node for node in self.servers if node not in servers]
         with self._lock:
             self.servers = MappingProxyType(dict(servers))
-            self._pooled = any(map(self.pools, self.servers))
+            self.pooled = any(map(self.pools, self.servers))
             for node in leaving:
                 self._blacklist.remove(node.name, now)
-            snapshot = self._view.snapshot.with_nodes(self.servers, now)
-            self._view = View(snapshot, self._blacklist.entries)
+            snapshot = self.view.snapshot.with_nodes(self.servers, now)
+            self.view = View(snapshot, self._blacklist.entries)
         if not self._split and len(self.servers) > 1:
             # Outside any request no pin was kept while there was nothing to read but the primary.
             ROOT.pins.set(self.cluster, Pin(now))
@@ -815,8 +807,8 @@ class Router:
             after: the addresses it has, none of them among those.
         """
         with self._lock:
-            snapshot = self._view.snapshot.renewed(node, self.clock())
-            self._view = View(snapshot, self._blacklist.entries)
+            snapshot = self.view.snapshot.renewed(node, self.clock())
+            self.view = View(snapshot, self._blacklist.entries)
         self.retire(node)
         self.telemetry.event(
             "moved",
@@ -877,7 +869,7 @@ class Router:
 
     def _renew(self) -> None:
         with self._lock:
-            self._view = View(self._view.snapshot, self._blacklist.entries)
+            self.view = View(self.view.snapshot, self._blacklist.entries)
 
     # -- life ------------------------------------------------------------------------------
 

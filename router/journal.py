@@ -89,5 +89,6 @@ class Journal:
         """The transaction was rolled back, and all it set with it."""
         if self._start is not None:
             del self.entries[self._start :]
-        self._start = None
-        self._savepoints.clear()
+            self._start = None
+        if self._savepoints:
+            self._savepoints.clear()

@@ -89,7 +89,8 @@ class RoutedDialect(DefaultDialect):
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Execute, and heal or retry where the rules allow it."""
-        self._routed(_above(self).do_execute, cursor, statement, parameters, context)
+        above: Any = super()
+        self._routed(above.do_execute, cursor, statement, parameters, context)
 
     def do_executemany(
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
@@ -118,7 +119,8 @@ class RoutedDialect(DefaultDialect):
             cursor = self._reconsider(route, cursor, statement, context)
         if route.connection.router.config.sql_comment:
             execute = _commented(route, execute)
-        execute = timed(route, execute)
+        if route.connection.router.watching is not None:
+            execute = timed(route, execute)
         route.begin()
         try:
             execute(cursor, statement, parameters, context)

@@ -114,39 +114,26 @@ class RoutingPool(Pool):
         }
         self._pools: dict[Node, Pool] = {}
         self._leaving: list[Pool] = []
-        self._ready_for: Any = None
         self._introduced = False
         self._disposed = False
         _pools.add(self)
         router.attach(self)
 
-    # Set by create_engine after construction, hence not in __init__.
     @property
-    def dialect(self) -> Dialect:
-        """The engine's one dialect."""
-        return self._dialect  # type: ignore[return-value]
+    def _dialect(self) -> Dialect:
+        return self.dialect
 
-    @property
-    def driver(self) -> Driver:
-        """What differs between drivers."""
-        self._settle()
-        return self._driver
-
-    @property
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What the driver raises."""
-        self._settle()
-        return self._driver_errors
-
-    def _settle(self) -> None:
-        if self._ready_for is not self._dialect:
-            dialect = self.dialect
-            self._driver = driver_of(dialect)
-            self._driver_errors: tuple[type[Exception], ...] = (
-                dialect.loaded_dbapi.Error,
-                *self._driver.errors(dialect.loaded_dbapi),
-            )
-            self._ready_for = dialect
+    @_dialect.setter
+    def _dialect(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, dialect: Dialect
+    ) -> None:
+        # create_engine sets it, once the pool is there.
+        self.dialect: Dialect = dialect
+        self.driver: Driver = driver_of(dialect)
+        self.driver_errors: tuple[type[Exception], ...] = (
+            dialect.loaded_dbapi.Error,
+            *self.driver.errors(dialect.loaded_dbapi),
+        )
 
     @property
     def default_isolation(self) -> str:
@@ -270,7 +257,9 @@ class RoutingPool(Pool):
         pool = self.node_pool(node)
         fairy = pool.connect()
         report = self.router.snapshot.reports.get(node.name)
-        if report is None or fairy.info.get(PROVEN, report.since) >= report.since:
+        # The record's own: each checkout's `info` would be looked up anew.
+        known: dict[str, Any] = fairy._connection_record.info
+        if report is None or known.get(PROVEN, report.since) >= report.since:
             return fairy
         dialect: Any = self._dialect
         now = self.router.clock()
