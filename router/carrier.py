@@ -169,7 +169,7 @@ class PinCarrier:
     def arrive(self, pins: Pins, tokens: Iterable[str], stored: Stored | None = None) -> None:
         """Put what `tokens` and the store say into `pins`. No token makes it raise."""
         wall = self._wall()
-        counts = self.telemetry.counts.mine()
+        counts = self.telemetry.counts.of.counter
         entries: list[Entry] = []
         for token in tokens:
             found = self.tokens.read(token, wall)
@@ -199,7 +199,7 @@ class PinCarrier:
         pins.arrive(Arrivals(arrived, self.tokens.ids, everywhere))
 
     def _ignored(self, fault: Fault) -> None:
-        counts = self.telemetry.counts.mine()
+        counts = self.telemetry.counts.of.counter
         counts[f"token_{fault.name.lower()}"] += 1
         if self._first(fault):
             self.telemetry.event(
@@ -229,7 +229,7 @@ class PinCarrier:
                 "middleware a store",
             )
         else:
-            self.telemetry.counts.mine()["pin_lost"] += 1
+            self.telemetry.counts.of.counter["pin_lost"] += 1
 
     # -- the store ---------------------------------------------------------------------------
 
@@ -297,7 +297,7 @@ class PinCarrier:
         return store  # type: ignore[return-value]
 
     def _failed(self, error: Exception) -> Stored:
-        self.telemetry.counts.mine()["store_failed"] += 1
+        self.telemetry.counts.of.counter["store_failed"] += 1
         if not self._away:
             self._away = True
             self.telemetry.event(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from router.classify import Intent, Kind, Verb
 from router.context import Pins, RoutingContext, current_context
-from router.decide import Decision, Reason, Transaction, why_not
+from router.decide import Decision, Reason, Transaction, View, why_not
 from router.errors import (
     CommitUnknown,
     NoReplicaAvailable,
@@ -117,11 +117,9 @@ class Route(Generic[H]):
 
     def begin(self) -> None:
         """The statement is about to be sent."""
-        connection = self.connection
-        connection.router.telemetry.decisions.mine()[
-            self.held.node.name, self.decision.reason
-        ] += 1
-        if self.decision.pins:
+        connection, decision = self.connection, self.decision
+        connection.router.decisions.of.counter[self.held.node.name, decision.reason] += 1
+        if decision.pins:
             connection.writing(self.context, self.intent)
 
     def done(self, parameters: Any = None) -> None:
@@ -211,7 +209,7 @@ class Checkout(Generic[H]):
             except RouterError as error:
                 raise self.pool.translated(error) from error
         if intent is None:
-            intent = UNKNOWN if sql is None else router.intent(sql)
+            intent = UNKNOWN if sql is None else router.classifier(sql)
         wanted = force == "session"
         if router.pooled and not self.past and (wanted or needs_session(intent)):
             self._go_past(intent, force)
@@ -220,9 +218,9 @@ class Checkout(Generic[H]):
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
-        if force is None:
-            alone = not explicit and not stream and not avoid
-            at_once = self._at_once(sql or "", intent, context, alone=alone)
+        if force is None and not avoid:
+            alone = not explicit and not stream
+            at_once = self._at_once(sql or "", intent, context, alone=alone, take=True)
             if at_once is not None:
                 return at_once
         isolation = self.characteristics.isolation or self.pool.default_isolation
@@ -283,77 +281,84 @@ class Checkout(Generic[H]):
         replica = self.replica
         if replica is not None and not replica.in_autocommit:
             return None
-        intent = router.intent(sql)
+        intent = router.classifier(sql)
         if router.pooled and needs_session(intent):
             return None
-        return self._at_once(sql, intent, current_context(), alone=not self.explicit)
+        return self._at_once(sql, intent, current_context(), alone=not self.explicit, take=False)
 
     def _at_once(
-        self, sql: str, intent: Intent, context: RoutingContext, *, alone: bool
+        self, sql: str, intent: Intent, context: RoutingContext, *, alone: bool, take: bool
     ) -> Route[H] | None:
-        """The route of what goes where the last statement went, as most do.
+        """The route of what most statements are: one more in the transaction open on the primary
+        (row 2 of the rules), or a read by itself (row 7).
 
         Args:
             sql: the statement's text.
             intent: what it does.
             context: the request's.
             alone: it may be a transaction of its own.
+            take: a connection may be taken for it.
+
+        Returns:
+            None where all of the rules have to be asked.
         """
-        primary = self.primary
+        if self.journal.entries or context.force:
+            return None
+        view, kind, primary = self.router.view, intent.kind, self.primary
+        decision: Decision | None
         if primary is not None and primary.in_transaction:
-            within = self._within(intent, context, primary)
-            if within is not None:
-                self.last = primary
-                return Route(self, sql, intent, primary, within, context, False)
-        if alone:
-            one_more = self._one_more(intent, context)
-            if one_more is not None and (replica := self.replica) is not None:
-                replica.autocommit(True)
-                self.last = replica
-                return Route(self, sql, intent, replica, one_more, context, True)
-        return None
-
-    def _within(self, intent: Intent, context: RoutingContext, primary: H) -> Decision | None:
-        """Row 2 of the rules by itself, where nothing has to be prepared: what a transaction
-        consists of."""
-        kind, view = intent.kind, self.router.view
-        if kind is Kind.WRITE:
-            decision = view.write_within
-        elif kind is Kind.READ:
-            decision = view.any_within
-        else:
+            if kind is Kind.READ:
+                decision = view.any_within
+            elif kind is Kind.WRITE:
+                decision = view.write_within
+            else:
+                return None
+            if decision is None or decision.nodes[0] is not primary.node or primary.broken:
+                return None
+            self.last = primary
+            return Route(self, sql, intent, primary, decision, context, False)
+        if not alone or kind is not Kind.READ:
             return None
-        if decision is None or decision.nodes[0] is not primary.node:
+        decision = self._by_itself(intent, context, view)
+        if decision is None:
             return None
-        return None if primary.broken or self.journal.entries or context.force else decision
+        held = self.replica
+        if held is None:
+            if not take:
+                return None
+            held, decision = self._hold(decision, (), context)
+        fresh = not held.in_transaction
+        if fresh:
+            held.autocommit(True)
+        self.last = held
+        return Route(self, sql, intent, held, decision, context, fresh)
 
-    def _one_more(self, intent: Intent, context: RoutingContext) -> Decision | None:
-        """Row 7 by itself, where the replica held serves one more read: what most reads are."""
-        held, primary, router = self.replica, self.primary, self.router
+    def _by_itself(self, intent: Intent, context: RoutingContext, view: View) -> Decision | None:
+        """Row 7, where nothing is pinned, set, bound or declared: any replica, or the one held."""
+        held, router, decision = self.replica, self.router, view.any_read
         if (
-            held is None
-            or intent.kind is not Kind.READ
+            decision is None
             or intent.needs_transaction
-            or held.broken
-            or held.in_transaction
-            or (primary is not None and primary.in_transaction)
             or self.bound
             or self.declared_read_only
-            or self.journal.entries
-            or context.force
-            or router.config.reads_in_transaction
+            or not router.reads_alone
+        ):
+            return None
+        if held is not None and (
+            held.broken or held.in_transaction or held.node not in decision.nodes
         ):
             return None
         isolation, read_only, _ = self.characteristics
         if read_only or (isolation or self.pool.default_isolation) not in WITHOUT_TRANSACTION:
             return None
-        pins, view = context.pins, router.view
-        decision = view.any_read
-        if decision is None or held.node not in decision.nodes or pins.by_cluster or pins.arrived:
+        pins = context.pins
+        if pins.by_cluster or pins.arrived:
             return None
         if pins.reads and (last := pins.reads.get(router.cluster)) is not None:
             report = view.snapshot.reports.get(last.node)
-            if last.node != held.node.name or report is None or report.since > last.at:
+            if held is None or last.node != held.node.name:
+                return None
+            if report is None or report.since > last.at:
                 return None
         return decision
 
@@ -505,12 +510,12 @@ class Checkout(Generic[H]):
             nodes = tuple(n for n in nodes if n not in avoid)
         failure: BaseException | None = None
         while nodes:
-            node = router.pick(nodes, held.node if held is not None else None)
             if held is not None:
-                if held.node is node and not held.broken:
+                if held.node in nodes and not held.broken:
                     return held, None
                 held.release(self.journal)
                 held = self.replica = None
+            node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
             try:
                 held = self.pool.hold(node)
             except NoReplicaAvailable as error:
@@ -524,7 +529,8 @@ class Checkout(Generic[H]):
                 router.failed(node, self.pool.reason(error))
                 nodes = tuple(n for n in nodes if n is not node)
                 continue
-            if router.primary is not node and node not in router.snapshot.replicas:
+            known = router.view.snapshot
+            if node not in known.replicas and node is not known.primary:
                 # The probe every new connection makes found it changed under us.
                 held.release(self.journal)
                 held = None

@@ -41,7 +41,7 @@ from router.dryrun import DryRunReport, summed_up
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
 from router.pooling import SHARED
-from router.telemetry import Telemetry
+from router.telemetry import Tally, Telemetry
 
 if TYPE_CHECKING:
     from router.monitor import Monitor
@@ -96,9 +96,11 @@ class Router:
 
     Attributes:
         draining: whether `close` was told to drain it, and `start` has not been called since.
+        decisions: statements by (node name, reason).
         observers: called with this Router after probes were taken in, in the monitor's thread;
             must not block, nor change anything here.
         pooled: whether a PgBouncer that pools by transaction or statement stands before any node.
+        watched: whether statements take a way round: they are timed, or get a comment.
         view: the snapshot and the blacklist, as one value to check and use; for reading.
     """
 
@@ -121,6 +123,9 @@ class Router:
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
         self.telemetry: Telemetry = Telemetry(self.cluster, clock)
+        self.decisions: Tally = self.telemetry.decisions
+        # Whether a read outside a transaction goes to a replica, and is one by itself there.
+        self.reads_alone: bool = not (config.reads_in_transaction or config.dry_run)
         self._blacklist = Blacklist(config.blacklist_max)
         self._attempts = Attempts()
         self._lost = LOST | set(config.blacklist_sqlstates)
@@ -349,6 +354,7 @@ class Router:
         base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
         self._base = base
         self.watching: Watching | None = base if isinstance(base, Watching) else None
+        self.watched = base is self.watching or self.config.sql_comment
         self._prefer()
 
     def _prefer(self) -> None:

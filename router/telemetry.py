@@ -25,26 +25,41 @@ Hook = Callable[[str, Mapping[str, Any]], None]
 """Called with an event's name and fields; must not block."""
 
 
+class Mine(threading.local):
+    """What each thread sees another of.
+
+    Attributes:
+        counter: this thread's; nobody else writes to it.
+    """
+
+    def __init__(self, enrol: Callable[[Counter[Any]], None]) -> None:
+        """Once in every thread that looks.
+
+        Args:
+            enrol: told of the thread's counter.
+        """
+        self.counter: Counter[Any] = Counter()
+        enrol(self.counter)
+
+
 class Tally:
-    """Counts by key, incremented without a lock: every thread has a Counter of its own."""
+    """Counts by key, incremented without a lock: every thread has a Counter of its own.
+
+    Attributes:
+        of: the running thread's ``counter``; found without a call, for it is asked for with every
+            statement.
+    """
 
     def __init__(self) -> None:
-        self._local = threading.local()
         self._lock = threading.Lock()
         self._live: list[tuple[threading.Thread, Counter[Any]]] = []
         self._ended: Counter[Any] = Counter()
+        self.of: Mine = Mine(self._enrol)
 
-    def mine(self) -> Counter[Any]:
-        """This thread's Counter; nobody else writes to it."""
-        try:
-            return self._local.counter  # type: ignore[no-any-return]
-        except AttributeError:
-            counter: Counter[Any] = Counter()
-            self._local.counter = counter
-            with self._lock:
-                self._fold()
-                self._live.append((threading.current_thread(), counter))
-            return counter
+    def _enrol(self, counter: Counter[Any]) -> None:
+        with self._lock:
+            self._fold()
+            self._live.append((threading.current_thread(), counter))
 
     def total(self) -> Counter[Any]:
         """The sum over all threads, those that ended included."""
@@ -93,7 +108,7 @@ class Telemetry:
 
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
         """Log `name` with `fields` and tell the hooks; `BURST` bounds the log, not the hooks."""
-        self.counts.mine()[name] += 1
+        self.counts.of.counter[name] += 1
         held_back = self._held_back(name, fields.get("node"))
         if held_back is not None:
             more = {"suppressed": held_back} if held_back else {}
@@ -103,7 +118,7 @@ class Telemetry:
 
     def detail(self, name: str, **fields: Any) -> None:
         """What happens with every write: counted, and logged at level debug; no hook is called."""
-        self.counts.mine()[name] += 1
+        self.counts.of.counter[name] += 1
         logger = self.prepare()
         if logger.isEnabledFor(DEBUG):
             logger.debug(name, **fields)

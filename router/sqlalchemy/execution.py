@@ -9,10 +9,11 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy.engine import ExecutionContext
-from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 from sqlalchemy.engine.interfaces import Dialect
 
 from router.checkout import Route
+from router.classify import Kind
 from router.recovery import recover, timed
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
@@ -29,6 +30,8 @@ class RoutedContext:
     router_route: Route[NodeConnection] | None = None
     # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
     unicode_statement: str | None = None
+    # Whether `create_cursor` is SQLAlchemy's own, which is but a choice between two others.
+    chooses: bool
 
     def create_cursor(self) -> Any:
         """Route the statement, then let the dialect make its cursor on the chosen connection."""
@@ -37,11 +40,10 @@ class RoutedContext:
         # Who gave this one connection a cursor() of their own is asked for the cursor.
         if connection.__class__ is not RoutedConnection or "cursor" in connection.__dict__:
             return super().create_cursor()  # type: ignore[misc]
-        if this.root_connection.get_transaction() is None:
+        root, dialect, options = this.root_connection, this.dialect, this.execution_options
+        if root._transaction is None:
             # The cursor is made before autobegin: no transaction yet means none was asked for.
             connection.autobegun = True
-        options = this.execution_options
-        dialect = this.dialect
         stream = dialect.supports_server_side_cursors and (
             options.get("stream_results", False)
             or (dialect.server_side_cursors and this._use_server_side_cursor())
@@ -53,9 +55,12 @@ class RoutedContext:
             stream=stream,
         )
         this._dbapi_connection = route.held.fairy
-        if this.root_connection._echo:
-            this.root_connection._log_info("%s: %s", route.held.node.name, route.decision.reason)
-        return super().create_cursor()  # type: ignore[misc]
+        if root._echo:
+            root._log_info("%s: %s", route.held.node.name, route.decision.reason)
+        if not self.chooses:
+            return super().create_cursor()  # type: ignore[misc]
+        this._is_server_side = bool(stream)
+        return this.create_server_side_cursor() if stream else this.create_default_cursor()
 
     def on_another_node(self, held: NodeConnection) -> Any:
         """Put a cursor of another node in place; nothing of the first was delivered."""
@@ -66,13 +71,17 @@ class RoutedContext:
         return this.cursor
 
 
-def _commented(
+def _watched(
     route: Route[NodeConnection], execute: Callable[[Any, str, Any, Any], None]
 ) -> Callable[[Any, str, Any, Any], None]:
-    def run(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-        execute(cursor, statement + route.comment(), parameters, context)
+    """`execute` where somebody wants to know how long it took, or what it was sent with."""
+    commented = route.connection.router.config.sql_comment
 
-    return run
+    def run(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+        text = statement + route.comment() if commented else statement
+        execute(cursor, text, parameters, context)
+
+    return timed(route, run)
 
 
 def _above(dialect: "RoutedDialect") -> Any:
@@ -85,22 +94,26 @@ class RoutedDialect(DefaultDialect):
 
     __slots__ = ()  # keeps the object layout, so that a dialect made before can take this class
 
+    # Those of the dialect's own class, which `routed_dialect` puts here.
+    _above_execute: Callable[..., None]
+    _above_executemany: Callable[..., None]
+    _above_execute_no_params: Callable[..., None]
+
     def do_execute(
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """Execute, and heal or retry where the rules allow it."""
-        above: Any = super()
-        self._routed(above.do_execute, cursor, statement, parameters, context)
+        self._routed(self._above_execute, cursor, statement, parameters, context)
 
     def do_executemany(
         self, cursor: Any, statement: str, parameters: Any, context: Any = None
     ) -> None:
         """As `do_execute`, for several sets of parameters."""
-        self._routed(_above(self).do_executemany, cursor, statement, parameters, context)
+        self._routed(self._above_executemany, cursor, statement, parameters, context)
 
     def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
         """As `do_execute`, without parameters."""
-        call = _above(self).do_execute_no_params
+        call = self._above_execute_no_params
         self._routed(lambda c, s, _, x: call(c, s, x), cursor, statement, None, context)
 
     def _routed(
@@ -117,10 +130,8 @@ class RoutedDialect(DefaultDialect):
             return
         if statement is not context.unicode_statement and statement != context.unicode_statement:
             cursor = self._reconsider(route, cursor, statement, context)
-        if route.connection.router.config.sql_comment:
-            execute = _commented(route, execute)
-        if route.connection.router.watching is not None:
-            execute = timed(route, execute)
+        if route.connection.router.watched:
+            execute = _watched(route, execute)
         route.begin()
         try:
             execute(cursor, statement, parameters, context)
@@ -133,7 +144,8 @@ class RoutedDialect(DefaultDialect):
         except BaseException:
             route.held.broken = True  # cancelled: the server may still be at it
             raise
-        route.done(parameters)
+        if route.intent.kind is not Kind.READ or not route.context.root:
+            route.done(parameters)
 
     def _reconsider(
         self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
@@ -226,14 +238,23 @@ class RoutedDialect(DefaultDialect):
 @cache
 def routed_dialect(dialect: type[Dialect]) -> type[Dialect]:
     """The subclass of `dialect` that routes; ``isinstance`` checks keep working."""
-    members = {"supports_statement_cache": dialect.supports_statement_cache, "__slots__": ()}
+    above: Any = dialect
+    members = {
+        "supports_statement_cache": dialect.supports_statement_cache,
+        "__slots__": (),
+        "_above_execute": above.do_execute,
+        "_above_executemany": above.do_executemany,
+        "_above_execute_no_params": above.do_execute_no_params,
+    }
     return type(f"Routed{dialect.__name__}", (RoutedDialect, dialect), members)
 
 
 @cache
 def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
     """The subclass of the dialect's execution context that routes."""
-    return type(f"Routed{context.__name__}", (RoutedContext, context), {})
+    above: Any = context
+    members = {"chooses": above.create_cursor is DefaultExecutionContext.create_cursor}
+    return type(f"Routed{context.__name__}", (RoutedContext, context), members)
 
 
 def _only_commented(before: str | None, after: str) -> bool:

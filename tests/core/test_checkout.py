@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,7 +56,7 @@ class NoPools:
 class LongWay(Checkout[Any]):
     """One that never takes the short way."""
 
-    def _one_more(self, *_: Any) -> None:
+    def _at_once(self, *_: Any, **__: Any) -> None:
         return None
 
 
@@ -81,6 +82,8 @@ situations = st.fixed_dictionaries(
         "declared": st.sampled_from([False, False, True]),
         "bound": st.sampled_from([False, False, True]),
         "journal": st.sampled_from([False, False, True]),
+        "dry_run": st.sampled_from([False, False, True]),
+        "reads_in_transaction": st.sampled_from([False, False, True]),
         "block": st.sampled_from([None, None, "primary", "replica"]),
     }
 )
@@ -89,7 +92,8 @@ situations = st.fixed_dictionaries(
 def routed(kind: type[Checkout[Any]], given_: dict[str, Any]) -> tuple[object, ...]:
     """Where the statement of a situation goes by one way, or the error it gets."""
     now = [100.0]
-    config = Config.from_url("postgresql://p/d", replicas=["a", "b"], name="one")
+    modes = {key: given_[key] for key in ("dry_run", "reads_in_transaction")}
+    config = Config.from_url("postgresql://p/d", replicas=["a", "b"], name="one", **modes)
     router = Router(config, clock=lambda: now[0])
     roles = {"primary": Role.PRIMARY, "replica1": Role.REPLICA, "replica2": Role.REPLICA}
     for at in (97.0, 99.0):
@@ -146,21 +150,27 @@ def test_both_ways_lead_to_the_same_node(situation: dict[str, Any]) -> None:
     assert routed(Checkout, situation) == routed(LongWay, situation)
 
 
-def test_the_short_way_is_taken() -> None:
-    """A second plain read on the replica held decides nothing anew."""
+@pytest.mark.parametrize(
+    "what",
+    [{"last": "replica1"}, {"held": None}, {"in_transaction": "primary", "explicit": True}],
+    ids=["one more on the replica held", "the first of a checkout", "in a transaction"],
+)
+def test_the_short_way_is_taken(what: dict[str, Any]) -> None:
+    """What most statements are decides nothing anew."""
     taken = []
 
     class Watched(Checkout[Any]):
-        def _one_more(self, *args: Any) -> Any:
-            taken.append(super()._one_more(*args))
+        def _at_once(self, *args: Any, **options: Any) -> Any:
+            taken.append(super()._at_once(*args, **options))
             return taken[-1]
 
     plain = {
         "sql": "SELECT 1", "explicit": False, "stream": False, "force": None,
-        "blacklisted": set(), "restarted": set(), "pinned": False, "last": "replica1",
+        "blacklisted": set(), "restarted": set(), "pinned": False, "last": None,
         "held": "replica1", "broken": False, "in_transaction": None, "isolation": None,
         "default": "READ COMMITTED", "read_only": None, "declared": False, "bound": False,
-        "journal": False, "block": None,
+        "journal": False, "block": None, "dry_run": False, "reads_in_transaction": False,
     }  # fmt: skip
-    assert routed(Watched, plain)[0] == "replica1"
+    found = routed(Watched, plain | what)
+    assert found[0] == ("primary" if "explicit" in what else "replica1")
     assert taken != [None]

@@ -21,7 +21,7 @@ def test_threads_count_without_losing_any() -> None:
     tally, start, stop = Tally(), threading.Barrier(9), threading.Event()
 
     def work() -> None:
-        mine = tally.mine()
+        mine = tally.of.counter
         start.wait()
         for i in range(2000):
             mine["all"] += 1
@@ -46,7 +46,7 @@ def test_reading_while_keys_appear_never_fails() -> None:
     tally, done = Tally(), threading.Event()
 
     def work() -> None:
-        mine = tally.mine()
+        mine = tally.of.counter
         for i in range(20_000):
             mine["node", i] += 1
         done.set()
@@ -64,13 +64,13 @@ def test_what_ended_threads_counted_is_folded() -> None:
     tally = Tally()
 
     def work() -> None:
-        tally.mine()["x"] += 1
+        tally.of.counter["x"] += 1
 
     for _ in range(50):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    tally.mine()["x"] += 1
+    tally.of.counter["x"] += 1
     assert tally.total() == Counter(x=51)
     assert [thread for thread, _ in tally._live] == [threading.current_thread()]
     assert tally.total() == Counter(x=51)
@@ -79,7 +79,7 @@ def test_what_ended_threads_counted_is_folded() -> None:
 def test_a_total_is_a_copy() -> None:
     """Changing a total changes no count."""
     tally = Tally()
-    tally.mine()["x"] += 1
+    tally.of.counter["x"] += 1
     tally.total()["x"] += 100
     gc.collect()
     assert tally.total() == Counter(x=1)

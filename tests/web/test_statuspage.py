@@ -419,7 +419,7 @@ def test_decisions_are_counted_by_node_and_reason(make: Make, ask: Ask) -> None:
     now = 1000.0
     shop = Shop(clock=lambda: now)
     page = make(shop.router)
-    mine = shop.router.telemetry.decisions.mine()
+    mine = shop.router.telemetry.decisions.of.counter
     for _ in range(8):
         mine["replica1", Reason.READ] += 3
         mine["primary", Reason.PIN_PRIMARY] += 1

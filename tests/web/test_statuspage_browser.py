@@ -87,7 +87,7 @@ def test_the_page_draws_a_cluster(
     router = told.router
     with serve(router) as url:
         told.probe()
-        router.telemetry.decisions.mine()["replica2", Reason.READ] += 7
+        router.telemetry.decisions.of.counter["replica2", Reason.READ] += 7
         router.failed(router.snapshot.node(NAME), REASON)
         with visit(browser, url, width=360) as seen:
             page = seen.page
