@@ -138,6 +138,23 @@ class Checkout(Generic[H]):
     It belongs to one thread or task at a time.
     """
 
+    # Here and not set for each: one checkout in two is over after a single read.
+    primary: H | None = None
+    replica: H | None = None
+    last: H | None = None
+    open: bool = True
+    autobegun: bool = False
+    # What a cursor that is routed by itself says of its transaction.
+    explicit: bool = False
+    bound: bool = False
+    # Whether the primary's connection leads past a PgBouncer that shares its sessions.
+    past: bool = False
+    declared_read_only: bool = False
+    characteristics: Characteristics = DEFAULTS
+    # Those of a Session with a context of its own, in place of the current context's.
+    pins: Pins | None = None
+    _ddl = False
+
     def __init__(self, pool: Pools[H]) -> None:
         """Prepare; no connection is taken before a statement needs one.
 
@@ -146,23 +163,8 @@ class Checkout(Generic[H]):
         """
         self.pool: Pools[H] = pool
         self.router: Router = pool.router
-        self.primary: H | None = None
-        self.replica: H | None = None
-        self.last: H | None = None
-        self.autobegun: bool = False
-        # What a cursor that is routed by itself says of its transaction.
-        self.explicit: bool = False
-        self.bound: bool = False
-        # Whether the primary's connection leads past a PgBouncer that shares its sessions.
-        self.past: bool = False
-        self.declared_read_only: bool = False
-        self.characteristics: Characteristics = DEFAULTS
         self.journal: Journal = Journal()
-        # Those of a Session with a context of its own, in place of the current context's.
-        self.pins: Pins | None = None
         self._writers: set[RoutingContext] = set()
-        self._ddl = False
-        self.open: bool = True
 
     def __repr__(self) -> str:
         held = [h.node.name for h in (self.primary, self.replica) if h is not None]
@@ -220,7 +222,7 @@ class Checkout(Generic[H]):
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
         if force is None and not avoid:
             alone = not explicit and not stream
-            at_once = self._at_once(sql or "", intent, context, alone=alone, take=True)
+            at_once = self._at_once(sql or "", intent, context, alone, True)
             if at_once is not None:
                 return at_once
         isolation = self.characteristics.isolation or self.pool.default_isolation
@@ -284,10 +286,10 @@ class Checkout(Generic[H]):
         intent = router.classifier(sql)
         if router.pooled and needs_session(intent):
             return None
-        return self._at_once(sql, intent, current_context(), alone=not self.explicit, take=False)
+        return self._at_once(sql, intent, current_context(), not self.explicit, False)
 
     def _at_once(
-        self, sql: str, intent: Intent, context: RoutingContext, *, alone: bool, take: bool
+        self, sql: str, intent: Intent, context: RoutingContext, alone: bool, take: bool
     ) -> Route[H] | None:
         """The route of what most statements are: one more in the transaction open on the primary
         (row 2 of the rules), or a read by itself (row 7).
@@ -716,11 +718,17 @@ class Checkout(Generic[H]):
         finally:
             self._ended()
 
+    def nothing_open(self) -> bool:
+        """Whether there is nothing on any server that a rollback would undo."""
+        replica = self.replica
+        return self.primary is None and (
+            replica is None or not (replica.in_transaction or replica.applied)
+        )
+
     def rollback(self) -> None:
         """Roll back whatever is open."""
-        replica = self.replica
-        if self.primary is None and not (replica and (replica.in_transaction or replica.applied)):
-            # As nearly all reads end, and once more where their connections are given back.
+        if self.nothing_open():
+            # As nearly all reads end.
             self.journal.rollback()
             self.autobegun = self.declared_read_only = False
             return

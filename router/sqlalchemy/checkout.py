@@ -48,10 +48,8 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
 
     pool: "RoutingPool"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, pool: "RoutingPool") -> None:
-        super().__init__(pool)
-        self._record: CheckoutRecord | None = None
-        self._detached = False
+    _record: CheckoutRecord | None = None
+    _detached = False
 
     def closed_error(self) -> Exception:
         """What a statement gets after the checkout has ended."""
@@ -166,7 +164,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         if not self.open:
             return
         try:
-            if not transaction_reset:
+            if not transaction_reset and not self.nothing_open():
                 self._reset()
             if self._record is not None:
                 for callback in list(self._record.finalize_callback):

@@ -84,6 +84,23 @@ def _watched(
     return timed(route, run)
 
 
+def _elsewhere(
+    route: Route[NodeConnection],
+    error: Exception,
+    execute: Callable[[Any, str, Any, Any], None],
+    cursor: Any,
+    statement: str,
+    parameters: Any,
+    context: Any,
+) -> None:
+    """Execute on another node what failed, or raise `error`."""
+
+    def attempt(held: NodeConnection) -> None:
+        execute(context.on_another_node(held), statement, parameters, context)
+
+    recover(route, error, cursor, attempt)
+
+
 def _above(dialect: "RoutedDialect") -> Any:
     """The dialect's own class, which comes behind `RoutedDialect`; typed as its users see it."""
     return super(RoutedDialect, dialect)
@@ -100,30 +117,23 @@ class RoutedDialect(DefaultDialect):
     _above_execute_no_params: Callable[..., None]
 
     def do_execute(
-        self, cursor: Any, statement: str, parameters: Any, context: Any = None
-    ) -> None:
-        """Execute, and heal or retry where the rules allow it."""
-        self._routed(self._above_execute, cursor, statement, parameters, context)
-
-    def do_executemany(
-        self, cursor: Any, statement: str, parameters: Any, context: Any = None
-    ) -> None:
-        """As `do_execute`, for several sets of parameters."""
-        self._routed(self._above_executemany, cursor, statement, parameters, context)
-
-    def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
-        """As `do_execute`, without parameters."""
-        call = self._above_execute_no_params
-        self._routed(lambda c, s, _, x: call(c, s, x), cursor, statement, None, context)
-
-    def _routed(
         self,
-        execute: Callable[[Any, str, Any, Any], None],
         cursor: Any,
         statement: str,
         parameters: Any,
-        context: Any,
+        context: Any = None,
+        by: Callable[[Any, str, Any, Any], None] | None = None,
     ) -> None:
+        """Execute, and heal or retry where the rules allow it.
+
+        Args:
+            cursor: of the node chosen for it.
+            statement: its text.
+            parameters: as the driver takes them.
+            context: SQLAlchemy's, or None.
+            by: what sends it, where that is not the dialect's own `do_execute`.
+        """
+        execute = by or self._above_execute
         route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if route is None:
             execute(cursor, statement, parameters, context)
@@ -136,16 +146,27 @@ class RoutedDialect(DefaultDialect):
         try:
             execute(cursor, statement, parameters, context)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-
-            def attempt(held: NodeConnection) -> None:
-                execute(context.on_another_node(held), statement, parameters, context)
-
-            recover(route, error, cursor, attempt)
+            _elsewhere(route, error, execute, cursor, statement, parameters, context)
         except BaseException:
             route.held.broken = True  # cancelled: the server may still be at it
             raise
         if route.intent.kind is not Kind.READ or not route.context.root:
             route.done(parameters)
+
+    def do_executemany(
+        self, cursor: Any, statement: str, parameters: Any, context: Any = None
+    ) -> None:
+        """As `do_execute`, for several sets of parameters."""
+        run = self._above_executemany
+        RoutedDialect.do_execute(self, cursor, statement, parameters, context, run)
+
+    def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
+        """As `do_execute`, without parameters."""
+
+        def call(cursor: Any, statement: str, _: Any, context: Any) -> None:
+            self._above_execute_no_params(cursor, statement, context)
+
+        RoutedDialect.do_execute(self, cursor, statement, None, context, call)
 
     def _reconsider(
         self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any

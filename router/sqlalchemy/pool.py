@@ -134,14 +134,15 @@ class RoutingPool(Pool):
             dialect.loaded_dbapi.Error,
             *self.driver.errors(dialect.loaded_dbapi),
         )
+        self._met()
 
-    @property
-    def default_isolation(self) -> str:
-        """The isolation level of a connection on which none was set."""
-        dialect: Any = self._dialect
+    def _met(self) -> None:
+        """Take over what the dialect may not have known before it met its first connection."""
+        dialect: Any = self.dialect
         level = dialect._on_connect_isolation_level
-        # Not there before the dialect has met its first connection.
-        return level or getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        found = level or getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        # The isolation level of a connection on which none was set.
+        self.default_isolation: str = found
 
     def lost(self, error: Any, dbapi: Any, cursor: Any) -> bool:
         """Whether `error` says that the connection is gone: the dialect's own judgement."""
@@ -186,6 +187,7 @@ class RoutingPool(Pool):
         connection = RoutedConnection(self)
         if not self._introduced:
             connection.introduce()
+            self._met()
             self._introduced = True
         return connection
 
@@ -254,9 +256,9 @@ class RoutingPool(Pool):
         """
         while self._leaving:
             self._leaving.pop().dispose()
-        pool = self.node_pool(node)
+        pool = self._pools.get(node) or self.node_pool(node)
         fairy = pool.connect()
-        report = self.router.snapshot.reports.get(node.name)
+        report = self.router.view.snapshot.reports.get(node.name)
         # The record's own: each checkout's `info` would be looked up anew.
         known: dict[str, Any] = fairy._connection_record.info
         if report is None or known.get(PROVEN, report.since) >= report.since:
