@@ -4,6 +4,7 @@ Where Flask-SQLAlchemy or Flask-SQLAlchemy-Lite makes the engines, with ``plugin
 they stay theirs, and so does the session; the pins and the commands are ours.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +13,8 @@ import click
 from flask import Flask, Response, current_app, request
 from flask.cli import AppGroup
 from flask.globals import app_ctx
-from sqlalchemy import Engine
+from sqlalchemy import Engine, engine_from_config
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from router import core, create_engine
@@ -41,6 +43,7 @@ DEFAULT = "default"
 
 _ENGINE_KEYS = ("DATABASE_URI", "ENGINE_OPTIONS", "BINDS")
 _THEIRS = "sqlalchemy"
+_OTHERS = re.compile(r"(?!postgres)[\w+]+://")
 
 
 class Router:
@@ -219,9 +222,19 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
     made: dict[str, Engine] = {}
     for name, given in asked.items():
         given.setdefault("echo", config.get("SQLALCHEMY_ECHO", False))
-        # Texts become numbers, as for Flask-SQLAlchemy, which goes through engine_from_config().
-        made[name] = create_engine(given.pop("url"), _coerce_config=True, **given)
+        try:
+            made[name] = _engine(given, plain=name != DEFAULT and "replicas" not in given)
+        except (ConfigError, ArgumentError) as error:
+            raise ConfigError(masked(f"engine {name!r}: {error}")) from None
     return made
+
+
+def _engine(given: Mapping[str, Any], *, plain: bool) -> Engine:
+    """An engine; of another database than PostgreSQL where it may be a `plain` one."""
+    if plain and _OTHERS.match(str(given["url"])):
+        return engine_from_config(given, prefix="")
+    # Texts become numbers, as for Flask-SQLAlchemy, which goes through engine_from_config().
+    return create_engine(_coerce_config=True, **given)
 
 
 def _either(config: Mapping[str, Any], key: str) -> Any:

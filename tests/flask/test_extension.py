@@ -225,6 +225,19 @@ def test_binds(make_app: MakeApp, items: Database) -> None:
         assert router.session.get_bind() is router.engine
 
 
+def test_a_bind_may_be_another_database(make_app: MakeApp) -> None:
+    """A bind that is not PostgreSQL and has no replicas is a plain engine; with replicas it is a
+    mistake."""
+    app = make_app(ROUTER_BINDS={"local": "sqlite://"})
+    with app.app_context():
+        router = extension(app)
+        assert list(router.routers) == ["default"]
+        with router.engines["local"].connect() as connection:
+            assert connection.scalar(sa.text("SELECT sqlite_version()"))
+    with pytest.raises(ConfigError, match=r"engine 'local': url: .* not a PostgreSQL"):
+        make_app(ROUTER_BINDS={"local": {"url": "sqlite://", "replicas": ["db2"]}})
+
+
 def test_one_extension_serves_several_apps(make_app: MakeApp, items: Database) -> None:
     """Engines, sessions and pins of one app are not another's."""
     router = Router()
@@ -363,6 +376,7 @@ def test_explain_says_where_and_why(runner: FlaskCliRunner) -> None:
         ({"ROUTER_DATABASE_URI": None, "ROUTER_REPLICAS": None}, "ROUTER_DATABASE_URI: it is mis"),
         ({"ROUTER_DATABASE_URI": None}, "ROUTER_REPLICAS: of which primary"),
         ({"ROUTER_BINDS": {"stats": {}}}, r"ROUTER_BINDS\['stats'\]: no url"),
+        ({"ROUTER_BINDS": {"stats": "db"}}, "engine 'stats': Could not parse"),
         ({"ROUTER_ENGINE_OPTIONS": {"pin_maxx": 1}}, "did you mean 'pin_max'"),
         ({"ROUTER_PINS": {"max_agee": 1}}, "did you mean 'max_age'"),
         ({"ROUTER_PINS": 7}, "ROUTER_PINS: 7 is neither"),
