@@ -229,7 +229,7 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
     return made
 
 
-def _engine(given: Mapping[str, Any], *, plain: bool) -> Engine:
+def _engine(given: dict[str, Any], *, plain: bool) -> Engine:
     """An engine; of another database than PostgreSQL where it may be a `plain` one."""
     if plain and _OTHERS.match(str(given["url"])):
         return engine_from_config(given, prefix="")
@@ -367,7 +367,8 @@ def _routers(engines: Mapping[str, Any]) -> dict[str, core.Router]:
         name: getattr(getattr(engine, "sync_engine", engine), "router", None)
         for name, engine in engines.items()
     }
-    return {name: r for name, r in found.items() if isinstance(r, core.Router)}
+    ordered = sorted(found.items(), key=lambda item: item[0] != DEFAULT)
+    return {name: r for name, r in ordered if isinstance(r, core.Router)}
 
 
 # -- commands ------------------------------------------------------------------------------------

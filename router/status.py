@@ -1,10 +1,18 @@
 """How a cluster stands now, as one value that can be printed or sent."""
 
 import math
+import re
 from dataclasses import dataclass
 
+from router.blacklist import Entry
 from router.core import Router
+from router.decide import View
 from router.model import Role
+
+_AROUND = re.compile(
+    r"(connection failed: )?connection to server .* failed: |consuming input failed: "
+    r"| (Is the server running|This probably means) .*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +76,14 @@ def status(router: Router) -> Status:
     snapshot = view.snapshot
     nodes = []
     for node in snapshot.nodes:
-        report, out = snapshot.reports.get(node.name), view.out.get(node.name)
+        report, out = snapshot.reports.get(node.name), kept_out(view, node.name)
         is_primary, reads = node is snapshot.primary, node in view.replicas
         if out is not None:
-            problem = f"out {_term(out.until - now)}: {out.reason}"
+            problem = f"out {_term(out.until - now)}: {brief(out.reason)}"
         elif report is None:
             problem = "not probed yet"
         elif not report.ok:
-            problem = f"no answer: {' '.join(report.error.split())}"
+            problem = f"no answer: {brief(' '.join(report.error.split()))}"
         elif node.name in snapshot.fenced:
             problem = "fenced: another server is the primary"
         else:
@@ -95,7 +103,23 @@ def status(router: Router) -> Status:
     return Status(router.cluster, None if primary is None else primary.name, tuple(nodes))
 
 
+def kept_out(view: View, name: str) -> Entry | None:
+    """Why the node called `name` gets nothing; None where it is not out.
+
+    What it got as a replica counts for nothing once it is the primary.
+    """
+    entry, primary = view.out.get(name), view.snapshot.primary
+    if entry is None or (primary is not None and primary.name == name and not entry.primary):
+        return None
+    return entry
+
+
 def _term(left: float) -> str:
     if math.isinf(left):
         return "until it is restored by hand"
     return f"for {max(0.0, left):.0f} s more"
+
+
+def brief(error: str) -> str:
+    """`error`, one line, without the address and the advice libpq puts around what happened."""
+    return _AROUND.sub("", error)

@@ -28,7 +28,7 @@ from router.decide import Reason
 from router.errors import ConfigError
 from router.history import History, recent
 from router.model import Role
-from router.status import NodeStatus, Status, status
+from router.status import NodeStatus, Status, brief, kept_out, status
 from router.web import Headers
 
 STALE = 10.0
@@ -387,22 +387,24 @@ def _cluster(
             )
         ],
         "events": [
-            {"seconds_ago": round(now - e.at, 1), "text": e.text} for e in reversed(history.events)
+            {"seconds_ago": round(now - e.at, 1), "name": e.name, "text": e.text}
+            for e in reversed(history.events)
         ],
     }
 
 
 def _node(node: NodeStatus, router: Router, now: float) -> dict[str, Any]:
-    entry, report = router.blacklisted.get(node.name), router.snapshot.reports.get(node.name)
+    view = router.view
+    entry, report = kept_out(view, node.name), view.snapshot.reports.get(node.name)
     out, state = None, "down"
     if node.reads and not node.problem:
         state = "up"
-    elif report is not None and report.ok and node.name not in router.snapshot.fenced:
+    elif report is not None and report.ok and node.name not in view.snapshot.fenced:
         state = "waits"
     if entry is not None:
         left = entry.until - now
         out = {
-            "reason": entry.reason,
+            "reason": brief(entry.reason),
             "seconds_ago": round(now - entry.since, 1),
             "seconds_left": None if math.isinf(left) else round(max(0.0, left), 1),
             "failures": entry.failures,

@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cursor": {"held", "checkout", "recovery"},
     "explain": PURE | {"core"},
     "status": PURE | {"core"},
-    "history": PURE | {"core"},
+    "history": PURE | {"core", "status"},
     "statuspage": PURE | {"core", "web"} | SHOWING,
     "monitor": PURE | {"core", "watch", "names"},
     "watch": PURE | {"chance", "core", "names", "probe_connection"},

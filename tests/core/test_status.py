@@ -1,9 +1,11 @@
 """How a cluster stands, in values and in words."""
 
+import pytest
+
 from router.config import Config, Server
 from router.core import Router
 from router.model import Lsn, Report, Role
-from router.status import NodeStatus, status
+from router.status import NodeStatus, brief, status
 
 
 class Clock:
@@ -66,3 +68,42 @@ def test_what_is_wrong_is_said() -> None:
     router.observe(report("primary", Role.PRIMARY), report("replica2", Role.PRIMARY))
     assert told(router)["replica2"].problem == "fenced: another server is the primary"
     assert status(router).writable
+
+
+def test_a_replica_that_was_out_and_is_the_primary_now_can_be_written() -> None:
+    """What a node got as a replica is no reason to call a cluster read-only once it is promoted;
+    what it got as the primary is."""
+    router = cluster()
+    router.observe(report("primary", Role.PRIMARY), report("replica1"), report("replica2"))
+    router.failed(router.snapshot.node("replica1"), "08006: broken")
+    router.observe(Report("primary", 101.0, error="gone"), report("replica1", Role.PRIMARY))
+    found = status(router)
+    assert (found.primary, found.writable) == ("replica1", True)
+    assert told(router)["replica1"].problem == ""
+    router.blacklist("replica1", duration=30)
+    assert not status(router).writable
+
+
+REFUSED = (
+    'connection failed: connection to server at "10.0.0.1", port 5432 failed: Connection refused '
+    "Is the server running on that host and accepting TCP/IP connections?"
+)
+CLOSED = (
+    "57P01: consuming input failed: server closed the connection unexpectedly This probably means "
+    "the server terminated abnormally before or while processing the request."
+)
+NOBODY = 'connection to server at "db", port 5432 failed: FATAL: role "shop" does not exist'
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (REFUSED, "Connection refused"),
+        (CLOSED, "57P01: server closed the connection unexpectedly"),
+        (NOBODY, 'FATAL: role "shop" does not exist'),
+        ("the lookup of db failed: no such host", "the lookup of db failed: no such host"),
+    ],
+)
+def test_an_error_is_told_in_brief(error: str, told: str) -> None:
+    """What libpq puts around an error is left out, and nothing else."""
+    assert brief(error) == told
