@@ -346,18 +346,23 @@ class Snapshot:
         0 when it has replayed all the primary is known to have. Else what it says itself, the age
         of the last transaction it replayed, or how long ago the primary stood where the replica
         stands now, if that is less: the first grows while the primary is idle, and is not to be
-        had before anything was replayed.
+        had before anything was replayed. While the primary does not answer time makes no replica
+        older: what it had last is all to be behind of, or its outage would become one of reads.
         """
         report, behind = self.reports.get(name), self.lag_bytes(name)
-        if report is None:
-            return None
-        if not behind:
-            return report.lag_seconds if behind is None else 0.0
+        if report is None or behind == 0:
+            return None if report is None else 0.0
+        silent = 0.0
+        if self.samples and not self.writable:
+            silent = max(0.0, report.started - self.samples[-1].started)
+        said = None if report.lag_seconds is None else max(0.0, report.lag_seconds - silent)
+        if behind is None or report.lsn is None:
+            return said
         for sample in reversed(self.samples):
-            if report.lsn is not None and sample.lsn <= report.lsn:
-                since = max(0.0, report.started - sample.started)
-                return since if report.lag_seconds is None else min(since, report.lag_seconds)
-        return report.lag_seconds
+            if sample.lsn <= report.lsn:
+                since = max(0.0, report.started - silent - sample.started)
+                return since if said is None else min(since, said)
+        return said
 
     def unjudged(self) -> bool:
         """Whether a replica takes no reads just because nobody knows yet how far behind it is."""

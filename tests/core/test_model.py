@@ -426,6 +426,31 @@ def test_a_replica_on_an_older_timeline_is_as_old_as_it_says() -> None:
     assert names(follows.replicas) == ["b"]
 
 
+@pytest.mark.parametrize("timeline", [1, 2])
+def test_a_primary_that_is_gone_makes_no_replica_older(timeline: int) -> None:
+    """A replica that misses the last bytes of a primary that died serves reads for as long as that
+    is gone, also where it names an old timeline for want of a WAL receiver; late ones stay out."""
+    snapshot = cluster(primary(lsn=4000, timeline=2), limits=Limits(seconds=5.0))
+    snapshot = snapshot.with_reports([primary(lsn=5000, started=3.0, timeline=2)], 3.0)
+    for at in (4.0, 5.0, 600.0):
+        snapshot = snapshot.with_reports(
+            [
+                lost("p", at),
+                replica("a", 4500, at, timeline, lag=at - 2.0),
+                replica("b", 1000, at, timeline, lag=at + 9.0),
+            ],
+            at,
+        )
+    assert not snapshot.writable
+    assert snapshot.lag_seconds("a") == 1.0
+    assert names(snapshot.replicas) == ["a"]
+    back = snapshot.with_reports(
+        [primary(lsn=5000, started=601.0, timeline=2), replica("a", 4500, 601.0, 2, lag=599.0)],
+        601.0,
+    )
+    assert names(back.replicas) == []
+
+
 def test_a_replica_nobody_can_judge_yet_is_told_from_one_that_is_late() -> None:
     """A second look at the primary will judge the one; nothing but time helps the other."""
     limits = Limits(seconds=5.0)
