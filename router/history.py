@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router.core import Router
+from router.status import brief
 
 KEPT = 360
 """Moments remembered: three minutes at the least, six at the usual ``probe_interval``."""
@@ -56,10 +57,12 @@ class Happened:
 
     Attributes:
         at: when (monotonic seconds).
+        name: what it is called.
         text: one line.
     """
 
     at: float
+    name: str
     text: str
 
 
@@ -82,7 +85,7 @@ class History:
 
         def hook(name: str, fields: Mapping[str, Any]) -> None:
             if name not in QUIET:
-                self._events.append(Happened(clock(), words(name, fields)))
+                self._events.append(Happened(clock(), name, words(name, fields)))
 
         router.telemetry.hooks.append(hook)
         router.observers.append(self.look)
@@ -133,7 +136,7 @@ def recent(moments: tuple[Moment, ...], now: float) -> tuple[Counter[Any], float
 def words(name: str, fields: Mapping[str, Any]) -> str:
     """An event as a short line."""
     node = fields.get("node", "")
-    reason = fields.get("reason", "")
+    reason = brief(fields.get("reason", ""))
     if len(reason) > _SHOWN:
         reason = reason[:_SHOWN].rstrip() + " …"
     if name == "blacklisted":

@@ -60,7 +60,7 @@ def visit(
 ) -> Iterator[Watched]:
     """Open `url`; afterwards there was no console error, no dialog, and nothing came from
     elsewhere."""
-    page = browser.new_page(viewport={"width": width, "height": 1000})
+    page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(PATIENCE)
     parts = urlsplit(url)
     seen = Watched(page, f"{parts.scheme}://{parts.netloc}/")

@@ -37,8 +37,9 @@ PATIENCE = 90.0
 
 INTRO = (
     "A real PostgreSQL primary with real streaming replicas, started for you just now. {} users "
-    "read and write through the router. Kill a server, stop a replica's replay, promote another "
-    "one, and watch where statements go."
+    "use them through the router: writes go to the primary, reads to the replicas, and who has "
+    "just written reads from the primary until a replica has it. Kill a server, stop a replica's "
+    "replay, promote another one, and watch where statements go."
 )
 
 
@@ -170,11 +171,15 @@ class Stage:
             server.resume_replay()
             self._lagging.discard(server.name)
             return f"{server.name} replays again"
-        if server is self.cluster.primary:
+        primary = self.cluster.primary
+        if server is primary:
             server.start()
             return f"{server.name} was started again"
-        if not self.cluster.primary.running:
-            return f"{server.name}: there is no primary to follow: restore or promote one first"
+        if not primary.running:
+            return (
+                f"{server.name}: there is no primary to follow: restore {primary.name} first, or "
+                "promote a replica"
+            )
         if server in self.cluster.replicas:
             server.start()
             self._follow(server)

@@ -24,7 +24,7 @@ from tests.browser import browser, visit
 __all__ = ["browser"]  # a fixture here as well
 
 SCREENSHOT = os.environ.get("PG_ROUTER_SCREENSHOT")
-"""Where to put the picture that the docs show; docs/how-to/status-page.md says how."""
+"""Where to put the picture that the docs show: docs/images/status-page.png."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ def test_a_visitor_does_harm_and_sees_what_comes_of_it(browser: Browser, demo: D
     """The buttons kill, hold back, promote and restore real servers: the page shows the killed
     replica as out with the time left and then back, the lag, the new primary and the old one as
     a replica; no own write is missed; Ctrl-C leaves nothing."""
-    with visit(browser, demo.url) as seen:
+    with visit(browser, demo.url, height=1500) as seen:
         page = seen.page
         one, two, old = (card(page, name) for name in ("replica1", "replica2", "primary"))
         expect(two.locator(".mark")).to_have_text("up")
