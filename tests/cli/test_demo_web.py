@@ -137,6 +137,8 @@ def test_a_visitor_does_harm_and_sees_what_comes_of_it(browser: Browser, demo: D
 
         page.set_viewport_size({"width": 360, "height": 800})
         assert seen.wide() <= 0
+        page.mouse.wheel(0, -10_000)
+        expect(page.locator("#said")).to_be_in_viewport()
     rest = demo.interrupt()
     assert demo.process.returncode == 130, rest
     assert "Traceback" not in rest

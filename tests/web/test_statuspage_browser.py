@@ -119,6 +119,12 @@ def test_the_page_draws_a_cluster(
             for _ in range(2):
                 router.observe(Report("primary", time.monotonic(), error="no route"))
             expect(page.locator("#health")).to_have_text("degraded")
+            expect(page.locator("#meaning")).to_have_text("reads go, writes do not")
+            gone = cards.first.locator(".mark")
+            expect(gone).to_have_text("no answer")
+            red = gone.evaluate("mark => getComputedStyle(mark).color")
+            expect(cards.first).to_have_css("border-top-color", red)
+            expect(page.locator(".events li").first).to_have_class("out")
             assert page.get_by_role("button").count() == 0
             assert seen.wide() <= 0
 
