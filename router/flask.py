@@ -224,8 +224,10 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
         given.setdefault("echo", config.get("SQLALCHEMY_ECHO", False))
         try:
             made[name] = _engine(given, plain=name != DEFAULT and "replicas" not in given)
-        except (ConfigError, ArgumentError) as error:
-            raise ConfigError(masked(f"engine {name!r}: {error}")) from None
+        except ConfigError as error:
+            raise ConfigError(f"engine {name!r}: {error}") from None
+        except ArgumentError as error:  # it may repeat the URL
+            raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
     return made
 
 
