@@ -6,7 +6,7 @@ from typing import Any
 
 from router.balance import BALANCERS
 from router.errors import ConfigError
-from router.server import masked, number, pooling, url_parts
+from router.server import masked, number, pooling, url_parts, url_text
 
 _CHOICES: dict[str, Sequence[str]] = {
     "consistency": ("lsn", "time", "off"),
@@ -47,9 +47,12 @@ def check(key: str, value: object) -> Any:
     if key == "pgbouncer":
         return pooling(value, key)
     if key == "session_url":
-        if value is not None:
-            url_parts(str(value), key)
-        return value
+        if value is None:
+            return None
+        text = url_text(value, key)
+        if not url_parts(text, key).get("host"):
+            raise ConfigError(f"{key}: it names no host: write postgresql://…@HOST:5432/dbname")
+        return text
     if key in ("name", "zone"):
         return str(value)
     if key in ("rule", "discovery"):

@@ -1,5 +1,6 @@
 """What the user asked for, as one frozen Config. Unknown keys are refused with a suggestion."""
 
+import difflib
 import math
 import os
 import tomllib
@@ -24,6 +25,7 @@ from router.server import (
     Server,
     did_you_mean,
     each_host,
+    entries,
     free_name,
     host_port,
     masked,
@@ -31,6 +33,7 @@ from router.server import (
     replica_server,
     split_hosts,
     url_parts,
+    url_text,
     with_own,
 )
 from router.sources import (
@@ -239,7 +242,7 @@ class Config:
         taken = {
             (key.removeprefix(prefix).lower() if prefix else key): value
             for key, value in mapping.items()
-            if key.startswith(prefix)
+            if not prefix or str(key).startswith(prefix)
         }
         found = Settings.of(taken, lambda name: prefix + name.upper() if prefix else name)
         layers = [Settings.of(options, _argument), found]
@@ -432,6 +435,7 @@ class Config:
         sources = dict(found.sources)
         values = {key: value for key, value in found.values.items() if key != "params"}
         given = {key: values.pop(key) for key in ADDRESS if key in values}
+        _known(values.keys() - {"primary", "replicas"}, sources)
         address = {key: str(value) for key, value in given.items() if value is not None}
         host, port = address.pop("host", ""), address.pop("port", "")
         if not host:
@@ -439,11 +443,12 @@ class Config:
                 f"{wanted}: no host: give the primary's URL, or its host (PGHOST, or a service)"
             )
         first = Server(host, params={k: str(v) for k, v in merged.items()}, **address)  # type: ignore[arg-type]
-        primary, *beside = split_hosts(first, host, port, _source(sources, "host"))
+        places = [_source(sources, name) for name in ("host", "port")]
+        primary, *beside = split_hosts(first, host, port, *places)
         primary = with_own(primary, values.pop("primary", {}), "primary")
         replicas = values.pop("replicas", ())
         if isinstance(replicas, str):
-            replicas = replicas.split(",")
+            replicas = entries(replicas)
         if isinstance(replicas, list | tuple):
             replicas = [_resolved(each, environ) for each in replicas if each]
         if beside or replicas or "discovery" in values:
@@ -491,11 +496,9 @@ class Config:
             ConfigError: an option is unknown or malformed; names it and the cure.
         """
         sources = sources or {}
-        for key in options.keys() - set(OPTIONS):
-            near = did_you_mean(key, (*KEYS, *OPTIONS))
-            raise ConfigError(f"{_found(sources, key)}unknown option {key!r}{near}")
+        _known(options, sources)
         if isinstance(replicas, str):
-            replicas = [part for part in replicas.split(",") if part]
+            replicas = entries(replicas)
         if isinstance(replicas, Mapping) or not isinstance(replicas, Iterable):
             raise ConfigError(
                 f"replicas: expected a list of URLs, 'host:port' or mappings, "
@@ -505,7 +508,7 @@ class Config:
         servers = tuple(beside) + tuple(
             replica_server(each, f"{where}replicas[{i}]", primary)
             for i, given in enumerate(replicas)
-            for each in each_host(given)
+            for each in each_host(given, f"{where}replicas[{i}]")
         )
         checked = {}
         for key, value in options.items():
@@ -559,7 +562,8 @@ class Config:
             ConfigError: it names no host.
         """
         url = self.session_url
-        given = [] if url is None else each_host({"url": url, "pgbouncer": "off"})
+        entry = {"url": url, "pgbouncer": "off"}
+        given = [] if url is None else each_host(entry, "session_url")
         plain = replace(self.primary, driver="")
         found = (replica_server(each, "session_url", plain) for each in given)
         return [replace(server, driver=self.primary.driver) for server in found]
@@ -680,7 +684,7 @@ def own_query(query: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Any],
     """The options in a URL's query, and the parameters that are the driver's.
 
     Raises:
-        ConfigError: an option is unknown, or given twice.
+        ConfigError: an option is unknown, looks misspelt, or is given twice.
     """
     options: dict[str, Any] = {}
     others: dict[str, Any] = {}
@@ -690,12 +694,16 @@ def own_query(query: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Any],
             others[key] = value
         elif name in ("replica", "replicas"):
             given = [value] if isinstance(value, str) else list(value)
-            parts = [part for text in given for part in text.split(",") if part]
+            parts = [part for text in given for part in entries(text)]
             options.setdefault("replicas", []).extend(parts)
         elif not isinstance(value, str):
             raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
         elif name not in ("plugin", "plugins"):
             options[name] = value
+    for key in others:
+        # The drivers' own parameters are less like an option than this.
+        if close := difflib.get_close_matches(key, _OWN, n=1, cutoff=0.85):
+            raise ConfigError(f"unknown option {key!r} (did you mean {close[0]!r}?)")
     return options, others
 
 
@@ -741,10 +749,19 @@ def _expanded(settings: Settings) -> Settings:
     if url is None:
         return kept
     source = _source(settings.sources, "url")
-    parts = url_parts(str(url), source)
-    options, params = own_query(parts.pop("params", {}))
+    parts = url_parts(url_text(url, source), source)
+    try:
+        options, params = own_query(parts.pop("params", {}))
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     said = {**options, **parts, **({"params": params} if params else {})}
     return kept.beside(Settings.of(said, lambda _: source))
+
+
+def _known(options: Iterable[str], sources: Mapping[str, str]) -> None:
+    for key in sorted(set(options) - set(OPTIONS), key=str):
+        near = did_you_mean(str(key), (*KEYS, *OPTIONS))
+        raise ConfigError(f"{_found(sources, key)}unknown option {key!r}{near}")
 
 
 def _resolved(replica: object, environ: Mapping[str, str]) -> object:

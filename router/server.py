@@ -114,7 +114,11 @@ class Server:
             "priority": self.priority or "",
             "pgbouncer": self.pgbouncer or "",
         }
-        return {name: value for name, value in found.items() if value != ""}
+        return {
+            name: masked(value) if isinstance(value, str) else value
+            for name, value in found.items()
+            if value != ""
+        }
 
     def connect_args(self) -> dict[str, Any]:
         """What libpq needs to connect here, parameters of other drivers left out."""
@@ -156,6 +160,9 @@ Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT
 CHOOSING = ("target_session_attrs", "load_balance_hosts")
 """Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
 
+_SEVERAL = ("host", "port", "replica", "replicas", "router_replica", "router_replicas")
+"""What a URL's query may say more than once."""
+
 
 def url_parts(url: str, key: str) -> dict[str, Any]:
     """What a PostgreSQL URL says, by the names of `Server`'s attributes, and nothing else.
@@ -169,7 +176,7 @@ def url_parts(url: str, key: str) -> dict[str, Any]:
     Raises:
         ConfigError: it is no PostgreSQL URL.
     """
-    first, *others = [_one_url(each, key) for each in one_host_each(url)]
+    first, *others = [_one_url(each, key) for each in one_host_each(url.strip())]
     if others:
         each = [first, *others]
         first["host"] = ",".join(parts.get("host", "") for parts in each)
@@ -177,12 +184,27 @@ def url_parts(url: str, key: str) -> dict[str, Any]:
     return first
 
 
+def url_text(url: object, key: str) -> str:
+    """`url` as text; SQLAlchemy's own URLs show their password only to who asks for it.
+
+    Raises:
+        ConfigError: it is no URL.
+    """
+    render = getattr(url, "render_as_string", None)
+    found = url if render is None else render(hide_password=False)
+    if not isinstance(found, str):
+        raise ConfigError(f"{key}: expected a URL as text, not {type(url).__name__}")
+    return found
+
+
 def _one_url(url: str, key: str) -> dict[str, Any]:
     scheme, separator, _ = url.partition("://")
     dialect, _, driver = scheme.partition("+")
     if not separator or dialect not in ("postgresql", "postgres"):
+        # What is no URL may be anything, a password for one.
+        shown = f"{masked(url)!r}" if separator else "the text"
         raise ConfigError(
-            f"{key}: {masked(url)!r} is not a PostgreSQL URL: "
+            f"{key}: {shown} is not a PostgreSQL URL: "
             "expected postgresql://user:password@host:port/dbname"
         )
     try:
@@ -191,24 +213,26 @@ def _one_url(url: str, key: str) -> dict[str, Any]:
     except ValueError:
         # Its message may quote a part of the password.
         raise ConfigError(
-            f"{key}: {masked(url)!r} is malformed: the port must be a number, and special "
-            "characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
+            f"{key}: {masked(url)!r} is malformed: the port must be a number of 1 to 65535, and "
+            "special characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
         ) from None
-    if parts.fragment or "@" in parts.path:
+    # Of a line break or tab urlsplit says nothing, and leaves it out.
+    if parts.fragment or "@" in parts.path or re.search(r"[\t\r\n]", url):
         raise ConfigError(
             f"{key}: {masked(url)!r} is malformed: percent-encode special characters in user "
             "and password ('#' as %23, '/' as %2F)"
         )
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    hosts = [value for name, value in query if name == "host"]
-    params: dict[str, Any] = dict(query)
-    params.pop("host", None)
-    for name in ("replica", "replicas", "router_replica", "router_replicas"):
-        if name in params:
-            params[name] = ",".join(value for key, value in query if key == name)
+    query: dict[str, list[str]] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        query.setdefault(name, []).append(value)
+    for name, values in query.items():
+        if len(values) > 1 and name not in _SEVERAL:
+            raise ConfigError(f"{key}: {name}: given {len(values)} times in the URL: give it once")
+    params: dict[str, Any] = {name: ",".join(values) for name, values in query.items()}
+    hosts = params.pop("host", "")
     found: dict[str, Any] = {
-        "host": unquote(_host(parts.netloc)) or ",".join(hosts),
-        "port": port or params.pop("port", ""),
+        "host": unquote(_host(parts.netloc)) or hosts,
+        "port": params.pop("port", "") if port is None else str(port),
         "user": unquote(parts.username or "") or params.pop("user", ""),
         "password": unquote(parts.password or "") or params.pop("password", ""),
         "dbname": unquote(parts.path.lstrip("/")) or params.pop("dbname", ""),
@@ -218,8 +242,15 @@ def _one_url(url: str, key: str) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def split_hosts(first: Server, host: str, port: str, key: str) -> list[Server]:
+def split_hosts(first: Server, host: str, port: str, key: str, port_key: str = "") -> list[Server]:
     """`first` at each host of a text like ``h1,h2:5433`` with ports like ``5432`` or ``,5433``.
+
+    Args:
+        first: what is the same for each.
+        host: the hosts.
+        port: the ports.
+        key: where the hosts were found, for error messages.
+        port_key: where the ports were, if elsewhere.
 
     Raises:
         ConfigError: the numbers of hosts and ports do not match, or one is malformed.
@@ -231,7 +262,8 @@ def split_hosts(first: Server, host: str, port: str, key: str) -> list[Server]:
         raise ConfigError(f"{key}: {len(hosts)} hosts and {len(ports)} ports: give one for each")
     found = []
     for each, given in zip(hosts, ports, strict=True):
-        address: dict[str, Any] = {"port": _port(given or 5432, key), **host_port(each, key)}
+        number = _port(given or 5432, port_key or key)
+        address: dict[str, Any] = {"port": number, **host_port(each, key)}
         found.append(replace(first, **address))
     if len(found) < 2:
         return found
@@ -250,13 +282,34 @@ def one_host_each(url: str) -> list[str]:
     return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
 
 
-def each_host(given: object) -> list[object]:
-    """`given`, an entry of ``replicas``, for each of its hosts."""
-    if isinstance(given, str):
-        return list(one_host_each(given) if "://" in given else given.split(","))
-    if isinstance(given, Mapping) and isinstance(url := given.get("url"), str):
-        return [{**given, "url": each} for each in one_host_each(url)]
-    return [given]
+_HOST = r"(?:\[[^\]\s]*\]|[^\s,/?#:\[\]@]*)(?::\d+)?"
+_ENTRY = re.compile(
+    rf"\s*[a-z][a-z0-9+]*://(?:[^/?#\s]*@)?(?:{_HOST}(?:,{_HOST})+(?=[/?]))?[^,]*|[^,]+",
+    re.IGNORECASE,
+)
+
+
+def entries(text: str) -> list[str]:
+    """The servers of a text with commas; those in a URL's password, or among its hosts, are its
+    own."""
+    return [entry for found in _ENTRY.findall(text) if (entry := found.strip())]
+
+
+def each_host(given: object, key: str) -> list[object]:
+    """`given`, an entry of ``replicas``, for each of its hosts.
+
+    Raises:
+        ConfigError: its URL is none.
+    """
+    if isinstance(given, Mapping):
+        if given.get("url") is None:
+            return [given]
+        return [{**given, "url": each} for each in one_host_each(url_text(given["url"], key))]
+    if hasattr(given, "render_as_string"):
+        given = url_text(given, key)
+    if not isinstance(given, str):
+        return [given]
+    return list(one_host_each(given) if "://" in given else map(str.strip, given.split(",")))
 
 
 def _host(netloc: str) -> str:
@@ -269,7 +322,7 @@ def _host(netloc: str) -> str:
 
 _REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
                  "pgbouncer",
-                 "user", "password", "dbname")  # fmt: skip
+                 "user", "password", "dbname", "params")  # fmt: skip
 
 # What is a server's own and never another's.
 _OWN: dict[str, Any] = {
@@ -297,9 +350,13 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
             f"{key}: unknown key {unknown!r}{did_you_mean(str(unknown), _REPLICA_KEYS)}"
         )
     options = {name: value for name, value in given.items() if value is not None}
+    own = options.pop("params", {})
+    if not isinstance(own, Mapping):
+        raise ConfigError(f"{key}.params: expected a mapping, not {type(own).__name__}")
+    options["params"] = {**primary.params, **{str(k): str(v) for k, v in own.items()}}
     url = options.pop("url", None)
     if url is not None:
-        server = Server.parse(str(url), key)
+        server = Server.parse(url_text(url, key), key)
         if server.driver and primary.driver and server.driver != primary.driver:
             raise ConfigError(
                 f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
@@ -315,8 +372,8 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
             "user": server.user or primary.user,
             "password": server.password or (primary.password if not server.user else ""),
             "dbname": server.dbname or primary.dbname,
-            "params": {**primary.params, **params},
             **options,
+            "params": {**primary.params, **params, **own},
         }
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
@@ -365,7 +422,7 @@ def host_port(text: str, key: str) -> dict[str, object]:
     Raises:
         ConfigError: it is something else.
     """
-    if re.search(r"[@=\s]", text):  # the text may hold a password
+    if re.search(r"[@=\s{}\"']", text):  # the text may hold a password
         raise ConfigError(
             f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
             "postgresql://user:password@host:port/dbname"
@@ -383,7 +440,8 @@ def host_port(text: str, key: str) -> dict[str, object]:
 
 
 def _port(value: object, key: str) -> int:
-    port: int = number(value, key, int)
+    text = str(value)
+    port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
     if not 0 < port < 65536:
         raise ConfigError(f"{key}: {masked(repr(value))} is no port: give 1 to 65535")
     return port
@@ -427,6 +485,8 @@ def pooling(value: object, key: str) -> Pooling:
 
 def did_you_mean(unknown: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
-    names = list(known)
-    close = difflib.get_close_matches(unknown, names, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(sorted(names))})"
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(unknown.lower(), names, n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean {names[close[0]]!r}?)"
+    return f" (known: {', '.join(sorted(names.values()))})"

@@ -3,6 +3,7 @@
 Source: https://docs.djangoproject.com/en/stable/ref/settings/#databases
 """
 
+import difflib
 from collections.abc import Iterable, Mapping
 
 from router.errors import ConfigError
@@ -41,6 +42,11 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
         ConfigError: a key is unknown, malformed, or means nothing with Django.
     """
     where = f"DATABASES[{alias!r}]"
+    for key in database:
+        # Django leaves keys to others that it does not know; ours would be missed in silence.
+        close = difflib.get_close_matches(key.upper(), ("REPLICAS", "ROUTER"), n=1, cutoff=0.8)
+        if close and key not in close:
+            raise ConfigError(f"{where}[{key!r}]: no such key (did you mean {close[0]!r}?)")
     values: dict[str, object] = {}
     sources: dict[str, str] = {}
     for key, name in ADDRESS.items():

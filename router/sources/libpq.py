@@ -70,7 +70,8 @@ def read_service(name: str, environ: Mapping[str, str]) -> Settings:
         sections = _sections(text, path)
         known += sections
         if name in sections:
-            return _settings(sections[name], f"service {name} of {path}")
+            section = _section(sections[name])
+            return _settings(section, f"service {name} of {path}")
     looked = ", ".join(map(str, files))
     raise ConfigError(
         f"service {name!r} is not in {looked}"
@@ -108,26 +109,32 @@ def service_files(environ: Mapping[str, str]) -> list[Path]:
     return files
 
 
-def _sections(text: str, path: Path) -> dict[str, dict[str, str]]:
-    sections: dict[str, dict[str, str]] = {}
-    section: dict[str, str] | None = None
+def _sections(text: str, path: Path) -> dict[str, list[tuple[str, str]]]:
+    """The lines of each section, and where each is; what is wrong in another one is no matter."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    section: list[tuple[str, str]] = []
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
         if line.startswith("["):
             # The first of two sections with one name counts, as in libpq.
-            name = line[1:].partition("]")[0]
-            section = {}
-            section = sections.setdefault(name, section)
-            continue
-        key, separator, value = line.partition("=")
-        if not separator or section is None or line.startswith("ldap://"):
-            raise ConfigError(f"{path}: line {number} is not key=value in a [service]: correct it")
-        if key == "service":
-            raise ConfigError(f"{path}: line {number}: a service cannot name another: remove it")
-        section.setdefault(key, value)
+            section = []
+            sections.setdefault(line[1:].partition("]")[0], section)
+        elif line and not line.startswith("#"):
+            section.append((line, f"{path}: line {number}"))
     return sections
+
+
+def _section(lines: list[tuple[str, str]]) -> dict[str, str]:
+    section: dict[str, str] = {}
+    for line, where in lines:
+        key, separator, value = line.partition("=")
+        # As libpq has it: a space before the sign would be part of the name.
+        if not separator or " " in key or line.startswith("ldap://"):
+            raise ConfigError(f"{where} is not key=value: correct it")
+        if key == "service":
+            raise ConfigError(f"{where}: a service cannot name another: remove it")
+        section.setdefault(key, value)
+    return section
 
 
 def _settings(section: Mapping[str, str], source: str) -> Settings:

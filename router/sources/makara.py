@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.errors import ConfigError
-from router.server import did_you_mean, url_parts
+from router.server import did_you_mean, url_parts, url_text
 from router.sources.settings import Settings
 
 _SERVER = {
@@ -104,7 +104,7 @@ def read(block: Mapping[str, object]) -> Settings:
 def _server(given: Mapping[str, Any], params: Any) -> dict[str, object]:
     """An address by the names of `Server`; what a URL says wins, as in Makara."""
     own = {name: value for name, value in given.items() if name not in _OWN}
-    url = url_parts(str(own.pop("url")), "url") if "url" in own else {}
+    url = url_parts(url_text(own.pop("url"), "url"), "url") if "url" in own else {}
     merged = {**params, **own.pop("params", {}), **url.pop("params", {})}
     its = {name: given[name] for name in _OWN if name in given}
     return {**own, **url, "params": merged, **({"primary": its} if its else {})}

@@ -377,8 +377,6 @@ def _sqlalchemy_takes(key: str, url: URL) -> bool:
 
 def with_driver(url: str | URL) -> URL:
     """`url` with psycopg as its driver where it names none, ``postgres://`` accepted as well."""
-    if isinstance(url, str) and url.startswith("postgres://"):
-        url = "postgresql://" + url.removeprefix("postgres://")
     hosts = one_host_each(url) if isinstance(url, str) else []
     if len(hosts) > 1:
         # As SQLAlchemy writes it: its own parser knows one port in that place.
@@ -389,6 +387,7 @@ def with_driver(url: str | URL) -> URL:
         }
         url = each[0]._replace(host=None, port=None).update_query_dict(query)
     parsed = make_url(url)
-    if parsed.drivername == "postgresql":
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    dialect, _, driver = parsed.drivername.partition("+")
+    if dialect in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername=f"postgresql+{driver or 'psycopg'}")
     return parsed

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import pq
@@ -16,6 +17,7 @@ from router.errors import ConfigError
 from router.sources import libpq
 
 URL = "postgresql://app:s3cret@p.example/shop"
+YAML: Any = {1: URL}
 Where = dict[str, str]
 
 
@@ -196,6 +198,49 @@ def test_hosts_are_nodes(url: str, hosts: list[tuple[str, int]]) -> None:
     assert {s.dbname for s in (config.primary, *config.replicas)} == {"db"}
 
 
+def test_a_url_of_sqlalchemys_brings_its_password() -> None:
+    """A URL object, whose text hides the password, is a URL wherever one is expected."""
+    url: Any = sa.URL.create(
+        "postgresql+psycopg", "app", "p@ss/word", "p.example", database="shop"
+    )
+    for config in (
+        Config.from_url(url),
+        Config.from_url(URL, replicas=[url]),
+        Config.from_url(URL, replicas=[{"url": url}]),
+    ):
+        assert (config.replicas or [config.primary])[0].password == "p@ss/word"
+    assert Config.from_url(URL, session_url=url).sessions()[0].password == "p@ss/word"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("r1, r2:6000 ,,r3", [("r1", 5432), ("r2", 6000), ("r3", 5432)]),
+        ("postgresql://a:p,w@r1:6000/db,postgres://a:,@r2", [("r1", 6000), ("r2", 5432)]),
+        ("postgresql://a:1,2@r1,r2:6000/db, r3", [("r1", 5432), ("r2", 6000), ("r3", 5432)]),
+        ("r1,postgresql://r2,r3", [("r1", 5432), ("r2", 5432), ("r3", 5432)]),
+        ("[::1]:6000,postgresql://a@[::2]:6000,[::3]?x=y",
+         [("::1", 6000), ("::2", 6000), ("::3", 5432)]),
+    ],
+)  # fmt: skip
+def test_replicas_as_one_text(text: str, found: list[tuple[str, int]]) -> None:
+    """Commas part servers; those in a URL's password are its own, and so are those of hosts."""
+    environ = {"PG_ROUTER_URL": "postgresql://p/db", "PG_ROUTER_REPLICAS": text}
+    assert [(s.host, s.port) for s in Config.from_env(environ=environ).replicas] == found
+
+
+def test_a_replica_may_have_parameters_of_its_own() -> None:
+    """Beside the primary's, and over them; Django calls them OPTIONS."""
+    mapping = {"host": "r", "params": {"sslmode": "require"}}
+    (replica,) = Config.from_url("postgresql://p/db?sslmode=prefer&x=1", [mapping]).replicas
+    assert replica.params == {"sslmode": "require", "x": "1"}
+    database = {"HOST": "p", "REPLICAS": [{"HOST": "r", "OPTIONS": {"sslmode": "require"}}]}
+    (replica,) = Config.from_django(database).replicas
+    assert replica.params == {"sslmode": "require"}
+    with pytest.raises(ConfigError, match=r"replicas\[0\].params: expected a mapping, not str"):
+        Config.from_url(URL, [{"host": "r", "params": "sslmode=require"}])
+
+
 def test_secrets_among_the_parameters_are_masked() -> None:
     """explain() shows connection parameters, but none that is a secret."""
     config = Config.from_url("postgresql://h/db?sslmode=require&sslpassword=s3cret&user=u")
@@ -282,7 +327,26 @@ def test_a_config_is_changed_by_arguments_beside_it() -> None:
         (lambda: Config.from_toml("/none.toml"), "/none.toml: No such file or directory"),
         (lambda: Config.from_url(URL, schema="x-y"), "schema: 'x-y' is no name of letters"),
         (lambda: Config.from_url(URL, pgbouncer="maybe"), "pgbouncer: 'maybe' is none of trans"),
-        (lambda: Config.from_url(URL, session_url="x"), "session_url: 'x' is not a PostgreSQL"),
+        (lambda: Config.from_url(URL, session_url="x"), "session_url: the text is not a Postg"),
+        (lambda: Config.from_url(URL, session_url="postgresql://u:s3cret@/d"),
+         "session_url: it names no host"),
+        (lambda: Config.from_url(URL + "?pin_mxa=1"), "url: unknown option 'pin_mxa' (did you me"),
+        (lambda: Config.from_url(URL + "?pin_max=1&pin_max=2"), "url: pin_max: given 2 times"),
+        (lambda: Config.from_url("s3cret"), "url: the text is not a PostgreSQL URL"),
+        (lambda: Config.from_url("postgresql:/u:s3cret@h/d"), "the text is not a PostgreSQL URL"),
+        (lambda: Config.from_mapping({"url": b"postgresql://h"}), "expected a URL as text, not b"),
+        (lambda: Config.from_url("postgresql://u:s3\tcret@h/d"), "percent-encode"),
+        (lambda: Config.from_mapping({"ulr": URL}), "unknown option 'ulr' (did you mean 'url'?)"),
+        (lambda: Config.from_mapping({"URL": URL}), "unknown option 'URL' (did you mean 'url'?)"),
+        (lambda: Config.from_mapping(YAML), "unknown option 1 (known: "),
+        (lambda: Config.from_env("X_", environ={"X_HOST": "h", "X_PORT": "x"}),
+         "X_PORT: 'x' is no port: give 1 to 65535"),
+        (lambda: Config.from_env("X_", environ={"X_URL": URL, "X_REPLICAS": '[{"host": "r"}]'}),
+         "X_REPLICAS: replicas[0]: expected 'host'"),
+        (lambda: Config.from_django({"HOST": "h", "REPLICA": []}),
+         "DATABASES['default']['REPLICA']: no such key (did you mean 'REPLICAS'?)"),
+        (lambda: Config.from_django({"HOST": "h", "REPLICAS": [{"host": "r"}]}),
+         "REPLICAS'][0]: unknown key 'host' (did you mean 'HOST'?)"),
         (lambda: Config.from_url(URL, pool_size=3, max_connections=9), "pool_size: max_connect"),
         (lambda: Config.from_url(URL, workers=9, max_connections=8),
          "max_connections: 8 is not enough for 9 workers with a pool for each of 1 nodes: give 9"),
@@ -327,8 +391,9 @@ def test_a_file_without_the_table_is_refused(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[shop]\nhost", "line 2 is not key=value in a [service]"),
-        ("host=x", "line 1 is not key=value in a [service]"),
+        ("[shop]\nhost", "line 2 is not key=value: correct it"),
+        ("[shop]\nhost = x", "line 2 is not key=value: correct it"),
+        ("host=x", "service 'shop' is not in "),
         ("[shop]\nservice=other", "line 2: a service cannot name another"),
         ("[shop]\nhostaddr=::1", "hostaddr would send every node's connections to one server"),
         ("[shpo]\nhost=x", "(did you mean 'shpo'?)"),
