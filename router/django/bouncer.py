@@ -29,6 +29,9 @@ def check(config: Config, database: Mapping[str, Any], alias: str) -> None:
     options = database.get("OPTIONS") or {}
     at = f"DATABASES[{alias!r}]['OPTIONS']"
     check_startup(options, at)
+    for i, server in enumerate(config.replicas):
+        if config.pooling(server) in SHARED:
+            check_startup(server.params, f"DATABASES[{alias!r}]['REPLICAS'][{i}]['OPTIONS']")
     if options.get("prepare_threshold") is not None and not config.prepared_statements:
         raise ConfigError(
             f"{at}['prepare_threshold']: prepared statements fail behind PgBouncer: leave it out; "

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from router.errors import ConfigError
-from router.server import did_you_mean
+from router.server import did_you_mean, pooling
 from router.sources.settings import Settings
 
 ADDRESS = {
@@ -17,7 +17,7 @@ ADDRESS = {
     "PASSWORD": "password",
     "NAME": "dbname",
 }
-OWN = ("name", "weight", "zone", "priority", "blacklist_duration")
+OWN = ("name", "weight", "zone", "priority", "blacklist_duration", "pgbouncer")
 """What is the router's of a replica; in small letters, where Django's keys are capitals."""
 
 _KEPT = "Django keeps the connections: use CONN_MAX_AGE, CONN_HEALTH_CHECKS and OPTIONS['pool']"
@@ -65,7 +65,7 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
         if key in (*ADDRESS.values(), "url", "replicas", "params", "driver"):
             raise ConfigError(f"{at}: servers stand beside ROUTER, as HOST and REPLICAS")
         values[key], sources[key] = value, at
-    bounced = given.get("pgbouncer", "off") not in ("off", False, None)
+    bounced = _bounced(given.get("pgbouncer"))
     if "prepared_statements" in given and not bounced:
         raise ConfigError(
             f"{where}['ROUTER']['prepared_statements']: Django keeps none; "
@@ -76,26 +76,31 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
         raise ConfigError(f"{where}['REPLICAS']: expected a list of mappings with HOST each")
     at = f"{where}['REPLICAS']"
     values["replicas"] = [
-        _replica(each, f"{at}[{i}]", database if bounced else None)
-        for i, each in enumerate(replicas)
+        _replica(each, f"{at}[{i}]", database, bounced) for i, each in enumerate(replicas)
     ]
     sources["replicas"] = at
     return Settings(values, sources)
 
 
-def _replica(given: object, where: str, behind: Mapping[str, object] | None) -> object:
-    """One of ``REPLICAS``; `behind` is the database where a PgBouncer stands before it."""
+def _bounced(said: object) -> bool:
+    return said is not None and pooling(said, "pgbouncer") != "off"
+
+
+def _replica(given: object, where: str, database: Mapping[str, object], bounced: bool) -> object:
+    """One of ``REPLICAS``; `bounced`: a PgBouncer stands before it, unless it says otherwise."""
     if isinstance(given, str):
         return given
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where}: expected a mapping with HOST, or a text 'host:port'")
+    if given.get("pgbouncer") is not None:
+        bounced = _bounced(given["pgbouncer"])
     server: dict[str, object] = {}
     for key, value in given.items():
-        if key == "NAME" and behind is None:
+        if key == "NAME" and not bounced:
             raise ConfigError(
                 f"{where}['NAME']: a replica has the primary's databases: leave it out; 'name', "
                 "in small letters, is what to call the node; behind a PgBouncer that knows it by "
-                "another name, say pgbouncer in ROUTER"
+                "another name, say pgbouncer in ROUTER or here"
             )
         if key == "OPTIONS":
             if not isinstance(value, Mapping) or {"pool", "isolation_level"} & value.keys():
@@ -112,6 +117,6 @@ def _replica(given: object, where: str, behind: Mapping[str, object] | None) -> 
         else:
             known = ("HOST", "PORT", "USER", "PASSWORD", "OPTIONS", *OWN)
             raise ConfigError(f"{where}: unknown key {key!r}{did_you_mean(str(key), known)}")
-    if behind is not None and "dbname" in server and "host" not in server:
-        server["host"] = behind.get("HOST")  # one PgBouncer, several names
+    if "dbname" in server and "host" not in server:
+        server["host"] = database.get("HOST")  # one PgBouncer, several names
     return server

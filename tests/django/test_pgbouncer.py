@@ -138,6 +138,10 @@ def test_threads_share_four_server_connections(database: Database, connect: Conn
         ({"OPTIONS": {"prepare_threshold": 5}}, "prepare_threshold.*1.21"),
         ({"OPTIONS": {"assume_role": "x"}}, "assume_role.*SET ROLE"),
         ({"OPTIONS": {"options": "-c work_mem=8MB"}}, "options: PgBouncer refuses"),
+        (
+            {"REPLICAS": [{"HOST": "r", "OPTIONS": {"options": "-c work_mem=8MB"}}]},
+            r"REPLICAS'\]\[0\]\['OPTIONS'\]: options: PgBouncer refuses",
+        ),
     ],
 )
 def test_options_that_cannot_work_are_refused(changes: Any, said: str) -> None:
@@ -161,6 +165,17 @@ def test_one_pgbouncer_knows_the_replicas_by_name() -> None:
     database = {**BOUNCED, "PORT": 6432, "REPLICAS": [{"NAME": "shop_replica1"}]}
     (replica,) = Config.from_django(database, "main").replicas
     assert (replica.host, replica.port, replica.dbname) == ("h", 6432, "shop_replica1")
+
+
+def test_a_replica_says_its_own_pgbouncer() -> None:
+    """It may stand without one, or be the only one behind one, under a name of its own."""
+    replicas = [{"HOST": "r1", "pgbouncer": "off"}, {"NAME": "shop_r2"}]
+    config = Config.from_django({**BOUNCED, "REPLICAS": replicas}, "main")
+    assert [config.pooling(s) for s in config.replicas] == ["off", "transaction"]
+    alone = {"HOST": "b", "NAME": "shop_r1", "pgbouncer": True}
+    config = Config.from_django({"HOST": "h", "NAME": "shop", "REPLICAS": [alone]}, "main")
+    assert [config.pooling(s) for s in config.replicas] == ["transaction"]
+    assert bouncer.shared(config)
 
 
 def test_tests_leave_named_replicas_alone(
