@@ -611,6 +611,21 @@ class Config:
         size = budget.share(self.max_connections, self.workers, 1 + len(self.replicas))
         return given | {"pool_size": size, "max_overflow": 0}
 
+    def relief(self, sizes: str) -> str:
+        """What to do when no connection of a node's pool is free.
+
+        Args:
+            sizes: the settings that say how many it has.
+        """
+        raised = f"raise {sizes}"
+        if self.max_connections is not None:
+            raised = (
+                f"max_connections={self.max_connections} is shared by {self.workers} workers "
+                f"and {1 + len(self.replicas)} nodes: raise it if the servers bear it "
+                "(pg-router budget), run fewer workers"
+            )
+        return f"{raised}, hold connections for less time, or run fewer threads"
+
     def demand(self, extra: int = 0) -> budget.Demand:
         """What all `workers` may open, `extra` connections of other programs included."""
         options = self.pool_options()

@@ -172,15 +172,15 @@ class Nodes:
         """A pooled connection to `node`.
 
         Raises:
-            PoolTimeout: none was free in time; names the node and the cure.
+            PoolTimeout: none was free in time; names node, size and cure.
         """
         pool = self.pool.node_pool(node)
         try:
             con = await_only(pool.acquire(timeout=self.timeout))
         except TimeoutError:
             raise PoolTimeout(
-                f"{node}: no connection of its pool was free for {self.timeout:g} s: raise "
-                "max_size, or hold connections for less time"
+                f"{node}: none of its pool's {pool.get_max_size()} connections was free for "
+                f"{self.timeout:g} s: {self.pool.config.relief('max_size')}"
             ) from None
         except asyncpg.InterfaceError:
             if self.pool.is_closing():

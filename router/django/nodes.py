@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
 
 _NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
+POOL_SIZE = "max_size in OPTIONS['pool']"
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
@@ -197,11 +198,11 @@ class Nodes(nodes.Nodes):
         """An error of the core's that is Django's as well."""
         return translated(error)
 
-    def busy(self, node: Node) -> Exception:
-        """The error of a pool whose connections were all in use for too long."""
+    def busy(self, node: Node, size: int) -> Exception:
+        """The error of a pool whose `size` connections were all in use for too long."""
         return PoolTimeout(
-            f"{node}: no connection of its pool was free for {self._timeout:g} s: raise "
-            "max_size in OPTIONS['pool'], or hold connections for less time"
+            f"{node}: none of its pool's {size} connections was free for {self._timeout:g} s: "
+            f"{self.cluster.config.relief(POOL_SIZE)}"
         )
 
     def configure(self, connection: Any) -> object:

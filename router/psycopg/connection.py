@@ -71,11 +71,11 @@ class PoolNodes(nodes.Nodes):
         """An error of the core's that is psycopg's as well."""
         return translated(error)
 
-    def busy(self, node: Node) -> Exception:
-        """The error of a pool whose connections were all in use for too long."""
+    def busy(self, node: Node, size: int) -> Exception:
+        """The error of a pool whose `size` connections were all in use for too long."""
         return PoolTimeout(
-            f"{node}: no connection of its pool was free for {self.timeout:g} s: raise max_size, "
-            "or hold connections for less time"
+            f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
+            f"{self.pool.config.relief('max_size')}"
         )
 
     def refused(self, node: Node) -> RouterError | None:

@@ -165,8 +165,8 @@ class Nodes(ABC):
         """An error of the core's that is the adapter's as well."""
 
     @abstractmethod
-    def busy(self, node: Node) -> Exception:
-        """The error of a pool whose connections were all in use for too long."""
+    def busy(self, node: Node, size: int) -> Exception:
+        """The error of a pool whose `size` connections were all in use for too long."""
 
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""
@@ -261,7 +261,7 @@ class Nodes(ABC):
                     raise refused from None
                 if clock() < until:
                     continue
-                raise self.busy(node) from None
+                raise self.busy(node, pool.max_size) from None
             line: Line | None = dbapi.__dict__.get(_LINE)
             if line is None:
                 line = Line(dbapi, pool, clock())

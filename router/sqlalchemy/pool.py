@@ -149,19 +149,6 @@ class RoutingPool(Pool):
         dialect: Any = self._dialect
         return self.driver.lost(error) or bool(dialect.is_disconnect(error, dbapi, cursor))
 
-    def cure(self) -> str:
-        """What to do when a node's pool has no connection left."""
-        config = self.config
-        if config.max_connections is None:
-            sizes = "Raise pool_size or max_overflow"
-        else:
-            sizes = (
-                f"max_connections={config.max_connections} is shared by {config.workers} workers "
-                f"and {1 + len(config.replicas)} nodes: raise it if the servers bear it "
-                "(pg-router budget), run fewer workers"
-            )
-        return f"{sizes}, hold connections for less time, or run fewer threads"
-
     def sqlstate(self, error: BaseException) -> str:
         """The five-character code of an error, empty when the server sent none."""
         return self.driver.sqlstate(error)
@@ -206,12 +193,13 @@ class RoutingPool(Pool):
         """A pooled connection to `node`, for a checkout.
 
         Raises:
-            sqlalchemy.exc.TimeoutError: they are all in use; names the node and the cure.
+            sqlalchemy.exc.TimeoutError: all are in use; names node, sizes and cure.
         """
         try:
             return NodeConnection(self, node, self.take(node))
         except exc.TimeoutError as error:
-            raise PoolTimeout(f"{node}: {error}. {self.cure()}") from error
+            cure = self.config.relief("pool_size or max_overflow")
+            raise PoolTimeout(f"{node}: {error}: {cure}") from error
 
     def session(self, node: Node) -> NodeConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.

@@ -128,14 +128,14 @@ def test_a_promoted_replica_takes_the_writes(make_cluster: MakeCluster, open_poo
 
 
 def test_a_busy_pool_says_which_and_blacklists_nobody(cluster: Cluster, open_pool: Open) -> None:
-    """Where all connections of a node's pool are in use the error names node, wait and cure, and
-    is the driver's own time-out as well; the node is not blacklisted."""
+    """Where all connections of a node's pool are in use the error names node, size, wait and cure,
+    and is the driver's own time-out as well; the node is not blacklisted."""
     door = open_pool(cluster, max_size=1, replicas=[])
     with door.connection() as first:
         door.run(first, "SELECT pg_advisory_xact_lock_shared(0)")
         door.run(first, PORT)
         with (
-            pytest.raises(TIMEOUTS, match=r"primary.*0\.3 s.*max_size") as caught,
+            pytest.raises(TIMEOUTS, match=r"primary.*'s 1 conn.*0\.3 s: raise max_size") as caught,
             door.connection(timeout=0.3) as second,
         ):
             door.run(second, PORT)

@@ -298,7 +298,7 @@ def test_a_pool_time_out_names_the_node_and_the_cure(routed: Routed) -> None:
     engine = routed.another(pool_size=1, max_overflow=0, pool_timeout=0.1)
     with engine.connect() as one, engine.connect() as two:
         insert(one)
-        with pytest.raises(sa.exc.TimeoutError, match=r"primary .*size 1 .*Raise pool_size"):
+        with pytest.raises(sa.exc.TimeoutError, match=r"primary .*size 1 .*raise pool_size"):
             insert(two)
         assert not engine.router.blacklisted
 
