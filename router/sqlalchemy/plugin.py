@@ -8,6 +8,7 @@ through here. The engine stays SQLAlchemy's own class.
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 import sqlalchemy
 from sqlalchemy import Engine, make_url
@@ -194,7 +195,8 @@ def _servers(url: URL) -> list[Server]:
             f"url: {masked(url.render_as_string())!r} is not a PostgreSQL URL: "
             "expected postgresql+psycopg://user:password@host:port/dbname"
         )
-    host = url.host or _text(url.query.get("host", "")) or "localhost"
+    # SQLAlchemy leaves a socket directory in that place as libpq has it: percent-encoded.
+    host = unquote(url.host or _text(url.query.get("host", ""))) or "localhost"
     port = str(url.port or "") or _text(url.query.get("port", ""))
     _, separator, driver = url.drivername.partition("+")
     given = {k: v for k, v in url.query.items() if isinstance(v, str)}

@@ -44,6 +44,20 @@ def test_addresses_that_look_alike_get_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://%2Frun%2FPG:5433/shop",
+        "postgres+psycopg://app@%2Frun%2FPG:5433/shop",
+        "postgresql://app@/shop?host=/run/PG&port=5433",
+        sa.make_url("postgresql+psycopg://app@%2Frun%2FPG:5433/shop"),
+    ],
+)
+def test_a_socket_directory_is_a_host(url: Any) -> None:
+    """Percent-encoded or as a parameter, and with either spelling of the scheme."""
+    assert addresses(url) == [("primary", "/run/PG", 5433)]
+
+
+@pytest.mark.parametrize(
     "replicas",
     [["h2:5433,h3"], ["postgresql://h2:5433,h3/shop"], [{"url": "postgresql://h2:5433,h3/shop"}],
      "h2:5433,h3"],
