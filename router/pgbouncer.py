@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from router.config import Config
+from router.errors import ConfigError
 
 Auth = Literal["scram-sha-256", "md5", "trust"]
 AUTHS: tuple[Auth, ...] = ("scram-sha-256", "md5", "trust")
@@ -51,12 +52,24 @@ class Bouncer:
 def databases(config: Config) -> dict[str, str]:
     """The database name behind PgBouncer for each node's name: the primary's is its own.
 
-    A replica's is the same with the node's name behind it, such as ``shop_replica1``.
+    A replica's is the same with the node's name behind it, such as ``shop_replica1``. What is no
+    letter, digit, ``_``, ``.`` or ``-`` is a ``_`` there: PgBouncer takes no other name, quoted or
+    not, whatever its manual says.
+
+    Raises:
+        ConfigError: two of them would be the same.
     """
-    found = {}
+    found: dict[str, str] = {}
     for node, server in config.servers().items():
         dbname = server.dbname or server.user or "postgres"
-        found[node.name] = dbname if server is config.primary else f"{dbname}_{node.name}"
+        whole = dbname if server is config.primary else f"{dbname}_{node.name}"
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", whole)
+        if name in found.values():
+            raise ConfigError(
+                f"{node}: {name!r} is another node's database in pgbouncer.ini: give the node a "
+                "name of letters and digits"
+            )
+        found[node.name] = name
     return found
 
 
@@ -78,7 +91,7 @@ def ini(config: Config, bouncer: Bouncer) -> str:
         if config.search_path:
             words["connect_query"] = f"SET search_path = {config.search_path}"
         told = " ".join(f"{key}={_quoted(value)}" for key, value in words.items())
-        lines.append(f"{_name(names[node.name])} = {told}")
+        lines.append(f"{names[node.name]} = {told}")
     demand = config.demand()
     clients = config.workers * len(names) * ((demand.pool if demand.bounded else 100) + MONITORS)
     settings = {
@@ -133,10 +146,6 @@ def scram(password: str, salt: bytes) -> str:
 def users(config: Config) -> dict[str, str]:
     """Every user of the configured servers and the password."""
     return {s.user: s.password for s in config.servers().values() if s.user}
-
-
-def _name(name: str) -> str:
-    return name if re.fullmatch(r"[\w.-]+", name) else _listed(name)
 
 
 def _quoted(text: str) -> str:

@@ -64,13 +64,15 @@ def bouncer(
     dbname: str,
     pool_size: int = 20,
     pool_mode: str = "transaction",
+    patience: int = 3,
     **options: Any,
 ) -> Iterator[tuple[str, list[str]]]:
     """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes for a
-    Config with `options`: the primary's URL through it, and those of the replicas."""
+    Config with `options`: the primary's URL through it, and those of the replicas. A statement
+    waits `patience` seconds for a server connection."""
     primary, *replicas = cluster.urls(dbname)
     config = Config.from_url(primary, replicas=replicas, **options)
-    settings = {"max_client_conn": "500", "query_wait_timeout": "3"}
+    settings = {"max_client_conn": "500", "query_wait_timeout": str(patience)}
     wanted = Bouncer(
         port=free_port(), pool_mode=pool_mode, pool_size=pool_size, auth="trust", settings=settings
     )

@@ -5,6 +5,7 @@ import re
 import stat
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
@@ -14,7 +15,7 @@ import router
 from router.cli.app import app
 from router.config import Config
 from router.errors import ConfigError
-from router.pgbouncer import md5, scram
+from router.pgbouncer import databases, md5, scram
 from router.sources.pgbouncer import parse
 from router.testing import Cluster
 from tests.conftest import MakeCluster
@@ -97,6 +98,41 @@ def test_plain_passwords_open_servers_that_want_scram(
                 cluster.primary.port,
                 cluster.replicas[0].port,
             )
+
+
+ODD = "p@s:s/w%or'd#?&+=,é \"\\$(x)[1]{2}<>|`~^;!*"
+
+
+def test_odd_names_and_passwords(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    """Whatever a password, user, database or node is called, PgBouncer starts and routes; its own
+    names for databases have no other characters than it takes."""
+    port = free_port()
+    with make_cluster(1, password=ODD) as cluster:
+        cluster.primary.execute('CREATE DATABASE "my ""db"" x\'y"')
+        cluster.wait_caught_up()
+        hosts = ",".join(f"{server.host}:{server.port}" for server in cluster.servers)
+        several = f"postgresql://postgres:{quote(ODD, safe='')}@{hosts}/my%20%22db%22%20x%27y"
+        command = ["pgbouncer-ini", "--directory", str(tmp_path), "--port", str(port)]
+        done = CliRunner().invoke(app, [*command, "--url", several])
+        assert done.exit_code == 0, done.output
+        name = "my__db__x_y"
+        replica = f"{name}_127.0.0.1_{cluster.replicas[0].port}"
+        assert f": {name}, {replica}\n" in done.output
+        with running(*written(tmp_path), port):
+            engine = router.create_engine(
+                Config.from_pgbouncer_ini(
+                    tmp_path / "pgbouncer.ini", name, [replica], user="postgres", password=ODD
+                )
+            )
+            engine.router.start()
+            with engine.connect() as connection:
+                assert connection.scalar(PORT) == cluster.replicas[0].port
+            with engine.begin() as connection:
+                assert connection.scalar(PORT) == cluster.primary.port
+            engine.dispose()
+    twice = ["h:1", {"host": "h", "port": 2, "name": "a_b"}, {"host": "h", "name": "a:b"}]
+    with pytest.raises(ConfigError, match=r"a:b .*'shop_a_b' is another node's"):
+        databases(Config.from_url("postgresql://h/shop", twice))
 
 
 def test_files_that_are_there_are_kept(cluster: Cluster, tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ def small(database: Database, way: str, **options: Any) -> Iterator[Any]:
     """A pool by the door `way`, over a PgBouncer with four server connections a database."""
     database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
     database.cluster.wait_caught_up()
-    with bouncer(database.cluster, database.name, pool_size=4) as (primary, replicas):
+    with bouncer(database.cluster, database.name, pool_size=4, patience=60) as (
+        primary,
+        replicas,
+    ):
         given = {"replicas": replicas, "pgbouncer": True, "probe_timeout": 5.0, **options}
         door = DOORS[way](primary, **given)
         try:

@@ -32,7 +32,7 @@ SQL = (
 @contextmanager
 def small(routed: Routed, driver: str, **options: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """A PgBouncer with four server connections for each database, and how to reach it."""
-    with bouncer(routed.cluster, routed.dbname, pool_size=4) as (primary, replicas):
+    with bouncer(routed.cluster, routed.dbname, pool_size=4, patience=60) as (primary, replicas):
         url = primary.replace("postgresql:", f"postgresql+{driver}:", 1)
         yield url, {"replicas": replicas, "pgbouncer": True, "probe_timeout": 5.0, **options}
 
