@@ -9,10 +9,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router.chance import rand
-from router.config import KEEPALIVES
+from router.config import Config, own_query
 from router.core import Router
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable
 from router.model import Node
+from router.server import url_parts, url_text
 from router.target import router_of
 from router.watch import one_line
 
@@ -104,8 +105,8 @@ class Listener:
                 so that the process ends and a supervisor starts it anew. Otherwise it is made
                 again, with growing pauses.
             session_url: where to listen in place of the primary's own address, such as past a
-                PgBouncer; by default the option of that name. With several hosts,
-                libpq finds the primary among them.
+                PgBouncer; by default the option of that name. What it leaves out is the
+                primary's. With several hosts, libpq finds the primary among them.
             backoff: pause after the first failure (seconds), doubled with each further one.
             backoff_max: the longest pause (seconds).
             rand: floats in [0, 1): a pause is shortened by up to a half at random.
@@ -129,7 +130,7 @@ class Listener:
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
         session_url = session_url or self.router.config.session_url
-        self._session = None if session_url is None else _session(session_url)
+        self._session = None if session_url is None else _session(session_url, self.router.config)
         self._backoff = backoff
         self._backoff_max = backoff_max
         self._rand = rand
@@ -384,14 +385,25 @@ class Listener:
             self._on_health(health)
 
 
-def _session(url: str) -> Mapping[str, Any]:
-    """What psycopg takes for `url`, whose several hosts are libpq's business."""
+def _session(url: object, config: Config) -> Mapping[str, Any]:
+    """What psycopg takes for `url`, as for `Config.session_url`; which of several hosts is the
+    primary is libpq's business."""
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.conninfo import make_conninfo
 
-    _, separator, rest = url.partition("://")
+    text = url_text(url, "session_url")
+    servers = config.but(session_url=text).sessions()
+    _, params = own_query(url_parts(text, "session_url").get("params", {}))
+    found = {
+        **config.libpq(),
+        "target_session_attrs": "read-write",
+        **servers[0].connect_args(),
+        **params,
+        "host": ",".join(server.host for server in servers),
+        "port": ",".join(str(server.port) for server in servers),
+    }
     try:
-        found = conninfo_to_dict(f"postgresql://{rest}" if separator else url)
+        make_conninfo(**found)
     except psycopg.ProgrammingError as error:
         raise ConfigError(f"session_url: {one_line(error)}") from None
-    return {"target_session_attrs": "read-write", **KEEPALIVES, **found}
+    return found

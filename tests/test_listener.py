@@ -270,17 +270,19 @@ def test_pauses_grow_while_nothing_answers(database: Database) -> None:
 
 
 def test_a_session_url_is_where_it_listens(engine: Any, database: Database) -> None:
-    """It goes to the session's address, by libpq to whichever of its hosts is the primary."""
+    """It goes to the session's address, by libpq to whichever of its hosts is the primary; user
+    and database are the engine's where it names none."""
     primary, replica = database.cluster.primary, database.cluster.replicas[0]
     with Proxy(primary.host, primary.port) as proxy:
         hosts = f"{replica.host}:{replica.port},{proxy.host}:{proxy.port}"
-        session = f"postgresql+psycopg://postgres@{hosts}/{database.name}"
-        with listen(engine, "jobs", session_url=session) as listener:
-            assert proxy.connections == 1
-            send(primary, "jobs", "past it", database.name)
-            found = listener.get(WAIT)
-    assert found is not None
-    assert found.payload == "past it"
+        whole = f"postgresql+psycopg://postgres@{hosts}/{database.name}"
+        for made, session in enumerate((whole, f"postgresql://{hosts}"), 1):
+            with listen(engine, "jobs", session_url=session) as listener:
+                assert proxy.connections == made
+                send(primary, "jobs", "past it", database.name)
+                found = listener.get(WAIT)
+            assert found is not None
+            assert found.payload == "past it"
 
 
 # -- failing -----------------------------------------------------------------------------------
@@ -319,6 +321,13 @@ def test_a_supervised_process_ends_when_nothing_answers() -> None:
         ("postgresql://h/d", ("a",), {"backoff": 0}, "backoff=0"),
         ("postgresql://h/d", ("a",), {"backoff": 2, "backoff_max": 1}, "backoff=2"),
         ("postgresql://h/d", ("a",), {"session_url": "postgresql://h/d?nope=1"}, "session_url: "),
+        ("postgresql://h/d", ("a",), {"session_url": "postgresql:/u:s3cret@h"}, "session_url: t"),
+        (
+            "postgresql://h/d",
+            ("a",),
+            {"session_url": "postgresql://u:s3cret@/d"},
+            "session_url: i",
+        ),
         (42, ("a",), {}, "target: int"),
     ],
 )
@@ -329,6 +338,7 @@ def test_mistakes_are_named(
     with pytest.raises(router.ConfigError) as caught:
         listen(target, *channels, **options)
     assert str(caught.value).startswith(named)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_it_is_for_a_block(engine: Any) -> None:
