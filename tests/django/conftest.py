@@ -35,9 +35,14 @@ def settings_of(database: Database, **changes: Any) -> Settings:
 
 
 @contextmanager
-def through_pgbouncer(database: Database, pool_size: int = 20) -> Iterator[Settings]:
+def through_pgbouncer(
+    database: Database, pool_size: int = 20, patience: int = 3
+) -> Iterator[Settings]:
     """A PgBouncer in front of every server, and the settings that lead through it."""
-    with bouncer(database.cluster, database.name, pool_size) as (primary, replicas):
+    with bouncer(database.cluster, database.name, pool_size, patience=patience) as (
+        primary,
+        replicas,
+    ):
         server = make_url(primary)
         yield {
             "HOST": server.host,
