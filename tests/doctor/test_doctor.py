@@ -1,7 +1,10 @@
 """What ``router.doctor`` finds on real servers and real PgBouncers."""
 
+import re
+import time
 from typing import Any
 
+import psycopg
 import pytest
 
 import router
@@ -166,6 +169,60 @@ def test_replicas_that_stand_still(database: Database) -> None:
         ("warning", code, node)
         for code in ("replay-paused", "lag")
         for node in ("replica1", "replica2")
+    }
+
+
+def test_clocks_that_differ(database: Database) -> None:
+    """A replica whose clock is an hour ahead is told beside this machine's and the primary's."""
+    # In this database alone, and under the name a server's own functions are asked by.
+    database.execute("ALTER FUNCTION pg_catalog.clock_timestamp() RENAME TO its_own_clock")
+    database.execute(
+        "CREATE FUNCTION pg_catalog.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+        "'SELECT pg_catalog.its_own_clock() + interval ''1 hour'' * pg_is_in_recovery()::int'"
+    )
+    database.cluster.wait_caught_up()
+    findings = [f for f in router.doctor(config(database)).findings if f.code not in SUBDUED]
+    assert [(f.level, f.code) for f in findings] == [("warning", "clock-skew")] * 4
+    for node in ("replica1", "replica2"):
+        mine, primarys = [f.what for f in findings if f.node == node]
+        assert re.fullmatch(r"its clock is 3(599|600)\.\d s ahead of this machine's", mine)
+        assert re.fullmatch(r"its clock is 3(599|600)\.\d s ahead of primary's", primarys)
+
+
+def test_a_catalog_that_cannot_be_read(database: Database) -> None:
+    """A user who must not read functions has what uses them run on the primary, and is told so."""
+    database.execute(APP)
+    database.execute("REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC")
+    database.cluster.wait_caught_up()
+    urls = [url.replace("postgres@", "app@") for url in database.cluster.urls(database.name)]
+    assert found(Config.from_url(urls[0], urls[1:])) == {
+        ("warning", "catalog-unreadable", node) for node in ("primary", "replica1", "replica2")
+    }
+
+
+def test_a_replica_that_cancels_reads_and_receives_nothing(make_cluster: MakeCluster) -> None:
+    """Reads that replay has cancelled are counted; with the primary gone nothing is received."""
+    cluster = make_cluster(1, settings={"max_standby_streaming_delay": "0"})
+    primary, (replica,) = cluster.primary, cluster.replicas
+    target = Config.from_url(primary.url(), [replica.url()])
+    primary.execute("CREATE TABLE item AS SELECT 1 AS id")
+    cluster.wait_caught_up()
+    with psycopg.connect(replica.url()) as reader:
+        reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        reader.execute("SELECT count(*) FROM item")
+        primary.execute("DELETE FROM item")
+        primary.execute("VACUUM item")
+        with pytest.raises(psycopg.OperationalError):
+            reader.execute("SELECT pg_sleep(30)")
+    deadline = time.monotonic() + 20  # the server counts it when it gets round to it
+    while "; 1 were" not in (told := router.doctor(target).findings[0]).what:
+        assert time.monotonic() < deadline, told
+    assert (told.level, told.code) == ("warning", "conflicts")
+    primary.stop()
+    assert found(target) == {
+        ("error", "unreachable", "primary"),
+        ("error", "no-primary", ""),
+        ("warning", "not-streaming", "replica1"),
     }
 
 
