@@ -4,7 +4,7 @@ Counted in connections. What is counted for a server is a ceiling: pools open co
 they are needed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from router.errors import ConfigError
@@ -101,6 +101,17 @@ class Demand:
         return f"{times}({self.pool_size} + {self.max_overflow} + 1){extra} = {self.on(nodes)}"
 
 
+def opened(database: Mapping[str, str]) -> int:
+    """The most connections a PgBouncer opens to the server for one user of a database.
+
+    Args:
+        database: its row of ``SHOW DATABASES``.
+    """
+    size = int(database["pool_size"]) + int(database["reserve_pool"])
+    most = int(database["max_connections"])
+    return min(size, most) if most else size
+
+
 @dataclass(frozen=True, slots=True)
 class Room:
     """What one server bears.
@@ -174,6 +185,7 @@ def cure(lines: Iterable[Line]) -> str:
     """What to do about the servers that are over, empty where none is."""
     names = ", ".join(line.server for line in lines if line.over)
     return names and (
-        f"{names}: lower max_connections here (or pool_size, max_overflow), run fewer workers, or "
-        "raise the server's max_connections, PgBouncer's max_client_conn"
+        f"{names}: lower max_connections here (or pool_size, max_overflow) or PgBouncer's "
+        "default_pool_size, run fewer workers, or raise the server's max_connections, PgBouncer's "
+        "max_client_conn"
     )

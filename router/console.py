@@ -38,6 +38,9 @@ def read(arguments: Mapping[str, Any]) -> Console:
 
         version = re.search(r"\d+(\.\d+)+", str(show("VERSION")[0]["version"]))
         settings = {row["key"]: str(row["value"]) for row in show("CONFIG")}
-        pools = tuple({k: str(v) for k, v in row.items()} for row in show("POOLS"))
+        pools, databases = (
+            tuple({k: str(v) for k, v in row.items()} for row in show(what))
+            for what in ("POOLS", "DATABASES")
+        )
     number = tuple(map(int, version[0].split("."))) if version else ()
-    return Console(number, settings, pools)
+    return Console(number, settings, pools, {row["name"]: row for row in databases})

@@ -59,11 +59,13 @@ class Console:
         version: such as (1, 18, 0).
         settings: its ``SHOW CONFIG``, by name.
         pools: its ``SHOW POOLS``, each row by column.
+        databases: its ``SHOW DATABASES``, the same by name.
     """
 
     version: tuple[int, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     pools: tuple[Mapping[str, str], ...] = ()
+    databases: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

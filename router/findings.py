@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from router.budget import Line, Room
+from router.budget import Line, Room, opened
 from router.config import Config, Server
 from router.facts import RESULT_SETTINGS, Facts
 from router.model import Node, Snapshot
@@ -302,6 +302,7 @@ def budgets(case: Case) -> Iterator[Finding]:
     for facts in case.answering:
         places.setdefault(facts.address, []).append(facts)
     demand = case.config.demand()
+    yield from _behind(case)
     for address, there in places.items():
         console = there[0].pooler.console if there[0].pooler else None
         room, limit = there[0].room, "max_connections"
@@ -433,6 +434,26 @@ def commits(case: Case) -> Iterator[Finding]:
             "synchronous_commit is off: a crash there loses commits it has confirmed",
             "turn it on, unless that is meant",
         )  # fmt: skip
+
+
+def _behind(case: Case) -> Iterator[Finding]:
+    """What PgBouncers may open to the servers behind them."""
+    servers: dict[tuple[str, ...], dict[str, int]] = {}
+    for node, server in case.servers.items():
+        facts = case.facts.get(node.name)
+        told = facts.pooler.console if facts is not None and facts.pooler else None
+        dbname = server.dbname or server.user
+        if facts is not None and told is not None and dbname in told.databases:
+            servers.setdefault(facts.identity, {})[dbname] = opened(told.databases[dbname])
+    for facts in case.answering:
+        pools, room = servers.pop(facts.identity, {}), facts.room
+        if room is not None and sum(pools.values()) > room.free:
+            yield Finding(
+                "error", "budget", facts.node,
+                f"PgBouncer may open {sum(pools.values())} connections to its server, which bears "
+                f"{room.free} (max_connections)",
+                "lower default_pool_size there, or raise max_connections",
+            )  # fmt: skip
 
 
 Rule = Callable[[Case], Iterator[Finding]]

@@ -65,11 +65,12 @@ def bouncer(
     pool_size: int = 20,
     pool_mode: str = "transaction",
     patience: int = 3,
+    entries: str = "",
     **options: Any,
 ) -> Iterator[tuple[str, list[str]]]:
     """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes for a
     Config with `options`: the primary's URL through it, and those of the replicas. A statement
-    waits `patience` seconds for a server connection."""
+    waits `patience` seconds for a server connection; `entries` are further databases."""
     primary, *replicas = cluster.urls(dbname)
     config = Config.from_url(primary, replicas=replicas, **options)
     settings = {"max_client_conn": "500", "query_wait_timeout": str(patience)}
@@ -77,7 +78,8 @@ def bouncer(
         port=free_port(), pool_mode=pool_mode, pool_size=pool_size, auth="trust", settings=settings
     )
     users = userlist(dict.fromkeys(("postgres", "app", "tenants_app"), ""))
-    with running(ini(config, wanted), users, wanted.port):
+    text = ini(config, wanted).replace("[databases]", f"[databases]{entries}")
+    with running(text, users, wanted.port):
         first, *others = (
             f"postgresql://postgres@127.0.0.1:{wanted.port}/{name}"
             for name in databases(config).values()

@@ -1,15 +1,19 @@
 """``pg-router budget``."""
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
 from router import console
-from router.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker
+from router.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
 from router.cli.source import config_of, servers
 from router.config import Config, Server, masked
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -52,7 +56,11 @@ def budget(
     if processes is not None:
         extra += horsies_worker(processes=processes)
     demand = config.demand(extra)
-    lines = [_asked(config, *server, demand) for server in _addresses(config).items()]
+    lines = [
+        line
+        for address, nodes in _addresses(config).items()
+        for line in _asked(config, address, nodes, demand)
+    ]
     failed = any(line.over or line.room is None for line in lines)
     if as_json:
         told = [{**asdict(line), "over": line.over} for line in lines]
@@ -82,23 +90,55 @@ def _sizes(config: Config, demand: Demand) -> str:
     )
 
 
-def _asked(config: Config, address: str, nodes: list[tuple[str, Server]], demand: Demand) -> Line:
+def _asked(
+    config: Config, address: str, nodes: list[tuple[str, Server]], demand: Demand
+) -> Iterator[Line]:
+    """What is behind an address: a server, or a PgBouncer and the servers behind that."""
+    names, count = tuple(name for name, _ in nodes), len(nodes)
+    needed, said = demand.on(count) if demand.bounded else None, demand.sum(count)
+    first = nodes[0][1]
+    if config.pooling(first) == "off":
+        yield Line(address, names, needed, said, *_room(config, first))
+        return
+    limit = "max_client_conn"
+    told, problem = _told(lambda: console.read({**config.libpq(), **first.connect_args()}))
+    if told is None:
+        yield Line(address, names, needed, said, None, problem, limit)
+        return
+    clients = Room(int(told.settings[limit]))
+    yield Line(address, names, needed, said, clients, limit=limit)
+    behind: dict[str, dict[str, str]] = {}
+    for name, server in nodes:
+        dbname = server.dbname or server.user
+        if database := told.databases.get(dbname):
+            place = "{host}:{port}".format_map(database)
+            behind.setdefault(place, {})[dbname] = name
+    for place, those in behind.items():
+        sizes = [opened(told.databases[dbname]) for dbname in those]
+        total = f" = {sum(sizes)}" if len(sizes) > 1 else ""
+        said = f"pool_size {' + '.join(map(str, sizes))}{total}"
+        at = next(server for name, server in nodes if name in those.values())
+        room = _room(config, at)
+        yield Line(f"{place} behind {address}", tuple(those.values()), sum(sizes), said, *room)
+
+
+def _room(config: Config, server: Server) -> tuple[Room | None, str]:
+    """What the server itself bears, asked through a PgBouncer too; or why it does not say."""
     import psycopg
 
-    names, count = tuple(name for name, _ in nodes), len(nodes)
-    pooled = config.pooling(nodes[0][1]) != "off"
-    needed = demand.on(count) if demand.bounded else None
-    room, problem = None, ""
+    def ask() -> Room:
+        with psycopg.connect(**{**config.libpq(), **server.connect_args()}) as connection:
+            row = connection.execute(ROOM_SQL).fetchone()
+            assert row is not None
+            return Room(*row)
+
+    return _told(ask)
+
+
+def _told(ask: Callable[[], T]) -> tuple[T | None, str]:
+    import psycopg
+
     try:
-        arguments = {**config.libpq(), **nodes[0][1].connect_args()}
-        if pooled:
-            room = Room(int(console.read(arguments).settings["max_client_conn"]))
-        else:
-            with psycopg.connect(**arguments) as connection:
-                row = connection.execute(ROOM_SQL).fetchone()
-                assert row is not None
-                room = Room(*row)
+        return ask(), ""
     except psycopg.Error as error:
-        problem = masked(" ".join(str(error).split())) or type(error).__name__
-    limit = "max_client_conn" if pooled else "max_connections"
-    return Line(address, names, needed, demand.sum(count), room, problem, limit)
+        return None, masked(" ".join(str(error).split())) or type(error).__name__

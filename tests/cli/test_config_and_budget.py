@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import router
+from router import Config
 from router.cli.app import app
 from router.testing import Cluster
+from tests.conftest import Database
+from tests.pgbouncer import bouncer
 
 FILE = """
 [pg-router]
@@ -108,6 +112,32 @@ def test_a_budget_as_json(cluster: Cluster) -> None:
     (primary, replica) = told["servers"]
     assert primary["room"] == {"max_connections": 200, "reserved": 3}
     assert (primary["needed"], replica["needed"], replica["over"]) == (27, 27, False)
+
+
+@pytest.mark.parametrize(("pool_size", "verdict"), [(98, "fits"), (99, "over")])
+def test_a_pgbouncer_and_the_servers_behind_it(
+    database: Database, pool_size: int, verdict: str
+) -> None:
+    """Its clients are compared with its max_client_conn, and what it may open to each server with
+    that server's max_connections: two databases of one server count together. So does the
+    doctor."""
+    first, replica = database.cluster.primary, database.cluster.replicas[0]
+    again = f"\nagain = host={first.host} port={first.port} dbname={database.name}\n"
+    with bouncer(database.cluster, database.name, pool_size, entries=again) as (pooled, replicas):
+        apart = f"{pooled}?pgbouncer=true&replica={replicas[0]}"
+        together = f"{pooled}?pgbouncer=true&replica={pooled.rpartition('/')[0]}/again"
+        done = run("budget", "--url", apart)
+        assert done.exit_code == 0, done.output
+        address = pooled.partition("@")[2].partition("/")[0]
+        for server, line in zip((first, replica), done.output.splitlines()[2:], strict=True):
+            assert line.startswith(f"{server.host}:{server.port} behind {address} (")
+            assert f"pool_size {pool_size}; max_connections 200 − 3 reserved = 197: fits" in line
+        done = run("budget", "--url", together)
+        assert done.exit_code == (verdict == "over")
+        total = f"pool_size {pool_size} + {pool_size} = {2 * pool_size}; max_connections 200"
+        assert f"{total} − 3 reserved = 197: {verdict}" in done.output
+        found = {(f.level, f.code) for f in router.doctor(Config.from_url(together)).findings}
+        assert (("error", "budget") in found) == (verdict == "over")
 
 
 def test_a_server_that_cannot_be_asked(cluster: Cluster) -> None:
