@@ -67,6 +67,8 @@ def read_service(name: str, environ: Mapping[str, str]) -> Settings:
             text = path.read_text()
         except OSError:
             continue
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: not UTF-8: give a service file") from None
         sections = _sections(text, path)
         known += sections
         if name in sections:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from router.errors import ConfigError
-from router.server import did_you_mean
+from router.server import did_you_mean, number
 from router.sources.settings import Settings
 
 _WORD = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|[^\s']*)")
@@ -36,7 +36,8 @@ class Ini:
     @property
     def max_prepared_statements(self) -> int:
         """What PgBouncer keeps for each client; where nothing is said 0, as before 1.24."""
-        return int(self.settings.get("max_prepared_statements", "0") or 0)
+        told = self.settings.get("max_prepared_statements", "0") or "0"
+        return int(number(told, "max_prepared_statements", int))
 
 
 def parse(text: str, where: str) -> Ini:
@@ -52,19 +53,19 @@ def parse(text: str, where: str) -> Ini:
     databases: dict[str, Mapping[str, str]] = {}
     settings: dict[str, str] = {}
     section = ""
-    for number, raw in enumerate(text.splitlines(), 1):
+    for at, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()
         if not line or line[0] in ";#":
             continue
         if line.startswith("%include"):
-            raise ConfigError(f"{where}:{number}: %include is not followed: give the whole file")
+            raise ConfigError(f"{where}:{at}: %include is not followed: give the whole file")
         if line.startswith("["):
             section = line.strip("[]").strip()
             continue
         key, equals, value = line.partition("=")
         key, value = key.strip(), value.strip()
         if not equals or not section:
-            raise ConfigError(f"{where}:{number}: neither a section nor 'name = value'")
+            raise ConfigError(f"{where}:{at}: neither a section nor 'name = value'")
         if section == "databases":
             name = key[1:-1].replace('""', '"') if key.startswith('"') else key
             databases[name] = {m[1]: _plain(m[2]) for m in _WORD.finditer(value)}
@@ -88,6 +89,8 @@ def read(path: Path, database: str, replicas: Sequence[str]) -> Settings:
         ini = parse(path.read_text(), str(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: name a file that can be read") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8: give PgBouncer's own file") from None
     for name in (database, *replicas):
         if name not in ini.databases and "*" not in ini.databases:
             raise ConfigError(

@@ -196,6 +196,15 @@ def test_a_pgbouncer_ini_is_a_source(tmp_path: Path) -> None:
         ("[databases]\nshopp = host=h\n", "no entry 'shop' (did you mean 'shopp'?)"),
         ("shop = host=h\n", ":1: neither a section nor 'name = value'"),
         ("%include x\n", ":1: %include is not followed"),
+        (
+            "[databases]\nshop = host=h\n[pgbouncer]\nmax_prepared_statements = many\n",
+            "max_prepared_statements: 'many' is not a number",
+        ),
+        ("[databases]\nshop = host=h\n[pgbouncer]\npool_mode = fast\n", "'fast' is none of tra"),
+        (
+            "[databases]\nshop = host=h\n[pgbouncer]\nlisten_port = x\n",
+            "listen_port: 'x' is no port",
+        ),
     ],
 )
 def test_a_pgbouncer_ini_that_does_not_fit_is_refused(

@@ -10,9 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router import Config
+from router import Config, ConfigError
+from router.pgbouncer import md5
 from tests.conftest import Database
-from tests.pgbouncer import bouncer
+from tests.pgbouncer import bouncer, free_port, running
 
 PORT = sa.text("SELECT inet_server_port()")
 WRITE = sa.text("CREATE TABLE item (id int)")
@@ -78,10 +79,21 @@ def test_horsies(database: Database) -> None:
 
 
 def test_taskito(database: Database) -> None:
-    """The URL of its compose file and systemd unit, with replicas for its dashboard's reads."""
-    unit = {"TASKITO_BACKEND": "postgres", "TASKITO_DB_URL": database.primary_url()}
-    config = Config.from_url(unit["TASKITO_DB_URL"], replicas=database.replica_urls())
+    """The URL of its compose file and systemd unit, with replicas for its dashboard's reads; the
+    schema of its settings is made, and meant on every node."""
+    settings = {
+        "TASKITO_BACKEND": "postgres",
+        "TASKITO_DB_URL": database.primary_url(),
+        "TASKITO_SCHEMA": "taskito",
+    }
+    url, schema = settings["TASKITO_DB_URL"], settings["TASKITO_SCHEMA"]
+    config = Config.from_url(url, replicas=database.replica_urls(), schema=schema)
+    assert router.create_schema(config)
+    database.cluster.wait_caught_up()
     routes(config, database).dispose()
+    assert database.execute("SELECT to_regclass('taskito.item')::text") == [("taskito.item",)]
+    with pytest.raises(ConfigError, match="schema: 'my-tasks' is no name of letters"):
+        Config.from_url(url, schema="my-tasks")
 
 
 def test_pgqueuer(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +212,50 @@ def test_soapbox_behind_one_pgbouncer(database: Database) -> None:
         block = soapbox(primary, replicas[0])
         assert len({url.rpartition("/")[0] for url in (primary, replicas[0])}) == 1
         routes(Config.from_makara(block, pgbouncer=True), database).dispose()
+
+
+SOAPBOX_INI = """
+[databases]
+mastodon_production = host={} port={} dbname={} user=mastodon password=password
+mastodon_replica = host={} port={} dbname={} user=mastodon password=password
+
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {}
+auth_type = md5
+auth_file = userlist.txt
+admin_users = pgbouncer
+pool_mode = transaction
+max_client_conn = 100
+default_pool_size = 20
+"""
+SOAPBOX_USERS = """
+"mastodon" "md5d75bb2be2d7086c6148944261a00f605"
+"pgbouncer" "md5a45753afaca0db833a6f7c7b2864b9d9"
+"""
+
+
+def test_soapboxs_own_pgbouncer(database: Database) -> None:
+    """PgBouncer started from the files of its documentation is read as it stands: the pool mode,
+    the address, and master and replica by database name; the hashes are the ones we write."""
+    assert f'"{md5("mastodon", "password")}"' in SOAPBOX_USERS
+    database.execute(
+        "DO $$ BEGIN CREATE ROLE mastodon LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    )
+    database.execute(f"ALTER DATABASE {database.name} OWNER TO mastodon")
+    database.cluster.wait_caught_up()
+    port, servers = free_port(), (database.cluster.primary, database.cluster.replicas[0])
+    places = [part for server in servers for part in (server.host, server.port, database.name)]
+    with running(SOAPBOX_INI.format(*places, port), SOAPBOX_USERS, port) as home:
+        config = Config.from_pgbouncer_ini(
+            home / "pgbouncer.ini",
+            "mastodon_production",
+            ["mastodon_replica"],
+            user="mastodon",
+            password="password",
+        )
+        assert config.pooling(config.primary) == "transaction"
+        routes(config, database).dispose()
 
 
 # -- a Config and an engine --------------------------------------------------------------------
