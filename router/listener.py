@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from router.chance import rand
 from router.config import Config, own_query
 from router.core import Router
-from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable
+from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable, SessionRefused
 from router.model import Node
-from router.server import url_parts, url_text
+from router.pooling import SHARED
+from router.server import Server, url_parts, url_text
 from router.target import router_of
 from router.watch import one_line
 
@@ -113,6 +114,7 @@ class Listener:
 
         Raises:
             ConfigError: no channel is named, a name is too long, or the target is none.
+            SessionRefused: PgBouncer shares the primary's sessions, and there is no session URL.
         """
         if not channels:
             raise ConfigError("channels: none is named: give one or more")
@@ -129,8 +131,11 @@ class Listener:
         self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
-        session_url = session_url or self.router.config.session_url
-        self._session = None if session_url is None else _session(session_url, self.router.config)
+        config = self.router.config
+        session_url = session_url or config.session_url
+        self._session = None if session_url is None else _session(session_url, config)
+        if self._session is None:
+            _refuse_shared(config, config.primary)
         self._backoff = backoff
         self._backoff_max = backoff_max
         self._rand = rand
@@ -317,6 +322,7 @@ class Listener:
         if self._session is not None:
             arguments = dict(self._session)
         elif node is not None:
+            _refuse_shared(self.router.config, self.router.servers[node])
             arguments = dict(self.router.connect_args(node))
         else:
             raise PrimaryUnavailable("no node is known to be the primary")
@@ -383,6 +389,15 @@ class Listener:
             )
         if self._on_health is not None:
             self._on_health(health)
+
+
+def _refuse_shared(config: Config, server: Server) -> None:
+    """Raise SessionRefused where a LISTEN would be another client's with its transaction's end."""
+    if (mode := config.pooling(server)) in SHARED:
+        raise SessionRefused(
+            f"{server.host}:{server.port}: LISTEN needs a server session of its own, and "
+            f"PgBouncer gives none by {mode}: give session_url, which leads past PgBouncer"
+        )
 
 
 def _session(url: object, config: Config) -> Mapping[str, Any]:

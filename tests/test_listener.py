@@ -285,6 +285,20 @@ def test_a_session_url_is_where_it_listens(engine: Any, database: Database) -> N
             assert found.payload == "past it"
 
 
+def test_a_shared_session_is_refused(database: Database) -> None:
+    """Behind a PgBouncer that pools by transaction nothing would ever arrive: without session_url
+    that is said at once, and only the primary counts."""
+    url, replicas = database.primary_url(), database.replica_urls()
+    for mode in ("transaction", "statement"):
+        with pytest.raises(router.SessionRefused, match=f"by {mode}: give session_url"):
+            listen(router.Config.from_url(url, replicas, pgbouncer=mode), "jobs")
+    behind = [f"{replica}?pgbouncer=true" for replica in replicas]
+    with listen(router.Config.from_url(url, behind), "jobs") as listener:
+        send(database.cluster.primary, "jobs", "heard", database.name)
+        assert (found := listener.get(WAIT)) is not None
+    assert found.payload == "heard"
+
+
 # -- failing -----------------------------------------------------------------------------------
 
 
