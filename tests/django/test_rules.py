@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router import request_context, using_primary
+from router import request_context, using_primary, using_replica
 from tests.django.conftest import EVERY_WAY, STRAIGHT, Connect, Routed
 
 pytestmark = EVERY_WAY
@@ -313,6 +313,20 @@ def test_a_dead_primary_leaves_reads(make_cluster: Any, connect: Connect) -> Non
         assert isinstance(caught.value, PrimaryUnavailable)
     fresh = connect(of, ROUTER={"name": "another process"})
     assert fresh.served() == "replica"
+
+
+@STRAIGHT
+def test_a_replicas_options_are_its_own(connect: Connect, database: Any) -> None:
+    """OPTIONS of one of REPLICAS hold for its connections, over those of the database."""
+    replicas = [
+        {"HOST": server.host, "PORT": server.port, "OPTIONS": {"application_name": "reads"}}
+        for server in database.cluster.replicas
+    ]
+    routed = connect(REPLICAS=replicas, OPTIONS={"application_name": "writes"})
+    for where, name in ((using_primary, "writes"), (using_replica, "reads")):
+        with where(), routed.connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('application_name')")
+            assert cursor.fetchone() == (name,)
 
 
 @STRAIGHT
