@@ -169,14 +169,14 @@ class PinCarrier:
     def arrive(self, pins: Pins, tokens: Iterable[str], stored: Stored | None = None) -> None:
         """Put what `tokens` and the store say into `pins`. No token makes it raise."""
         wall = self._wall()
-        counts = self.telemetry.counts.of.counter
+        counts = self.telemetry.counts
         entries: list[Entry] = []
         for token in tokens:
             found = self.tokens.read(token, wall)
             if isinstance(found, Fault):
                 self._ignored(found)
             else:
-                counts["token_read"] += 1
+                next(counts["token_read"])
                 entries += found
         fields, everywhere = stored or Stored({}, None)
         for name, value in fields.items():
@@ -199,8 +199,8 @@ class PinCarrier:
         pins.arrive(Arrivals(arrived, self.tokens.ids, everywhere))
 
     def _ignored(self, fault: Fault) -> None:
-        counts = self.telemetry.counts.of.counter
-        counts[f"token_{fault.name.lower()}"] += 1
+        counts = self.telemetry.counts
+        next(counts[f"token_{fault.name.lower()}"])
         if self._first(fault):
             self.telemetry.event(
                 "token_ignored",
@@ -209,7 +209,7 @@ class PinCarrier:
                 "secrets, clocks and cluster names of your services",
             )
         else:
-            counts["token_ignored"] += 1
+            next(counts["token_ignored"])
 
     def _first(self, what: object) -> bool:
         """Whether `what` happens for the first time: strangers must not fill the log."""
@@ -229,7 +229,7 @@ class PinCarrier:
                 "middleware a store",
             )
         else:
-            self.telemetry.counts.of.counter["pin_lost"] += 1
+            next(self.telemetry.counts["pin_lost"])
 
     # -- the store ---------------------------------------------------------------------------
 
@@ -297,7 +297,7 @@ class PinCarrier:
         return store  # type: ignore[return-value]
 
     def _failed(self, error: Exception) -> Stored:
-        self.telemetry.counts.of.counter["store_failed"] += 1
+        next(self.telemetry.counts["store_failed"])
         if not self._away:
             self._away = True
             self.telemetry.event(

@@ -118,7 +118,7 @@ class Route(Generic[H]):
     def begin(self) -> None:
         """The statement is about to be sent."""
         connection, decision = self.connection, self.decision
-        connection.router.decisions.of.counter[self.held.node.name, decision.reason] += 1
+        next(connection.router.decisions[self.held.node.name, decision.reason])
         if decision.pins:
             connection.writing(self.context, self.intent)
 
@@ -138,23 +138,6 @@ class Checkout(Generic[H]):
     It belongs to one thread or task at a time.
     """
 
-    # Here and not set for each: one checkout in two is over after a single read.
-    primary: H | None = None
-    replica: H | None = None
-    last: H | None = None
-    open: bool = True
-    autobegun: bool = False
-    # What a cursor that is routed by itself says of its transaction.
-    explicit: bool = False
-    bound: bool = False
-    # Whether the primary's connection leads past a PgBouncer that shares its sessions.
-    past: bool = False
-    declared_read_only: bool = False
-    characteristics: Characteristics = DEFAULTS
-    # Those of a Session with a context of its own, in place of the current context's.
-    pins: Pins | None = None
-    _ddl = False
-
     def __init__(self, pool: Pools[H]) -> None:
         """Prepare; no connection is taken before a statement needs one.
 
@@ -163,8 +146,23 @@ class Checkout(Generic[H]):
         """
         self.pool: Pools[H] = pool
         self.router: Router = pool.router
+        self.open: bool = True
+        self.primary: H | None = None
+        self.replica: H | None = None
+        self.last: H | None = None
+        self.autobegun: bool = False
+        # What a cursor that is routed by itself says of its transaction.
+        self.explicit: bool = False
+        self.bound: bool = False
+        # Whether the primary's connection leads past a PgBouncer that shares its sessions.
+        self.past: bool = False
+        self.declared_read_only: bool = False
+        self.characteristics: Characteristics = DEFAULTS
         self.journal: Journal = Journal()
+        # Those of a Session with a context of its own, in place of the current context's.
+        self.pins: Pins | None = None
         self._writers: set[RoutingContext] = set()
+        self._ddl = False
 
     def __repr__(self) -> str:
         held = [h.node.name for h in (self.primary, self.replica) if h is not None]
@@ -211,7 +209,8 @@ class Checkout(Generic[H]):
             except RouterError as error:
                 raise self.pool.translated(error) from error
         if intent is None:
-            intent = UNKNOWN if sql is None else router.classifier(sql)
+            classifier = router.classifier
+            intent = UNKNOWN if sql is None else classifier.known.get(sql) or classifier(sql)
         wanted = force == "session"
         if router.pooled and not self.past and (wanted or needs_session(intent)):
             self._go_past(intent, force)

@@ -1124,6 +1124,9 @@ class Classifier:
         write_patterns: regular expressions; a text in which one is found is a write, before all.
         rule: asked after the patterns; None leaves the answer to the grammar.
         max_entries: how many texts are remembered.
+
+    Attributes:
+        known: what was told already, by text; for reading.
     """
 
     def __init__(
@@ -1147,29 +1150,29 @@ class Classifier:
         self._rule = rule
         self._max = max_entries
         self._lock = threading.Lock()
-        self._cache: dict[str, Intent] = {}
+        self.known: dict[str, Intent] = {}
         self._learnt: dict[str, Intent] = {}
         self._misses = 0
 
     def __call__(self, sql: str) -> Intent:
         """What `sql` does."""
-        intent = self._cache.get(sql)
+        intent = self.known.get(sql)
         return intent if intent is not None else self._miss(sql)
 
     def __len__(self) -> int:
-        return len(self._cache)
+        return len(self.known)
 
     def stats(self) -> dict[str, int]:
         """Texts remembered, texts learnt as writes by healing, and parses so far."""
         return {
-            "entries": len(self._cache), "learnt": len(self._learnt), "misses": self._misses,
+            "entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses,
         }  # fmt: skip
 
     def learn_write(self, sql: str, reason: str) -> None:
         """Take `sql` for a write from now on: a replica refused it."""
         with self._lock:
             self._bound(self._learnt)[sql] = Intent(Kind.WRITE, reason)
-            self._bound(self._cache)[sql] = self._learnt[sql]
+            self._bound(self.known)[sql] = self._learnt[sql]
 
     def replace_catalog(self, catalog: Catalog) -> None:
         """Judge by `catalog` from now on; forgets what was judged by the one before."""
@@ -1177,11 +1180,11 @@ class Classifier:
         with self._lock:
             self._judge = judge
             # A new dict: a miss under way keeps writing into the one it started with.
-            self._cache = dict(self._learnt)
+            self.known = dict(self._learnt)
 
     def _miss(self, sql: str) -> Intent:
         with self._lock:
-            cache, judge = self._cache, self._judge
+            cache, judge = self.known, self._judge
             self._misses += 1
         intent = self._decide(sql, judge)
         with self._lock:

@@ -419,10 +419,11 @@ def test_decisions_are_counted_by_node_and_reason(make: Make, ask: Ask) -> None:
     now = 1000.0
     shop = Shop(clock=lambda: now)
     page = make(shop.router)
-    mine = shop.router.telemetry.decisions.of.counter
+    decisions = shop.router.telemetry.decisions
     for _ in range(8):
-        mine["replica1", Reason.READ] += 3
-        mine["primary", Reason.PIN_PRIMARY] += 1
+        for _ in range(3):
+            next(decisions["replica1", Reason.READ])
+        next(decisions["primary", Reason.PIN_PRIMARY])
         now += 1.0
         shop.caught_up()
     cluster = ask(page, "/status").json["clusters"][0]

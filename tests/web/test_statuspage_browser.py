@@ -87,7 +87,8 @@ def test_the_page_draws_a_cluster(
     router = told.router
     with serve(router) as url:
         told.probe()
-        router.telemetry.decisions.of.counter["replica2", Reason.READ] += 7
+        for _ in range(7):
+            next(router.telemetry.decisions["replica2", Reason.READ])
         router.failed(router.snapshot.node(NAME), REASON)
         with visit(browser, url, width=360) as seen:
             page = seen.page
