@@ -356,8 +356,8 @@ class Checkout(Generic[H]):
         if pins.by_cluster or pins.arrived:
             return None
         if pins.reads and (last := pins.reads.get(router.cluster)) is not None:
-            report = view.snapshot.reports.get(last.node)
-            if held is None or last.node != held.node.name:
+            report = view.snapshot.reports.get(last.node.name)
+            if held is None or last.node is not held.node:
                 return None
             if report is None or report.since > last.at:
                 return None

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
-from router.model import Lsn
+from router.model import Lsn, Node
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,11 +59,11 @@ class LastRead:
     """Where the context last read, so that a later read is never older.
 
     Attributes:
-        node: the replica's name.
+        node: the replica. Two Routers of one cluster may call different servers by one name.
         at: when the read was sent (monotonic seconds).
     """
 
-    node: str
+    node: Node
     at: float
 
 

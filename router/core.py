@@ -281,7 +281,7 @@ class Router:
         """Keep on the primary what `decision` would have sent to a replica."""
         node = decision.nodes[0] if decision.on_primary else self.balance(decision.nodes)
         if not context.root:
-            context.pins.reads[self.cluster] = LastRead(node.name, now)
+            context.pins.reads[self.cluster] = LastRead(node, now)
         if decision.on_primary:
             return decision
         kept = dry(self.view, node, now)
@@ -317,6 +317,8 @@ class Router:
             if settled is not None and settled is not pin and settled.lsn is not None:
                 pin = pins.resolve(self.cluster, pin, settled.lsn, settled.timeline)
         if expired(pin, snapshot, self.policy, now):
+            if not self._over(pin, now):
+                return None
             pins.clear(self.cluster, pin)
             satisfied = self.policy.consistency == "lsn"
             name = "pin_satisfied" if satisfied else "pin_expired"
@@ -338,6 +340,16 @@ class Router:
             if self._monitor is not None:
                 self._monitor.hurry()
         return pin
+
+    def _over(self, pin: Pin, now: float) -> bool:
+        """Whether no other Router of the cluster needs `pin`: each has replicas of its own."""
+        return all(
+            other.policy.consistency == "off"
+            or pin.waited(now) > other.config.pin_max
+            or expired(pin, other.snapshot, other.policy, now)
+            for other in routers()
+            if other.has_monitor and other is not self and other.cluster == self.cluster
+        )
 
     def settle(self, context: RoutingContext) -> None:
         """Give the pin of `context` its position, or drop it, by what is known now."""
@@ -423,7 +435,7 @@ class Router:
     def read(self, context: RoutingContext, node: Node) -> None:
         """Remember that `context` has read from the replica `node`."""
         if not context.root and not self._dry_run:
-            context.pins.reads[self.cluster] = LastRead(node.name, self.clock())
+            context.pins.reads[self.cluster] = LastRead(node, self.clock())
 
     # -- health ----------------------------------------------------------------------------
 

@@ -247,11 +247,9 @@ def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[N
     nothing, for it may have crashed and come back with less than was read from it.
     """
     snapshot = view.snapshot
-    report = snapshot.reports.get(last.node)
-    if report is not None and report.since <= last.at:
-        for node in replicas:
-            if node.name == last.node:
-                return (node,)
+    report = snapshot.reports.get(last.node.name)
+    if report is not None and report.since <= last.at and last.node in replicas:
+        return (last.node,)
     floor = snapshot.bound(last.at)
     if floor is None:
         # Where no server tells a position, to stay on one replica is all that can be done.

@@ -108,7 +108,7 @@ def routed(kind: type[Checkout[Any]], given_: dict[str, Any]) -> tuple[object, .
     if given_["pinned"]:
         context.pins.set(router.cluster, Pin(99.9))
     if given_["last"]:
-        context.pins.reads[router.cluster] = LastRead(given_["last"], 98.5)
+        context.pins.reads[router.cluster] = LastRead(nodes[given_["last"]], 98.5)
     checkout = kind(NoPools(router, given_["default"]))  # type: ignore[arg-type]
     checkout.pins = context.pins
     if given_["held"]:

@@ -22,7 +22,7 @@ from router.context import (
     using_replica,
     without_pinning,
 )
-from router.model import Lsn
+from router.model import Lsn, Node
 
 BLOCKS: list[tuple[Callable[[], Block], Callable[[RoutingContext], bool]]] = [
     (request_context, lambda c: not c.root and c.force is None),
@@ -435,7 +435,7 @@ def test_its_repr_says_what_a_context_holds() -> None:
     """Printed, a context shows whether it is the root, its force and its pins, nothing else."""
     with request_context() as request, using_primary() as inner:
         request.pins.set("c", Pin(1.0))
-        request.pins.reads["c"] = LastRead("a", 1.0)
+        request.pins.reads["c"] = LastRead(Node("a", "h"), 1.0)
         assert repr(inner) == (
             "<RoutingContext force=primary Pins({'c': Pin(at=1.0, lsn=None, timeline=0)})>"
         )

@@ -24,6 +24,7 @@ from router.model import Limits, Lsn, Node, Report, Role, Snapshot
 P = Node("p", "p.example", role=Role.PRIMARY)
 A = Node("a", "a.example")
 B = Node("b", "b.example")
+GONE = Node("gone", "gone.example")
 
 READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")
@@ -137,12 +138,12 @@ ON_P, ON_R, BOUND = Transaction.ON_PRIMARY, Transaction.ON_REPLICA, Transaction.
         ("ab", Reason.READ, False, READ, N, {"pin": Pin(95.0), "policy": TIME}),
         ("ab", Reason.READ, False, READ, N, {"pin": AHEAD, "policy": OFF}),
         # monotonic reads: the replica read from last, else one that is as recent
-        ("b", Reason.READ, False, READ, N, {"last": LastRead("b", 99.5)}),
-        ("ab", Reason.HELD, False, READ, ON_R, {"last": LastRead("b", 98.0)}),
-        ("p", Reason.MONOTONIC_PRIMARY, False, READ, N, {"last": LastRead("gone", 99.5)}),
-        ("ab", Reason.READ, False, READ, N, {"last": LastRead("p", 98.0)}),
-        ("a", Reason.READ, False, READ, N, {"last": LastRead("p", 98.0), "view": ONE_BEHIND}),
-        ("p", Reason.MONOTONIC_PRIMARY, False, READ, N, {"last": LastRead("p", 99.0)}),
+        ("b", Reason.READ, False, READ, N, {"last": LastRead(B, 99.5)}),
+        ("ab", Reason.HELD, False, READ, ON_R, {"last": LastRead(B, 98.0)}),
+        ("p", Reason.MONOTONIC_PRIMARY, False, READ, N, {"last": LastRead(GONE, 99.5)}),
+        ("ab", Reason.READ, False, READ, N, {"last": LastRead(P, 98.0)}),
+        ("a", Reason.READ, False, READ, N, {"last": LastRead(P, 98.0), "view": ONE_BEHIND}),
+        ("p", Reason.MONOTONIC_PRIMARY, False, READ, N, {"last": LastRead(P, 99.0)}),
         # 7: any other read
         ("ab", Reason.READ, False, READ, N, {}),
         ("ab", Reason.READ, False, SESSION, N, {}),
@@ -197,7 +198,7 @@ def test_a_blacklisted_replica_that_answers_is_the_last_resort() -> None:
     assert went(asked(view=View(snapshot(p=None), by_hand))) == "b"
     dead = View(snapshot(p=None, a=None), out("a", "b"))
     assert went(asked(view=dead)) == "b"
-    assert went(asked(view=both, last=LastRead("a", 99.5))) == "a"
+    assert went(asked(view=both, last=LastRead(A, 99.5))) == "a"
     for more in ({"policy": Policy(fallback=False)}, {"pin": AHEAD}, {"intent": WRITE}):
         with pytest.raises(NodeUnavailable):
             asked(view=both, **more)
@@ -207,7 +208,7 @@ def test_fallback_error_does_not_weaken_a_promise() -> None:
     """Pinned and monotonic reads go to the primary rather than back in time, or nowhere."""
     strict = Policy(fallback=False)
     assert asked(policy=strict, pin=AHEAD).reason is Reason.PIN_PRIMARY
-    last = LastRead("gone", 99.5)
+    last = LastRead(GONE, 99.5)
     assert asked(policy=strict, last=last).reason is Reason.MONOTONIC_PRIMARY
 
 
@@ -302,11 +303,11 @@ def test_in_time_mode_a_pin_lasts_its_duration() -> None:
 def test_a_probe_of_the_primary_frees_the_next_read() -> None:
     """When the replica read from is out, what the primary had by then is the floor."""
     view = View(snapshot(a=900, b=950, p=950), out("a"))
-    assert went(asked(view=view, last=LastRead("a", 98.0))) == "b"
+    assert went(asked(view=view, last=LastRead(A, 98.0))) == "b"
     view = View(snapshot(a=900, b=950, p=951), out("a"))
-    assert asked(view=view, last=LastRead("a", 98.0)).reason is Reason.MONOTONIC_PRIMARY
+    assert asked(view=view, last=LastRead(A, 98.0)).reason is Reason.MONOTONIC_PRIMARY
     view = View(snapshot(a=900, b=950, p=950), out("a"))
-    assert asked(view=view, last=LastRead("a", 99.0)).reason is Reason.MONOTONIC_PRIMARY
+    assert asked(view=view, last=LastRead(A, 99.0)).reason is Reason.MONOTONIC_PRIMARY
 
 
 def test_a_replica_that_had_a_break_is_not_the_one_that_was_read_from() -> None:
@@ -318,8 +319,17 @@ def test_a_replica_that_had_a_break_is_not_the_one_that_was_read_from() -> None:
         Report("p", 99.0, Role.PRIMARY, Lsn(950), 1),
     ]
     view = View(broken.with_reports(back, 99.0), out())
-    assert went(asked(view=view, last=LastRead("a", 98.0))) == "b"
-    assert went(asked(view=view, last=LastRead("a", 99.0))) == "a"
+    assert went(asked(view=view, last=LastRead(A, 98.0))) == "b"
+    assert went(asked(view=view, last=LastRead(A, 99.0))) == "a"
+
+
+def test_another_server_of_the_same_name_is_not_the_one_that_was_read_from() -> None:
+    """What a Router with other replicas read from "a" proves nothing of the "a" known here."""
+    probed = [Report("p", 99.0, Role.PRIMARY, Lsn(950), 1)]
+    view = View(snapshot(a=900, b=950, p=950, at=97.0).with_reports(probed, 99.0), out())
+    other = Node("a", "elsewhere.example")
+    assert went(asked(view=view, last=LastRead(A, 98.0))) == "a"
+    assert went(asked(view=view, last=LastRead(other, 98.0))) == "b"
 
 
 # -- whatever the situation --------------------------------------------------------------------
@@ -327,7 +337,7 @@ def test_a_replica_that_had_a_break_is_not_the_one_that_was_read_from() -> None:
 lsns = st.integers(990, 1010)
 pin_values = st.builds(Pin, st.floats(90.0, 100.0), st.none() | lsns.map(Lsn), st.integers(1, 2))
 pins = st.none() | pin_values
-last_values = st.builds(LastRead, st.sampled_from(["p", "a", "b", "gone"]), st.floats(90.0, 100.0))
+last_values = st.builds(LastRead, st.sampled_from([P, A, B, GONE]), st.floats(90.0, 100.0))
 
 
 @st.composite
@@ -467,7 +477,7 @@ def test_a_read_is_never_older_than_the_one_before(
     snapshot = view.snapshot
     if decision is None or decision.on_primary:
         return
-    if went(decision) == last.node and snapshot.reports[last.node].since <= last.at:
+    if decision.nodes == (last.node,) and snapshot.reports[last.node.name].since <= last.at:
         return
     floors = [s.lsn for s in snapshot.samples if s.started > last.at]
     assert floors
