@@ -25,7 +25,11 @@ myst_substitutions = {
 }
 myst_heading_anchors = 3
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 
 html_theme = "furo"
 html_title = f"pg-router {version}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

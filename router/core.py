@@ -182,7 +182,7 @@ class Router:
 
     @property
     def blacklisted(self) -> Mapping[str, Entry]:
-        """The nodes that are kept out, by name: since when, until when, and why."""
+        """The nodes that are kept out, by name, with since when, until when and why."""
         return self.view.out
 
     @property

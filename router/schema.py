@@ -8,7 +8,7 @@ LOCKS = 0x5047524F
 
 
 def create_schema(target: object) -> bool:
-    """Make the first of a cluster's `schema`s on its primary, unless it is there.
+    """Make the first schema of a cluster on its primary, unless it is there.
 
     Safe to call from every process at its start: they wait for each other. Blocks; on an event
     loop call it by ``asyncio.to_thread``.

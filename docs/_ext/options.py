@@ -37,7 +37,10 @@ def _row(option: Field[Any], meaning: str) -> str:
 def _kind(annotation: Any) -> str:
     if isinstance(annotation, type):
         return annotation.__name__
-    text = str(annotation).replace("router.balance.", "").replace("tuple[str, ...]", "list of str")
+    text = str(annotation).replace("tuple[str, ...]", "list of str")
+    text = text.replace("router.balance.Balancer", "callable")
+    # Its meaning says what is given and returned.
+    text = re.sub(r"collections\.abc\.Callable\[.*\]", "callable", text)
     if text.startswith("typing.Literal"):
         return " or ".join(f'`"{word}"`' for word in re.findall(r"'([^']*)'", text))
     return text.replace("|", "or")

@@ -1,6 +1,7 @@
 """What the pages' snippets run on: a fresh database with one table, on live replicas."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +29,21 @@ def replica_urls(database: Any) -> list[str]:
 def redis_url(redis_server: RedisServer) -> str:
     """The URL of a Redis."""
     return redis_server.url
+
+
+@pytest.fixture
+def django_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project of Django's, as `manage.py` finds one."""
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "tests.django.settings")
+
+
+@pytest.fixture
+def service_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two servers by names that libpq knows."""
+    path = tmp_path / "pg_service.conf"
+    path.write_text("[shop]\nhost=db1\ndbname=shop\n[shop_replica]\nhost=db2\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(path))
+    return path
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The files of docs/how-to/deploy.md, run by the servers they are for, or read as those would."""
+"""The files of the pages on deployment, run by the servers they are for or read as those would."""
 
 import contextlib
 import os
@@ -21,7 +21,10 @@ from router import Config
 from router.cli import wait
 from router.testing.ports import free_port
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "deploy.md").read_text()
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+PAGE = "\n".join(
+    (HOW_TO / f"{page}.md").read_text() for page in ("deploy", "deploy-on-kubernetes")
+)
 FILES = {
     name.rpartition("/")[2]: text
     for name, text in re.findall(
