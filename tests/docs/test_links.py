@@ -22,6 +22,13 @@ LINK = re.compile(r"!?\[[^]]*\]\(\s*<?([^)>\s]*)>?\s*\)|<(https?://[^>\s]+)>")
 HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
 
 
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub and MyST make them."""
+    text = re.sub(r"(?ms)^```.*?^```$", "", page.read_text())
+    heads = re.findall(r"(?m)^#+ (.+)$", text)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
 def links(page: Path) -> Iterator[str]:
     """The targets of a page's links; what stands in code is none."""
     for inline, bare in LINK.findall(CODE.sub("", page.read_text())):
@@ -31,7 +38,7 @@ def links(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_are_well_formed(page: Path) -> None:
     """A link to the world is https with a real host name, but for this machine; any other leads to
-    a file of the tree."""
+    a file of the tree, and to a heading in it."""
     wrong = []
     for target in links(page):
         parts = urlsplit(target)
@@ -41,8 +48,10 @@ def test_links_are_well_formed(page: Path) -> None:
             fine = parts.scheme == "https" and HOST.fullmatch(parts.hostname or "")
             if not fine or parts.username or target[-1] in ".,;:":
                 wrong.append(target)
-        elif parts.path and not (page.parent / parts.path).exists():
-            wrong.append(target)
+        else:
+            file = page.parent / parts.path if parts.path else page
+            if not file.exists() or (parts.fragment and parts.fragment not in anchors(file)):
+                wrong.append(target)
     assert wrong == []
 
 
