@@ -25,6 +25,13 @@ Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CON
 """
 
 
+STALE_PLAN = "RevalidateCachedQuery"
+"""Where the server raises "cached plan must not change result type", whose SQLSTATE is 0A000 too.
+
+Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/cache/plancache.c
+"""
+
+
 def recover(
     route: "Route[H]",
     error: BaseException,
@@ -106,7 +113,10 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
     on_replica = not route.decision.on_primary
     state = pool.sqlstate(error)
     stream = held.in_transaction
-    if on_replica and state in REFUSED_BY_STANDBY and not connection.is_read_only():
+    stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN
+    if stale:
+        held.broken = True  # as are all of its pool that prepared the statement before some DDL
+    if on_replica and state in REFUSED_BY_STANDBY and not stale and not connection.is_read_only():
         router.heal(route.sql, state, pool.reason(error))
         reason = Reason.HEALED
         intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
