@@ -12,6 +12,7 @@ import sqlalchemy as sa
 import router
 from router.model import Report
 from router.testing import Proxy
+from router.watch import Watch
 from tests.sqlalchemy.kit import PORT, Routed, insert
 
 
@@ -178,3 +179,12 @@ def test_a_migrations_lock_holds_up_no_probe(routed: Routed) -> None:
             assert routed.served(connection) == "replica"
         migration.rollback()
     assert "catalog_unreadable" not in engine.router.stats()["events"]
+
+
+def test_many_processes_do_not_probe_in_step(routed: Routed) -> None:
+    """A pause at rest is up to a tenth shorter than probe_interval, by chance."""
+    engine = routed.another(probe_interval=1)
+    watch = Watch(engine.router, lambda node: {}, lambda name: frozenset())
+    pauses = {watch._pause() for _ in range(50)}
+    assert len(pauses) > 40
+    assert 0.9 <= min(pauses) < max(pauses) <= 1
