@@ -383,6 +383,23 @@ def test_a_read_that_replay_cancels_runs_elsewhere(make_cluster: MakeCluster) ->
         engine.dispose()
 
 
+def test_a_deadlock_with_replay_is_tried_once_on_each_node(routed: Routed) -> None:
+    """What every replica cancels with 40P01, as a deadlock with replay is, the primary answers in
+    the end: no round is run twice, and nobody is blacklisted."""
+    routed.execute_on_primary(
+        "CREATE FUNCTION unlucky() RETURNS int LANGUAGE plpgsql STABLE AS $$ BEGIN "
+        "IF pg_is_in_recovery() THEN RAISE 'deadlock' USING ERRCODE = '40P01'; END IF; "
+        "RETURN inet_server_port(); END $$"
+    )
+    routed.settle()
+    engine = routed.another()
+    with router.request_context(), engine.connect() as connection:
+        port = connection.scalar(sa.text("SELECT unlucky()"))
+    assert port == routed.cluster.primary.port
+    assert engine.router.stats()["events"] == {"retried": 2}
+    assert engine.router.blacklisted == {}
+
+
 # -- plans -------------------------------------------------------------------------------------
 
 
