@@ -1,10 +1,12 @@
 """Pin stores in Redis, for callers that several processes or machines serve."""
 
+import os
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from router.errors import ConfigError, RouterError
+from router.sources import mediafusion
 from router.store import DOUBT, Breaker
 
 try:
@@ -51,6 +53,25 @@ class _Store:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker(failures, cooldown)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """See `RedisPinStore.from_url`."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_mediafusion(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """A store in the Redis that MediaFusion's variables name, ``REDIS_URL`` and so on.
+
+        Args:
+            environ: the variables; the process's environment by default.
+            options: as `from_url` takes them; before the variables.
+
+        Raises:
+            ConfigError: ``REDIS_URL`` is not set, or another is no number.
+        """
+        url, found = mediafusion.read_redis(os.environ if environ is None else environ)
+        return cls.from_url(url, **{**found, **options})
 
     def _ask(self) -> None:
         if not self._breaker.allows(time.monotonic()):
@@ -100,7 +121,7 @@ class RedisPinStore(_Store):
         retry_delay: float = 0.05,
         max_connections: int = 100,
         **options: Any,
-    ) -> "RedisPinStore":
+    ) -> Self:
         """A store with a client of its own. Nothing is connected yet.
 
         Args:
@@ -153,7 +174,7 @@ class AsyncRedisPinStore(_Store):
         retry_delay: float = 0.05,
         max_connections: int = 100,
         **options: Any,
-    ) -> "AsyncRedisPinStore":
+    ) -> Self:
         """See `RedisPinStore.from_url`."""
         given = _options(timeout, retries, retry_delay, max_connections, AsyncRetry)
         return cls(AsyncRedis.from_url(url, **given), **options)

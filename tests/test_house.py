@@ -72,7 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": VALUES | {"token"},
     "carrier": PURE | {"core", "store", "token"},
     "web": PURE | {"core"} | CARRYING,
-    "redis": VALUES | {"store"},
+    "redis": VALUES | {"sources", "store"},
     **dict.fromkeys(ADAPTERS, CORE),
     # Django's connections are psycopg's.
     "django": CORE | {"psycopg"},

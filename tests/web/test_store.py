@@ -57,6 +57,41 @@ def test_both_stores_share_what_they_save(store: RedisPinStore, redis_server: Re
     assert store.load("you") == {}
 
 
+def test_a_store_by_mediafusions_variables(redis_server: RedisServer) -> None:
+    """MediaFusion's Redis variables, as they stand, make a store of either kind that works."""
+    environ = {
+        "REDIS_URL": redis_server.url,
+        "REDIS_MAX_CONNECTIONS": "7",
+        "REDIS_RETRY_ATTEMPTS": "3",
+        "REDIS_RETRY_DELAY": "0.1",
+        "REDIS_CONNECTION_TIMEOUT": "10",
+        "REDIS_ENABLE_CIRCUIT_BREAKER": "true",
+        "REDIS_RS_URL": "redis://elsewhere:6379",
+    }
+    store = RedisPinStore.from_mediafusion(environ)
+    store.save("mediafusion", {"a": "1"}, 60.0)
+    assert store.load("mediafusion") == {"a": "1"}
+    pool = store._client.connection_pool
+    assert (pool.max_connections, pool.connection_kwargs["socket_timeout"]) == (7, 10.0)
+    assert store._breaker.failures == 3
+    store.close()
+    off = AsyncRedisPinStore.from_mediafusion(environ | {"REDIS_ENABLE_CIRCUIT_BREAKER": "false"})
+    assert off._breaker.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [({}, "REDIS_URL: not set"), ({"REDIS_RETRY_DELAY": "soon"}, "REDIS_RETRY_DELAY: 'soon'")],
+)
+def test_mediafusions_variables_are_named_where_they_are_wrong(
+    environ: dict[str, str], says: str
+) -> None:
+    """Without its URL, or with a delay that is no number, a store is refused by the name."""
+    given = {"REDIS_URL": "redis://localhost"} | environ if environ else {}
+    with pytest.raises(ConfigError, match=says):
+        RedisPinStore.from_mediafusion(given)
+
+
 def test_redis_forgets_in_time(store: RedisPinStore, redis_server: RedisServer) -> None:
     """Keys carry our prefix and end by themselves, `ttl` seconds after the last save."""
     store.save("me", {"a": "1"}, 0.5)
