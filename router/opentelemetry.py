@@ -6,7 +6,8 @@ publish(engine)
 tag_spans(engine)
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, lru_cache
 from typing import Any
 
 from opentelemetry import metrics as otel
@@ -15,6 +16,8 @@ from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from router import metrics
 from router.core import Router
+from router.decide import Reason
+from router.errors import ConfigError
 from router.metrics import METRICS, Metric
 from router.target import router_of
 
@@ -62,41 +65,71 @@ def tag_spans(engine: Any) -> None:
     """Set `NODE`, `ROLE` and `REASON` on the span of each statement of a SQLAlchemy engine.
 
     The span is the one that OpenTelemetry's instrumentation of SQLAlchemy made for the statement,
-    else the current one.
+    else the current one. They name the node that served it in the end, or that failed it last.
 
     Args:
         engine: a routed engine, synchronous or asynchronous.
 
     Raises:
-        sqlalchemy.exc.InvalidRequestError: it is no engine.
+        ConfigError: it is none.
     """
-    from sqlalchemy import event
-
     sync = getattr(engine, "sync_engine", engine)
-    # Who was set up first is asked last: the instrumentation's span is there from its own
-    # before_cursor_execute on, and ended in its after_cursor_execute.
-    for name, listener in (("before_cursor_execute", _begun), ("after_cursor_execute", _ended)):
-        if not event.contains(sync, name, listener):
-            event.listen(sync, name, listener)
+    if not isinstance(getattr(getattr(sync, "pool", None), "router", None), Router):
+        raise ConfigError(f"tag_spans: {type(engine).__name__} is no routed engine")
+    dialect = sync.dialect
+    # No events: SQLAlchemy asks after their listeners some twenty times about each statement,
+    # which costs more than the tags.
+    if not hasattr(dialect, "router_tags"):
+        dialect.__class__ = _tagging(dialect.__class__)
 
 
-def _begun(
-    conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> None:
-    span = getattr(context, "_otel_span", None)
-    if span is not None:
-        _tag(span, context)
+@cache
+def _tagging(dialect: Any) -> type[Any]:
+    """The subclass of `dialect` that tags: it runs a statement between the making of its span, in
+    ``before_cursor_execute``, and that span's end, in ``after_cursor_execute`` or
+    ``handle_error``."""
+
+    class Tagging(dialect):  # type: ignore[misc]
+        __slots__ = ()  # keeps the object layout, so that the engine's dialect can take this class
+        supports_statement_cache = dialect.supports_statement_cache
+        router_tags = True
+
+        def do_execute(
+            self, cursor: Any, statement: str, parameters: Any, context: Any = None
+        ) -> None:
+            try:
+                super().do_execute(cursor, statement, parameters, context)
+            finally:
+                _tag(context)
+
+        def do_executemany(
+            self, cursor: Any, statement: str, parameters: Any, context: Any = None
+        ) -> None:
+            try:
+                super().do_executemany(cursor, statement, parameters, context)
+            finally:
+                _tag(context)
+
+        def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:
+            try:
+                super().do_execute_no_params(cursor, statement, context)
+            finally:
+                _tag(context)
+
+    return Tagging
 
 
-def _ended(
-    conn: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> None:
-    _tag(getattr(context, "_otel_span", None) or trace.get_current_span(), context)
-
-
-def _tag(span: trace.Span, context: Any) -> None:
+def _tag(context: Any) -> None:
     route = getattr(context, "router_route", None)
-    if route is not None and span.is_recording():
-        span.set_attribute(NODE, route.held.node.name)
-        span.set_attribute(ROLE, "primary" if route.decision.on_primary else "replica")
-        span.set_attribute(REASON, route.decision.reason.name.lower())
+    if route is None:
+        return
+    span = getattr(context, "_otel_span", None) or trace.get_current_span()
+    if span.is_recording():
+        decision = route.decision
+        span.set_attributes(_tags(route.held.node.name, decision.on_primary, decision.reason))
+
+
+@lru_cache(maxsize=1024)
+def _tags(node: str, on_primary: bool, reason: Reason) -> Mapping[str, str]:
+    role = "primary" if on_primary else "replica"
+    return {NODE: node, ROLE: role, REASON: reason.name.lower()}

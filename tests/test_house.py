@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schema": {"errors", "target"},
     "metrics": PURE | {"core"},
     "prometheus": {"core", "metrics", "target"},
-    "opentelemetry": {"core", "metrics", "target"},
+    "opentelemetry": {"core", "decide", "errors", "metrics", "target"},
     "facts": {"budget"},
     "findings": PURE - {"telemetry", "decide"},
     "console": {"facts"},

@@ -79,3 +79,32 @@ def test_without_instrumentation_the_current_span_is_tagged(engine: RoutedEngine
     (span,) = spans.get_finished_spans()
     assert span.attributes is not None
     assert span.attributes[ROLE] == "primary"
+
+
+def test_a_statement_that_failed_is_tagged(engine: RoutedEngine) -> None:
+    """The span of a failed statement says which node failed it, and the application's own
+    listeners go on being asked."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    tag_spans(engine)
+    tag_spans(engine)
+    seen: list[str] = []
+    sa.event.listen(engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    with (
+        provider.get_tracer("test").start_as_current_span("page"),
+        engine.connect() as connection,
+        pytest.raises(sa.exc.DataError),
+    ):
+        connection.execute(sa.text("SELECT 1/0"))
+    assert seen == ["SELECT 1/0"]
+    (span,) = spans.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes[ROLE] == "replica"
+
+
+@pytest.mark.parametrize("target", [None, "engine", sa.create_engine("postgresql+psycopg://x/y")])
+def test_only_a_routed_engine_can_be_tagged(target: object) -> None:
+    """Anything else is refused, with its kind."""
+    with pytest.raises(router.ConfigError, match=r"tag_spans: \w+ is no routed engine"):
+        tag_spans(target)
