@@ -9,10 +9,10 @@ from sqlalchemy.util import await_only
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.watchers import Watchers
 from router.checkout import Checkout, Route
-from router.config import masked
 from router.errors import RouterError
 from router.held import DEFAULTS, Characteristics, Held
 from router.model import Node
+from router.recovery import in_words
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
@@ -203,9 +203,7 @@ class Nodes:
 
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""
-        state = self.sqlstate(error)
-        text = masked(" ".join(str(error).split())) or type(error).__name__
-        return f"{state}: {text}" if state else text
+        return in_words(self.sqlstate(error), error)
 
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is asyncpg's as well."""

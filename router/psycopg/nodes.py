@@ -15,6 +15,7 @@ from router.model import Node, Report, app_name
 from router.pooling import check_search_path, not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.psycopg.held import Line, NodeConnection, alive, ask
+from router.recovery import in_words
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
@@ -156,9 +157,7 @@ class Nodes(ABC):
 
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""
-        state = self.sqlstate(error)
-        text = masked(" ".join(str(error).split())) or type(error).__name__
-        return f"{state}: {text}" if state else text
+        return in_words(self.sqlstate(error), error)
 
     @abstractmethod
     def translated(self, error: RouterError) -> Exception:

@@ -18,12 +18,13 @@ from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConn
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
-from router.config import Config, masked
+from router.config import Config
 from router.core import Router, Use
 from router.errors import RouterError
 from router.model import Node, Report
 from router.pooling import not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
+from router.recovery import in_words
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import Driver, driver_of
@@ -159,9 +160,7 @@ class RoutingPool(Pool):
 
     def reason(self, error: BaseException) -> str:
         """The error as one line for people: SQLSTATE and message, without secrets."""
-        state = self.driver.sqlstate(error)
-        text = masked(" ".join(str(error).split())) or type(error).__name__
-        return f"{state}: {text}" if state else text
+        return in_words(self.driver.sqlstate(error), error)
 
     def connect(self) -> RoutedConnection:
         """A checkout; no connection is taken before a statement needs one.

@@ -1,6 +1,7 @@
 """What a database administrator sees of the router's statements and connections."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -61,3 +62,28 @@ def test_echo_shows_the_node(routed: Routed, caplog: pytest.LogCaptureFixture) -
     at = next(i for i, message in enumerate(told) if message.endswith(": a read"))
     assert told[at].startswith("replica")
     assert "SELECT 1" in told[at + 1 : at + 3]  # behind SQLAlchemy's "BEGIN (implicit)"
+
+
+@EVERY_DRIVER
+def test_no_event_tells_a_parameter(routed: Routed) -> None:
+    """A function that puts its argument into a statement has PostgreSQL quote that statement as
+    the context of its error; what is told of the error is its message alone."""
+    routed.execute_on_primary(
+        "CREATE FUNCTION keep(name text) RETURNS int STABLE LANGUAGE plpgsql AS $$ BEGIN "
+        "EXECUTE 'INSERT INTO item (name) VALUES (' || quote_literal(name) || ')'; "
+        "RETURN 1; END $$"
+    )
+    engine = routed.another(read_functions=["keep"])
+    routed.cluster.wait_caught_up()
+    engine.router.refresh()
+    told: list[Mapping[str, Any]] = []
+    engine.router.telemetry.hooks.append(lambda name, fields: told.append(fields))
+    with (
+        router.request_context(),
+        engine.connect() as connection,
+        pytest.raises(sa.exc.DBAPIError, match="hunter2"),  # the caller is told everything
+    ):
+        connection.execute(sa.text("SELECT keep(:name)"), {"name": "hunter2"})
+    (healed,) = told
+    assert healed["reason"] == "0A000: INSERT is not allowed in a non-volatile function"
+    assert "hunter2" not in str(told)
