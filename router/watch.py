@@ -7,6 +7,7 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 
 import asyncio
 import contextlib
+import importlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -162,6 +163,9 @@ class Watch:
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        # The driver takes its time to load: not out of that of the first probes.
+        with contextlib.suppress(ImportError):
+            importlib.import_module("router.probe_connection")
         # psycopg needs a selector loop; on Windows the default is another one.
         loop = asyncio.SelectorEventLoop()
         try:
