@@ -4,12 +4,17 @@ from collections.abc import Mapping
 
 from router.sources.settings import Settings
 
+OTHERS = frozenset({"status_token"})
+"""Names that are the command line's own, and may stand in an application's environment too."""
+
 
 def read(environ: Mapping[str, str], prefix: str) -> Settings:
-    """Every variable that begins with `prefix`, empty ones left out."""
+    """Every variable that begins with `prefix`, empty ones and `OTHERS` left out."""
     values: dict[str, object] = {
-        key.removeprefix(prefix).lower(): value
+        name: value
         for key, value in environ.items()
-        if key.startswith(prefix) and value
+        if key.startswith(prefix)
+        and value
+        and (name := key.removeprefix(prefix).lower()) not in OTHERS
     }
     return Settings.of(values, lambda name: prefix + name.upper())

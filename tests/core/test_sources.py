@@ -640,3 +640,9 @@ def test_options_are_the_same_as_text_and_as_values(options: dict[str, Any]) -> 
     table = tomllib.loads("\n".join(lines))
     kept = {key: None for key, value in options.items() if value is None}
     assert Config.from_mapping({"url": URL, **table, **kept}) == direct
+
+
+def test_the_command_lines_own_variable_is_no_option() -> None:
+    """The status page's token may stand in the environment that configures the application."""
+    environ = {"PG_ROUTER_URL": URL, "PG_ROUTER_STATUS_TOKEN": "sixteen-or-more-characters"}
+    assert Config.from_env(environ=environ) == Config.from_env(environ={"PG_ROUTER_URL": URL})
