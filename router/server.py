@@ -205,7 +205,7 @@ def _one_url(url: str, key: str) -> dict[str, Any]:
         shown = f"{masked(url)!r}" if separator else "the text"
         raise ConfigError(
             f"{key}: {shown} is not a PostgreSQL URL: "
-            "expected postgresql://user:password@host:port/dbname"
+            "expected postgresql://host:port/dbname"
         )
     try:
         parts = urlsplit(url)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from router.config import Config, masked
+from router.config import Config
 from router.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -67,4 +67,4 @@ def config_of(
         found = SYSTEMS[system]() if system else Config.from_env(PREFIX)
         return found.but(**beside) if beside else found
     except ConfigError as error:
-        raise click.UsageError(masked(str(error))) from None
+        raise click.UsageError(str(error)) from None
