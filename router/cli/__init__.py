@@ -1,16 +1,20 @@
 """The command ``pg-router``. What a command needs is imported when it runs."""
 
+import signal
 import sys
 
 MISSING = 2
 """Exit status for wrong usage, and for packages an extra would bring."""
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as shells have it, and after SIGTERM."""
 
 
 def main() -> None:
     """Run the command line; the console script's entry point."""
+    # As Ctrl-C: nothing is left behind, and the first process of a container, which no signal
+    # ends by default, ends too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from router.cli.app import run
 

@@ -1,5 +1,6 @@
 """The click group: names and one-line helps here, each command's code in a file of its name."""
 
+import logging
 from importlib import import_module
 
 import click
@@ -61,6 +62,8 @@ def app(ctx: click.Context) -> None:
 
 def run() -> int:
     """Run the command line; its exit status. A mistake is told in one line."""
+    # What a command has to say it prints: not again through logging's last resort.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         status = app.main(prog_name="pg-router", standalone_mode=False)
     except click.ClickException as error:
@@ -68,6 +71,9 @@ def run() -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "pg-router")
         click.echo(f"{command}: {message}", err=True)
         return error.exit_code
+    except OSError as error:
+        click.echo(f"pg-router: {error}", err=True)
+        return 1
     except click.Abort:
         return INTERRUPTED
     return status if isinstance(status, int) else 0

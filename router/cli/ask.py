@@ -12,14 +12,19 @@ CLIENTS_SQL = """
     SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*)::int,
            count(*) FILTER (WHERE state <> 'idle')::int
       FROM pg_stat_activity
-     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+     WHERE backend_type = 'client backend' AND application_name <> %s
      GROUP BY 1 ORDER BY 2 DESC, 1
 """
-"""Rows of `Clients`. Without ``pg_read_all_stats`` the state, and the type, of other users'
-sessions are NULL: only the asking user's own are counted.
+"""Rows of `Clients`, without those of this command.
+
+Without ``pg_read_all_stats`` the state, and the type, of other users' sessions are NULL: only the
+asking user's own are counted.
 
 Source: https://www.postgresql.org/docs/current/monitoring-stats.html
 """
+
+NAME = "pg-router status"
+"""The ``application_name`` of this command's own connections."""
 
 TIMEOUT = 3
 """Seconds for connecting, and then for each answer."""
@@ -102,16 +107,17 @@ class Answer:
         return sum(one.connections for one in self.clients)
 
 
+def arguments_for(config: Config, server: Server) -> dict[str, Any]:
+    """What libpq is given for a connection of this command's own."""
+    wanted = {**config.libpq(), "connect_timeout": TIMEOUT, **server.connect_args()}
+    return wanted | {"application_name": NAME}
+
+
 def ask(config: Config, server: Server) -> Answer:
     """Ask `server` over one short connection. What goes wrong is in the answer, in one line."""
     import psycopg
 
-    arguments = {
-        "application_name": "pg-router status",
-        **config.libpq(),
-        "connect_timeout": TIMEOUT,
-        **server.connect_args(),
-    }
+    arguments = arguments_for(config, server)
     try:
         with psycopg.connect(**arguments) as connection:
             # For this transaction alone: behind a PgBouncer the session is other people's next.
@@ -119,7 +125,7 @@ def ask(config: Config, server: Server) -> Answer:
                 "SELECT set_config('statement_timeout', %s, true)", (f"{TIMEOUT}s",)
             )
             room = connection.execute(ROOM_SQL).fetchone()
-            clients = connection.execute(CLIENTS_SQL).fetchall()
+            clients = connection.execute(CLIENTS_SQL, (NAME,)).fetchall()
             process = connection.execute("SELECT pg_backend_pid()").fetchone()
             pooled = process != (connection.info.backend_pid,)
     except psycopg.Error as error:

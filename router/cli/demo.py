@@ -1,14 +1,12 @@
 """``pg-router demo``: the product on a real cluster, while everything goes wrong that can."""
 
 import contextlib
-import logging
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -70,16 +68,13 @@ def demo(
         )
     if port and not web:
         raise click.UsageError("--port goes with --web: add that, or leave it out")
-    # Everything is said once, on the screen: not again through logging's last resort.
-    logging.getLogger().addHandler(logging.NullHandler())
     console = Console()
     plain = plain or not console.is_terminal
     try:
-        with _interruptible():
-            if web:
-                wrong = _serve(console, seconds, replicas, threads, port)
-            else:
-                wrong = _run(console, seconds or 15.0, replicas, threads, plain)
+        if web:
+            wrong = _serve(console, seconds, replicas, threads, port)
+        else:
+            wrong = _run(console, seconds or 15.0, replicas, threads, plain)
     except KeyboardInterrupt:
         console.print("interrupted; the servers are gone")
         sys.exit(130)
@@ -103,20 +98,6 @@ def _missing() -> list[str]:
     except ImportError:
         missing.append("psycopg")
     return missing
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the demo as Ctrl-C does."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

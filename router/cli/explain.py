@@ -1,41 +1,50 @@
 """``pg-router explain``."""
 
+import os
+from pathlib import Path
+
 import click
 
 import router as pg_router
+from router.cli.source import PREFIX, config_of, servers
 from router.config import masked
 from router.errors import RouterError
+from router.target import router_of
+
+NAMING = tuple(PREFIX + name for name in ("URL", "HOST", "PRIMARY"))
+"""Variables that name a primary."""
 
 
 @click.command()
 @click.argument("sql")
-@click.option(
-    "--url",
-    metavar="URL",
-    envvar="PG_ROUTER_URL",
-    help="The primary's URL; without one only the intent is told. [env: PG_ROUTER_URL]",
-)
-@click.option(
-    "--replica", "replicas", metavar="URL", multiple=True, help="A replica's; may be repeated."
-)
-def explain(sql: str, url: str | None, replicas: tuple[str, ...]) -> None:
+@servers
+def explain(
+    sql: str,
+    url: str | None,
+    replicas: tuple[str, ...],
+    file: Path | None,
+    section: str,
+    system: str | None,
+) -> None:
     """Say what a statement does and where it would go now. Nothing is sent.
+
+    Without --url, --file, --from and the variable PG_ROUTER_URL only what it does is told.
 
     Exit status: 0 told, 1 it could not run anywhere now, 2 wrong usage.
     """
-    if url is None:
+    if not (url or file or system or any(map(os.environ.get, NAMING))):
         if replicas:
             raise click.UsageError("--replica needs --url as well")
         click.echo(pg_router.explain(sql))
         return
+    its, _ = router_of(config_of(url, replicas, file, section, system))
     try:
-        engine = pg_router.create_engine(url, replicas=list(replicas))
-        try:
-            told = pg_router.explain(sql, engine.router)
-        finally:
-            engine.dispose()
+        its.refresh()  # an application's router has looked more than once
+        told = pg_router.explain(sql, its)
     except RouterError as error:
         raise click.ClickException(masked(str(error))) from None
+    finally:
+        its.close()
     click.echo(told)
     if told.problem:
         raise SystemExit(1)

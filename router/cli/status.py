@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from router.cli.application import Application, ask_application
-from router.cli.ask import Answer, ask
+from router.cli.ask import Answer, arguments_for, ask
 from router.cli.source import config_of, servers
 from router.config import masked
 from router.core import Router
+from router.monitor import Monitor
 from router.status import NodeStatus, Status
 from router.status import status as status_of
-from router.target import router_of
 
 
 @click.command()
@@ -59,7 +59,9 @@ def status(
     """
     if app is not None and not app.startswith(("http://", "https://")):
         raise click.BadParameter("give an http:// or https:// URL", param_hint="--app")
-    router, _ = router_of(config_of(url, replicas, file, section, system))
+    config = config_of(url, replicas, file, section, system)
+    router = Router(config)
+    router.watch(Monitor(router, lambda node: arguments_for(config, router.servers[node])))
     try:
         while True:
             router.refresh()
@@ -82,7 +84,14 @@ def status(
 
 
 def _asked(router: Router) -> dict[str, Answer]:
-    return {node.name: ask(router.config, server) for node, server in router.servers.items()}
+    found = {}
+    for node, server in router.servers.items():
+        report = router.snapshot.reports.get(node.name)
+        if report is not None and not report.ok:  # it would only be waited for once more
+            found[node.name] = Answer(problem=masked(report.error))
+        else:
+            found[node.name] = ask(router.config, server)
+    return found
 
 
 def _plain(
@@ -102,14 +111,16 @@ def _plain(
 def table(found: Status, answers: Mapping[str, Answer], app: Application | None = None) -> str:
     """`found` as columns, and under each node who is connected to it and what `app` says of it."""
     lines = [f"{found.cluster}: " + ("writable" if found.writable else "no primary")]
-    lines.append(f"{'node':<12} {'role':<8} {'state':<8} {'lag':>17} {'connections':>12}  address")
+    wide = max(12, *(len(node.name) for node in found.nodes))
+    head = f"{'role':<8} {'state':<8} {'lag':>17} {'connections':>12}  address"
+    lines.append(f"{'node':<{wide}} {head}")
     for node in found.nodes:
         answer = answers.get(node.name, Answer())
         room = "?" if answer.room is None else str(answer.room.free)
         used = f"{answer.connections if answer.room else '?'} of {room}"
         state = "problem" if node.problem else ("in use" if node.reads else "unused")
         lines.append(
-            f"{node.name:<12} {node.role!s:<8} {state:<8} {_lag(node):>17} {used:>12}  "
+            f"{node.name:<{wide}} {node.role!s:<8} {state:<8} {_lag(node):>17} {used:>12}  "
             f"{node.address}"
         )
         if node.problem:

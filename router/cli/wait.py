@@ -1,5 +1,6 @@
 """``pg-router wait``."""
 
+import logging
 import time
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def wait(
             f"--need {need}: only {len(config.replicas)} replicas are configured: give --replica"
         )
     router, _ = router_of(config)
+    events, shown = logging.getLogger("router"), logging.StreamHandler()
+    events.addHandler(shown)  # warnings and worse: why it takes so long
     until = time.monotonic() + timeout
     try:
         while True:
@@ -69,6 +72,7 @@ def wait(
             time.sleep(PAUSE)
     finally:
         router.close()
+        events.removeHandler(shown)
 
 
 def usable(found: Status, need: int) -> bool:

@@ -259,6 +259,40 @@ def test_explain_on_a_cluster(cluster: Cluster) -> None:
     assert "because: a read" in result.output
 
 
+def test_explain_by_a_file_and_by_the_environment(cluster: Cluster, tmp_path: Path) -> None:
+    """The cluster may be named by a file or by variables, as for every other command."""
+    url, replica = cluster.primary.url(), cluster.replicas[0].url()
+    file = tmp_path / "router.toml"
+    file.write_text(f'[pg-router]\nurl = "{url}"\nreplicas = ["{replica}"]\n')
+    by_file = CliRunner().invoke(app, ["explain", "SELECT 1", "--file", str(file)])
+    variables = {"PG_ROUTER_URL": url, "PG_ROUTER_REPLICAS": replica}
+    by_variables = CliRunner(env=variables).invoke(app, ["explain", "SELECT 1"])
+    for done in (by_file, by_variables):
+        assert done.exit_code == 0, done.output
+        assert f"goes to: replica1 (127.0.0.1:{cluster.replicas[0].port})" in done.output
+
+
+def test_explain_with_a_malformed_url() -> None:
+    """A URL that is none is wrong usage, in one line without its password."""
+    done = run("explain", "SELECT 1", "--url", "postgresql://u:s3cret@h:port/x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("pg-router explain: url: 'postgresql://u:***@h:port/x' is ")
+    assert done.stderr.endswith("('@' as %40, '/' as %2F)\n")
+
+
+def test_output_that_cannot_be_written_is_status_1() -> None:
+    """A full disk is told in one line; a reader who has gone is told nothing."""
+    command = [*COMMAND, "explain", "SELECT 1"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "pg-router: [Errno 28] No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_the_verdict_names_everything_that_went_wrong() -> None:
     """Failed requests, stale reads, lost and doubled writes, and no request at all are faults."""
     ledger = Ledger()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -74,6 +75,17 @@ def test_status_through_a_pgbouncer(database: Database) -> None:
     assert "PgBouncer, " not in refused.output
 
 
+def test_status_counts_no_connection_of_its_own(cluster: Cluster) -> None:
+    """Neither the connection that asks nor those that probe are told among the clients, whatever
+    name the URL gives them."""
+    names = "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    there = {name for (name,) in cluster.primary.execute(names)}
+    url = cluster.primary.url() + "?application_name=mine"
+    told = json.loads(run("status", "--json", "--url", url).output)
+    assert told["nodes"][0]["role"] == "primary"
+    assert {c["application"] for c in told["nodes"][0]["asked"]["clients"]} <= there
+
+
 def test_status_without_a_primary() -> None:
     """Status 1 where no primary answers; what cannot be known is a question mark."""
     done = run("status", "--url", "postgresql://app:s3cret@127.0.0.1:1/x")
@@ -81,6 +93,7 @@ def test_status_without_a_primary() -> None:
     assert "no primary" in done.output
     assert "? of ?" in done.output
     assert "s3cret" not in done.output
+    assert "event=" not in done.stderr
 
 
 def test_status_with_a_replica_down(cluster: Cluster) -> None:
@@ -181,8 +194,10 @@ def test_status_with_an_application_that_is_away(cluster: Cluster) -> None:
     assert "--app: give an http:// or https:// URL" in wrong.output
 
 
-def test_watch_as_json_is_one_object_a_line(cluster: Cluster) -> None:
-    """--watch asks again and again; with --json each answer is a line a program can read."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_watch_as_json_is_one_object_a_line(cluster: Cluster, number: signal.Signals) -> None:
+    """--watch asks again and again; with --json each answer is a line a program can read. Ctrl-C
+    and SIGTERM end it with status 130."""
     command = [sys.executable, "-m", "router.cli", "status", "--watch", "0.2", "--json"]
     with subprocess.Popen(
         [*command, "--url", cluster.primary.url()], stdout=subprocess.PIPE, text=True
@@ -191,8 +206,9 @@ def test_watch_as_json_is_one_object_a_line(cluster: Cluster) -> None:
         try:
             seen = [json.loads(process.stdout.readline())["writable"] for _ in range(2)]
         finally:
-            process.terminate()
+            process.send_signal(number)
     assert seen == [True, True]
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
