@@ -156,7 +156,8 @@ class Router:
         self.observers: list[Callable[[Router], None]] = []
         self._dry_run = config.dry_run
         self._dry_furthest = 0.0
-        self._dry_due = clock() + DRY_RUN_EVERY
+        self._dry_since = clock()
+        self._dry_due = self._dry_since + DRY_RUN_EVERY
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
         self._choose_balancer()
@@ -299,7 +300,8 @@ class Router:
         """
         if not self._dry_run:
             raise ConfigError("dry_run: it is off: say dry_run=True to have a report")
-        return summed_up(self.telemetry.decisions.total(), self._dry_furthest)
+        seconds = self.clock() - self._dry_since
+        return summed_up(self.telemetry.decisions.total(), self._dry_furthest, seconds)
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
         """Replicas for a read that the primary cannot serve; as `router.decide.last_resort`."""

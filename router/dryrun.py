@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from router.decide import Reason
 
 WHY: Mapping[Reason, str] = {
-    Reason.WRITE: "writes, or not surely reads",
-    Reason.TRANSACTION: "in a transaction that had written",
-    Reason.EXPLICIT: "in a transaction of the application's",
-    Reason.BOUND: "in a session that only the primary has",
-    Reason.PIN_PRIMARY: "reads kept there so that a user sees their own write",
-    Reason.MONOTONIC_PRIMARY: "reads kept there so that nobody goes back in time",
-    Reason.NO_REPLICA: "reads for which no replica was fit",
-    Reason.FORCED_PRIMARY: "sent there by the application",
+    Reason.WRITE: "writes, and what is not surely a read",
+    Reason.TRANSACTION: "in a transaction that had written already",
+    Reason.EXPLICIT: "in a transaction that the application began",
+    Reason.BOUND: "in a session with something of its own there, such as a temporary table",
+    Reason.PIN_PRIMARY: "reads just after a write, so that its author sees it",
+    Reason.MONOTONIC_PRIMARY: "reads for which every replica was behind what was seen already",
+    Reason.NO_REPLICA: "reads while no replica was up and close enough behind",
+    Reason.FORCED_PRIMARY: "sent there by the application on purpose",
 }
 """Why a statement stays on the primary, for people."""
 
@@ -30,6 +30,7 @@ class DryRunReport:
             have written: they might have missed a write of somebody else's, never their own.
         furthest: seconds the replica furthest behind would have been then.
         stayed: the others by the reason why they stay on the primary.
+        seconds: since when it runs.
     """
 
     statements: int
@@ -37,6 +38,7 @@ class DryRunReport:
     behind: int
     furthest: float
     stayed: Mapping[Reason, int]
+    seconds: float
 
     @property
     def share(self) -> float:
@@ -46,30 +48,47 @@ class DryRunReport:
     def __str__(self) -> str:
         if not self.statements:
             return "Dry run: no statement has been seen yet."
-        lines = [
-            f"Dry run: {self.statements:,} statements, all on the primary.",
-            f"Replicas would have served {self.replicas:,} of them ({self.share:.1%}).",
-        ]
-        if self.replicas:
-            part = self.behind / self.replicas
-            late = f", {self.furthest:.1f} s at most" if self.behind else ""
+        kept, moved = self.statements - self.replicas, self.replicas
+        span = _span(self.seconds)
+        lines = [f"Dry run over {span}: {self.statements:,} statements, all run on the primary."]
+        lines.append(
+            f"With routing on, replicas would have taken {moved:,} reads ({self.share:.1%}) "
+            f"and left it {kept:,}."
+        )
+        if self.behind:
+            part = self.behind / moved
+            lines += ["", f"Of those reads {self.behind:,} ({part:.1%}) might have been stale:"]
             lines.append(
-                f"  {self.behind:,} of these ({part:.1%}) by a replica that was behind then{late}."
+                f"  their replica was behind, by {self.furthest:.1f} s at most, so that somebody "
+                "else's newest"
             )
-        kept = self.statements - self.replicas
+            lines.append("  write might have been missing; a user's own never.")
+        elif moved:
+            lines += ["", "None of those reads would have met a replica known to be behind."]
         if kept:
-            lines.append(f"The primary would have kept {kept:,}:")
+            lines += ["", f"What would have stayed on the primary ({kept:,}):"]
             for reason, n in sorted(self.stayed.items(), key=lambda item: -item[1]):
-                lines.append(f"  {n:>9,}  {WHY.get(reason, str(reason))}")
+                share = f"{n / self.statements:.1%}"
+                lines.append(f"  {n:>9,} {share:>6}  {WHY.get(reason, str(reason))}")
         return "\n".join(lines)
 
 
-def summed_up(decisions: Mapping[tuple[str, Reason], int], furthest: float) -> DryRunReport:
+def _span(seconds: float) -> str:
+    for unit, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} seconds"
+
+
+def summed_up(
+    decisions: Mapping[tuple[str, Reason], int], furthest: float, seconds: float
+) -> DryRunReport:
     """What a dry run has seen.
 
     Args:
         decisions: how often each was made, by node and reason, as `Telemetry` counts them.
         furthest: seconds the replica furthest behind would have been.
+        seconds: since when it runs.
     """
     by_reason: Counter[Reason] = Counter()
     for (_, reason), n in decisions.items():
@@ -77,4 +96,4 @@ def summed_up(decisions: Mapping[tuple[str, Reason], int], furthest: float) -> D
     total = by_reason.total()
     behind = by_reason.pop(Reason.DRY_RUN_BEHIND, 0)
     moved = by_reason.pop(Reason.DRY_RUN, 0) + behind
-    return DryRunReport(total, moved, behind, furthest, dict(by_reason))
+    return DryRunReport(total, moved, behind, furthest, dict(by_reason), seconds)

@@ -112,3 +112,41 @@ def test_without_pins_its_users_miss_their_writes(
     options = {"requests": 100, "users": 6, "threads": 4, "seed": 1}
     _, verdict = drive(make_cluster(2), tmp_path, consistency="off", **options)
     assert len(verdict.stale) > 5
+
+
+def test_a_dry_run_of_the_blog_is_a_report_for_people(database: Database) -> None:
+    """With dry_run the blog runs on its primary alone, and the report printed afterwards says
+    how many reads would have moved, how many might have been stale, and what stays, and why."""
+    app = create_app(
+        {
+            "TESTING": True,
+            "SQLALCHEMY_DATABASE_URI": database.primary_url("psycopg"),
+            "SQLALCHEMY_ENGINE_OPTIONS": {
+                "plugins": ["router"],
+                "replicas": database.replica_urls(),
+                "dry_run": True,
+            },
+        }
+    )
+    assert app.test_cli_runner().invoke(args=["init-db"]).exit_code == 0
+    author, reader = app.test_client(), app.test_client()
+    author.post("/register", data={"name": "ann", "password": "secret"})
+    with database.cluster.replay_paused():
+        author.post("/posts/new", data={"title": "Tea", "body": "Green."})
+        for client in (author, reader):
+            assert "Tea" in client.get("/").text
+    with app.app_context():
+        report = db.engine.router.dry_run_report()  # type: ignore[attr-defined]
+        db.engine.dispose()
+    ROOT.pins.clear()
+    print(report)
+    moved, statements = report.replicas, report.statements
+    assert 0 < moved < statements
+    first, second, _, *rest = str(report).splitlines()
+    assert first.startswith("Dry run over ")
+    assert first.endswith(f" seconds: {statements} statements, all run on the primary.")
+    assert second.startswith(f"With routing on, replicas would have taken {moved} reads (")
+    assert second.endswith(f"%) and left it {statements - moved}.")
+    told = "\n".join(rest)
+    assert f"What would have stayed on the primary ({statements - moved}):" in told
+    assert "writes, and what is not surely a read" in told

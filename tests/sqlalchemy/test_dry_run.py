@@ -39,8 +39,9 @@ def test_everything_stays_and_is_accounted_for(routed: Routed) -> None:
     assert 1 <= report.behind <= 4  # servers write a little WAL by themselves
     assert engine.router.stats()["decisions"].keys() == {"primary"}
     told = str(report)
-    assert "Replicas would have served 4 of them (57.1%)." in told
-    assert "1  reads kept there so that a user sees their own write" in told
+    assert "replicas would have taken 4 reads (57.1%) and left it 3." in told
+    assert "1  14.3%  reads just after a write, so that its author sees it" in told
+    assert "might have been stale" in told
 
 
 def test_without_it_there_is_no_report(routed: Routed) -> None:
