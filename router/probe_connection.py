@@ -1,9 +1,14 @@
 """The connection the monitor asks over."""
 
+import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from psycopg import AsyncConnection
+from psycopg.adapt import Transformer
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
 
 
 class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
@@ -16,6 +21,35 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     """
 
     hung_up: bool = False
+
+    async def ask(self, sql: bytes) -> tuple[Any, ...]:
+        """The one row a query gives; without the cursor that psycopg would make for each.
+
+        Given up half-way, it leaves the connection of no use.
+
+        Raises:
+            psycopg.Error: the server refused it, or is gone.
+        """
+        pgconn, loop = self.pgconn, asyncio.get_running_loop()
+        pgconn.send_query(sql)
+        while pgconn.flush():
+            await _ready(pgconn.socket, loop.add_writer, loop.remove_writer)
+        results = []
+        while True:
+            while pgconn.is_busy():
+                await _ready(pgconn.socket, loop.add_reader, loop.remove_reader)
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                break
+            results.append(result)
+        if results[0].status != ExecStatus.TUPLES_OK:
+            raise error_from_result(results[0])
+        loads = Transformer(self)
+        loads.set_pgresult(results[0])
+        row = loads.load_row(0, tuple)
+        assert row is not None
+        return row
 
     def hang_up(self) -> None:
         """Close the socket for both sides; a query under way fails, and psycopg sees it closed."""
@@ -37,3 +71,18 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
             timeout: of no use here, as nothing is waited for.
         """
         self.hang_up()
+
+
+async def _ready(line: int, add: Callable[..., object], remove: Callable[[int], object]) -> None:
+    """Wait until the event loop says what `add` asks for of the socket `line`."""
+    answered = asyncio.get_running_loop().create_future()
+    add(line, _wake, answered)
+    try:
+        await answered
+    finally:
+        remove(line)
+
+
+def _wake(answered: "asyncio.Future[None]") -> None:
+    if not answered.done():
+        answered.set_result(None)

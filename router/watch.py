@@ -51,6 +51,8 @@ CATALOG_LOCK_WAIT = 100
 GIVE_UP_PATIENCE = 1.0
 """Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
 
+_PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
+
 LOCKED = "55P03"
 """What the server answers when that time is over."""
 
@@ -318,18 +320,14 @@ class Watch:
     async def _probe(self, node: Node) -> None:
         """Ask one node and tell the Router at once, without waiting for slower nodes."""
         started, timeout = self.router.clock(), self.router.config.probe_timeout
-        asking = asyncio.create_task(self._ask(node))
         try:
-            await asyncio.wait({asking}, timeout=timeout)
-            if asking.done():
-                found = asking.result()
-            else:
-                reason = f"no answer to a probe within {timeout:g} s"
-                found = Report(node.name, started, error=reason)
+            async with asyncio.timeout(timeout):
+                found = await self._ask(node)
+        except TimeoutError:
+            reason = f"no answer to a probe within {timeout:g} s"
+            found = Report(node.name, started, error=reason)
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
             found = Report(node.name, started, error=one_line(error))
-        finally:
-            await _give_up(asking, self._connections.get(node))
         if not found.ok:
             await self._drop(node)
         self.router.observe(found)
@@ -341,7 +339,7 @@ class Watch:
         try:
             return await self._query(node)
         except psycopg.OperationalError:
-            if known is None or known.hung_up:
+            if known is None:
                 raise
             # The connection had died since the last probe; that says little about the server now.
             await self._drop(node)
@@ -354,13 +352,11 @@ class Watch:
         connection = await self._connection(node)
         started = self.router.clock()
         try:
-            cursor = await connection.execute(PROBE_SQL)
+            row = await connection.ask(_PROBE)
         except psycopg.Error as error:
             if error.sqlstate not in NO_POSITION:
                 raise
-            cursor = await connection.execute(ROLE_SQL)
-        row = await cursor.fetchone()
-        assert row is not None
+            row = await connection.ask(_ROLE)
         return report(node.name, started, row)
 
     async def _connection(self, node: Node) -> "ProbeConnection":
