@@ -13,9 +13,9 @@ SELECT r.standby,
        CASE WHEN r.standby THEN pg_last_wal_replay_lsn()
             ELSE pg_current_wal_insert_lsn() END::text,
        CASE WHEN r.standby
-            THEN greatest(w.received_tli,
+            THEN coalesce(w.received_tli, greatest(
                           (SELECT min_recovery_end_timeline FROM pg_control_recovery()),
-                          (SELECT timeline_id FROM pg_control_checkpoint()))
+                          (SELECT timeline_id FROM pg_control_checkpoint())))
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int
        END,
        (SELECT system_identifier::text FROM pg_control_system()),
@@ -28,8 +28,10 @@ SELECT r.standby,
 
 The timeline of a primary is read from the name of the segment it writes, because the control
 file still shows the old one until the checkpoint after a promotion. A standby's comes from its
-WAL receiver; to a role without ``pg_read_all_stats`` that is hidden, and the control file's, which
-may be older, has to do: the pin then holds longer, never shorter.
+WAL receiver, which is on no older one than the replay it feeds, and each look into the control
+file costs the server as much as a small query; to a role without ``pg_read_all_stats`` it is
+hidden, and the control file's, which may be older, has to do: the pin then holds longer, never
+shorter.
 
 Source: https://www.postgresql.org/docs/current/functions-admin.html
 """
