@@ -161,8 +161,8 @@ class Router:
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
         self._choose_balancer()
-        with _instances_lock:
-            _instances.add(self)
+        key, forget = id(self), _instances.pop
+        _instances[key] = weakref.ref(self, lambda _: forget(key, None))
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -996,19 +996,16 @@ def pin() -> None:
         instance.pin()
 
 
-_instances: "weakref.WeakSet[Router]" = weakref.WeakSet()
-_instances_lock = threading.Lock()
+_instances: dict[int, "weakref.ref[Router]"] = {}
+"""Not a WeakSet: each token that is read or written asks who is there, and that takes it long."""
 
 
 def routers() -> list[Router]:
     """Every Router of this process."""
-    with _instances_lock:
-        return list(_instances)
+    return [router for ref in list(_instances.values()) if (router := ref()) is not None]
 
 
 def _after_fork() -> None:
-    global _instances_lock
-    _instances_lock = threading.Lock()
     for instance in routers():
         instance._after_fork()
 
