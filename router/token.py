@@ -9,8 +9,9 @@ import enum
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from router.errors import ConfigError
 from router.model import Lsn
@@ -23,6 +24,9 @@ MAX_ENTRIES = 8
 
 MIN_SECRET = 16
 """Characters of the shortest secret that is taken."""
+
+REMEMBERED = 1000
+"""Tokens whose signature is not verified again: a browser sends the same one for a minute."""
 
 _VERSION = "1"
 _KNOWN = re.compile(r"([0-9a-f]{8})([0-9a-f]{16})([0-9a-f]{12})")
@@ -130,16 +134,18 @@ class Tokens:
             ) from None
         self.max_age: float = max_age
         self._bad = BadSignature
+        # itsdangerous wants the newest last, and would derive a key each time it uses it.
         self._signer = Signer(
-            secrets[::-1],  # itsdangerous wants the newest last
-            salt=b"pg-router.pin",
-            key_derivation="hmac",
+            [hmac.digest(s.encode(), b"pg-router.pin", "sha256") for s in secrets[::-1]],
+            key_derivation="none",
             digest_method=hashlib.sha256,
         )
         self._keys = tuple(
             hmac.digest(s.encode(), b"pg-router.cluster", "sha256") for s in secrets
         )
         self._ids: dict[str, tuple[str, ...]] = {}
+        self._verified: Callable[[str], tuple[Entry, ...] | Fault]
+        self._verified = lru_cache(REMEMBERED)(self._verify)
 
     def ids(self, cluster: str) -> tuple[str, ...]:
         """What `cluster` is called in tokens, by each secret, newest first.
@@ -168,16 +174,19 @@ class Tokens:
         """
         if len(token) > MAX_TOKEN:
             return Fault.TOO_LONG
+        entries = self._verified(token)
+        if isinstance(entries, Fault):
+            return entries
+        return tuple(e for e in entries if self.alive(e, wall)) or Fault.EXPIRED
+
+    def _verify(self, token: str) -> tuple[Entry, ...] | Fault:
         if not token.isascii():
             return Fault.TAMPERED
         try:
             text = self._signer.unsign(token).decode("ascii")
         except self._bad:
             return Fault.TAMPERED
-        entries = _entries(text)
-        if isinstance(entries, Fault):
-            return entries
-        return tuple(e for e in entries if self.alive(e, wall)) or Fault.EXPIRED
+        return _entries(text)
 
     def alive(self, entry: Entry, wall: float) -> bool:
         """Whether `entry` is worth carrying still, at `wall` (seconds since 1970)."""

@@ -274,13 +274,18 @@ class Visit:
         """The store has the pins as they were after `changes`."""
         self._saved = changes
 
-    def told(self, headers: Headers) -> Headers:
-        """The response's headers, with a token if this request has written something."""
+    def token(self) -> str | None:
+        """What the response has to tell; None unless this request has written something."""
         changes = self.context.pins.changes
         if changes != self._told:
             self._told = changes
             self._token = self.pinning.carrier.token(self.context)
-        return headers if self._token is None else self.pinning.carrying(headers, self._token)
+        return self._token
+
+    def told(self, headers: Headers) -> Headers:
+        """The response's headers, with a token if this request has written something."""
+        token = self.token()
+        return headers if token is None else self.pinning.carrying(headers, token)
 
     def end(self, reason: str) -> None:
         """Nothing more can be told: say so, if there were something.

@@ -1,6 +1,7 @@
 """Read your own writes across requests, for Django: ``MIDDLEWARE`` begins with this one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from http.cookies import SimpleCookie
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -76,6 +77,8 @@ class PinMiddleware:
             )
         header = self.pinning.header
         self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
+        told = dict(self.pinning.carrying([], "")).get("Set-Cookie", "")
+        self._cookie: SimpleCookie = SimpleCookie(told)
         if self._async:
             markcoroutinefunction(self)
 
@@ -141,16 +144,19 @@ class PinMiddleware:
                 visit.saved(changes)
 
     def _told(self, visit: Visit, response: Any) -> HttpResponseBase:
-        before = list(response.items())
-        after = visit.told(before)
-        if after is not before:
-            for name, _ in before:
+        token = visit.token()
+        if token is not None:
+            before = dict(response.items())
+            after = dict(self.pinning.carrying(list(before.items()), token))
+            after.pop("Set-Cookie", None)
+            for name in before.keys() - after.keys():
                 del response[name]
-            for name, value in after:
-                if name == "Set-Cookie":
-                    response.cookies.load(value)
-                else:
+            for name, value in after.items():
+                if before.get(name) != value:
                     response[name] = value
+            for name, morsel in self._cookie.items():
+                response.cookies[name] = token
+                response.cookies[name].update(morsel)
         if response.streaming:
             chunks = response.streaming_content
             steps = _async_steps if response.is_async else _steps
