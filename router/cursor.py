@@ -68,10 +68,12 @@ class RoutedCursor(Generic[H]):
             real = self._real
             if real is None or self._of is not route.held:
                 real = self._replaced(route.held)
-            if params is None and method == "execute":
+            if method != "execute":
+                getattr(real, method)(query, params, **kwargs)
+            elif params is None:
                 real.execute(query, **kwargs)
             else:
-                getattr(real, method)(query, params, **kwargs)
+                real.execute(query, params, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
             def again(held: H) -> None:
@@ -124,8 +126,9 @@ class RoutedCursor(Generic[H]):
         own = self.__dict__
         own["_of"] = held
         own["_real"] = real = self._make(held)
-        for name in FETCHING:
-            own[name] = getattr(real, name)  # found at once, without a detour by __getattr__
+        # Found at once, without a detour by __getattr__.
+        own["fetchone"], own["fetchmany"] = real.fetchone, real.fetchmany
+        own["fetchall"] = real.fetchall
         if self._settings:
             for key, value in self._settings.items():
                 setattr(real, key, value)
@@ -180,8 +183,6 @@ class RoutedCursor(Generic[H]):
     def __repr__(self) -> str:
         return f"<RoutedCursor {self._real!r}>"
 
-
-FETCHING = ("fetchone", "fetchmany", "fetchall")
 
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
 
