@@ -39,11 +39,12 @@ class DatabaseOperations(operations.DatabaseOperations):
 class _On:
     """A wrapper as it looks with one node's connection in place of the routed one."""
 
-    __slots__ = ("_wrapper", "connection")
+    __slots__ = ("_wrapper", "connection", "timezone")
 
     def __init__(self, wrapper: "DatabaseWrapper", connection: Any) -> None:
         self._wrapper = wrapper
         self.connection = connection
+        self.timezone = wrapper.timezone  # asked for with every cursor
 
     def __getattr__(self, key: str) -> Any:
         return getattr(self._wrapper, key)
@@ -62,6 +63,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = "default") -> None:
         super().__init__(settings_dict, alias=alias)  # PostGIS looks for the keyword
+        self._routes: bool = alias != NO_DB_ALIAS
         # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
         self.read_only: bool = False
         if self._routes and (settings_dict.get("ROUTER") or {}).get("pgbouncer"):
@@ -104,10 +106,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 f"Invalid transaction isolation level {options['isolation_level']} "
                 "specified. Use one of the psycopg.IsolationLevel values."
             ) from None
-
-    @property
-    def _routes(self) -> bool:
-        return bool(self.alias != NO_DB_ALIAS)
 
     # -- connecting ----------------------------------------------------------------------------
 
@@ -165,9 +163,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
     # -- cursors and transactions --------------------------------------------------------------
 
     def create_cursor(self, name: str | None = None) -> Any:
-        facade = self.connection
-        if not isinstance(facade, RoutedConnection):
+        if not self._routes:
             return super().create_cursor(name)
+        facade = self.connection
         if name is None:
             return facade.cursor_class(facade.checkout, facade, self._cursor_on)
         return facade.cursor_by(lambda c: _create_on(_On(self, c), name), stream=True)
