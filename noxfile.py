@@ -101,21 +101,21 @@ def _floors() -> list[str]:
 @nox.session
 def suite(session: nox.Session) -> None:
     """SQLAlchemy's own test suite through a routed engine (fetches its sdist; minutes)."""
-    _install(session, "test")
+    _install(session, "suites")
     session.run("python", "-m", "tests.suites.sqlalchemy_suite", *session.posargs)
 
 
 @nox.session(name="suite-django")
 def suite_django(session: nox.Session) -> None:
     """Django's own test suite on router.django (fetches its sdist; many minutes)."""
-    _install(session, "test")
+    _install(session, "suites")
     session.run("python", "-m", "tests.suites.django_suite", *session.posargs)
 
 
 @nox.session
 def oracle(session: nox.Session) -> None:
     """Ask a standby about every statement of SQLAlchemy's and Django's tests (minutes)."""
-    _install(session, "test")
+    _install(session, "suites")
     session.run("python", "-m", "tests.oracle.record", *session.posargs)
 
 
