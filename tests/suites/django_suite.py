@@ -148,7 +148,10 @@ def run(root: Path, work: Path, kind: str, cluster: Cluster, app: str) -> dict[s
         tail = "\n".join(log.read_text().splitlines()[-20:])
         sys.exit(f"{app} did not get far on the {kind} backend:\n{tail}")
     found: dict[str, object] = json.loads(target.read_text())
-    print(f"{kind:>6} {app:<20} {log.read_text().strip().splitlines()[-1]}", flush=True)
+    told = [
+        line for line in log.read_text().splitlines() if line.startswith(("Ran ", "FAILED ", "OK"))
+    ]
+    print(f"{kind:>6} {app:<20} {', '.join(told)}", flush=True)
     return found
 
 
