@@ -211,4 +211,10 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         held.autocommit(self.isolation == "AUTOCOMMIT")
         if held.characteristics != self.characteristics:
             held.characterise(self.characteristics)
-        return ask(held.dbapi)
+        try:
+            found = ask(held.dbapi)
+            held.end("rollback")  # of what the driver began, in order to ask
+        except BaseException:
+            held.broken = True
+            raise
+        return found
