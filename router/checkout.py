@@ -624,7 +624,7 @@ class Checkout(Generic[H]):
                 held.applied.append(self.journal.add(entry, transactional=transactional))
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
-        if not held.in_transaction and kind is Kind.WRITE:
+        if not held.in_transaction and intent.writes:
             self._written()
             self._ask_position()
 

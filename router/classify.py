@@ -76,6 +76,11 @@ class Intent:
     ddl: bool = False
     no_transaction: bool = False
 
+    @property
+    def writes(self) -> bool:
+        """Whether there is something to be read afterwards that was not there before."""
+        return self.kind is Kind.WRITE or self.verb is Verb.COMMIT_PREPARED
+
 
 _EMPTY = Intent(Kind.READ, "empty")
 _SELECT = Intent(Kind.READ, "SELECT")
@@ -196,6 +201,10 @@ def _mentions_session(sql: str) -> bool:
     )
 
 
+_LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
+"""What SQLAlchemy replaces by a literal just before it sends a text: an id of two-phase commits."""
+
+
 def _parse(sql: str) -> list[dict[str, Any]]:
     if "\0" in sql:
         raise ValueError(sql)
@@ -214,6 +223,8 @@ def _variants(sql: str) -> Iterable[str]:
     """Other readings of a text that does not parse at first."""
     if "%" in sql:
         yield sql
+    if "__[POSTCOMPILE_" in sql:
+        yield _LITERAL.sub("'0'", sql)
     bare = placeholders.uncommented(sql)
     for text in (sql,) if bare is None else (bare, sql):
         if bare is not None and text is bare:
@@ -768,6 +779,8 @@ class _Walk:
             self.varies = name
         found = self.catalog.relations.get(name, ())
         builtin = name in RELATIONS
+        if name in functions.PRIMARYS and (schema == "pg_catalog" or not (schema or found)):
+            self._refuse(functions.PRIMARYS[name])
         if schema is not None:
             if schema == "information_schema" or (schema == "pg_catalog" and builtin):
                 return False

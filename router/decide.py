@@ -182,7 +182,7 @@ def decide(
     read = intent.kind is Kind.READ or intent.kind is Kind.SESSION
     if force is not None:  # row 1
         if force == "primary":
-            return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.kind is Kind.WRITE)
+            return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.writes)
         if intent.kind is Kind.WRITE:
             raise ReplicaWriteRefused(
                 f"a replica was asked for, but the statement writes ({intent.reason}): "
@@ -195,13 +195,13 @@ def decide(
         within = view.write_within if intent.kind is Kind.WRITE else view.any_within
         return within or _primary(view, Reason.TRANSACTION, now, held=True)
     if transaction is Transaction.BOUND:
-        return _primary(view, Reason.BOUND, now, pins=intent.kind is Kind.WRITE, held=True)
+        return _primary(view, Reason.BOUND, now, pins=intent.writes, held=True)
     if transaction is not Transaction.READ_ONLY:
         if not read:  # row 3
             if intent.kind is Kind.TRANSACTION and intent.read_only:
                 transaction = Transaction.READ_ONLY
             else:
-                return _primary(view, Reason.WRITE, now, pins=intent.kind is Kind.WRITE)
+                return _primary(view, Reason.WRITE, now, pins=intent.writes)
         elif transaction is Transaction.EXPLICIT and not policy.lazy_transactions:  # row 4
             return _primary(view, Reason.EXPLICIT, now)
         elif transaction is Transaction.ON_REPLICA and view.replicas:

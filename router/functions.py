@@ -35,7 +35,6 @@ _HARMLESS: Mapping[str, str] = {
     ),
     "pg_stat_get_*": "statistics as seen here",
     "pg_stat_have_stats pg_notification_queue_usage": "statistics as seen here",
-    "pg_prepared_xact": "prepared transactions as replicated",
     "pg_xact_status txid_status pg_get_multixact_members pg_sequence_last_value": (
         "replicated state"
     ),
@@ -86,6 +85,7 @@ _UNSAFE: Mapping[str, str] = {
     # about this session, which lives on the primary
     "currval lastval": "a sequence value of the primary's session",
     "txid_current* pg_current_xact_id*": "a transaction id, given by the primary only",
+    "pg_prepared_xact": "a standby shows no prepared transaction",
     # a standby refuses them
     "nextval setval": "advances a sequence",
     "pg_nextoid": "takes an oid",
@@ -102,6 +102,11 @@ _UNSAFE: Mapping[str, str] = {
     "*handler plpgsql_* dsnowball_* RI_FKey_* suppress_redundant_updates_trigger "
     "tsvector_update_trigger* unique_key_recheck pg_event_trigger_*": "not for callers",
 }
+
+PRIMARYS: Mapping[str, str] = {
+    "pg_prepared_xacts": _UNSAFE["pg_prepared_xact"],
+}
+"""Relations of PostgreSQL's own that are empty on a standby, each with the reason."""
 
 BINDS = (
     "pg_advisory_lock*",

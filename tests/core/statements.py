@@ -594,6 +594,10 @@ SELECT pg_current_xact_id()
 SELECT pg_current_xact_id_if_assigned()
 """),
     *_cases("WRITE", "snapshot", "SELECT pg_export_snapshot()\nSELECT txid_current_snapshot()"),
+    *_cases("WRITE", "prepared transaction", """
+SELECT gid FROM pg_prepared_xacts
+SELECT pg_prepared_xact()
+"""),
     *_cases("WRITE", "large object", """
 SELECT lo_create(0)
 SELECT lo_open(1, 131072)

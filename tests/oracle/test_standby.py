@@ -21,7 +21,8 @@ NAME = "oracle"
 SILENT = re.compile(
     r"""
       advisory | set_config | is\ volatile | dynamic\ SQL | random\(\) | further\ server
-    | foreign\ table | transaction\ id | snapshot | server\ it\ runs\ on | PROGRAM | a\ file
+    | foreign\ table | transaction\ id | prepared\ transaction | snapshot
+    | server\ it\ runs\ on | PROGRAM | a\ file
     | WITH\ HOLD | ^PREPARE$ | EXECUTE | LISTEN | DISCARD | CHECKPOINT | LOAD | ALTER\ SYSTEM
     | default_transaction | SERIALIZABLE | several\ statements | \bDO\b | DEALLOCATE | control
     | ^server$

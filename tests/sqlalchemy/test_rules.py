@@ -3,6 +3,7 @@
 Every assertion asks the server that executed the statement for its port, never the router.
 """
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,6 +14,11 @@ from tests.rules import NOT_READS
 from tests.sqlalchemy.kit import EVERY_WAY, PORT, Routed, insert
 
 pytestmark = EVERY_WAY
+
+OPEN = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND state LIKE 'idle in transaction%'"
+)
 
 
 # Row 1: the caller said so.
@@ -171,6 +177,43 @@ def test_row_4_two_phase_is_the_primary(routed: Routed) -> None:
         transaction.prepare()
         transaction.commit()
     assert routed.count() == 1
+
+
+def test_a_prepared_transaction_is_found_again(routed: Routed) -> None:
+    """Whoever recovers asks the primary: a standby that has replayed PREPARE shows nothing."""
+    with routed.engine.connect() as connection:
+        transaction = connection.begin_twophase()
+        insert(connection)
+        transaction.prepare()
+        connection.invalidate()
+    routed.cluster.wait_caught_up()
+    router.unpin()
+    with routed.engine.connect() as connection:
+        assert transaction.xid in connection.recover_twophase()
+        connection.commit_prepared(transaction.xid, recover=True)
+    assert routed.count() == 1
+
+
+def test_the_commit_of_a_prepared_transaction_pins(routed: Routed) -> None:
+    """What another session prepared is this one's write once this one commits it."""
+    routed.execute_on_primary(
+        "BEGIN; INSERT INTO item (name) VALUES ('x'); PREPARE TRANSACTION 'theirs'"
+    )
+    routed.cluster.wait_caught_up()
+    alone = routed.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    with routed.paused(), alone as connection:
+        connection.exec_driver_sql("COMMIT PREPARED 'theirs'")
+        assert connection.exec_driver_sql("SELECT count(*) FROM item").scalar_one() == 1
+
+
+def test_asking_for_the_isolation_level_leaves_no_transaction_open(routed: Routed) -> None:
+    """A driver begins a transaction to ask; whoever has the connection next is not in it."""
+    with routed.engine.connect() as connection:
+        connection.get_isolation_level()
+    for server in routed.cluster.servers:
+        with psycopg.connect(server.conninfo(routed.dbname)) as observer:
+            (open_now,) = observer.execute(OPEN).fetchone() or (None,)
+            assert open_now == 0
 
 
 @pytest.mark.parametrize("level", ["SERIALIZABLE", "REPEATABLE READ"])
