@@ -270,6 +270,35 @@ class Checkout(Generic[H]):
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh)
 
+    def inside(self, sql: str) -> RoutingContext | None:
+        """Whether `sql` is one more read in the transaction open on the primary, which is counted.
+
+        The shortest way there is, for what a transaction mostly consists of: nothing is prepared
+        or pinned before it, and nothing of it runs again. It is to be run on `primary`; see
+        `router.recovery.noticed` and `router.core.Router.read` for what follows.
+
+        Returns:
+            whose read it is; None where the rules have to look.
+        """
+        primary, router = self.primary, self.router
+        if (
+            primary is None
+            or not primary.in_transaction
+            or primary.broken
+            or router.watched
+            or router.pooled
+            or self.pins is not None
+            or self.journal.entries
+            or router.classifier(sql).kind is not Kind.READ
+        ):
+            return None
+        decision, context = router.view.any_within, current_context()
+        if decision is None or decision.nodes[0] is not primary.node or context.force:
+            return None
+        next(router.decisions[primary.node.name, Reason.TRANSACTION])
+        self.last = primary
+        return context
+
     def ready(self, sql: str) -> Route[H] | None:
         """As `route`, where nothing has to be prepared that an event loop would wait for.
 

@@ -10,7 +10,7 @@ from router.held import Held
 from router.model import Node
 
 if TYPE_CHECKING:
-    from router.checkout import Route
+    from router.checkout import Checkout, Route
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,7 +55,8 @@ def recover(
     tried: list[Node] = []
     while True:
         tried.append(route.held.node)
-        _noticed(route, error, cursor)
+        on_primary = route.decision.on_primary
+        noticed(route.connection, route.held, error, cursor, on_primary=on_primary)
         again = None
         if isinstance(error, pool.driver_errors):
             again = _again(route, error, tried)
@@ -110,17 +111,24 @@ def in_words(state: str, error: BaseException) -> str:
     return f"{state}: {text}" if state else text
 
 
-def _noticed(route: "Route[H]", error: BaseException, cursor: Any) -> None:
-    """Blacklist the node if the error says that the server or the way to it is gone."""
-    connection = route.connection
+def noticed(
+    connection: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
+) -> None:
+    """Blacklist the node if the error says that the server or the way to it is gone.
+
+    Args:
+        connection: the checkout whose statement failed.
+        held: where it ran.
+        error: what was raised.
+        cursor: the cursor it was raised from.
+        on_primary: the rules had sent it to the primary.
+    """
     pool = connection.pool
-    if not isinstance(error, pool.driver_errors) or route.held.lost(error, cursor):
+    if not isinstance(error, pool.driver_errors) or held.lost(error, cursor):
         return
     refused = pool.sqlstate(error) == "25006"
-    if refused and route.decision.on_primary and not connection.is_read_only():
-        connection.router.failed(
-            route.held.node, "refused a write: it is read-only, or a replica now"
-        )
+    if refused and on_primary and not connection.is_read_only():
+        connection.router.failed(held.node, "refused a write: it is read-only, or a replica now")
 
 
 def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None":
