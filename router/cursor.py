@@ -5,13 +5,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from router.checkout import Checkout, Route
 from router.held import Held
-from router.recovery import recover, timed
+from router.recovery import noticed, recover, timed
 
 H = TypeVar("H", bound=Held)
 
 
-class RoutedCursor(Generic[H]):
-    """A DBAPI cursor over a `router.checkout.Checkout`: each execute goes where the rules say.
+class Routing(Generic[H]):
+    """What a routed cursor is, for threads and for event loops.
 
     Once something was executed, every attribute is the real cursor's.
     """
@@ -48,20 +48,12 @@ class RoutedCursor(Generic[H]):
         own["_real"] = own["_of"] = None
         own["_settings"] = {}
 
-    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
-        return self._run("execute", query, params, kwargs)
-
-    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
-        """Run one statement for several sets of parameters."""
-        return self._run("executemany", query, params_seq, kwargs)
-
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         routed = self._routed
         sql = query if isinstance(query, str) else text_of(query)
         route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
         router = routed.router
-        if router.watching is not None or (router.config.sql_comment and sql is query):
+        if router.watched and (router.watching is not None or sql is query):
             return self._watched(route, method, query, params, kwargs)
         route.begin()
         try:
@@ -127,17 +119,17 @@ class RoutedCursor(Generic[H]):
         own["_of"] = held
         own["_real"] = real = self._make(held)
         # Found at once, without a detour by __getattr__.
-        own["fetchone"], own["fetchmany"] = real.fetchone, real.fetchmany
-        own["fetchall"] = real.fetchall
+        fetching = self._fetching(real)
+        own["fetchone"], own["fetchmany"] = fetching.fetchone, fetching.fetchmany
+        own["fetchall"] = fetching.fetchall
         if self._settings:
             for key, value in self._settings.items():
                 setattr(real, key, value)
         return real
 
-    def close(self) -> None:
-        """Close the real cursor, if there is one."""
-        if self._real is not None:
-            self._real.close()
+    def _fetching(self, real: Any) -> Any:
+        """Whose fetching methods the users get."""
+        return real
 
     @property
     def connection(self) -> Any:
@@ -153,15 +145,6 @@ class RoutedCursor(Generic[H]):
     def rowcount(self) -> int:
         """As the driver's, -1 before anything was executed."""
         return -1 if self._real is None else int(self._real.rowcount)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._real if self._real is not None else self._bound())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("__"):
@@ -181,7 +164,55 @@ class RoutedCursor(Generic[H]):
         return self._on(self._routed.bind_primary())
 
     def __repr__(self) -> str:
-        return f"<RoutedCursor {self._real!r}>"
+        return f"<{type(self).__name__} {self._real!r}>"
+
+
+class RoutedCursor(Routing[H]):
+    """A DBAPI cursor over a `router.checkout.Checkout`: each execute goes where the rules say."""
+
+    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+        """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
+        routed, held = self._routed, self._of
+        if (
+            held is None
+            or held is not routed.primary
+            or query.__class__ is not str
+            or (context := routed.inside(query)) is None
+        ):
+            return self._run("execute", query, params, kwargs)
+        real = self._real
+        try:
+            if params is None:
+                real.execute(query, **kwargs)
+            else:
+                real.execute(query, params, **kwargs)
+        except Exception as error:
+            noticed(routed, held, error, real, on_primary=True)
+            raise
+        except BaseException:
+            held.broken = True
+            raise
+        if not context.root:
+            routed.router.read(context, held.node)
+        return self
+
+    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
+        """Run one statement for several sets of parameters."""
+        return self._run("executemany", query, params_seq, kwargs)
+
+    def close(self) -> None:
+        """Close the real cursor, if there is one."""
+        if self._real is not None:
+            self._real.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._real if self._real is not None else self._bound())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +17,7 @@ from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
 from router.checkout import Route
 from router.classify import Intent, Kind
-from router.recovery import recover, timed
+from router.recovery import noticed, recover, timed
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
@@ -78,17 +78,17 @@ class Connection:
         again = isinstance(args, list | tuple)
         await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
 
-    async def fetch(self, query: str, *args: Any, **kw: Any) -> Any:
+    def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
         """The rows of a query, as asyncpg's records."""
-        return await self._sent("fetch", query, args, kw)
+        return self._sent("fetch", query, args, kw)
 
-    async def fetchrow(self, query: str, *args: Any, **kw: Any) -> Any:
+    def fetchrow(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
         """The first row of a query, None without one."""
-        return await self._sent("fetchrow", query, args, kw)
+        return self._sent("fetchrow", query, args, kw)
 
-    async def fetchval(self, query: str, *args: Any, **kw: Any) -> Any:
+    def fetchval(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
         """One value of the first row, None without a row."""
-        return await self._sent("fetchval", query, args, kw)
+        return self._sent("fetchval", query, args, kw)
 
     async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
         """The rows of a statement run once for each set of arguments."""
@@ -333,8 +333,20 @@ class Connection:
         self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
     ) -> Any:
         routed = self._routed
-        router = routed.router
-        if router.watching is None and not router.config.sql_comment:
+        context = routed.inside(query)
+        if context is not None and (held := routed.primary) is not None:
+            try:
+                result = await getattr(held.con, method)(query, *args, **kw)
+            except Exception as error:
+                noticed(routed, held, error, None, on_primary=True)
+                raise
+            except BaseException:
+                held.broken = True
+                raise
+            if not context.root:
+                routed.router.read(context, held.node)
+            return result
+        if not routed.router.watched:
             route = routed.ready(query)
             if route is not None:
                 return await self._at_once(route, method, query, args, kw, again=again)

@@ -9,81 +9,113 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from sqlalchemy.util import greenlet_spawn
 
+from router.checkout import Route
 from router.psycopg.blocking import BlockingConnection, real_of
-from router.psycopg.connection import Connection
+from router.psycopg.connection import Beginning, Connection
+from router.psycopg.facade import new_cursor
+from router.psycopg.held import NodeConnection
 from router.psycopg.transaction import AsyncTransaction
-from router.recovery import recover
+from router.recovery import noticed, recover
 
 if TYPE_CHECKING:
     from router.psycopg.pool import RoutedPool
 
 
-class AsyncCursor:
+class AsyncCursor(Beginning):
     """An asynchronous cursor of psycopg's kind whose statements are routed one by one.
 
     Once something was executed, every attribute is the real cursor's.
     """
 
-    def __init__(self, connection: "AsyncConnection", routed: Any) -> None:
-        own = self.__dict__  # past __setattr__, which is the real cursor's
-        own["_connection"] = connection
-        own["_routed"] = routed
+    @property
+    def _owner(self) -> Connection:
+        owner: Connection = self._connection.routed
+        return owner
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
         """Run one statement where it belongs; arguments as psycopg's."""
-        if isinstance(query, str) and (route := self._routed.ready(query)) is not None:
-            await self._at_once(route, query, params, kwargs)
-        else:
-            await greenlet_spawn(self._routed.execute, query, params, **kwargs)
+        routed, held = self._routed, self._of
+        if (
+            held is None
+            or held is not routed.primary
+            or query.__class__ is not str
+            or (context := routed.inside(query)) is None
+        ):
+            await self._elsewhere(query, params, kwargs)
+            return self
+        driver = self._real.real
+        try:
+            await driver.execute(query, params, **kwargs)
+        except Exception as error:
+            noticed(routed, held, error, driver, on_primary=True)
+            raise
+        except BaseException:
+            held.broken = True
+            raise
+        if not context.root:
+            routed.router.read(context, held.node)
         return self
 
-    async def _at_once(self, route: Any, query: str, params: Any, kwargs: dict[str, Any]) -> None:
-        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
-        routed = self._routed
+    async def _elsewhere(self, query: Any, params: Any, kwargs: dict[str, Any]) -> None:
+        """One for which the rules have to be asked: without a greenlet where it can be sent on a
+        connection that is held, unless it fails."""
+        route = self._ready(query) if isinstance(query, str) else None
+        if route is None:
+            await greenlet_spawn(self._run, "execute", query, params, kwargs)
+            return
         route.begin()
         try:
-            await routed._on(route.held).real.execute(query, params, **kwargs)
+            await self._on(route.held).real.execute(query, params, **kwargs)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
-            def again(held: Any) -> None:
-                routed._send(held, "execute", query, params, kwargs)
+            def again(held: NodeConnection) -> None:
+                self._send(held, "execute", query, params, kwargs)
 
-            await greenlet_spawn(recover, route, error, routed._real, again)
+            await greenlet_spawn(recover, route, error, self._real, again)
         except BaseException:
             route.held.broken = True
             raise
         route.done(params)
 
+    def _ready(self, query: str) -> Route[NodeConnection] | None:
+        """Its route, where nothing has to be prepared that an event loop would wait for."""
+        checkout = self._routed
+        if checkout.router.watched or self._stream:
+            return None
+        self._owner.beginning()
+        route = checkout.ready(query)
+        # A cursor that is there on another node's connection would have to be closed first.
+        fits = route is not None and (self._real is None or self._of is route.held)
+        return route if fits else None
+
+    def _fetching(self, real: Any) -> Any:
+        return real.real
+
     async def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> None:
         """Run one statement for several sets of parameters."""
-        await greenlet_spawn(self._routed.executemany, query, params_seq, **kwargs)
+        await greenlet_spawn(self._run, "executemany", query, params_seq, kwargs)
 
-    async def _real(self) -> Any:
-        routed = self._routed
-        real = routed._real
-        if real is None:
-            real = await greenlet_spawn(routed._bound)
-        return real.real
+    async def _driver(self) -> Any:
+        real = self._real
+        return (real if real is not None else await greenlet_spawn(self._bound)).real
 
     async def fetchone(self) -> Any:
         """The next row, None after the last."""
-        real = self._routed._real
-        return await (real.real if real is not None else await self._real()).fetchone()
+        return await (await self._driver()).fetchone()
 
     async def fetchmany(self, size: int = 0) -> list[Any]:
         """The next `size` rows."""
-        found: list[Any] = await (await self._real()).fetchmany(size)
+        found: list[Any] = await (await self._driver()).fetchmany(size)
         return found
 
     async def fetchall(self) -> list[Any]:
         """All rows that are left."""
-        real = self._routed._real
-        found: list[Any] = await (real.real if real is not None else await self._real()).fetchall()
+        found: list[Any] = await (await self._driver()).fetchall()
         return found
 
     async def scroll(self, value: int, mode: str = "relative") -> None:
         """Move within the result."""
-        await (await self._real()).scroll(value, mode)
+        await (await self._driver()).scroll(value, mode)
 
     async def stream(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """Iterate row by row over a query's result, from where the rules send it."""
@@ -103,7 +135,7 @@ class AsyncCursor:
     @asynccontextmanager
     async def _sent(self, statement: Any, params: Any) -> AsyncIterator[Any]:
         """The real cursor on the node a statement belongs to, while it runs there."""
-        route, real = await greenlet_spawn(self._routed.send, statement)
+        route, real = await greenlet_spawn(self.send, statement)
         try:
             yield real.real
         except psycopg.Error as error:
@@ -116,17 +148,17 @@ class AsyncCursor:
 
     async def set_result(self, index: int) -> Self:
         """Move to one of several results."""
-        await (await self._real()).set_result(index)
+        await (await self._driver()).set_result(index)
         return self
 
     async def results(self) -> AsyncIterator[Self]:
         """Iterate over the results of several statements sent at once."""
-        async for _ in (await self._real()).results():
+        async for _ in (await self._driver()).results():
             yield self
 
     async def close(self) -> None:
         """Close the real cursor, if there is one."""
-        await greenlet_spawn(self._routed.close)
+        await greenlet_spawn(super().close)
 
     @property
     def connection(self) -> "AsyncConnection":
@@ -141,34 +173,16 @@ class AsyncCursor:
         await self.close()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        async for row in await self._real():
+        async for row in await self._driver():
             yield row
 
     async def __anext__(self) -> Any:
-        return await (await self._real()).__anext__()
+        return await (await self._driver()).__anext__()
 
     def __getattr__(self, key: str) -> Any:
-        if key.startswith("__"):
-            raise AttributeError(key)
-        real = self._routed._real
-        if real is None and key not in ("closed", "description", "rowcount"):
+        if self._real is None and not key.startswith("__"):
             raise psycopg.InterfaceError(f"{key}: nothing was executed by this cursor yet")
-        return getattr(self._routed, key)
-
-    def __setattr__(self, key: str, value: Any) -> None:
-        setattr(self._routed, key, value)
-
-    def __repr__(self) -> str:
-        return f"<AsyncCursor {self._routed!r}>"
-
-
-class _Connection(Connection):
-    """What the greenlets see."""
-
-    @property
-    def adapters(self) -> Any:
-        """Not to be had without waiting; `AsyncConnection` says what to do."""
-        raise AttributeError("adapters")
+        return super().__getattr__(key)
 
 
 class AsyncConnection:
@@ -193,7 +207,13 @@ class AsyncConnection:
 
     def cursor(self, *args: Any, **kwargs: Any) -> AsyncCursor:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
-        return AsyncCursor(self, self.routed.cursor(*args, **kwargs))
+        checkout = self.routed.checkout
+        if not args and not kwargs:
+            return AsyncCursor(checkout, self, new_cursor)
+        stream = bool(args or kwargs.get("name"))
+        return AsyncCursor(
+            checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=stream
+        )
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncCursor:
         """Run one statement, routed; the cursor."""

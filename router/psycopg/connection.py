@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import IsolationLevel
 
-from router.checkout import Route
 from router.cursor import text_of
 from router.errors import RouterError
 from router.held import Characteristics
@@ -150,29 +149,17 @@ class PoolNodes(nodes.Nodes):
         self._undo = [each for each in self._undo if each[0] is not line.dbapi]
 
 
-class Cursor(cursor.Cursor):
-    """A cursor of psycopg's kind whose statements are routed one by one."""
+class Beginning(cursor.Closing):
+    """With its first statement a transaction may begin, as psycopg's do without autocommit."""
 
-    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Run one statement where it belongs; arguments as psycopg's."""
-        self._connection.beginning()
-        return self._run("execute", query, params, kwargs)
+    @property
+    def _owner(self) -> "Connection":
+        owner: Connection = self._connection
+        return owner
 
-    def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
-        """Run one statement for several sets of parameters."""
-        self._connection.beginning()
-        return self._run("executemany", query, params_seq, kwargs)
-
-    def ready(self, query: str) -> Route[NodeConnection] | None:
-        """Its route, where nothing has to be prepared that an event loop would wait for."""
-        router, checkout = self._routed.router, self._routed
-        if router.watching is not None or router.config.sql_comment or self._stream:
-            return None
-        self._connection.beginning()
-        route = checkout.ready(query)
-        # A cursor that is there on another node's connection would have to be closed first.
-        fits = route is not None and (self._real is None or self._of is route.held)
-        return route if fits else None
+    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        self._owner.beginning()
+        return super()._run(method, query, params, kwargs)
 
     def send(self, statement: Any) -> tuple[Any, Any]:
         """Route a statement that the real cursor is about to send.
@@ -180,12 +167,16 @@ class Cursor(cursor.Cursor):
         Returns:
             its route, and that cursor.
         """
-        self._connection.beginning()
+        self._owner.beginning()
         routed = self._routed
         route = routed.route(text_of(statement), explicit=routed.explicit)
         real = self._on(route.held)
         route.begin()
         return route, real
+
+
+class Cursor(Beginning, cursor.Cursor):
+    """A cursor of psycopg's kind whose statements are routed one by one."""
 
     def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
         """Iterate row by row over a query's result, from where the rules send it."""

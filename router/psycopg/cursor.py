@@ -6,14 +6,14 @@ from typing import Any
 
 import psycopg
 
-from router.cursor import RoutedCursor, text_of
+from router.cursor import RoutedCursor, Routing, text_of
 from router.psycopg.held import NodeConnection
 
 
-class Cursor(RoutedCursor[NodeConnection]):
+class Closing(Routing[NodeConnection]):
     """Refuses to be used after it was closed, executed before or not, as psycopg's does."""
 
-    def close(self) -> None:
+    def close(self) -> Any:
         """Close it; nothing is executed by it from now on."""
         own = self.__dict__
         if (real := own["_real"]) is not None:
@@ -29,6 +29,10 @@ class Cursor(RoutedCursor[NodeConnection]):
         if "_closed" in self.__dict__:
             raise psycopg.InterfaceError("the cursor is closed")
         return super()._replaced(held)
+
+
+class Cursor(Closing, RoutedCursor[NodeConnection]):
+    """A cursor for threads."""
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:

@@ -34,7 +34,8 @@ class PsycopgCheckout(Checkout[NodeConnection]):
 N = TypeVar("N", bound=Nodes)
 
 
-def _new_cursor(held: NodeConnection) -> Any:
+def new_cursor(held: NodeConnection) -> Any:
+    """A cursor as connections make it."""
     return held.dbapi.cursor()
 
 
@@ -66,7 +67,7 @@ class RoutedConnection(Generic[N]):
     def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[NodeConnection]:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
         if not args and not kwargs:
-            return self.cursor_class(self.checkout, self, _new_cursor)
+            return self.cursor_class(self.checkout, self, new_cursor)
         stream = bool(args or kwargs.get("name"))
         return self.cursor_by(lambda dbapi: dbapi.cursor(*args, **kwargs), stream=stream)
 
