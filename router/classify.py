@@ -202,7 +202,7 @@ def _mentions_session(sql: str) -> bool:
 
 
 _LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
-"""What SQLAlchemy replaces by a literal just before it sends a text: an id of two-phase commits."""
+"""What SQLAlchemy replaces by a literal just before it is sent: the id of a two-phase commit."""
 
 
 def _parse(sql: str) -> list[dict[str, Any]]:
