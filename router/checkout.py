@@ -327,7 +327,7 @@ class Checkout(Generic[H]):
             intent: what it does.
             context: the request's.
             alone: it may be a transaction of its own.
-            take: a connection may be taken for it.
+            take: it may wait for a connection; else it takes what is at hand.
 
         Returns:
             None where all of the rules have to be asked.
@@ -354,14 +354,24 @@ class Checkout(Generic[H]):
             return None
         held = self.replica
         if held is None:
-            if not take:
+            if take:
+                held, decision = self._hold(decision, (), context)
+            elif (held := self.at_hand(decision)) is not None:
+                self.replica = held
+            else:
                 return None
-            held, decision = self._hold(decision, (), context)
         fresh = not held.in_transaction
         if fresh:
             held.autocommit(True)
         self.last = held
         return Route(self, sql, intent, held, decision, context, fresh)
+
+    def at_hand(self, decision: Decision) -> H | None:
+        """A connection to one of the decision's nodes, where there is nothing to wait for.
+
+        An adapter that can tell says so by a method of its own.
+        """
+        return None
 
     def _by_itself(self, intent: Intent, context: RoutingContext, view: View) -> Decision | None:
         """Row 7, where nothing is pinned, set, bound or declared: any replica, or the one held."""
