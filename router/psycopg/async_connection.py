@@ -326,7 +326,10 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
-        await greenlet_spawn(self.routed.close)
+        if self.routed.idle:
+            self.routed.close()
+        else:
+            await greenlet_spawn(self.routed.close)
 
     async def __aenter__(self) -> Self:
         return self

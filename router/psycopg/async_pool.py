@@ -17,7 +17,8 @@ from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
 from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolClosed, PoolTimeout
-from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT
+from router.psycopg.held import Line
+from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, line_of
 from router.psycopg.pool import RoutedPool, full, resized
 
 
@@ -86,6 +87,7 @@ class AsyncConnectionPool(RoutedPool):
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open_when_used: bool = open
+        self._checks: bool = self._options.get("check") is not None
 
     # -- its life ------------------------------------------------------------------------------
 
@@ -260,6 +262,24 @@ class AsyncConnectionPool(RoutedPool):
             if node not in self.router.servers:
                 self.retire(node)
         return pool
+
+    def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
+        """A connection of the node's pool where there is nothing to wait for; else None.
+
+        Args:
+            node: whose.
+            trusted: whether one needs not be asked whether it lives.
+        """
+        pool = self._pools.get(node)
+        if pool is None or self._checks:
+            return None
+
+        def known(connection: Any) -> bool:
+            line = line_of(connection)
+            return line is not None and trusted(line)
+
+        taken = pool.at_hand(known)
+        return None if taken is None else line_of(taken)
 
     def retire(self, node: Node) -> None:
         """Close idle connections to `node` now, those in use when they come back; any thread."""

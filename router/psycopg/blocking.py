@@ -3,11 +3,12 @@ the event loop, out of the greenlet the core runs in."""
 
 import asyncio
 import functools
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import psycopg
 from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
 
 
 class _Blocking:
@@ -88,7 +89,33 @@ class BlockingPool(_Blocking):
 
     def getconn(self, timeout: float) -> BlockingConnection:
         """As the real one's, waited for; the same object for a connection as long as it lives."""
-        real = await_only(self.real.getconn(timeout=timeout))
+        return self._kept(await_only(self.real.getconn(timeout=timeout)))
+
+    def at_hand(self, trusted: Callable[[BlockingConnection], bool]) -> BlockingConnection | None:
+        """The connection that lies ready and is the next to be given, if it can be taken without
+        waiting for anybody.
+
+        Args:
+            trusted: asked before it is taken.
+        """
+        ready = getattr(self.real, "_pool", None)  # by psycopg_pool's own name for them
+        first: BlockingConnection | None = ready[0].__dict__.get(_KEPT) if ready else None
+        if first is None or not trusted(first):
+            return None
+        getting = self.real.getconn(timeout=1.0)
+        try:
+            getting.send(None)
+        except StopIteration as given:
+            if given.value is first.real:
+                return first
+            self.putconn(self._kept(given.value))
+        except psycopg.Error:
+            pass  # it is being closed
+        else:
+            getting.close()  # before the pool's lock, which another task has: nothing was taken
+        return None
+
+    def _kept(self, real: Any) -> BlockingConnection:
         found: BlockingConnection | None = real.__dict__.get(_KEPT)
         if found is None:
             found = BlockingConnection(real)
@@ -106,7 +133,12 @@ class BlockingPool(_Blocking):
             waits_for = putting.send(None)
         except StopIteration:
             return  # nothing to wait for, as nearly always: no task is needed
-        await_only(asyncio.shield(asyncio.ensure_future(_rest(putting, waits_for))))
+        task = asyncio.ensure_future(_rest(putting, waits_for))
+        if in_greenlet():
+            await_only(asyncio.shield(task))
+        else:
+            _ending.add(task)
+            task.add_done_callback(_ending.discard)
 
     def open(self) -> None:
         """As the real one's, waited for."""
@@ -118,6 +150,9 @@ class BlockingPool(_Blocking):
 
 
 _KEPT = "_router_blocking"
+
+_ending: set["asyncio.Future[None]"] = set()
+"""What gives connections back while nobody waits for it, kept from the garbage collector."""
 
 
 async def _rest(begun: Any, waits_for: Any) -> None:

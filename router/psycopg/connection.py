@@ -60,7 +60,7 @@ class PoolNodes(nodes.Nodes):
         super().__init__(pool, pool.defaults.isolation_level)
         self.pool: RoutedPool = pool
         self.timeout: float = timeout
-        self._undo: list[tuple[Any, Callable[[], object]]] = []
+        self.undo: list[tuple[Any, Callable[[], object]]] = []
 
     def start_router(self) -> None:
         """Start the Router, in a thread where an event loop must not wait."""
@@ -90,9 +90,7 @@ class PoolNodes(nodes.Nodes):
         pool = self.pool.node_pool(node)
         while True:
             line = self.from_pool(pool, node, self.timeout)
-            distrusted = self.pool.distrusted
-            doubted = distrusted and distrusted.get(node, line.proven) > line.proven
-            if not line.dbapi.closed and not doubted and not self.interrupted(node, line):
+            if self._trusted(node, line):
                 return line
             # Each that is found dead is thrown away, so this ends with a new one.
             try:
@@ -102,6 +100,16 @@ class PoolNodes(nodes.Nodes):
                 self.discard(node, line, distrust=False)
                 raise
             self.discard(node, line, distrust=False)
+
+    def at_hand(self, node: Node) -> NodeConnection | None:
+        """A connection that lies ready in its pool and needs not be asked whether it lives."""
+        taken = self.pool.at_hand(node, lambda line: self._trusted(node, line))
+        return None if taken is None else self.held_by(node, taken)
+
+    def _trusted(self, node: Node, line: Line) -> bool:
+        distrusted = self.pool.distrusted
+        doubted = distrusted and distrusted.get(node, line.proven) > line.proven
+        return not line.dbapi.closed and not doubted and not self.interrupted(node, line)
 
     def held_by(self, node: Node, line: Line) -> NodeConnection:
         """Prepare a connection that is taken for a checkout."""
@@ -115,7 +123,7 @@ class PoolNodes(nodes.Nodes):
             line.dbapi.close()
             return
         try:
-            if self._undo:
+            if self.undo:
                 self._undone(line)
             if line.dbapi.autocommit is not True and not line.dbapi.closed:
                 line.dbapi.autocommit = True
@@ -129,7 +137,7 @@ class PoolNodes(nodes.Nodes):
         self.pool.lent.pop(line, None)
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
-        if self._undo:
+        if self.undo:
             self._undone(line, forget=True)
         try:
             line.dbapi.close()
@@ -140,13 +148,13 @@ class PoolNodes(nodes.Nodes):
     def change(self, dbapi: Any, do: Callable[[], object], undo: Callable[[], object]) -> None:
         """Change a connection until it is given back."""
         do()
-        self._undo.append((dbapi, undo))
+        self.undo.append((dbapi, undo))
 
     def _undone(self, line: Line, *, forget: bool = False) -> None:
-        for dbapi, undo in reversed(self._undo):
+        for dbapi, undo in reversed(self.undo):
             if dbapi is line.dbapi and not forget:
                 undo()
-        self._undo = [each for each in self._undo if each[0] is not line.dbapi]
+        self.undo = [each for each in self.undo if each[0] is not line.dbapi]
 
 
 class Beginning(cursor.Closing):
@@ -208,6 +216,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     cursor_class: type[cursor.Cursor] = Cursor
     stream_class: type[cursor.Cursor] = Cursor
+    begun: bool = False
 
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:
         """Prepare; nothing is taken before something is executed.
@@ -218,7 +227,6 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         """
         super().__init__(PoolNodes(pool, timeout))
         self.pool: RoutedPool = pool
-        self.begun: bool = False
         self.blocks: list[Block] = []
         defaults = pool.defaults
         self._autocommit = defaults.autocommit
@@ -441,6 +449,13 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         self._assign("prepare_threshold", value)
 
     # -- its end -------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has nothing but a replica's connection that can be given back as it is."""
+        checkout, undo = self.checkout, self.nodes.undo
+        replica = checkout.replica
+        return checkout.primary is None and not undo and (replica is None or replica.idle)
 
     def close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""

@@ -10,6 +10,7 @@ from psycopg.types import TypeInfo, TypesRegistry
 from router.checkout import Checkout
 from router.classify import Intent, Kind
 from router.cursor import RoutedCursor
+from router.decide import Decision
 from router.model import Node
 from router.psycopg.cursor import Cursor
 from router.psycopg.held import NodeConnection
@@ -30,6 +31,14 @@ class PsycopgCheckout(Checkout[NodeConnection]):
         nodes: Nodes = self.pool  # type: ignore[assignment]
         return nodes.session(node)
 
+    def at_hand(self, decision: Decision) -> NodeConnection | None:
+        """A connection to one of the decision's nodes, where there is nothing to wait for."""
+        nodes: Nodes = self.pool  # type: ignore[assignment]
+        if nodes.registered or nodes.isolation is not None:
+            return None
+        found = decision.nodes
+        return nodes.at_hand(found[0] if len(found) == 1 else self.router.balance(found))
+
 
 N = TypeVar("N", bound=Nodes)
 
@@ -49,6 +58,8 @@ class RoutedConnection(Generic[N]):
 
     cursor_class: type[Cursor] = Cursor
     stream_class: type[Cursor] = Cursor
+    closed: bool = False
+    _adapters: "_Adapters | None" = None
 
     def __init__(self, nodes: N) -> None:
         """Prepare; nothing is taken before something is executed.
@@ -58,9 +69,7 @@ class RoutedConnection(Generic[N]):
         """
         self.nodes: N = nodes
         self.checkout: PsycopgCheckout = PsycopgCheckout(nodes)
-        self.closed: bool = False
         self._isolation: Any = nodes.isolation
-        self._adapters: _Adapters | None = None
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -95,7 +104,10 @@ class RoutedConnection(Generic[N]):
     @property
     def in_transaction(self) -> bool:
         """Whether a server has a transaction open for this connection."""
-        return any(h is not None and h.in_transaction for h in self.holding)
+        primary, replica = self.checkout.primary, self.checkout.replica
+        if primary is not None and primary.in_transaction:
+            return True
+        return replica is not None and replica.in_transaction
 
     @property
     def holding(self) -> tuple[NodeConnection | None, NodeConnection | None]:

@@ -7,7 +7,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from router.held import Characteristics, Held
+from router.held import DEFAULTS, Characteristics, Held
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -113,6 +113,13 @@ class NodeConnection(Held):
         )
         nodes.router.failed(self.node, nodes.reason(error))
         return True
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given back as it is."""
+        return self.in_autocommit and not (
+            self.broken or self.in_transaction or self.applied or self.characteristics != DEFAULTS
+        )
 
     def give_back(self) -> None:
         """Keep it for the next statement there, or give it to its pool."""

@@ -144,8 +144,8 @@ class Nodes(ABC):
     @property
     def default_isolation(self) -> str:
         """The isolation level of a connection on which none was set."""
-        level = self.isolation or IsolationLevel.READ_COMMITTED
-        return level.name.replace("_", " ")
+        level = self.isolation
+        return "READ COMMITTED" if level is None else level.name.replace("_", " ")
 
     def start_router(self) -> None:
         """Start the Router; see `router.core.Router.start`."""
@@ -180,6 +180,10 @@ class Nodes(ABC):
             RouterError: they are all in use; names the node and the cure.
         """
         return self.held_by(node, self.line(node))
+
+    def at_hand(self, node: Node) -> NodeConnection | None:
+        """As `hold`, where there is nothing to wait for; else None."""
+        return None
 
     def session(self, node: Node) -> NodeConnection | None:
         """A connection to `node`, the primary, by ``session_url``, closed after its use; None
@@ -261,9 +265,15 @@ class Nodes(ABC):
                 if clock() < until:
                     continue
                 raise self.busy(node, pool.max_size) from None
-            line: Line | None = dbapi.__dict__.get(_LINE)
+            line = line_of(dbapi)
             if line is None:
                 line = Line(dbapi, pool, clock())
                 setattr(dbapi, _LINE, line)
             line.given_back = False
             return line
+
+
+def line_of(connection: Any) -> Line | None:
+    """What is known of a connection of psycopg_pool's that was taken before."""
+    line: Line | None = connection.__dict__.get(_LINE)
+    return line

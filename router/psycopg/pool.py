@@ -203,6 +203,10 @@ class RoutedPool(Servers):
     def node_pool(self, node: Node) -> Any:
         """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
 
+    def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
+        """A connection of the node's pool where there is nothing to wait for; else None."""
+        return None
+
     def _made(self, node: Node, settle: Any) -> Any:
         if self.closed:
             raise PoolClosed(f"{self.name} is closed: open another one")

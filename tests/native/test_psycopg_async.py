@@ -9,6 +9,7 @@ import psycopg
 import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
+from sqlalchemy.util import greenlet_spawn
 
 from router import request_context
 from router.psycopg import AsyncConnectionPool
@@ -278,3 +279,35 @@ def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
         return cancelled
 
     assert asyncio.run(storm()) > STORM / 10
+
+
+def test_reads_and_statements_of_a_transaction_need_no_greenlet(
+    items: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing has to be waited for but the server's answer, nothing is switched to."""
+    spawned: list[Any] = []
+
+    async def spy(*args: Any, **kwargs: Any) -> Any:
+        spawned.append(args)
+        return await greenlet_spawn(*args, **kwargs)
+
+    async def scenario() -> None:
+        async with opened(items, kwargs={"autocommit": True}) as pool:
+            await pool.wait()
+            for _ in range(8):  # each node's connection is known once it was used
+                async with pool.connection() as connection:
+                    await connection.execute(NAMES)
+            monkeypatch.setattr("router.psycopg.async_connection.greenlet_spawn", spy)
+            for _ in range(8):
+                async with pool.connection() as connection:
+                    assert await (await connection.execute(NAMES)).fetchall() == []
+            async with pool.connection() as connection, connection.transaction():
+                cursor = await connection.execute(INSERT, ["a"])
+                before = len(spawned)
+                await cursor.execute(NAMES)
+                assert await cursor.fetchall() == [("a",)]
+                assert len(spawned) == before
+            assert pool.checkedout() == 0
+        assert before == 1, "what takes the primary's connection"
+
+    asyncio.run(scenario())
