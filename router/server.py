@@ -204,8 +204,7 @@ def _one_url(url: str, key: str) -> dict[str, Any]:
         # What is no URL may be anything, a password for one.
         shown = f"{masked(url)!r}" if separator else "the text"
         raise ConfigError(
-            f"{key}: {shown} is not a PostgreSQL URL: "
-            "expected postgresql://host:port/dbname"
+            f"{key}: {shown} is not a PostgreSQL URL: expected postgresql://host:port/dbname"
         )
     try:
         parts = urlsplit(url)
