@@ -368,7 +368,7 @@ class Router:
         base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
         self._base = base
         self.watching: Watching | None = base if isinstance(base, Watching) else None
-        self.watched = base is self.watching or self.config.sql_comment
+        self.watched: bool = base is self.watching or self.config.sql_comment
         self._prefer()
 
     def _prefer(self) -> None:
