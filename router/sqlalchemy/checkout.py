@@ -164,7 +164,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         if not self.open:
             return
         try:
-            if not transaction_reset and not self.nothing_open():
+            if not transaction_reset:
                 self._reset()
             if self._record is not None:
                 for callback in list(self._record.finalize_callback):

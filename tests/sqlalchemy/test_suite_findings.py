@@ -57,6 +57,21 @@ def test_an_invalidated_record_has_no_connection(routed: Routed) -> None:
         assert record.dbapi_connection is None
 
 
+def test_the_dialect_rolls_back_what_comes_back(
+    routed: Routed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether anything is open or not, a checkout is reset by the dialect's do_rollback, which a
+    dialect of the user's own may have extended."""
+    dialect: Any = routed.engine.dialect
+    asked, plain = [], dialect.do_rollback
+    monkeypatch.setattr(dialect, "do_rollback", lambda c: (asked.append(c), plain(c)))
+    raw = routed.engine.raw_connection()
+    with raw.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    raw.close()
+    assert raw in asked
+
+
 def test_a_cursor_method_put_in_place_is_used(routed: Routed) -> None:
     """Who replaces one checkout's cursor() gets every statement of it, as on a plain engine."""
     asked = []
