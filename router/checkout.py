@@ -275,7 +275,7 @@ class Checkout(Generic[H]):
 
         The shortest way there is, for what a transaction mostly consists of: nothing is prepared
         or pinned before it, and nothing of it runs again. It is to be run on `primary`; see
-        `router.recovery.noticed` and `router.core.Router.read` for what follows.
+        `router.recovery.failed_inside` and `router.core.Router.read` for what follows.
 
         Returns:
             whose read it is; None where the rules have to look.

@@ -5,7 +5,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from router.checkout import Checkout, Route
 from router.held import Held
-from router.recovery import noticed, recover, timed
+from router.recovery import failed_inside, recover, timed
 
 H = TypeVar("H", bound=Held)
 
@@ -186,11 +186,8 @@ class RoutedCursor(Routing[H]):
                 real.execute(query, **kwargs)
             else:
                 real.execute(query, params, **kwargs)
-        except Exception as error:
-            noticed(routed, held, error, real, on_primary=True)
-            raise
-        except BaseException:
-            held.broken = True
+        except BaseException as error:
+            failed_inside(routed, held, error, real)
             raise
         if not context.root:
             routed.router.read(context, held.node)

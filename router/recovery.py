@@ -56,7 +56,7 @@ def recover(
     while True:
         tried.append(route.held.node)
         on_primary = route.decision.on_primary
-        noticed(route.connection, route.held, error, cursor, on_primary=on_primary)
+        _noticed(route.connection, route.held, error, cursor, on_primary=on_primary)
         again = None
         if isinstance(error, pool.driver_errors):
             again = _again(route, error, tried)
@@ -102,6 +102,8 @@ def in_words(state: str, error: BaseException) -> str:
         state: the SQLSTATE, empty when the server sent none.
         error: what a driver raised.
     """
+    if state and getattr(error.__cause__, "sqlstate", "") == state:
+        error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
     said: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's
     if said is None:
         said = error.args[0] if state and error.args else str(error)
@@ -111,7 +113,24 @@ def in_words(state: str, error: BaseException) -> str:
     return f"{state}: {text}" if state else text
 
 
-def noticed(
+def failed_inside(
+    connection: "Checkout[H]", held: H, error: BaseException, cursor: Any = None
+) -> None:
+    """A statement of `router.checkout.Checkout.inside` was not run; `error` is to be raised again.
+
+    Args:
+        connection: the checkout whose statement failed.
+        held: the primary's connection.
+        error: what was raised.
+        cursor: the cursor it was raised from.
+    """
+    if isinstance(error, Exception):
+        _noticed(connection, held, error, cursor, on_primary=True)
+    else:
+        held.broken = True  # cancelled: the server may still be at it
+
+
+def _noticed(
     connection: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:
     """Blacklist the node if the error says that the server or the way to it is gone.

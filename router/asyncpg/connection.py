@@ -17,7 +17,7 @@ from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
 from router.checkout import Route
 from router.classify import Intent, Kind
-from router.recovery import noticed, recover, timed
+from router.recovery import failed_inside, recover, timed
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
@@ -337,11 +337,8 @@ class Connection:
         if context is not None and (held := routed.primary) is not None:
             try:
                 result = await getattr(held.con, method)(query, *args, **kw)
-            except Exception as error:
-                noticed(routed, held, error, None, on_primary=True)
-                raise
-            except BaseException:
-                held.broken = True
+            except BaseException as error:
+                failed_inside(routed, held, error)
                 raise
             if not context.root:
                 routed.router.read(context, held.node)

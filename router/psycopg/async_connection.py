@@ -15,7 +15,7 @@ from router.psycopg.connection import Beginning, Connection
 from router.psycopg.facade import new_cursor
 from router.psycopg.held import NodeConnection
 from router.psycopg.transaction import AsyncTransaction
-from router.recovery import noticed, recover
+from router.recovery import failed_inside, recover
 
 if TYPE_CHECKING:
     from router.psycopg.pool import RoutedPool
@@ -46,11 +46,8 @@ class AsyncCursor(Beginning):
         driver = self._real.real
         try:
             await driver.execute(query, params, **kwargs)
-        except Exception as error:
-            noticed(routed, held, error, driver, on_primary=True)
-            raise
-        except BaseException:
-            held.broken = True
+        except BaseException as error:
+            failed_inside(routed, held, error, driver)
             raise
         if not context.root:
             routed.router.read(context, held.node)

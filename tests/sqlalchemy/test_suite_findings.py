@@ -63,11 +63,11 @@ def test_the_dialect_rolls_back_what_comes_back(
     """Whether anything is open or not, a checkout is reset by the dialect's do_rollback, which a
     dialect of the user's own may have extended."""
     dialect: Any = routed.engine.dialect
-    asked, plain = [], dialect.do_rollback
+    asked: list[Any] = []
+    plain = dialect.do_rollback
     monkeypatch.setattr(dialect, "do_rollback", lambda c: (asked.append(c), plain(c)))
     raw = routed.engine.raw_connection()
-    with raw.cursor() as cursor:
-        cursor.execute("SELECT 1")
+    raw.cursor().execute("SELECT 1")
     raw.close()
     assert raw in asked
 
