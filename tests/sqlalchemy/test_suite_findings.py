@@ -65,7 +65,12 @@ def test_the_dialect_rolls_back_what_comes_back(
     dialect: Any = routed.engine.dialect
     asked: list[Any] = []
     plain = dialect.do_rollback
-    monkeypatch.setattr(dialect, "do_rollback", lambda c: (asked.append(c), plain(c)))
+
+    def rolls_back(connection: Any) -> None:
+        asked.append(connection)
+        plain(connection)
+
+    monkeypatch.setattr(dialect, "do_rollback", rolls_back)
     raw = routed.engine.raw_connection()
     raw.cursor().execute("SELECT 1")
     raw.close()
