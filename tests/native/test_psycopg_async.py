@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from sqlalchemy.util import greenlet_spawn
 
 from router import request_context
+from router.context import RoutingContext, within
 from router.psycopg import AsyncConnectionPool
 from tests.conftest import Database
 from tests.native.kit import STORM, cancelled_at_random, how
@@ -314,4 +315,6 @@ def test_reads_and_statements_of_a_transaction_need_no_greenlet(
             assert pool.checkedout() == 0
         assert before == taken + 1, "what takes the primary's connection"
 
-    asyncio.run(scenario())
+    # What other tests left in the process's own context is none of its business.
+    with within(RoutingContext(root=True)):
+        asyncio.run(scenario())
