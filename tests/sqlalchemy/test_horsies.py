@@ -62,7 +62,7 @@ def test_horsies(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyP
                 sent.append((await shop.double.send_async(n=n)).ok_value)
         for n, handle in enumerate(sent):
             with request_context():
-                result = await handle.get_async(timeout_ms=30_000)
+                result = await handle.get_async(timeout_ms=120_000)
             assert result.ok_value == 2 * n
         broker = shop.app.get_broker()
         stats: dict[str, Any] = broker.async_engine.sync_engine.router.stats()

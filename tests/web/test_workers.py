@@ -29,6 +29,7 @@ COMMANDS = {
     "--log-level warning",
 }
 PATIENCE = 20.0
+STARTING = 90  # seconds for a server on a machine that is busy with other tests as well
 
 
 @dataclass
@@ -204,7 +205,7 @@ def site(
     )
     site = Site(kind, port, place, cluster, redis)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STARTING
         while True:
             try:
                 site.client()()
