@@ -555,7 +555,7 @@ class Checkout(Generic[H]):
                     return held, None
                 held.release(self.journal)
                 held = self.replica = None
-            node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
+            node = router.pick(nodes)
             try:
                 held = self.pool.hold(node)
             except NoReplicaAvailable as error:

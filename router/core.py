@@ -357,10 +357,8 @@ class Router:
         """Give the pin of `context` its position, or drop it, by what is known now."""
         self._pin(context, self.view, self.clock())
 
-    def pick(self, nodes: tuple[Node, ...], held: Node | None = None) -> Node:
-        """One of `nodes`: the one the checkout holds already, else the balancer's choice."""
-        if held is not None and held in nodes:
-            return held
+    def pick(self, nodes: tuple[Node, ...]) -> Node:
+        """One of `nodes`: the balancer's choice."""
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
 
     def _choose_balancer(self) -> None:

@@ -36,8 +36,7 @@ class PsycopgCheckout(Checkout[NodeConnection]):
         nodes: Nodes = self.pool  # type: ignore[assignment]
         if nodes.registered or nodes.isolation is not None:
             return None
-        found = decision.nodes
-        return nodes.at_hand(found[0] if len(found) == 1 else self.router.balance(found))
+        return nodes.at_hand(self.router.pick(decision.nodes))
 
 
 N = TypeVar("N", bound=Nodes)

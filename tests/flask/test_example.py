@@ -14,18 +14,23 @@ from tests.conftest import Database, MakeCluster
 from tests.flask.drive import drive
 
 
-@pytest.fixture
-def app(database: Database) -> Iterator[Flask]:
-    app = create_app(
+def blog(database: Database, **options: bool) -> Flask:
+    return create_app(
         {
             "TESTING": True,
             "SQLALCHEMY_DATABASE_URI": database.primary_url("psycopg"),
             "SQLALCHEMY_ENGINE_OPTIONS": {
                 "plugins": ["router"],
                 "replicas": database.replica_urls(),
+                **options,
             },
         }
     )
+
+
+@pytest.fixture
+def app(database: Database) -> Iterator[Flask]:
+    app = blog(database)
     yield app
     with app.app_context():
         db.engine.dispose()
@@ -117,17 +122,7 @@ def test_without_pins_its_users_miss_their_writes(
 def test_a_dry_run_of_the_blog_is_a_report_for_people(database: Database) -> None:
     """With dry_run the blog runs on its primary alone, and the report printed afterwards says
     how many reads would have moved, how many might have been stale, and what stays, and why."""
-    app = create_app(
-        {
-            "TESTING": True,
-            "SQLALCHEMY_DATABASE_URI": database.primary_url("psycopg"),
-            "SQLALCHEMY_ENGINE_OPTIONS": {
-                "plugins": ["router"],
-                "replicas": database.replica_urls(),
-                "dry_run": True,
-            },
-        }
-    )
+    app = blog(database, dry_run=True)
     assert app.test_cli_runner().invoke(args=["init-db"]).exit_code == 0
     author, reader = app.test_client(), app.test_client()
     author.post("/register", data={"name": "ann", "password": "secret"})
