@@ -33,7 +33,9 @@ def test_scripts_make_a_cluster_that_streams(stage: Stage) -> None:
     stage.ports = {"primary": free_port()}
     primary = stage.primary()
     replicas = {name: stage.replica(name) for name in ("replica1", "replica2")}
+    # pg_basebackup streams too while it copies, under its own name.
     streaming = "SELECT count(*) = {} FROM pg_stat_replication WHERE state = 'streaming'"
+    streaming += " AND application_name LIKE 'replica%'"
     stage.until("primary", streaming.format(2), primary)
     for name, process in replicas.items():
         stage.until(name, "SELECT pg_is_in_recovery()", process)
