@@ -5,12 +5,12 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from router.classify import Intent, Kind, Verb
 from router.context import Pins, RoutingContext, current_context
-from router.decide import Decision, Reason, Transaction, View, why_not
+from router.decide import Decision, Reason, Transaction, why_not
 from router.errors import (
     CommitUnknown,
     NoReplicaAvailable,
@@ -27,6 +27,9 @@ from router.pooling import advice, needs_session
 if TYPE_CHECKING:
     from router.core import Router
 
+READ, WRITE, SESSION, NO_REPLICA = Kind.READ, Kind.WRITE, Kind.SESSION, Reason.NO_REPLICA
+"""By names of their own: in Python 3.11 a member is slow to reach through its enumeration."""
+_NOTHING: Iterator[int] = iter(())
 UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
 BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
 NO_TRANSACTION = frozenset(
@@ -125,7 +128,7 @@ class Route(Generic[H]):
     def done(self, parameters: Any = None) -> None:
         """The statement has returned."""
         intent = self.intent
-        if intent.kind is Kind.READ:
+        if intent.kind is READ:
             if not self.context.root:
                 self.connection.router.read(self.context, self.held.node)
             return
@@ -163,11 +166,17 @@ class Checkout(Generic[H]):
         self.pins: Pins | None = None
         self._writers: set[RoutingContext] = set()
         self._ddl = False
+        # The decision `inside` came to last, and what counts its like.
+        self._within: Decision | None = None
+        self._counted: Iterator[int] = _NOTHING
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__}{self.state()}>"
+
+    def state(self) -> str:
+        """What it holds, for people."""
         held = [h.node.name for h in (self.primary, self.replica) if h is not None]
-        state = "" if self.open else " closed"
-        return f"<{type(self).__name__}{state} holding {', '.join(held) or 'nothing'}>"
+        return f"{'' if self.open else ' closed'} holding {', '.join(held) or 'nothing'}"
 
     def closed_error(self) -> Exception:
         """What a statement gets after the checkout has ended."""
@@ -241,7 +250,7 @@ class Checkout(Generic[H]):
         transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
             intent, situation, decision, stream
         )
-        session = intent.kind is Kind.SESSION and not intent.local
+        session = intent.kind is SESSION and not intent.local
         if transaction and router.pooled and not self.past:
             self._must_span(held.node)
         if transaction or session or self.journal:
@@ -289,13 +298,19 @@ class Checkout(Generic[H]):
             or router.pooled
             or self.pins is not None
             or self.journal.entries
-            or router.classifier(sql).kind is not Kind.READ
         ):
             return None
         decision, context = router.view.any_within, current_context()
         if decision is None or decision.nodes[0] is not primary.node or context.force:
             return None
-        next(router.decisions[primary.node.name, Reason.TRANSACTION])
+        classifier = router.classifier
+        intent = classifier.known.get(sql) or classifier(sql)
+        if intent.kind is not READ:
+            return None
+        if decision is not self._within:
+            self._within = decision
+            self._counted = router.decisions[primary.node.name, decision.reason]
+        next(self._counted)
         self.last = primary
         return context
 
@@ -337,9 +352,9 @@ class Checkout(Generic[H]):
         view, kind, primary = self.router.view, intent.kind, self.primary
         decision: Decision | None
         if primary is not None and primary.in_transaction:
-            if kind is Kind.READ:
+            if kind is READ:
                 decision = view.any_within
-            elif kind is Kind.WRITE:
+            elif kind is WRITE:
                 decision = view.write_within
             else:
                 return None
@@ -347,12 +362,34 @@ class Checkout(Generic[H]):
                 return None
             self.last = primary
             return Route(self, sql, intent, primary, decision, context, False)
-        if not alone or kind is not Kind.READ:
+        # Row 7, where nothing is pinned, set, bound or declared: any replica, or the one held.
+        decision = view.any_read
+        if (
+            not alone
+            or kind is not READ
+            or decision is None
+            or intent.needs_transaction
+            or self.bound
+            or self.declared_read_only
+            or not self.router.reads_alone
+        ):
             return None
-        decision = self._by_itself(intent, context, view)
-        if decision is None:
+        isolation, read_only, _ = self.characteristics
+        if read_only or (isolation or self.pool.default_isolation) not in WITHOUT_TRANSACTION:
             return None
-        held = self.replica
+        pins, held = context.pins, self.replica
+        if pins.by_cluster or pins.arrived:
+            return None
+        if held is not None and (
+            held.broken or held.in_transaction or held.node not in decision.nodes
+        ):
+            return None
+        if pins.reads and (last := pins.reads.get(self.router.cluster)) is not None:
+            report = view.snapshot.reports.get(last.node.name)
+            if held is None or last.node is not held.node:
+                return None
+            if report is None or report.since > last.at:
+                return None
         if held is None:
             if take:
                 held, decision = self._hold(decision, (), context)
@@ -373,35 +410,6 @@ class Checkout(Generic[H]):
         """
         return None
 
-    def _by_itself(self, intent: Intent, context: RoutingContext, view: View) -> Decision | None:
-        """Row 7, where nothing is pinned, set, bound or declared: any replica, or the one held."""
-        held, router, decision = self.replica, self.router, view.any_read
-        if (
-            decision is None
-            or intent.needs_transaction
-            or self.bound
-            or self.declared_read_only
-            or not router.reads_alone
-        ):
-            return None
-        if held is not None and (
-            held.broken or held.in_transaction or held.node not in decision.nodes
-        ):
-            return None
-        isolation, read_only, _ = self.characteristics
-        if read_only or (isolation or self.pool.default_isolation) not in WITHOUT_TRANSACTION:
-            return None
-        pins = context.pins
-        if pins.by_cluster or pins.arrived:
-            return None
-        if pins.reads and (last := pins.reads.get(router.cluster)) is not None:
-            report = view.snapshot.reports.get(last.node.name)
-            if held is None or last.node is not held.node:
-                return None
-            if report is None or report.since > last.at:
-                return None
-        return decision
-
     def _go_past(self, intent: Intent, force: str | None) -> None:
         """Have a session of one's own, past PgBouncer, for what it would leave in another's.
 
@@ -412,7 +420,7 @@ class Checkout(Generic[H]):
         primary = router.primary
         wanted = force == "session"
         # What stays in one session runs on the primary; settings are for any node.
-        anywhere = intent.kind is Kind.SESSION and not wanted
+        anywhere = intent.kind is SESSION and not wanted
         if primary is not None and not router.pools(primary) and not anywhere:
             return
         replica = self.replica
@@ -485,7 +493,7 @@ class Checkout(Generic[H]):
         if situation is Transaction.READ_ONLY:
             return replica, Decision((replica.node,), Reason.READ_ONLY, False)
         if situation is Transaction.ON_REPLICA and (
-            intent.kind in (Kind.READ, Kind.SESSION) or intent.verb in (Verb.COMMIT, Verb.ROLLBACK)
+            intent.kind in (READ, SESSION) or intent.verb in (Verb.COMMIT, Verb.ROLLBACK)
         ):
             return replica, Decision((replica.node,), Reason.HELD, False)
         return None
@@ -501,7 +509,7 @@ class Checkout(Generic[H]):
         verb = intent.verb
         if not none:
             return verb is None or verb not in NO_TRANSACTION
-        if intent.kind is Kind.READ:
+        if intent.kind is READ:
             return (
                 stream
                 or intent.needs_transaction
@@ -514,7 +522,7 @@ class Checkout(Generic[H]):
         self, decision: Decision, avoid: Collection[Node], context: RoutingContext
     ) -> tuple[H, Decision]:
         """A connection to one of the decision's nodes; tries each until one can be reached."""
-        if decision.on_primary and decision.reason is not Reason.NO_REPLICA:
+        if decision.on_primary and decision.reason is not NO_REPLICA:
             return self._hold_primary(decision.nodes[0]), decision
         router = self.router
         failure: BaseException | None = None
@@ -555,7 +563,7 @@ class Checkout(Generic[H]):
                     return held, None
                 held.release(self.journal)
                 held = self.replica = None
-            node = router.pick(nodes)
+            node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
             try:
                 held = self.pool.hold(node)
             except NoReplicaAvailable as error:
@@ -656,7 +664,7 @@ class Checkout(Generic[H]):
         if intent.binds and route.decision.on_primary:
             self.bound = True
         kind = intent.kind
-        if kind is Kind.SESSION:
+        if kind is SESSION:
             transactional = held.in_transaction
             if transactional or not intent.local:
                 entry = Entry(route.sql, parameters, intent.local, intent.settings)
@@ -815,7 +823,8 @@ class Checkout(Generic[H]):
     def release(self) -> None:
         """End this checkout: give every connection back; what is open is rolled back."""
         primary, replica = self.primary, self.replica
-        self.finish()
+        self.open = False
+        self.primary = self.replica = self.last = None
         try:
             if replica is not None:
                 replica.release(self.journal)

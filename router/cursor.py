@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from router.checkout import Checkout, Route
+from router.checkout import READ, Checkout, Route
 from router.held import Held
 from router.recovery import failed_inside, recover, timed
 
@@ -62,10 +62,12 @@ class Routing(Generic[H]):
                 real = self._replaced(route.held)
             if method != "execute":
                 getattr(real, method)(query, params, **kwargs)
-            elif params is None:
-                real.execute(query, **kwargs)
-            else:
+            elif kwargs:
                 real.execute(query, params, **kwargs)
+            elif params is None:
+                real.execute(query)
+            else:
+                real.execute(query, params)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
             def again(held: H) -> None:
@@ -75,7 +77,8 @@ class Routing(Generic[H]):
         except BaseException:
             route.held.broken = True
             raise
-        route.done(params)
+        if route.intent.kind is not READ or not route.context.root:
+            route.done(params)
         return self
 
     def _watched(
@@ -172,20 +175,23 @@ class RoutedCursor(Routing[H]):
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
         """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
-        routed, held = self._routed, self._of
+        own = self.__dict__  # once: a class with __getattr__ is slow to look anything up in
+        held = own["_of"]
         if (
             held is None
-            or held is not routed.primary
+            or held is not (routed := own["_routed"]).primary
             or query.__class__ is not str
             or (context := routed.inside(query)) is None
         ):
             return self._run("execute", query, params, kwargs)
-        real = self._real
+        real = own["_real"]
         try:
-            if params is None:
-                real.execute(query, **kwargs)
-            else:
+            if kwargs:  # which make a call slow, empty ones too
                 real.execute(query, params, **kwargs)
+            elif params is None:
+                real.execute(query)
+            else:
+                real.execute(query, params)
         except BaseException as error:
             failed_inside(routed, held, error, real)
             raise

@@ -15,7 +15,7 @@ from router.asyncpg.errors import SessionRefused
 from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
 from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
-from router.checkout import Route
+from router.checkout import READ, Route
 from router.classify import Intent, Kind
 from router.recovery import failed_inside, recover, timed
 
@@ -319,14 +319,6 @@ class Connection:
         """Refused: use the pool's ``init``."""
         raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_builtin_type_codec"))
 
-    def __getattr__(self, key: str) -> Any:
-        if key.startswith("__"):
-            raise AttributeError(key)
-        raise AttributeError(
-            f"{key}: a routed connection has several of asyncpg's behind it: register what every "
-            "one needs in init=, or ask the primary's, await connection.primary_connection()"
-        )
-
     # -- on their way --------------------------------------------------------------------------
 
     async def _sent(
@@ -336,7 +328,9 @@ class Connection:
         context = routed.inside(query)
         if context is not None and (held := routed.primary) is not None:
             try:
-                result = await getattr(held.con, method)(query, *args, **kw)
+                send = getattr(held.con, method)
+                # Spread arguments make a call slow, empty ones too.
+                result = await (send(query, *args, **kw) if args or kw else send(query))
             except BaseException as error:
                 failed_inside(routed, held, error)
                 raise
@@ -367,7 +361,8 @@ class Connection:
         held = route.held
         route.begin()
         try:
-            result = await getattr(held.con, method)(query, *args, **kw)
+            send = getattr(held.con, method)
+            result = await (send(query, *args, **kw) if args or kw else send(query))
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
             def call(held: NodeConnection) -> Any:
@@ -377,7 +372,7 @@ class Connection:
         except BaseException:
             held.broken = True
             raise
-        if route.intent.kind is not Kind.READ:
+        if route.intent.kind is not READ:
             held.touched = True
         route.done(args)
         return result
@@ -398,7 +393,7 @@ class Connection:
         commented = sql is not None and routed.router.config.sql_comment
 
         def run(held: NodeConnection) -> Any:
-            if route.intent.kind is not Kind.READ:
+            if route.intent.kind is not READ:
                 held.touched = True
             return call(held, f"{sql}{route.comment()}") if commented else call(held)
 

@@ -34,18 +34,24 @@ class AsyncCursor(Beginning):
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
         """Run one statement where it belongs; arguments as psycopg's."""
-        routed, held = self._routed, self._of
+        own = self.__dict__  # once: a class with __getattr__ is slow to look anything up in
+        held = own["_of"]
         if (
             held is None
-            or held is not routed.primary
+            or held is not (routed := own["_routed"]).primary
             or query.__class__ is not str
             or (context := routed.inside(query)) is None
         ):
             await self._elsewhere(query, params, kwargs)
             return self
-        driver = self._real.real
+        driver = own["_real"].real
         try:
-            await driver.execute(query, params, **kwargs)
+            # Keywords make a call slow, empty ones too.
+            await (
+                driver.execute(query, params, **kwargs)
+                if kwargs
+                else driver.execute(query, params)
+            )
         except BaseException as error:
             failed_inside(routed, held, error, driver)
             raise
@@ -62,7 +68,12 @@ class AsyncCursor(Beginning):
             return
         route.begin()
         try:
-            await self._on(route.held).real.execute(query, params, **kwargs)
+            driver = self._on(route.held).real
+            await (
+                driver.execute(query, params, **kwargs)
+                if kwargs
+                else driver.execute(query, params)
+            )
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
             def again(held: NodeConnection) -> None:

@@ -225,7 +225,7 @@ class Nodes(ABC):
 
     def interrupted(self, node: Node, line: Line) -> bool:
         """Whether the node was away since the connection was last known to live."""
-        known = self.router.snapshot.reports.get(node.name)
+        known = self.router.view.snapshot.reports.get(node.name)
         return known is not None and line.proven < known.since
 
     def lives(self, line: Line) -> bool:

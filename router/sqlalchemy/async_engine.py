@@ -27,7 +27,7 @@ class RoutedAsyncConnection(AsyncConnection):
         """
         raw = await super().get_raw_connection()
         if isinstance(raw, RoutedConnection):
-            await greenlet_spawn(raw.bind_primary)
+            await greenlet_spawn(raw.routed.bind_primary)
         return raw
 
 

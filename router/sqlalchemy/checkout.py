@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from router.sqlalchemy.pool import RoutingPool
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
+ROLLBACK, COMMIT = ResetStyle.reset_rollback, ResetStyle.reset_commit
 
 
 class CheckoutRecord:
@@ -39,23 +40,75 @@ class CheckoutRecord:
         self.record_info: dict[str, Any] = {}
 
 
-class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
-    """One checkout of a routed engine: at most one connection to the primary and one to a replica.
+class EngineCheckout(Checkout[NodeConnection]):
+    """Where the statements of one checkout of a routed engine go.
 
-    Behaves as the pool's own proxy of a DBAPI connection does. Like that, it belongs to one
-    thread or task at a time.
+    Apart from the `RoutedConnection` it belongs to: that one asks a driver's connection for names
+    it does not know, and every attribute of a class with ``__getattr__`` is slow to look up.
     """
 
     pool: "RoutingPool"  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    _record: CheckoutRecord | None = None
-    _detached = False
 
     def closed_error(self) -> Exception:
         """What a statement gets after the checkout has ended."""
         return exc.InvalidRequestError(
             "this connection was closed or invalidated: take another one from the engine"
         )
+
+    def session(self, node: Node) -> NodeConnection | None:
+        """A connection to `node`, the primary, by ``session_url``."""
+        return self.pool.session(node)
+
+    def introduce(self) -> None:
+        """Let the dialect meet a server, a replica if there is one, and stay there for reads."""
+        try:
+            route = self.route(None, explicit=False, intent=PEEK)
+        except BaseException:
+            self.release()
+            raise
+        if route.fresh:
+            route.held.in_transaction = False  # nothing was sent
+        self.last: NodeConnection | None = None
+
+    def peek(self, ask: Callable[[Any], Any]) -> Any:
+        """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
+        route = self.route(None, explicit=False, intent=PEEK)
+        held = route.held
+        if not route.fresh:
+            return ask(held.dbapi)
+        held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
+        held.autocommit(self.isolation == "AUTOCOMMIT")
+        if held.characteristics != self.characteristics:
+            held.characterise(self.characteristics)
+        try:
+            found = ask(held.dbapi)
+            held.end("rollback")  # of what the driver began, in order to ask
+        except BaseException:
+            held.broken = True
+            raise
+        return found
+
+
+class RoutedConnection(PoolProxiedConnection):
+    """One checkout of a routed engine: at most one connection to the primary and one to a replica.
+
+    Behaves as the pool's own proxy of a DBAPI connection does. Like that, it belongs to one
+    thread or task at a time.
+
+    Attributes:
+        routed: knows where statements go, and holds the connections.
+    """
+
+    # Others may set what they like on it, as SQLAlchemy's own tests replace `cursor`.
+    __slots__ = ("__dict__", "_detached", "_record", "routed")
+
+    def __init__(self, routed: EngineCheckout) -> None:
+        self.routed: EngineCheckout = routed
+        self._record: CheckoutRecord | None = None
+        self._detached = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{self.routed.state()}>"
 
     # -- the DBAPI connection's own methods ----------------------------------------------------
 
@@ -67,29 +120,38 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
 
         stream = bool(args and args[0])
         return RoutedCursor(  # type: ignore[return-value]
-            self, self.dbapi_connection, make, stream=stream
+            self.routed, self.dbapi_connection, make, stream=stream
         )
+
+    def commit(self) -> None:
+        """Commit on the primary."""
+        self.routed.commit()
+
+    def rollback(self) -> None:
+        """Roll back whatever is open."""
+        self.routed.rollback()
 
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]
         """A DBAPI connection whose cursors are routed; anything else binds it to the primary."""
-        return self._connection_record.dbapi_connection if self.open else None
+        return self._connection_record.dbapi_connection if self.routed.open else None
 
     @property
     def driver_connection(self) -> Any:  # type: ignore[override]
         """The driver's own connection to the primary. The checkout stays on it from now on."""
-        if not self.open:
+        if not self.routed.open:
             return None
-        held = self.primary if self.bound else None
+        routed = self.routed
+        held = routed.primary if routed.bound else None
         if held is None:
-            if self.pool.dialect.is_async and not in_greenlet():
+            if routed.pool.dialect.is_async and not in_greenlet():
                 raise exc.InvalidRequestError(
                     "an asynchronous connection to the primary cannot be taken here: await "
                     "connection.run_sync(lambda c: c.connection.driver_connection), or make the "
                     "engine with router.create_async_engine()"
                 )
-            held = self.bind_primary()
-        return self.pool.dialect.get_driver_connection(held.dbapi)
+            held = routed.bind_primary()
+        return routed.pool.dialect.get_driver_connection(held.dbapi)
 
     def __getattr__(self, key: str) -> Any:
         # Our own names only come here when a property of ours failed: say so, do not go on.
@@ -118,7 +180,7 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
     @property
     def is_valid(self) -> bool:
         """Whether this checkout is open and was not invalidated."""
-        return self.open
+        return self.routed.open
 
     @property
     def is_detached(self) -> bool:
@@ -127,29 +189,31 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
 
     def detach(self) -> None:
         """Take the primary's connection out of its pool; this checkout stays on it."""
-        held = self.bind_primary()
-        if self.replica is not None:
-            self.drop(self.replica)
+        routed = self.routed
+        held = routed.bind_primary()
+        if routed.replica is not None:
+            routed.drop(routed.replica)
         held.fairy.detach()
         held.dbapi = held.fairy.dbapi_connection
         self._detached = True
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
         """Throw away the connection that failed, or all when nobody says which."""
-        helds = [h for h in (self.primary, self.replica) if h is not None]
+        routed = self.routed
+        helds = [h for h in (routed.primary, routed.replica) if h is not None]
         guilty = [h for h in helds if h.broken]
-        if e is not None and not guilty and self.last is not None:
-            guilty = [self.last]
+        if e is not None and not guilty and routed.last is not None:
+            guilty = [routed.last]
         for held in helds:
             if e is None or held in guilty:
                 held.fairy.invalidate(e, soft=soft)
                 if soft:
                     held.fairy.close()
             else:
-                held.release(self.journal)
+                held.release(routed.journal)
         if self._record is not None:
             self._record.dbapi_connection = None
-        self.finish()
+        routed.finish()
 
     def close(self) -> None:
         """Give every connection back to its pool."""
@@ -161,60 +225,29 @@ class RoutedConnection(Checkout[NodeConnection], PoolProxiedConnection):
         Args:
             transaction_reset: commit or rollback was called just before.
         """
-        if not self.open:
+        routed, record = self.routed, self._record
+        if not routed.open:
             return
         try:
             if not transaction_reset:
-                self._reset()
-            if self._record is not None:
-                for callback in list(self._record.finalize_callback):
+                self._reset(routed)
+            if record is not None:
+                for callback in list(record.finalize_callback):
                     callback(self.dbapi_connection)
-                self._record.finalize_callback.clear()
+                record.finalize_callback.clear()
         finally:
-            self.release()
+            routed.release()
 
-    def _reset(self) -> None:
+    def _reset(self, routed: EngineCheckout) -> None:
         """What the pool's ``reset_on_return`` says, once for all connections held."""
-        style = self.pool._reset_on_return
+        pool = routed.pool
+        style = pool._reset_on_return
         try:
-            if style is ResetStyle.reset_rollback:
-                self.pool.dialect.do_rollback(self)
-            elif style is ResetStyle.reset_commit:
-                self.pool.dialect.do_commit(self)
-        except self.pool.driver_errors as error:
-            for held in (self.primary, self.replica):
+            if style is ROLLBACK:
+                pool.dialect.do_rollback(self)
+            elif style is COMMIT:
+                pool.dialect.do_commit(self)
+        except pool.driver_errors as error:
+            for held in (routed.primary, routed.replica):
                 if held is not None and held.lost(error):
                     held.broken = True
-
-    def session(self, node: Node) -> NodeConnection | None:
-        """A connection to `node`, the primary, by ``session_url``."""
-        return self.pool.session(node)
-
-    def introduce(self) -> None:
-        """Let the dialect meet a server, a replica if there is one, and stay there for reads."""
-        try:
-            route = self.route(None, explicit=False, intent=PEEK)
-        except BaseException:
-            self._close_special(transaction_reset=True)
-            raise
-        if route.fresh:
-            route.held.in_transaction = False  # nothing was sent
-        self.last: NodeConnection | None = None
-
-    def peek(self, ask: Callable[[Any], Any]) -> Any:
-        """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
-        route = self.route(None, explicit=False, intent=PEEK)
-        held = route.held
-        if not route.fresh:
-            return ask(held.dbapi)
-        held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
-        held.autocommit(self.isolation == "AUTOCOMMIT")
-        if held.characteristics != self.characteristics:
-            held.characterise(self.characteristics)
-        try:
-            found = ask(held.dbapi)
-            held.end("rollback")  # of what the driver began, in order to ask
-        except BaseException:
-            held.broken = True
-            raise
-        return found

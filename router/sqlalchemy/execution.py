@@ -12,10 +12,11 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.checkout import Route
-from router.classify import Kind
-from router.recovery import recover, timed
-from router.sqlalchemy.checkout import RoutedConnection
+from router.checkout import READ, Route
+from router.context import RoutingContext
+from router.decide import Reason
+from router.recovery import failed_inside, recover, timed
+from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
@@ -23,15 +24,20 @@ OPTION = "router"
 """The execution option a caller names a node's role in: "primary" or "replica"; or "session",
 which is the primary past a PgBouncer."""
 
+TRANSACTION = Reason.TRANSACTION
+
 
 class RoutedContext:
     """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
 
     router_route: Route[NodeConnection] | None = None
+    # Where it is one more read in the primary's transaction: of which checkout, on which
+    # connection, and whose read it is.
+    router_inside: tuple[EngineCheckout, NodeConnection, RoutingContext] | None = None
     # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
     unicode_statement: str | None = None
-    # Whether `create_cursor` is SQLAlchemy's own, which is but a choice between two others.
-    chooses: bool
+    # Whether making a cursor is SQLAlchemy's own, which is but a choice between two others.
+    router_chooses: bool
 
     def create_cursor(self) -> Any:
         """Route the statement, then let the dialect make its cursor on the chosen connection."""
@@ -40,27 +46,34 @@ class RoutedContext:
         # Who gave this one connection a cursor() of their own is asked for the cursor.
         if connection.__class__ is not RoutedConnection or "cursor" in connection.__dict__:
             return super().create_cursor()  # type: ignore[misc]
+        routed: EngineCheckout = connection.routed
         root, dialect, options = this.root_connection, this.dialect, this.execution_options
         if root._transaction is None:
             # The cursor is made before autobegin: no transaction yet means none was asked for.
-            connection.autobegun = True
+            routed.autobegun = True
         stream = dialect.supports_server_side_cursors and (
             options.get("stream_results", False)
             or (dialect.server_side_cursors and this._use_server_side_cursor())
         )
-        self.router_route = route = connection.route(
-            this.unicode_statement,
-            explicit=not connection.autobegun,
-            force=options.get(OPTION),
-            stream=stream,
-        )
-        this._dbapi_connection = route.held.fairy
+        force, sql, context = options.get(OPTION), this.unicode_statement, None
+        if force is None and not stream and sql is not None and not dialect.router_tags:
+            context = routed.inside(sql)
+        held: Any
+        if context is not None:
+            held, reason = routed.primary, TRANSACTION
+            self.router_inside = routed, held, context
+        else:
+            self.router_route = route = routed.route(
+                sql, explicit=not routed.autobegun, force=force, stream=stream
+            )
+            held, reason = route.held, route.decision.reason
+        this._dbapi_connection = held.fairy
         if root._echo:
-            root._log_info("%s: %s", route.held.node.name, route.decision.reason)
-        if not self.chooses:
+            root._log_info("%s: %s", held.node.name, reason)
+        if not self.router_chooses:
             return super().create_cursor()  # type: ignore[misc]
         this._is_server_side = bool(stream)
-        return this.create_server_side_cursor() if stream else this.create_default_cursor()
+        return this.create_server_side_cursor() if stream else held.dbapi.cursor()
 
     def on_another_node(self, held: NodeConnection) -> Any:
         """Put a cursor of another node in place; nothing of the first was delivered."""
@@ -113,6 +126,10 @@ class RoutedDialect(DefaultDialect):
 
     # Those of the dialect's own class, which `routed_dialect` puts here.
     _above_execute: Callable[..., None]
+    # Whether that is SQLAlchemy's own, which has the cursor execute it and does nothing else.
+    _sends: bool
+    # Whether spans are told of each statement's `Route`.
+    router_tags: bool = False
     _above_executemany: Callable[..., None]
     _above_execute_no_params: Callable[..., None]
 
@@ -133,24 +150,43 @@ class RoutedDialect(DefaultDialect):
             context: SQLAlchemy's, or None.
             by: what sends it, where that is not the dialect's own `do_execute`.
         """
-        execute = by or self._above_execute
+        if by is None and not self._sends:
+            by = self._above_execute
+        inside = getattr(context, "router_inside", None)
+        if inside is not None:
+            routed, held, reader = inside
+            try:
+                if by is None:
+                    cursor.execute(statement, parameters)
+                else:
+                    by(cursor, statement, parameters, context)
+            except BaseException as error:
+                failed_inside(routed, held, error, cursor)
+                raise
+            if not reader.root:
+                routed.router.read(reader, held.node)
+            return
         route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if route is None:
-            execute(cursor, statement, parameters, context)
+            (by or self._above_execute)(cursor, statement, parameters, context)
             return
         if statement is not context.unicode_statement and statement != context.unicode_statement:
             cursor = self._reconsider(route, cursor, statement, context)
         if route.connection.router.watched:
-            execute = _watched(route, execute)
+            by = _watched(route, by or self._above_execute)
         route.begin()
         try:
-            execute(cursor, statement, parameters, context)
+            if by is None:
+                cursor.execute(statement, parameters)
+            else:
+                by(cursor, statement, parameters, context)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            _elsewhere(route, error, execute, cursor, statement, parameters, context)
+            by = by or self._above_execute
+            _elsewhere(route, error, by, cursor, statement, parameters, context)
         except BaseException:
             route.held.broken = True  # cancelled: the server may still be at it
             raise
-        if route.intent.kind is not Kind.READ or not route.context.root:
+        if route.intent.kind is not READ or not route.context.root:
             route.done(parameters)
 
     def do_executemany(
@@ -188,7 +224,7 @@ class RoutedDialect(DefaultDialect):
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Ask the dialect about the connection that really failed."""
         if isinstance(connection, RoutedConnection):
-            held = connection.last
+            held = connection.routed.last
             if held is None:
                 return False
             held.broken = held.broken or _above(self).is_disconnect(e, held.dbapi, cursor)
@@ -244,9 +280,9 @@ class RoutedDialect(DefaultDialect):
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
         """Whether statements are committed one by one."""
-        if isinstance(dbapi_conn, RoutedDBAPIConnection):
+        if isinstance(dbapi_conn, RoutedDBAPIConnection | RoutedConnection):
             dbapi_conn = dbapi_conn.routed
-        if isinstance(dbapi_conn, RoutedConnection):
+        if isinstance(dbapi_conn, EngineCheckout):
             return dbapi_conn.isolation == "AUTOCOMMIT"
         return bool(_above(self).detect_autocommit_setting(dbapi_conn))
 
@@ -263,6 +299,7 @@ def routed_dialect(dialect: type[Dialect]) -> type[Dialect]:
     members = {
         "supports_statement_cache": dialect.supports_statement_cache,
         "__slots__": (),
+        "_sends": above.do_execute is DefaultDialect.do_execute,
         "_above_execute": above.do_execute,
         "_above_executemany": above.do_executemany,
         "_above_execute_no_params": above.do_execute_no_params,
@@ -274,7 +311,11 @@ def routed_dialect(dialect: type[Dialect]) -> type[Dialect]:
 def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
     """The subclass of the dialect's execution context that routes."""
     above: Any = context
-    members = {"chooses": above.create_cursor is DefaultExecutionContext.create_cursor}
+    own = DefaultExecutionContext
+    members = {
+        "router_chooses": above.create_cursor is own.create_cursor
+        and above.create_default_cursor is own.create_default_cursor
+    }
     return type(f"Routed{context.__name__}", (RoutedContext, context), members)
 
 

@@ -25,7 +25,7 @@ from router.model import Node, Report
 from router.pooling import not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.recovery import in_words
-from router.sqlalchemy.checkout import RoutedConnection
+from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
@@ -170,12 +170,12 @@ class RoutingPool(Pool):
         That checkout keeps the connection, so listeners hear of it once.
         """
         self._disposed = False
-        connection = RoutedConnection(self)
+        routed = EngineCheckout(self)
         if not self._introduced:
-            connection.introduce()
+            routed.introduce()
             self._met()
             self._introduced = True
-        return connection
+        return RoutedConnection(routed)
 
     def node_pool(self, node: Node) -> Pool:
         """The pool of `node`, made when first asked for."""
@@ -191,14 +191,42 @@ class RoutingPool(Pool):
     def hold(self, node: Node) -> NodeConnection:
         """A pooled connection to `node`, for a checkout.
 
+        One that is older than the node's last interruption is asked whether it lives: a write
+        must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
+
         Raises:
             sqlalchemy.exc.TimeoutError: all are in use; names node, sizes and cure.
         """
+        while self._leaving:
+            self._leaving.pop().dispose()
+        pool = self._pools.get(node) or self.node_pool(node)
         try:
-            return NodeConnection(self, node, self.take(node))
+            fairy = pool.connect()
+            report = self.router.view.snapshot.reports.get(node.name)
+            if report is not None:
+                # The record's own: each checkout's `info` would be looked up anew.
+                known: dict[str, Any] = fairy._connection_record.info
+                if known.get(PROVEN, report.since) < report.since:
+                    fairy = self._proven(pool, fairy)
         except exc.TimeoutError as error:
             cure = self.config.relief("pool_size or max_overflow")
             raise PoolTimeout(f"{node}: {error}: {cure}") from error
+        return NodeConnection(self, node, fairy)
+
+    def _proven(self, pool: Pool, fairy: PoolProxiedConnection) -> PoolProxiedConnection:
+        """`fairy` if it lives, else another connection of `pool`."""
+        dialect: Any = self._dialect
+        now = self.router.clock()
+        try:
+            lives = dialect._do_ping_w_event(fairy.dbapi_connection)
+        except BaseException:
+            fairy.invalidate()
+            raise
+        if lives:
+            fairy.info[PROVEN] = now
+            return fairy
+        pool._invalidate(fairy)  # and what else is as old
+        return pool.connect()
 
     def session(self, node: Node) -> NodeConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
@@ -234,34 +262,6 @@ class RoutingPool(Pool):
         with self._untouched(connection):
             found = self._report(node, connection)
         return stranger(found, node, self.router.snapshot)
-
-    def take(self, node: Node) -> PoolProxiedConnection:
-        """A pooled connection to `node`.
-
-        One that is older than the node's last interruption is asked whether it lives: a write
-        must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
-        """
-        while self._leaving:
-            self._leaving.pop().dispose()
-        pool = self._pools.get(node) or self.node_pool(node)
-        fairy = pool.connect()
-        report = self.router.view.snapshot.reports.get(node.name)
-        # The record's own: each checkout's `info` would be looked up anew.
-        known: dict[str, Any] = fairy._connection_record.info
-        if report is None or known.get(PROVEN, report.since) >= report.since:
-            return fairy
-        dialect: Any = self._dialect
-        now = self.router.clock()
-        try:
-            lives = dialect._do_ping_w_event(fairy.dbapi_connection)
-        except BaseException:
-            fairy.invalidate()
-            raise
-        if lives:
-            fairy.info[PROVEN] = now
-            return fairy
-        pool._invalidate(fairy)  # and what else is as old
-        return pool.connect()
 
     def start_router(self) -> None:
         """Start the Router, and let an event loop run on while its first probes are awaited."""
@@ -423,7 +423,7 @@ class RoutingPool(Pool):
         """A statement failed by disconnect: distrust what the failed node's pool holds."""
         if not isinstance(connection, RoutedConnection):
             return
-        for held in (connection.primary, connection.replica):
+        for held in (connection.routed.primary, connection.routed.replica):
             if held is not None and held.broken:
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 

@@ -6,23 +6,25 @@ from sqlalchemy import exc
 from sqlalchemy.util.concurrency import in_greenlet
 
 if TYPE_CHECKING:
-    from router.sqlalchemy.checkout import RoutedConnection
+    from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 
 
 class RoutedDBAPIConnection:
     """What ``.dbapi_connection`` of a routed checkout is: cursors, commit and rollback are routed,
     and everything else is the primary's driver connection, on which the checkout then stays."""
 
-    __slots__ = ("routed",)
+    __slots__ = ("proxy", "routed")
 
-    def __init__(self, routed: "RoutedConnection") -> None:
-        object.__setattr__(self, "routed", routed)
+    def __init__(self, proxy: "RoutedConnection") -> None:
+        object.__setattr__(self, "proxy", proxy)
+        object.__setattr__(self, "routed", proxy.routed)
 
-    routed: "RoutedConnection"
+    proxy: "RoutedConnection"
+    routed: "EngineCheckout"
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor that is routed statement by statement."""
-        return self.routed.cursor(*args, **kwargs)
+        return self.proxy.cursor(*args, **kwargs)
 
     def commit(self) -> None:
         """Commit on the primary.
@@ -48,7 +50,7 @@ class RoutedDBAPIConnection:
 
     def close(self) -> None:
         """Give every connection back to its pool."""
-        self.routed.close()
+        self.proxy.close()
 
     def tpc_begin(self, xid: Any) -> None:
         """Begin a two-phase transaction on the primary."""
@@ -97,4 +99,4 @@ class RoutedDBAPIConnection:
         return hash(self.routed)
 
     def __repr__(self) -> str:
-        return f"<RoutedDBAPIConnection of {self.routed!r}>"
+        return f"<RoutedDBAPIConnection of {self.proxy!r}>"

@@ -28,9 +28,10 @@ class Session(orm.Session):
 def _after_begin(session: orm.Session, transaction: SessionTransaction, connection: Any) -> None:
     # A Session always calls Connection.begin(), so the connection alone cannot tell a transaction
     # the Session began by itself from one its user asked for; the Session's own can.
-    routed = connection.connection
-    if routed.__class__ is not RoutedConnection:
+    proxy = connection.connection
+    if proxy.__class__ is not RoutedConnection:
         return
+    routed = proxy.routed
     # The last item says whether the Session opened the connection. One that was handed to it may
     # be in a transaction its owner began.
     if not transaction._connections[connection][3]:

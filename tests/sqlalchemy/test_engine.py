@@ -126,7 +126,7 @@ def test_with_for_update_runs_on_the_primary(routed: Routed) -> None:
     """A SELECT … FOR UPDATE of the ORM locks on the primary."""
     with Session(routed.engine) as session:
         session.execute(sa.select(Item).with_for_update()).all()
-        assert session.connection().connection.primary is not None
+        assert session.connection().connection.routed.primary is not None
 
 
 def test_inspect_and_create_all(routed: Routed) -> None:

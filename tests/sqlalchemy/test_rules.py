@@ -360,7 +360,7 @@ def test_row_7_a_read_goes_to_a_replica_without_a_transaction(routed: Routed) ->
     """A plain read runs on a replica in autocommit: no transaction is left open there."""
     with routed.engine.connect() as connection:
         assert routed.served(connection) == "replica"
-        held = connection.connection.replica
+        held = connection.connection.routed.replica
         assert held is not None
         assert not routed.engine.pool.driver.in_transaction(held.dbapi)
 
