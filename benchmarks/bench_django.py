@@ -49,7 +49,7 @@ def form(way: Way) -> Callable[[], None]:
 
 
 WORKLOADS: dict[str, tuple[Callable[[Way], Callable[[], None]], dict[str, int]]] = {
-    "read": (read, {"rounds": 60, "batch": 40, "warmup": 100}),
+    "read": (read, {"rounds": 150, "batch": 40, "warmup": 100}),
     "page": (page, {"rounds": 40, "batch": 5, "warmup": 20}),
     "form": (form, {"rounds": 40, "batch": 8, "warmup": 20}),
 }

@@ -233,7 +233,7 @@ def main() -> None:
                     for n, way in ways.items()
                     if what == "read" or n != FLOOR
                 }
-                found = compare(runs, baseline=PLAIN, rounds=40, batch=1, warmup=8)
+                found = compare(runs, baseline=PLAIN, rounds=80, batch=1, warmup=8)
                 figures.setdefault(what, {})[name] = found
                 show(f"{name}: {what}", found, PLAIN)
             runner.run(context.__aexit__(None, None, None))

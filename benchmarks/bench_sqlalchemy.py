@@ -106,12 +106,12 @@ def threads(way: Contender) -> Callable[[], None]:
 
 
 WORKLOADS: dict[str, tuple[Callable[[Contender], Callable[[], None]], dict[str, int]]] = {
-    "read": (read, {"rounds": 60, "batch": 30, "warmup": 100}),
+    "read": (read, {"rounds": 150, "batch": 30, "warmup": 100}),
     "page": (page, {"rounds": 30, "batch": 5, "warmup": 20}),
     "form": (form, {"rounds": 40, "batch": 5, "warmup": 20}),
-    "long_transaction": (long_transaction, {"rounds": 30, "batch": 1, "warmup": 2}),
-    "bulk_insert": (bulk_insert, {"rounds": 20, "batch": 1, "warmup": 1}),
-    "streaming": (streaming, {"rounds": 16, "batch": 1, "warmup": 1}),
+    "long_transaction": (long_transaction, {"rounds": 80, "batch": 1, "warmup": 2}),
+    "bulk_insert": (bulk_insert, {"rounds": 50, "batch": 1, "warmup": 1}),
+    "streaming": (streaming, {"rounds": 60, "batch": 1, "warmup": 1}),
     "threads": (threads, {"rounds": 20, "batch": 1, "warmup": 2}),
 }
 

@@ -18,6 +18,8 @@ AGAIN = "the same again"
 """A second one like the baseline: what its ratio is off 1 is the error of the measurement."""
 ROUTED = "routed"
 FLOOR = "floor: autocommit on a replica"
+FLOORS = "the same, on two by chance"
+"""As the routed reads: each server process is colder when there are two to read from."""
 NO_TRANSACTIONS = frozenset({"form", "long_transaction", "bulk_insert", "streaming"})
 # psycopg describes the portal that DECLARE made; Pgpool-II 4.3 knows only portals it saw bound.
 NO_CURSORS = frozenset({"streaming"})
@@ -63,7 +65,8 @@ def contenders(cluster: Cluster) -> Iterator[dict[str, Contender]]:
             stack.callback(made.dispose)
             return made
 
-        plain, floor = engine(primary), engine(replicas[0], isolation_level="AUTOCOMMIT")
+        plain = engine(primary)
+        floors = [engine(url, isolation_level="AUTOCOMMIT") for url in replicas]
         again = engine(primary)
         Base.metadata.create_all(plain)
         with Session(plain) as session:
@@ -78,7 +81,8 @@ def contenders(cluster: Cluster) -> Iterator[dict[str, Contender]]:
             PLAIN: Contender(lambda: Session(plain)),
             AGAIN: Contender(lambda: Session(again)),
             ROUTED: Contender(lambda: Session(routed), router.request_context),
-            FLOOR: Contender(lambda: Session(floor), lacks=NO_TRANSACTIONS),
+            FLOOR: Contender(lambda: Session(floors[0]), lacks=NO_TRANSACTIONS),
+            FLOORS: Contender(lambda: Session(random.choice(floors)), lacks=NO_TRANSACTIONS),
             "get_bind recipe": Contender(recipe(plain, [engine(url) for url in replicas])),
         }
         if alchemy := advanced_alchemy(stack, primary, replicas):

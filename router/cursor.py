@@ -49,16 +49,17 @@ class Routing(Generic[H]):
         own["_settings"] = {}
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
-        routed = self._routed
+        own = self.__dict__  # as in `RoutedCursor.execute`
+        routed = own["_routed"]
         sql = query if isinstance(query, str) else text_of(query)
-        route = routed.route(sql, explicit=routed.explicit, stream=self._stream)
+        route = routed.route(sql, explicit=routed.explicit, stream=own["_stream"])
         router = routed.router
         if router.watched and (router.watching is not None or sql is query):
             return self._watched(route, method, query, params, kwargs)
         route.begin()
         try:
-            real = self._real
-            if real is None or self._of is not route.held:
+            real = own["_real"]
+            if real is None or own["_of"] is not route.held:
                 real = self._replaced(route.held)
             if method != "execute":
                 getattr(real, method)(query, params, **kwargs)
@@ -116,17 +117,17 @@ class Routing(Generic[H]):
 
     def _replaced(self, held: H) -> Any:
         """A real cursor on another connection in place of the one there was."""
-        if self._real is not None:
-            self._real.close()
         own = self.__dict__
+        if own["_real"] is not None:
+            own["_real"].close()
         own["_of"] = held
-        own["_real"] = real = self._make(held)
+        own["_real"] = real = own["_make"](held)
         # Found at once, without a detour by __getattr__.
         fetching = self._fetching(real)
         own["fetchone"], own["fetchmany"] = fetching.fetchone, fetching.fetchmany
         own["fetchall"] = fetching.fetchall
-        if self._settings:
-            for key, value in self._settings.items():
+        if own["_settings"]:
+            for key, value in own["_settings"].items():
                 setattr(real, key, value)
         return real
 

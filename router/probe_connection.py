@@ -20,8 +20,6 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     still (seen with psycopg 3.2.2 and the libpq 16 in its wheel).
     """
 
-    hung_up: bool = False
-
     async def ask(self, sql: bytes) -> tuple[Any, ...]:
         """The one row a query gives; without the cursor that psycopg would make for each.
 
@@ -53,7 +51,6 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
 
     def hang_up(self) -> None:
         """Close the socket for both sides; a query under way fails, and psycopg sees it closed."""
-        self.hung_up = True
         if self.closed:
             return
         line = socket.socket(fileno=self.fileno())
