@@ -61,10 +61,8 @@ class Routing(Generic[H]):
             real = own["_real"]
             if real is None or own["_of"] is not route.held:
                 real = self._replaced(route.held)
-            if method != "execute":
-                getattr(real, method)(query, params, **kwargs)
-            elif kwargs:
-                real.execute(query, params, **kwargs)
+            if kwargs or method != "execute":
+                self._send(route.held, method, query, params, kwargs)
             elif params is None:
                 real.execute(query)
             else:
@@ -188,7 +186,7 @@ class RoutedCursor(Routing[H]):
         real = own["_real"]
         try:
             if kwargs:  # which make a call slow, empty ones too
-                real.execute(query, params, **kwargs)
+                self._send(held, "execute", query, params, kwargs)
             elif params is None:
                 real.execute(query)
             else:

@@ -2,6 +2,7 @@
 into what only a plain pool has."""
 
 import copy
+import io
 from typing import Any
 
 import pytest
@@ -203,3 +204,18 @@ def test_a_connect_listener_runs_before_the_dialect_is_initialised(
         with engine.begin() as connection:
             connection.execute(PID)
     assert order == ["connect", "initialize", "connect"]
+
+
+@pytest.mark.doors("pg8000")
+def test_a_drivers_own_keywords_reach_it(routed: Routed) -> None:
+    """What a driver's execute takes beside parameters reaches it, as pg8000's stream does, alone
+    and within a transaction; and nothing it was not given, such as None for parameters."""
+    raw: Any = routed.engine.raw_connection()
+    cursor = raw.cursor()
+    for _ in range(2):
+        told = io.StringIO()
+        cursor.execute("COPY (SELECT 'copied') TO STDOUT", stream=told)
+        assert told.getvalue() == "copied\n"
+        cursor.execute("INSERT INTO item (name) VALUES ('first')")
+    raw.rollback()
+    raw.close()
