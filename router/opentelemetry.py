@@ -24,6 +24,9 @@ from router.target import router_of
 NODE, ROLE, REASON = "db.router.node", "db.router.role", "db.router.reason"
 """The spans' attributes: the node's name, "primary" or "replica", and the reason's name."""
 
+TRANSACTION = Reason.TRANSACTION
+"""By a name of its own, as in `router.checkout`."""
+
 
 def publish(target: object, provider: MeterProvider | None = None) -> None:
     """Publish the metrics of a cluster as observable instruments, read when they are exported.
@@ -121,12 +124,18 @@ def _tagging(dialect: Any) -> type[Any]:
 
 def _tag(context: Any) -> None:
     route = getattr(context, "router_route", None)
-    if route is None:
+    inside = getattr(context, "router_inside", None)
+    if route is None and inside is None:
         return
     span = getattr(context, "_otel_span", None) or trace.get_current_span()
-    if span.is_recording():
+    if not span.is_recording():
+        return
+    if inside is not None:
+        tags = _tags(inside[1].node.name, True, TRANSACTION)
+    else:
         decision = route.decision
-        span.set_attributes(_tags(route.held.node.name, decision.on_primary, decision.reason))
+        tags = _tags(route.held.node.name, decision.on_primary, decision.reason)
+    span.set_attributes(tags)
 
 
 @lru_cache(maxsize=1024)

@@ -56,7 +56,7 @@ class RoutedContext:
             or (dialect.server_side_cursors and this._use_server_side_cursor())
         )
         force, sql, context = options.get(OPTION), this.unicode_statement, None
-        if force is None and not stream and sql is not None and not dialect.router_tags:
+        if force is None and not stream and sql is not None:
             context = routed.inside(sql)
         held: Any
         if context is not None:
@@ -128,8 +128,6 @@ class RoutedDialect(DefaultDialect):
     _above_execute: Callable[..., None]
     # Whether that is SQLAlchemy's own, which has the cursor execute it and does nothing else.
     _sends: bool
-    # Whether spans are told of each statement's `Route`.
-    router_tags: bool = False
     _above_executemany: Callable[..., None]
     _above_execute_no_params: Callable[..., None]
 

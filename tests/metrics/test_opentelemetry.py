@@ -21,6 +21,7 @@ def work(engine: RoutedEngine) -> None:
     with router.request_context(), engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))
         connection.execute(sa.text("CREATE TEMP TABLE t ()"))
+        connection.execute(sa.text("SELECT 2"))
         connection.rollback()
 
 
@@ -65,6 +66,7 @@ def test_spans_say_where_the_statement_went(engine: RoutedEngine, first: str) ->
     assert [(a[NODE].rstrip("12"), a[ROLE], a[REASON]) for a in told] == [
         ("replica", "replica", "read"),
         ("primary", "primary", "write"),
+        ("primary", "primary", "transaction"),
     ]
 
 
