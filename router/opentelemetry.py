@@ -124,13 +124,13 @@ def _tagging(dialect: Any) -> type[Any]:
 
 def _tag(context: Any) -> None:
     route = getattr(context, "router_route", None)
-    inside = getattr(context, "router_inside", None)
+    inside: Any = getattr(context, "router_inside", None)
     if route is None and inside is None:
         return
     span = getattr(context, "_otel_span", None) or trace.get_current_span()
     if not span.is_recording():
         return
-    if inside is not None:
+    if route is None:
         tags = _tags(inside[1].node.name, True, TRANSACTION)
     else:
         decision = route.decision
