@@ -151,7 +151,11 @@ class RoutedDialect(DefaultDialect):
         if by is None and not self._sends:
             by = self._above_execute
         inside = getattr(context, "router_inside", None)
-        if inside is not None:
+        if inside is not None and (
+            statement is context.unicode_statement
+            or statement == context.unicode_statement
+            or _only_commented(context.unicode_statement, statement)
+        ):
             routed, held, reader = inside
             try:
                 if by is None:
@@ -164,6 +168,11 @@ class RoutedDialect(DefaultDialect):
             if not reader.root:
                 routed.router.read(reader, held.node)
             return
+        if inside is not None:
+            # A listener changed it, and may have made a write of it.
+            routed = inside[0]
+            context.router_inside = None
+            context.router_route = routed.route(statement, explicit=not routed.autobegun)
         route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if route is None:
             (by or self._above_execute)(cursor, statement, parameters, context)
@@ -206,9 +215,15 @@ class RoutedDialect(DefaultDialect):
         self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
     ) -> Any:
         """A listener changed the statement after it was routed, or it is a default's own one."""
-        if route.decision.on_primary or _only_commented(context.unicode_statement, statement):
+        if _only_commented(context.unicode_statement, statement):
             return cursor
         connection = route.connection
+        if route.decision.on_primary:
+            intent = connection.router.classifier(statement)
+            if intent.writes and not route.intent.writes:
+                route.sql, route.intent = statement, intent
+                route.decision = route.decision._replace(pins=True)
+            return cursor
         again = connection.route(
             statement, explicit=not connection.autobegun, stream=context._is_server_side
         )

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -239,6 +240,34 @@ def test_a_statement_rewritten_by_a_listener_is_routed_by_its_new_text(routed: R
     assert routed.count() == 1
 
 
+@pytest.mark.parametrize("within", ["a transaction", "a pinned request"])
+def test_a_write_that_a_listener_made_of_a_read_pins(routed: Routed, within: str) -> None:
+    """A read that was on its way to the primary and is a write now pins as any write does."""
+
+    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        if statement == "SELECT 'rewrite me'":
+            statement = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
+        return statement, parameters
+
+    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    cluster = routed.engine.router.cluster
+    with router.request_context() as context, routed.engine.connect() as connection:
+        if within == "a transaction":
+            connection.begin()
+            connection.execute(PORT)
+            assert context.pins.get(cluster) is None
+        else:
+            insert(connection)
+            connection.commit()
+        before = context.pins.get(cluster)
+        with router.using_primary() if before else nullcontext():
+            connection.execute(sa.text("SELECT 'rewrite me'"))
+        connection.commit()
+        after = context.pins.get(cluster)
+    assert after is not None
+    assert before is None or after.at > before.at
+
+
 def test_a_statement_commented_by_a_tracer_stays_on_the_replica(routed: Routed) -> None:
     """A comment added per request changes neither the node nor the classifier's cache."""
 
@@ -250,6 +279,9 @@ def test_a_statement_commented_by_a_tracer_stays_on_the_replica(routed: Routed) 
     with routed.engine.connect() as connection:
         for _ in range(20):
             assert routed.served(connection) == "replica"
+    with routed.engine.begin() as connection:
+        for _ in range(20):
+            assert routed.served(connection) == "primary"
     assert len(routed.engine.router.classifier) <= before + 1
 
 
