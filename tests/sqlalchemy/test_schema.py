@@ -28,6 +28,8 @@ def test_names_mean_the_own_schema_on_every_node(routed: Routed) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text(other))
         connection.execute(sa.text("CREATE TABLE thing AS SELECT 1 AS id"))
+    routed.settle()
+    engine.router.refresh()
     with engine.connect() as connection:
         routed.await_replica(connection)
         assert connection.scalar(sa.text("SELECT count(*) FROM thing")) == 1
