@@ -126,10 +126,10 @@ class RoutedDialect(DefaultDialect):
 
     # Those of the dialect's own class, which `routed_dialect` puts here.
     _above_execute: Callable[..., None]
-    # Whether that is SQLAlchemy's own, which has the cursor execute it and does nothing else.
-    _sends: bool
     _above_executemany: Callable[..., None]
     _above_execute_no_params: Callable[..., None]
+    # Whether `_above_execute` is SQLAlchemy's own, which has the cursor execute and no more.
+    _sends: bool
 
     def do_execute(
         self,
@@ -153,8 +153,7 @@ class RoutedDialect(DefaultDialect):
         inside = getattr(context, "router_inside", None)
         if inside is not None and (
             statement is context.unicode_statement
-            or statement == context.unicode_statement
-            or _only_commented(context.unicode_statement, statement)
+            or not _rewritten(context.unicode_statement, statement)
         ):
             routed, held, reader = inside
             try:
@@ -168,16 +167,19 @@ class RoutedDialect(DefaultDialect):
             if not reader.root:
                 routed.router.read(reader, held.node)
             return
+        route: Route[NodeConnection] | None
         if inside is not None:
             # A listener changed it, and may have made a write of it.
             routed = inside[0]
             context.router_inside = None
-            context.router_route = routed.route(statement, explicit=not routed.autobegun)
-        route: Route[NodeConnection] | None = getattr(context, "router_route", None)
-        if route is None:
+            route = routed.route(statement, explicit=not routed.autobegun)
+            context.router_route = route
+        elif (route := getattr(context, "router_route", None)) is None:
             (by or self._above_execute)(cursor, statement, parameters, context)
             return
-        if statement is not context.unicode_statement and statement != context.unicode_statement:
+        elif statement is not context.unicode_statement and _rewritten(
+            context.unicode_statement, statement
+        ):
             cursor = self._reconsider(route, cursor, statement, context)
         if route.connection.router.watched:
             by = _watched(route, by or self._above_execute)
@@ -215,8 +217,6 @@ class RoutedDialect(DefaultDialect):
         self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
     ) -> Any:
         """A listener changed the statement after it was routed, or it is a default's own one."""
-        if _only_commented(context.unicode_statement, statement):
-            return cursor
         connection = route.connection
         if route.decision.on_primary:
             intent = connection.router.classifier(statement)
@@ -330,6 +330,11 @@ def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
         and above.create_default_cursor is own.create_default_cursor
     }
     return type(f"Routed{context.__name__}", (RoutedContext, context), members)
+
+
+def _rewritten(before: str | None, after: str) -> bool:
+    """Whether `after` is another statement than `before`, not the same with a comment more."""
+    return before != after and not _only_commented(before, after)
 
 
 def _only_commented(before: str | None, after: str) -> bool:
