@@ -114,6 +114,13 @@ def _elsewhere(
     recover(route, error, cursor, attempt)
 
 
+def _anew(routed: EngineCheckout, statement: str, context: Any) -> Route[NodeConnection]:
+    """Route a statement that was taken for one more read in the transaction."""
+    context.router_inside = None
+    route = context.router_route = routed.route(statement, explicit=not routed.autobegun)
+    return route
+
+
 def _above(dialect: "RoutedDialect") -> Any:
     """The dialect's own class, which comes behind `RoutedDialect`; typed as its users see it."""
     return super(RoutedDialect, dialect)
@@ -167,14 +174,11 @@ class RoutedDialect(DefaultDialect):
             if not reader.root:
                 routed.router.read(reader, held.node)
             return
-        route: Route[NodeConnection] | None
+        route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if inside is not None:
             # A listener changed it, and may have made a write of it.
-            routed = inside[0]
-            context.router_inside = None
-            route = routed.route(statement, explicit=not routed.autobegun)
-            context.router_route = route
-        elif (route := getattr(context, "router_route", None)) is None:
+            route = _anew(inside[0], statement, context)
+        elif route is None:
             (by or self._above_execute)(cursor, statement, parameters, context)
             return
         elif statement is not context.unicode_statement and _rewritten(
