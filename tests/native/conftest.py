@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import uvloop
 
 from router.context import ROOT
 from tests.conftest import Database
@@ -13,10 +14,14 @@ from tests.native.kit import DOORS, Native
 from tests.pgbouncer import bouncer
 
 THROUGH = "-pgbouncer"
+ON_UVLOOP = "-uvloop"
+ASYNCHRONOUS = [name for name, door in DOORS.items() if door.asynchronous]
 EVERY_WAY = pytest.mark.doors(
-    *DOORS, *(pytest.param(door + THROUGH, marks=pytest.mark.slow) for door in DOORS)
+    *DOORS,
+    *(pytest.param(door + THROUGH, marks=pytest.mark.slow) for door in DOORS),
+    *(pytest.param(door + ON_UVLOOP, marks=pytest.mark.slow) for door in ASYNCHRONOUS),
 )
-"""Straight to the servers, and through a PgBouncer that pools by transaction."""
+"""Straight to the servers, through a PgBouncer that pools by transaction, and on uvloop."""
 
 MakePool = Callable[..., Any]
 
@@ -53,11 +58,15 @@ def make_pool(database: Database, way: str) -> Iterator[MakePool]:
         if way.endswith(THROUGH):
             primary, replicas = stack.enter_context(bouncer(database.cluster, database.name))
             through = {"pgbouncer": True}
+        on_uvloop = way.endswith(ON_UVLOOP)
+        if on_uvloop:
+            through = {"loop": uvloop.new_event_loop}
 
         def make(url: str = primary, **options: Any) -> Any:
             given = {"replicas": replicas, **through, **options}
-            door = DOORS[way.removesuffix(THROUGH)](url, **given)
+            door = DOORS[way.removesuffix(THROUGH).removesuffix(ON_UVLOOP)](url, **given)
             stack.callback(door.close)
+            assert not on_uvloop or door.loop.kind is uvloop.Loop
             return door
 
         yield make

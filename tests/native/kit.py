@@ -28,13 +28,18 @@ TIMEOUTS = (psycopg_pool.PoolTimeout, TimeoutError)
 DRIVER_ERRORS = (psycopg.Error, asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
 
 Rows = list[tuple[Any, ...]]
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 class Loop:
     """An event loop that runs coroutines in the caller's context, as tasks of one request are."""
 
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner()
+    def __init__(self, factory: LoopFactory | None = None) -> None:
+        self._runner = asyncio.Runner(loop_factory=factory)
+
+    @property
+    def kind(self) -> type[asyncio.AbstractEventLoop]:
+        return type(self._runner.get_loop())
 
     def __call__(self, coroutine: Any) -> Any:
         return self._runner.run(coroutine, context=contextvars.copy_context())
@@ -115,9 +120,9 @@ class PsycopgAsync:
     asynchronous = True
     parameter = "%s"
 
-    def __init__(self, url: str, **options: Any) -> None:
+    def __init__(self, url: str, *, loop: LoopFactory | None = None, **options: Any) -> None:
         options.setdefault("kwargs", {"autocommit": True})
-        self.loop = Loop()
+        self.loop = Loop(loop)
         self.pool: Any = router.psycopg.AsyncConnectionPool(url, min_size=1, **options)
         self.loop(self.pool.open())
 
@@ -184,8 +189,8 @@ class Asyncpg:
     asynchronous = True
     parameter = "$1::int"
 
-    def __init__(self, url: str, **options: Any) -> None:
-        self.loop = Loop()
+    def __init__(self, url: str, *, loop: LoopFactory | None = None, **options: Any) -> None:
+        self.loop = Loop(loop)
         options = {"min_size": 1, "max_size": 10, **options}
         self.pool: Any = router.asyncpg.create_pool(url, **options)
         try:
