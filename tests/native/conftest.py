@@ -64,7 +64,7 @@ def make_pool(database: Database, way: str) -> Iterator[MakePool]:
 
         def make(url: str = primary, **options: Any) -> Any:
             given = {"replicas": replicas, **through, **options}
-            door = DOORS[way.removesuffix(THROUGH).removesuffix(ON_UVLOOP)](url, **given)
+            door: Any = DOORS[way.removesuffix(THROUGH).removesuffix(ON_UVLOOP)](url, **given)
             stack.callback(door.close)
             assert not on_uvloop or door.loop.kind is uvloop.Loop
             return door

@@ -245,7 +245,7 @@ class Asyncpg:
         self.loop.close()
 
 
-DOORS: dict[str, Callable[..., Any]] = {
+DOORS: dict[str, type[Psycopg] | type[PsycopgAsync] | type[Asyncpg]] = {
     "psycopg": Psycopg,
     "psycopg_async": PsycopgAsync,
     "asyncpg": Asyncpg,
