@@ -672,8 +672,8 @@ class Checkout(Generic[H]):
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and intent.writes:
-            self._written()
-            self._ask_position()
+            self.written()
+            self.ask_position()
 
     def _controlled(self, intent: Intent, held: H, sql: str) -> None:
         verb = intent.verb
@@ -692,7 +692,7 @@ class Checkout(Generic[H]):
         elif verb is Verb.ROLLBACK:
             self.rollback()
 
-    def _written(self) -> None:
+    def written(self) -> None:
         """What was written is committed, or may be: pin to after this moment."""
         for context in self._writers:
             self.router.wrote(context, done=True)
@@ -701,7 +701,7 @@ class Checkout(Generic[H]):
             self._ddl = False
             self.router.ddl()
 
-    def _ask_position(self) -> None:
+    def ask_position(self) -> None:
         """With ``pin_lsn="commit"``: learn where the commit stands, over its own connection."""
         primary = self.primary
         if primary is None or not self.router.asks_position:
@@ -752,10 +752,10 @@ class Checkout(Generic[H]):
                 finally:
                     primary.in_transaction = False
                     # Also when it raised: the server may have committed all the same.
-                    self._written()
+                    self.written()
             self._end_replica("commit")
             if wrote:
-                self._ask_position()
+                self.ask_position()
         except BaseException:
             self.journal.rollback()
             raise
@@ -782,7 +782,7 @@ class Checkout(Generic[H]):
                 finally:
                     primary.in_transaction = False
                     # The pin stays, which is safe; asking for a position now lets it end soon.
-                    self._written()
+                    self.written()
             self._end_replica("rollback")
         finally:
             self.journal.rollback()
@@ -832,7 +832,7 @@ class Checkout(Generic[H]):
             if primary is not None:
                 primary.release(self.journal)
             if self._writers or self._ddl:
-                self._written()  # ended with a transaction open: rolled back, or lost
+                self.written()  # ended with a transaction open: rolled back, or lost
 
     def finish(self) -> None:
         """No statement is taken from now on."""

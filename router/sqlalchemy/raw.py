@@ -77,7 +77,7 @@ class RoutedDBAPIConnection:
             getattr(held.dbapi, method)(*xid)
         finally:
             held.in_transaction = routed.pool.driver.in_transaction(held.dbapi)
-            routed._written()
+            routed.written()
             routed.bound = False
             if method == "tpc_commit":
                 routed.commit()
