@@ -6,6 +6,7 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from router.classify import Intent, Kind, Verb
@@ -36,6 +37,11 @@ NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
 )
 """What must not, or need not, find a transaction open: a raw BEGIN is the transaction."""
+LOGIN = frozenset({"28", "3D"})
+"""Classes of SQLSTATEs by which a server refuses a login: who it is, and to which database.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
 WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 """Isolation levels under which a read is a snapshot of its own."""
 
@@ -124,6 +130,17 @@ class Route(Generic[H]):
         next(connection.router.decisions[self.held.node.name, decision.reason])
         if decision.pins:
             connection.writing(self.context, self.intent)
+
+    def failed(self) -> None:
+        """The statement has raised, here and wherever else it was tried."""
+        connection, held, intent = self.connection, self.held, self.intent
+        if intent.kind is Kind.TRANSACTION and held.in_transaction and not held.broken:
+            # A COMMIT that a deferred constraint refused has ended its transaction all the same.
+            with suppress(*connection.pool.driver_errors):
+                held.in_transaction = held.look()
+        if not held.in_transaction and connection.wrote:
+            # A procedure may have committed before it raised.
+            connection.written()
 
     def done(self, parameters: Any = None) -> None:
         """The statement has returned."""
@@ -235,16 +252,23 @@ class Checkout(Generic[H]):
                 return at_once
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
-        settled = None
+        settled, behind = None, False
         if self.replica is not None:
             settled = self._settled(intent, situation, force)
-        if settled is not None:
+            if settled is not None and settled[1].reason is Reason.HELD and intent.kind is READ:
+                forced = force or context.force
+                behind = not forced and router.behind(settled[0].node, context)
+        if settled is not None and not behind:
             held, decision = settled
         else:
             try:
-                decision = router.decide(intent, situation, force=force, context=context)
+                decision = router.decide(
+                    intent, situation, force="primary" if behind else force, context=context
+                )
             except RouterError as error:
                 raise self.pool.translated(error) from error
+            if behind:
+                decision = decision._replace(reason=Reason.PIN_PRIMARY)
             held, decision = self._hold(decision, avoid, context)
         fresh = not held.in_transaction
         transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
@@ -573,9 +597,16 @@ class Checkout(Generic[H]):
             except RouterError:
                 raise  # a pool's time-out may be a driver's error as well, and busy is not broken
             except self.pool.driver_errors as error:
+                if not self._unreachable(error):
+                    raise
                 failure = error
                 router.failed(node, self.pool.reason(error))
                 nodes = tuple(n for n in nodes if n is not node)
+                continue
+            if self.replica is not None:
+                # Another thread or task has used this checkout meanwhile, and took one too.
+                held.release(self.journal)
+                held = self.replica
                 continue
             known = router.view.snapshot
             if node not in known.replicas and node is not known.primary:
@@ -595,11 +626,22 @@ class Checkout(Generic[H]):
             if not held.broken and (held.node is node or held.in_transaction or self.bound):
                 return held
             self.drop(held)
+        replica = self.replica
+        if (
+            replica is not None
+            and not replica.in_transaction
+            and (replica.broken or not replica.busy)
+        ):
+            # Nobody waits for the primary's pool with a replica's connection in hand: those who
+            # wait for that one might hold the primary's, and all would wait for each other.
+            self.drop(replica)
         try:
             held = self.pool.hold(node)
         except RouterError:
             raise
         except self.pool.driver_errors as error:
+            if not self._unreachable(error):
+                raise
             reason = self.pool.reason(error)
             router.failed(node, reason)
             raise self.pool.translated(
@@ -607,6 +649,10 @@ class Checkout(Generic[H]):
                     f"{node} cannot be reached: {reason}. Start it, or correct its address in url"
                 )
             ) from error
+        if self.primary is not None:
+            # Another thread or task has used this checkout meanwhile, and took one too.
+            held.release(self.journal)
+            return self._hold_primary(node)
         if router.primary is not node:
             held.release(self.journal)
             raise self.pool.translated(
@@ -614,6 +660,12 @@ class Checkout(Generic[H]):
             )
         self.primary = held
         return held
+
+    def _unreachable(self, error: BaseException) -> bool:
+        """Whether `error` says that the server cannot be reached or lets nobody in; else it is of
+        something the user has done with each new or taken connection."""
+        state = self.pool.sqlstate(error)
+        return not state or state[:2] in LOGIN or self.router.lost(state)
 
     def _must_not_go_on(self, held: H) -> None:
         """Refuse to run the rest of a transaction by itself, on another connection.
@@ -669,9 +721,11 @@ class Checkout(Generic[H]):
             if transactional or not intent.local:
                 entry = Entry(route.sql, parameters, intent.local, intent.settings)
                 held.applied.append(self.journal.add(entry, transactional=transactional))
+                if not transactional:
+                    self._tidy()
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
-        if not held.in_transaction and intent.writes:
+        if not held.in_transaction and intent.writes and not (self.bound and held.busy):
             self.written()
             self.ask_position()
 
@@ -685,12 +739,32 @@ class Checkout(Generic[H]):
             self.journal.release(_savepoint_name(sql))
         elif verb is Verb.ROLLBACK_TO:
             self.journal.rollback_to(_savepoint_name(sql))
+            replica = self.replica
+            if replica not in (None, held) and len(replica.applied) > len(self.journal.entries):
+                self.drop(replica)  # the savepoint, and so its end, is not known there
             del held.applied[len(self.journal.entries) :]
         held.in_transaction = held.look()
+        if held.in_transaction and verb in (Verb.COMMIT, Verb.ROLLBACK):
+            self._chained(verb)
+            return
         if verb in (Verb.COMMIT, Verb.COMMIT_PREPARED, Verb.PREPARE):
             self.commit()
         elif verb is Verb.ROLLBACK:
             self.rollback()
+
+    def _chained(self, verb: Verb) -> None:
+        """After COMMIT AND CHAIN, or ROLLBACK: the next transaction is open already."""
+        if verb is Verb.COMMIT:
+            self.written()
+            self.journal.commit()
+        else:
+            self.journal.rollback()
+        self._forget()
+
+    @property
+    def wrote(self) -> bool:
+        """Whether something was written that may not be committed yet."""
+        return bool(self._writers)
 
     def written(self) -> None:
         """What was written is committed, or may be: pin to after this moment."""
@@ -729,12 +803,17 @@ class Checkout(Generic[H]):
             Exception: this checkout is closed; that rolled back.
         """
         self._must_be_open()
+        self._look_at_bound()
         wrote = bool(self._writers)
+        if wrote and self.pins is None and (context := current_context()).pinning:
+            self._writers.add(context)  # who commits is to see it too
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
                     self._must_not_go_on(primary)
                     primary.end("commit")
+                except RouterError:
+                    raise  # an adapter's may be its driver's as well
                 except self.pool.driver_errors as error:
                     if not primary.lost(error):
                         raise
@@ -761,8 +840,38 @@ class Checkout(Generic[H]):
             raise
         else:
             self.journal.commit()
+            self._tidy()
         finally:
             self._ended()
+
+    def _look_at_bound(self) -> None:
+        """Take over a transaction begun on a driver connection that was handed out, which only
+        its server knows of."""
+        primary = self.primary
+        if not self.bound or primary is None or primary.broken or primary.in_transaction:
+            return
+        with suppress(*self.pool.driver_errors):
+            primary.in_transaction = primary.busy
+        if primary.in_transaction:
+            self.writing(current_context(), BOUND)
+
+    def _tidy(self) -> None:
+        """Forget settings that were set again since, by those who hold them too."""
+        journal = self.journal
+        before = len(journal.entries)
+        if before < 2:
+            return
+        gone = journal.superseded()
+        if not gone:
+            return
+        helds = [held for held in (self.primary, self.replica) if held is not None]
+        for held in helds:
+            # One that has not run the later ones has the first to put back.
+            if len(held.applied) < before and any(e in gone for e in held.applied):
+                return
+        journal.forget(gone)
+        for held in helds:
+            held.applied = [e for e in held.applied if e not in gone]
 
     def rollback(self) -> None:
         """Roll back whatever is open."""
@@ -772,6 +881,7 @@ class Checkout(Generic[H]):
             self.journal.rollback()
             self.autobegun = self.declared_read_only = False
             return
+        self._look_at_bound()
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
@@ -806,6 +916,9 @@ class Checkout(Generic[H]):
     def _ended(self) -> None:
         self.autobegun = False
         self.declared_read_only = False
+        self._forget()
+
+    def _forget(self) -> None:
         entries = self.journal.entries
         for held in (self.primary, self.replica):
             if held is not None and held.applied:
@@ -817,7 +930,8 @@ class Checkout(Generic[H]):
         route = self.route(None, explicit=True, intent=BOUND)
         route.decision = route.decision._replace(reason=Reason.BOUND)
         route.begin()
-        self.bound = True
+        # A read-only transaction stays where it is, and ties this checkout to nothing.
+        self.bound = self.bound or route.held is self.primary
         return route.held
 
     def release(self) -> None:
@@ -838,15 +952,22 @@ class Checkout(Generic[H]):
         """No statement is taken from now on."""
         self.open = False
         self.primary = self.replica = self.last = None
+        if self._writers or self._ddl:
+            self.written()
 
     def drop(self, held: H) -> None:
         """Give back one of the connections held before the checkout ends."""
-        if held is self.primary:
+        primary = held is self.primary
+        if primary:
             self.primary = None
             self.past = False
         elif held is self.replica:
             self.replica = None
-        held.release(self.journal)
+        try:
+            held.release(self.journal)
+        finally:
+            if primary and self._writers:
+                self.written()  # or lost with it
 
     # -- characteristics -----------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from router.decide import (
     Reason,
     Transaction,
     View,
+    as_recent,
     caught_up,
     decide,
     dry,
@@ -352,6 +353,18 @@ class Router:
             for other in routers()
             if other.has_monitor and other is not self and other.cluster == self.cluster
         )
+
+    def behind(self, node: Node, context: RoutingContext) -> bool:
+        """Whether `node`, a replica, may show less than `context` has written, or has read."""
+        pins, view, now = context.pins, self.view, self.clock()
+        if (pins.by_cluster or pins.arrived is not None) and self.policy.consistency != "off":
+            pin = self._pin(context, view, now)
+            if pin is not None and node not in caught_up(view, pin, self.policy, now):
+                return True
+        last = pins.reads.get(self.cluster)
+        if last is None or last.node is node:
+            return False
+        return node not in as_recent(view, view.replicas, last)
 
     def settle(self, context: RoutingContext) -> None:
         """Give the pin of `context` its position, or drop it, by what is known now."""

@@ -198,7 +198,8 @@ def decide(
         return _primary(view, Reason.BOUND, now, pins=intent.writes, held=True)
     if transaction is not Transaction.READ_ONLY:
         if not read:  # row 3
-            if intent.kind is Kind.TRANSACTION and intent.read_only:
+            serializable = intent.isolation == "SERIALIZABLE"  # which no standby knows
+            if intent.kind is Kind.TRANSACTION and intent.read_only and not serializable:
                 transaction = Transaction.READ_ONLY
             else:
                 return _primary(view, Reason.WRITE, now, pins=intent.writes)

@@ -24,7 +24,7 @@ class Held(ABC):
     What differs between drivers and pools is abstract here.
     """
 
-    __slots__ = ("applied", "broken", "characteristics", "in_transaction", "node")
+    __slots__ = ("applied", "broken", "characteristics", "distrusted", "in_transaction", "node")
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
         """Prepare.
@@ -37,6 +37,8 @@ class Held(ABC):
         self.node: Node = node
         self.in_transaction: bool = in_transaction
         self.broken: bool = False
+        # Broken, and whatever else its pool holds is no better.
+        self.distrusted: bool = False
         self.applied: list[Entry] = []
         self.characteristics: Characteristics = DEFAULTS
 
@@ -101,6 +103,16 @@ class Held(ABC):
         """Whether `autocommit` would find it so already, and has nothing to wait for."""
         return False
 
+    @property
+    def busy(self) -> bool:
+        """Whether its server is at something, or has something open, that nobody told of."""
+        return False
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its server may still be at a statement that an exception interrupted."""
+        return self.busy
+
     # -- what is the same for all --------------------------------------------------------------
 
     def replay(self, entries: list[Entry]) -> None:
@@ -148,7 +160,7 @@ class Held(ABC):
             journal: what of the applied settings outlives the open transaction.
         """
         if self.broken:
-            self.discard(distrust=True)
+            self.discard(distrust=self.distrusted)
             return
         try:
             if self.in_transaction:

@@ -7,6 +7,9 @@ too, so a node taken later is given exactly what is in force.
 from dataclasses import dataclass
 from typing import Any
 
+ACTS = frozenset({"role", "session_authorization"})
+"""Settings that decide what else may be set."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Entry:
@@ -58,6 +61,36 @@ class Journal:
             self._start = len(self.entries)
         self.entries.append(entry)
         return entry
+
+    def superseded(self) -> list[Entry]:
+        """Entries whose settings later ones have set again; none inside a transaction, which may
+        be rolled back.
+
+        One that sets who the session acts for stays, unless nothing was done in between.
+        """
+        if self._start is not None or self._savepoints:
+            return []
+        found: list[Entry] = []
+        later: set[str] = set()
+        following: Entry | None = None
+        for entry in reversed(self.entries):
+            names = entry.settings
+            if names is None:
+                later.clear()  # it may depend on any that stands before it
+            elif not entry.local:
+                acts = not ACTS.isdisjoint(names)
+                if later.issuperset(names) and not (
+                    acts and (following is None or ACTS.isdisjoint(following.settings or ()))
+                ):
+                    found.append(entry)
+                    continue
+                later.update(names)
+            following = entry
+        return found
+
+    def forget(self, entries: list[Entry]) -> None:
+        """Leave out `entries`, as `superseded` gave them."""
+        self.entries = [e for e in self.entries if e not in entries]
 
     def savepoint(self, name: str) -> None:
         """A savepoint was set."""

@@ -61,8 +61,10 @@ def recover(
         if isinstance(error, pool.driver_errors):
             again = _again(route, error, tried)
         if again is None:
+            route.failed()
             raise error
         route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+        route.intent = again.intent
         route.begin()
         try:
             attempt(again.held)
@@ -143,7 +145,13 @@ def _noticed(
         on_primary: the rules had sent it to the primary.
     """
     pool = connection.pool
-    if not isinstance(error, pool.driver_errors) or held.lost(error, cursor):
+    if not isinstance(error, pool.driver_errors):
+        # A signal's handler may have raised it while the server is still at the statement. In a
+        # transaction that shows at its end.
+        if not held.in_transaction and held.unsure:
+            held.broken = True
+        return
+    if held.lost(error, cursor):
         return
     refused = pool.sqlstate(error) == "25006"
     if refused and on_primary and not connection.is_read_only():
@@ -162,7 +170,8 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
     stream = held.in_transaction
     stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN
     if stale:
-        held.broken = True  # as are all of its pool that prepared the statement before some DDL
+        # As are all of its pool that prepared the statement before some DDL.
+        held.broken = held.distrusted = True
     if on_replica and state in REFUSED_BY_STANDBY and not stale and not connection.is_read_only():
         router.heal(route.sql, state, pool.reason(error))
         reason = Reason.HEALED

@@ -101,6 +101,7 @@ class NodeConnection(Held):
         self.broken: bool = (
             self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
         )
+        self.distrusted: bool = True
         nodes.router.failed(self.node, nodes.reason(error))
         return True
 

@@ -82,6 +82,11 @@ class NodeConnection(Held):
         """Whether the server has a transaction open."""
         return bool(self.dbapi.pgconn.transaction_status != TransactionStatus.IDLE)
 
+    @property
+    def busy(self) -> bool:
+        """Whether its server is at something, or has something open, that nobody told of."""
+        return self.look()
+
     def end(self, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it."""
         getattr(self.dbapi, verb)()
@@ -111,6 +116,7 @@ class NodeConnection(Held):
         self.broken: bool = (
             self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
         )
+        self.distrusted: bool = True
         nodes.router.failed(self.node, nodes.reason(error))
         return True
 

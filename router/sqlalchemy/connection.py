@@ -67,6 +67,16 @@ class NodeConnection(Held):
             self.dbapi.rollback()  # for drivers that still believe in the one they began
         return is_open
 
+    @property
+    def busy(self) -> bool:
+        """Whether its server is at something, or has something open, that nobody told of."""
+        return self.pool.driver.in_transaction(self.dbapi)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its server may still be at a statement that an exception interrupted."""
+        return self.pool.driver.unsure or self.busy
+
     def end(self, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it."""
         self.pool.driver.end(self.dbapi, verb)
@@ -81,6 +91,7 @@ class NodeConnection(Held):
         # These end a connection, even where the driver has yet to notice its closed socket.
         ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
         self.broken: bool = self.broken or ended
+        self.distrusted: bool = True
         pool.router.failed(self.node, pool.reason(error))
         return True
 

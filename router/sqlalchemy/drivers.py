@@ -30,6 +30,7 @@ class Driver:
             pg8000 keep none anyway.
         shareable: whether one statement stays on one server session outside a transaction, as it
             must where PgBouncer pools by transaction.
+        unsure: whether it does not know of a statement under way that an exception interrupted.
     """
 
     set_autocommit: Callable[[Any, bool], None]
@@ -43,6 +44,7 @@ class Driver:
     connect_timeout: str = "connect_timeout"
     unprepared: Mapping[str, Any] = field(default_factory=dict)
     shareable: bool = True
+    unsure: bool = False
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it.
@@ -170,6 +172,7 @@ DRIVERS: dict[str, Driver] = {
         # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
         # statement.
         shareable=False,
+        unsure=True,
     ),
     "psycopg_async": Driver(
         _set_attribute,

@@ -132,3 +132,44 @@ def test_an_unknown_savepoint_changes_nothing() -> None:
     """A rollback to a name the journal never saw leaves it as it is."""
     journal, _ = play([("begin", ""), ("set", "x"), ("back", "z"), ("release", "z")])
     assert [e.sql for e in journal.entries] == ["x1"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([("a",), ("b",), ("a", "b"), ("role",), None]),
+            st.integers(0, 9),
+        ),
+        max_size=12,
+    )
+)
+def test_what_was_set_again_is_forgotten_and_nothing_else(
+    sets: list[tuple[tuple[str, ...] | None, int]],
+) -> None:
+    """Replaying what is left gives every setting its last value, under the role it was set by; and
+    no more is left than there are settings, between two statements nobody knows the effect of."""
+    journal = Journal()
+    for names, value in sets:
+        journal.add(Entry(str(value), None, local=False, settings=names), transactional=False)
+    before = list(journal.entries)
+    journal.forget(journal.superseded())
+
+    def replayed(entries: list[Entry]) -> tuple[dict[str, str], list[Entry]]:
+        now: dict[str, str] = {}
+        for entry in entries:
+            now.update(dict.fromkeys(entry.settings or (), entry.sql))
+        return now, [e for e in entries if e.settings is None]
+
+    assert replayed(journal.entries) == replayed(before)
+    if not any(names is None or "role" in names for names, _ in sets):
+        assert len(journal.entries) <= 2
+
+
+def test_in_a_transaction_nothing_is_forgotten() -> None:
+    """A rollback brings back what stood before, so all of it is kept until the end."""
+    journal = Journal()
+    for _ in range(3):
+        journal.add(Entry("set", None, local=False, settings=("a",)), transactional=True)
+    assert journal.superseded() == []
+    journal.commit()
+    assert len(journal.superseded()) == 2

@@ -311,7 +311,7 @@ def test_pools_are_per_node_and_a_checkout_takes_nothing_before_it_needs_it(
     routed: Routed,
 ) -> None:
     """But for an engine's first, connect() takes nothing; a read takes one replica's connection,
-    a write the primary's."""
+    a write the primary's in its place, for an idle one is not kept while another is waited for."""
     pool = routed.engine.pool
     routed.engine.connect().close()
     with routed.engine.connect() as connection:
@@ -319,6 +319,9 @@ def test_pools_are_per_node_and_a_checkout_takes_nothing_before_it_needs_it(
         connection.execute(PORT)
         assert pool.checkedout() == 1
         insert(connection)
+        assert pool.checkedout() == 1
+        assert repr(connection.connection).startswith("<RoutedConnection holding primary")
+        connection.execute(PORT, execution_options={"router": "replica"})
         assert pool.checkedout() == 2
         assert [use.busy for use in pool.use().values() if use.busy] == [1, 1]
         assert repr(connection.connection).startswith("<RoutedConnection holding primary, replica")
