@@ -48,8 +48,9 @@ class RoutedContext:
             return super().create_cursor()  # type: ignore[misc]
         routed: EngineCheckout = connection.routed
         root, dialect, options = this.root_connection, this.dialect, this.execution_options
-        if root._transaction is None:
+        if root._transaction is None and not root._Connection__in_begin:
             # The cursor is made before autobegin: no transaction yet means none was asked for.
+            # A ``begin`` listener's own statement comes so early too, and means nothing.
             routed.autobegun = True
         stream = dialect.supports_server_side_cursors and (
             options.get("stream_results", False)

@@ -38,8 +38,9 @@ def _after_begin(session: orm.Session, transaction: SessionTransaction, connecti
         return
     if isinstance(session, Session):
         routed.pins = session.pins
-    if transaction.origin is SessionTransactionOrigin.AUTOBEGIN:
-        routed.autobegun = True
+    origin = transaction.origin
+    if origin in (SessionTransactionOrigin.AUTOBEGIN, SessionTransactionOrigin.BEGIN):
+        routed.autobegun = origin is SessionTransactionOrigin.AUTOBEGIN
 
 
 def watch_sessions() -> None:
