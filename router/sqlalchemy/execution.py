@@ -122,6 +122,24 @@ def _anew(routed: EngineCheckout, statement: str, context: Any) -> Route[NodeCon
     return route
 
 
+def _again(route: Route[NodeConnection], cursor: Any, statement: str, context: Any) -> Any:
+    """Route a statement once more, and give the cursor it is to be executed with."""
+    checkout, before = route.connection, route.held
+    again = checkout.route(
+        statement,
+        explicit=not checkout.autobegun,
+        force=context.execution_options.get(OPTION),
+        stream=context._is_server_side,
+    )
+    route.sql, route.intent, route.context = statement, again.intent, again.context
+    route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+    if again.held is before:
+        return cursor
+    if before is checkout.primary or before is checkout.replica:
+        cursor.close()  # not on a connection that was given back: it may be another's by now
+    return context.on_another_node(again.held)
+
+
 def _above(dialect: "RoutedDialect") -> Any:
     """The dialect's own class, which comes behind `RoutedDialect`; typed as its users see it."""
     return super(RoutedDialect, dialect)
@@ -159,9 +177,13 @@ class RoutedDialect(DefaultDialect):
         if by is None and not self._sends:
             by = self._above_execute
         inside = getattr(context, "router_inside", None)
-        if inside is not None and (
-            statement is context.unicode_statement
-            or not _rewritten(context.unicode_statement, statement)
+        if (
+            inside is not None
+            and inside[1] is inside[0].primary
+            and (
+                statement is context.unicode_statement
+                or not _rewritten(context.unicode_statement, statement)
+            )
         ):
             routed, held, reader = inside
             try:
@@ -177,11 +199,19 @@ class RoutedDialect(DefaultDialect):
             return
         route: Route[NodeConnection] | None = getattr(context, "router_route", None)
         if inside is not None:
-            # A listener changed it, and may have made a write of it.
+            # A listener changed it, and may have made a write of it; or it ended the transaction.
             route = _anew(inside[0], statement, context)
+            if route.held is not inside[1]:
+                cursor = context.on_another_node(route.held)
         elif route is None:
             (by or self._above_execute)(cursor, statement, parameters, context)
             return
+        elif (held := route.held) is not (checkout := route.connection).last or (
+            held is not checkout.replica and held is not checkout.primary
+        ):
+            # A listener's own statement came between, and went elsewhere or had this one's
+            # connection given back.
+            cursor = _again(route, cursor, statement, context)
         elif statement is not context.unicode_statement and _rewritten(
             context.unicode_statement, statement
         ):
@@ -222,22 +252,11 @@ class RoutedDialect(DefaultDialect):
         self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
     ) -> Any:
         """A listener changed the statement after it was routed, or it is a default's own one."""
-        connection = route.connection
-        if route.decision.on_primary:
-            intent = connection.router.classifier(statement)
-            if intent.writes and not route.intent.writes:
-                route.sql, route.intent = statement, intent
-                route.decision = route.decision._replace(pins=True)
+        if route.decision.on_primary and (
+            route.intent.writes or not route.connection.router.classifier(statement).writes
+        ):
             return cursor
-        again = connection.route(
-            statement, explicit=not connection.autobegun, stream=context._is_server_side
-        )
-        route.sql, route.intent = statement, again.intent
-        if again.held is route.held:
-            return cursor
-        route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
-        cursor.close()
-        return context.on_another_node(again.held)
+        return _again(route, cursor, statement, context)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """Ask the dialect about the connection that really failed."""

@@ -1,10 +1,14 @@
 """What listeners of SQLAlchemy's own events may do, and the rules hold all the same."""
 
+from typing import Any
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from tests.sqlalchemy.kit import EVERY_DOOR, Routed
+import router
+from router.errors import ReplicaWriteRefused
+from tests.sqlalchemy.kit import EVERY_DOOR, Routed, insert
 
 pytestmark = EVERY_DOOR
 
@@ -32,3 +36,104 @@ def test_a_begin_listener_leaves_an_autobegun_connection_on_the_replica(routed: 
     with routed.engine.connect() as connection:
         assert routed.served(connection) == "replica"
         assert connection.scalar(tenant) == "1"
+
+
+def nested(routed: Routed, inner: str, *, before: str = "SELECT count(*) FROM item") -> None:
+    """Have a listener execute `inner` on the same connection before each `before`."""
+
+    def listen(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement == before:
+            connection.exec_driver_sql(inner)
+
+    sa.event.listen(routed.engine, "before_cursor_execute", listen)
+
+
+COUNT = sa.text("SELECT count(*) FROM item")
+
+
+def test_a_read_sees_what_a_listener_wrote_before_it(routed: Routed) -> None:
+    """A read whose listener writes on the same connection is no longer a replica's."""
+    nested(routed, "INSERT INTO item (name) VALUES ('nested')")
+    with routed.engine.connect() as connection:
+        assert connection.scalar(COUNT) == 1
+        connection.rollback()
+    assert routed.count() == 0
+
+
+def test_a_read_finds_the_temporary_table_a_listener_made(routed: Routed) -> None:
+    """A read whose listener makes a temporary table on the same connection reads that one."""
+    routed.execute_on_primary("INSERT INTO item (name) VALUES ('of the real table')")
+    routed.settle()
+    nested(routed, "CREATE TEMPORARY TABLE item (id int)")
+    with routed.engine.connect() as connection:
+        assert connection.scalar(COUNT) == 0
+
+
+def test_a_listeners_setting_holds_where_the_statement_was_sent(routed: Routed) -> None:
+    """What a listener sets before a read that has to go to the primary holds on the primary."""
+    tenant = "SELECT current_setting('app.tenant', true)"
+    nested(routed, "SET LOCAL app.tenant = '7'", before=tenant)
+    with routed.engine.connect() as connection:
+        asked = sa.text(tenant).execution_options(router="primary")
+        assert connection.scalar(asked) == "7"
+
+
+def test_no_statement_runs_on_a_connection_that_was_given_back(routed: Routed) -> None:
+    """A listener that has the statement's connection given back leaves it no cursor there, though
+    nothing else was taken since."""
+    ran: list[Any] = []
+    given_back: list[Any] = []
+
+    def listen(connection: sa.Connection, cursor: Any, statement: str, *_: Any) -> None:
+        if not given_back and statement == COUNT.text:
+            checkout = connection.connection.routed
+            given_back.append(cursor)
+            checkout.drop(checkout.last)
+
+    def after(_c: Any, _cursor: Any, _s: str, _p: Any, context: Any, _m: bool) -> None:
+        ran.append(context.cursor)
+
+    sa.event.listen(routed.engine, "before_cursor_execute", listen)
+    sa.event.listen(routed.engine, "after_cursor_execute", after)
+    with routed.engine.connect() as connection:
+        assert connection.scalar(COUNT) == 0
+        assert given_back
+        assert ran[0] is not given_back[0]
+
+
+@pytest.mark.parametrize("new", ["INSERT INTO item (name) VALUES ('x') RETURNING id", "SELECT 5"])
+def test_a_rewritten_statement_keeps_the_role_it_was_given(routed: Routed, new: str) -> None:
+    """What a listener makes of a statement with router="replica" is still the replica's: a read
+    runs there though it is pinned, and a write is refused."""
+
+    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        return statement.replace("SELECT 4", f"/* traced */ {new}"), parameters
+
+    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    asked = sa.text("SELECT 4").execution_options(router="replica")
+    with routed.paused(), router.request_context():
+        with routed.engine.begin() as connection:
+            insert(connection)
+        with routed.engine.connect() as connection:
+            if new == "SELECT 5":
+                assert connection.scalar(asked) == 5
+                assert connection.connection.routed.primary is None
+            else:
+                with pytest.raises(ReplicaWriteRefused):
+                    connection.execute(asked)
+    assert routed.count() == 1
+
+
+def test_a_write_made_of_a_read_is_rolled_back_with_its_transaction(routed: Routed) -> None:
+    """A pinned read of which a listener made a write is part of the transaction it runs in."""
+
+    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        if statement == "SELECT 4":
+            statement = "INSERT INTO item (name) VALUES ('x') RETURNING id"
+        return statement, parameters
+
+    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    with router.using_primary(), routed.engine.connect() as connection:
+        connection.execute(sa.text("SELECT 4"))
+        connection.rollback()
+    assert routed.count() == 0
