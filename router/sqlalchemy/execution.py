@@ -6,7 +6,7 @@ driver cursor and fetching rows costs nothing extra.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
@@ -14,6 +14,7 @@ from sqlalchemy.engine.interfaces import Dialect
 
 from router.checkout import READ, Route
 from router.context import RoutingContext
+from router.cursor import RoutedCursor
 from router.decide import Reason
 from router.recovery import failed_inside, recover, timed
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
@@ -25,6 +26,55 @@ OPTION = "router"
 which is the primary past a PgBouncer."""
 
 TRANSACTION = Reason.TRANSACTION
+
+
+class ListenersCursor(RoutedCursor[NodeConnection]):
+    """The cursor of a statement that a listener may execute itself, routed when that is done."""
+
+    @property
+    def connection(self) -> Any:
+        """The driver's, once something was executed: dialects look there for notices."""
+        return self._connection if self._real is None else self._real.connection
+
+
+class ByListener:
+    """In the place of a checkout, and of its connection, where a listener may execute a statement.
+
+    SQLAlchemy leaves `RoutedDialect.do_execute` out when a ``do_execute`` listener says it has
+    executed the statement: then nobody but its cursor can see that a write is sent.
+    """
+
+    def __init__(self, context: Any, connection: RoutedConnection) -> None:
+        self._context = context
+        self._connection = connection
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        """A cursor that is routed when it is executed."""
+
+        def make(held: NodeConnection) -> Any:
+            return held.dbapi.cursor(*args, **kwargs)
+
+        return ListenersCursor(cast(Any, self), self._connection.dbapi_connection, make)
+
+    def route(self, sql: str | None, **_: Any) -> Route[NodeConnection]:
+        """As the checkout's, with what the statement's options say."""
+        context, routed = self._context, self._connection.routed
+        route = routed.route(
+            sql,
+            explicit=not routed.autobegun,
+            force=context.execution_options.get(OPTION),
+            stream=context._is_server_side,
+        )
+        root = context.root_connection
+        if root._echo:
+            root._log_info("%s: %s", route.held.node.name, route.decision.reason)
+        return route
+
+    def inside(self, sql: str) -> None:
+        """The short way does not ask what the statement's options say."""
+
+    def __getattr__(self, key: str) -> Any:
+        return getattr(self._connection.routed, key)
 
 
 class RoutedContext:
@@ -52,6 +102,9 @@ class RoutedContext:
             # The cursor is made before autobegin: no transaction yet means none was asked for.
             # A ``begin`` listener's own statement comes so early too, and means nothing.
             routed.autobegun = True
+        if dialect._has_events and _executing(dialect.dispatch):
+            this._dbapi_connection = ByListener(this, connection)
+            return super().create_cursor()  # type: ignore[misc]
         stream = dialect.supports_server_side_cursors and (
             options.get("stream_results", False)
             or (dialect.server_side_cursors and this._use_server_side_cursor())
@@ -138,6 +191,11 @@ def _again(route: Route[NodeConnection], cursor: Any, statement: str, context: A
     if before is checkout.primary or before is checkout.replica:
         cursor.close()  # not on a connection that was given back: it may be another's by now
     return context.on_another_node(again.held)
+
+
+def _executing(listeners: Any) -> bool:
+    """Whether some listener may execute statements in the dialect's place."""
+    return bool(listeners.do_execute or listeners.do_executemany or listeners.do_execute_no_params)
 
 
 def _above(dialect: "RoutedDialect") -> Any:

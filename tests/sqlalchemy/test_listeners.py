@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 import router
 from router.errors import ReplicaWriteRefused
-from tests.sqlalchemy.kit import EVERY_DOOR, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert
 
 pytestmark = EVERY_DOOR
 
@@ -137,3 +137,81 @@ def test_a_write_made_of_a_read_is_rolled_back_with_its_transaction(routed: Rout
         connection.execute(sa.text("SELECT 4"))
         connection.rollback()
     assert routed.count() == 0
+
+
+def by_listener(engine: sa.Engine) -> list[str]:
+    """Have a listener execute every statement in the dialect's place; what it did."""
+    done: list[str] = []
+
+    @sa.event.listens_for(engine, "do_execute")
+    def execute(cursor: Any, statement: str, parameters: Any, _context: Any) -> bool:
+        cursor.execute(statement, parameters)
+        done.append(statement)
+        return True
+
+    @sa.event.listens_for(engine, "do_executemany")
+    def executemany(cursor: Any, statement: str, parameters: Any, _context: Any) -> bool:
+        cursor.executemany(statement, parameters)
+        done.append(statement)
+        return True
+
+    @sa.event.listens_for(engine, "do_execute_no_params")
+    def no_params(cursor: Any, statement: str, _context: Any) -> bool:
+        cursor.execute(statement)
+        done.append(statement)
+        return True
+
+    return done
+
+
+@EVERY_DRIVER
+@pytest.mark.parametrize("many", [False, True])
+def test_a_write_that_a_listener_executes_pins(routed: Routed, many: bool) -> None:
+    """A do_execute listener that executes a write itself pins as the dialect would, so that the
+    read after it sees it; and the read is the replica's before."""
+    done = by_listener(routed.engine)
+    write = sa.text("INSERT INTO item (name) VALUES (:name)")
+    with routed.paused(), router.request_context():
+        with routed.engine.connect() as connection:
+            assert routed.served(connection) == "replica"
+        with routed.engine.begin() as connection:
+            connection.execute(write, [{"name": "a"}, {"name": "b"}] if many else {"name": "a"})
+            assert routed.served(connection) == "primary"
+        with routed.engine.connect() as connection:
+            assert connection.scalar(COUNT) == (2 if many else 1)
+    assert len([statement for statement in done if "item" in statement]) == 2
+    assert sum(routed.engine.router.stats()["decisions"]["primary"].values()) == 3
+
+
+def test_what_a_listener_executes_goes_where_its_options_say(routed: Routed) -> None:
+    """A statement that a listener executes keeps its role, its setting goes along with it to the
+    other node, and a stream is one."""
+    by_listener(routed.engine)
+    tenant = sa.text("SELECT current_setting('app.tenant', true), inet_server_port()")
+    with routed.engine.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL app.tenant = '7'", execution_options={})
+        for role in ("replica", "primary"):
+            said, port = connection.execute(tenant.execution_options(router=role)).one()
+            assert (said, routed.name_of(port)) == ("7", role)
+        with pytest.raises(ReplicaWriteRefused):
+            insert(connection, router="replica")
+    with routed.engine.begin() as connection:
+        rows = connection.execution_options(stream_results=True).execute(
+            sa.text("SELECT n, inet_server_port() FROM generate_series(1, 2000) n")
+        )
+        assert routed.name_of(rows.all()[-1][1]) == "primary"
+    assert routed.engine.pool.checkedout() == 0
+
+
+def test_a_listener_that_only_looks_on_changes_nothing(routed: Routed) -> None:
+    """Where a do_execute listener leaves it to the dialect, statements are routed as always."""
+    seen: list[str] = []
+    sa.event.listen(routed.engine, "do_execute", lambda _c, said, _p, _x: seen.append(said))
+    with routed.engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+    with routed.paused(), router.request_context():
+        with routed.engine.begin() as connection:
+            insert(connection)
+        with routed.engine.connect() as connection:
+            assert connection.scalar(COUNT) == 1
+    assert len([statement for statement in seen if "item" in statement]) == 2
