@@ -1,5 +1,7 @@
 """One node's connection from its SQLAlchemy pool while a checkout holds it."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import PoolProxiedConnection
@@ -17,12 +19,14 @@ SETTINGS = "pg_router_settings"
 class NodeConnection(Held):
     """One node's pooled connection while a `RoutedConnection` holds it."""
 
-    __slots__ = ("dbapi", "fairy", "pool")
+    __slots__ = ("dbapi", "fairy", "pool", "undo")
 
     def __init__(self, pool: "RoutingPool", node: Node, fairy: PoolProxiedConnection) -> None:
         self.pool: RoutingPool = pool
         self.fairy: PoolProxiedConnection = fairy
         self.dbapi: Any = fairy.dbapi_connection
+        # Puts the characteristics back, where the pool and nobody else ends this checkout.
+        self.undo: Callable[[Any], None] | None = None
         # A checkout listener may have left a transaction open, as in plain SQLAlchemy.
         super().__init__(node, in_transaction=pool.driver.in_transaction(self.dbapi))
 
@@ -99,6 +103,12 @@ class NodeConnection(Held):
         """Make `wanted` the settings of the transactions to come."""
         dialect: Any = self.pool.dialect
         now = self.characteristics
+        record: Any = self.fairy._connection_record  # None where it was detached
+        if self.undo is None and record is not None:
+            # As SQLAlchemy's own: it is called when the garbage collector gives the connection
+            # back, of which we hear nothing. It must not know us, or that would never happen.
+            self.undo = partial(_plain, dialect)
+            record.finalize_callback.append(self.undo)
         if wanted.isolation != now.isolation:
             if wanted.isolation is None:
                 dialect.reset_isolation_level(self.dbapi)
@@ -110,6 +120,10 @@ class NodeConnection(Held):
         if wanted.deferrable != now.deferrable:
             dialect.set_deferrable(self.dbapi, wanted.deferrable)
         self.characteristics = wanted
+        if wanted == DEFAULTS and self.undo is not None:
+            if record is not None:
+                record.finalize_callback.remove(self.undo)
+            self.undo = None
 
     def give_back(self) -> None:
         """Give it to its pool, or close it where nobody asks that pool any more."""
@@ -126,3 +140,10 @@ class NodeConnection(Held):
             fairy._pool._invalidate(fairy)
         else:
             fairy.invalidate()
+
+
+def _plain(dialect: Any, dbapi: Any) -> None:
+    """Make every characteristic of a driver's connection the default one again."""
+    dialect.reset_isolation_level(dbapi)
+    dialect.set_readonly(dbapi, None)
+    dialect.set_deferrable(dbapi, None)
