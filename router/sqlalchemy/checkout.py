@@ -70,6 +70,19 @@ class EngineCheckout(Checkout[NodeConnection]):
             route.held.in_transaction = False  # nothing was sent
         self.last: NodeConnection | None = None
 
+    def look_again(self) -> None:
+        """Notice a transaction the primary's driver connection has open, unseen by us.
+
+        Given back, the connection would have the next user commit it.
+        """
+        primary = self.primary
+        if primary is None or primary.in_transaction or primary.broken:
+            return
+        try:
+            primary.in_transaction = self.pool.driver.in_transaction(primary.dbapi)
+        except self.pool.driver_errors:
+            primary.broken = True
+
     def peek(self, ask: Callable[[Any], Any]) -> Any:
         """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
         route = self.route(None, explicit=False, intent=PEEK)
@@ -118,7 +131,9 @@ class RoutedConnection(PoolProxiedConnection):
         def make(held: NodeConnection) -> Any:
             return held.dbapi.cursor(*args, **kwargs)
 
-        stream = bool(args and args[0])
+        # A cursor with a name is the server's; asyncpg's dialect asks for one by another word.
+        named = args[0] if args else kwargs.get("name") or kwargs.get("server_side")
+        stream = bool(named)
         return RoutedCursor(  # type: ignore[return-value]
             self.routed, self.dbapi_connection, make, stream=stream
         )
@@ -200,6 +215,7 @@ class RoutedConnection(PoolProxiedConnection):
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
         """Throw away the connection that failed, or all when nobody says which."""
         routed = self.routed
+        routed.look_again()
         helds = [h for h in (routed.primary, routed.replica) if h is not None]
         guilty = [h for h in helds if h.broken]
         if e is not None and not guilty and routed.last is not None:
@@ -236,6 +252,8 @@ class RoutedConnection(PoolProxiedConnection):
                     callback(self.dbapi_connection)
                 record.finalize_callback.clear()
         finally:
+            if routed.primary is not None:
+                routed.look_again()
             routed.release()
 
     def _reset(self, routed: EngineCheckout) -> None:
