@@ -90,7 +90,21 @@ class RoutedDBAPIConnection:
         return getattr(self.routed.bind_primary().dbapi, key)
 
     def __setattr__(self, key: str, value: Any) -> None:
-        setattr(self.routed.bind_primary().dbapi, key, value)
+        routed = self.routed
+        held = routed.bind_primary()
+        setattr(held.dbapi, key, value)
+        if key != "autocommit":
+            return
+        # The cursors' writes are commits of their own from now on, or are so no longer: a pin
+        # has to know when they were committed.
+        driver = routed.pool.driver
+        held.in_transaction = driver.in_transaction(held.dbapi)
+        if driver.autocommit(held.dbapi):
+            routed.characterise(isolation="AUTOCOMMIT")
+        elif routed.isolation == "AUTOCOMMIT":
+            otherwise = routed.pool.default_isolation
+            level = "READ COMMITTED" if otherwise == "AUTOCOMMIT" else None
+            routed.characterise(isolation=level)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RoutedDBAPIConnection) and other.routed is self.routed
