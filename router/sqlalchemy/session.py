@@ -46,4 +46,5 @@ def _after_begin(session: orm.Session, transaction: SessionTransaction, connecti
 def watch_sessions() -> None:
     """Listen to every Session of the process, once. Sessions of other engines are not touched."""
     if not event.contains(orm.Session, "after_begin", _after_begin):
-        event.listen(orm.Session, "after_begin", _after_begin)
+        # Before the users' own, whose statements are routed by what is noted here.
+        event.listen(orm.Session, "after_begin", _after_begin, insert=True)

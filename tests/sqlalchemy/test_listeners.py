@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 import router
 from router.errors import ReplicaWriteRefused
+from router.sqlalchemy.session import _after_begin, watch_sessions
 from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert
 
 pytestmark = EVERY_DOOR
@@ -215,3 +217,22 @@ def test_a_listener_that_only_looks_on_changes_nothing(routed: Routed) -> None:
         with routed.engine.connect() as connection:
             assert connection.scalar(COUNT) == 1
     assert len([statement for statement in seen if "item" in statement]) == 2
+
+
+def test_an_after_begin_listener_older_than_the_engine_keeps_reads_on_replicas(
+    routed: Routed,
+) -> None:
+    """An after_begin listener that was there before the first routed engine executes its
+    statements in a transaction already known to be autobegun."""
+    event.remove(Session, "after_begin", _after_begin)
+
+    @event.listens_for(Session, "after_begin")
+    def tenant(_session: Session, _transaction: Any, connection: sa.Connection) -> None:
+        connection.exec_driver_sql("SET LOCAL app.tenant = '7'")
+
+    try:
+        watch_sessions()
+        with Session(routed.engine) as session:
+            assert routed.served(session) == "replica"
+    finally:
+        event.remove(Session, "after_begin", tenant)
