@@ -51,6 +51,12 @@ class Monitor:
         if watch is not None:
             watch.stop(timeout)
 
+    def let_go(self) -> None:
+        """As `stop`, without waiting or taking a lock: for finalisers, which run anywhere."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.let_go()
+
     def hurry(self, node: Node | None = None) -> None:
         """Probe soon: a pin began to wait, or `node` failed.
 

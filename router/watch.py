@@ -116,10 +116,14 @@ class Watch:
         Args:
             timeout: seconds to wait for that.
         """
-        self._stopping = True
-        self._call(self._leave)
+        self.let_go()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
+
+    def let_go(self) -> None:
+        """End the thread and close its connections, without waiting for that."""
+        self._stopping = True
+        self._call(self._leave)
 
     def hurry(self, node: Node | None = None) -> None:
         """Probe soon: a pin began to wait, or `node` failed."""

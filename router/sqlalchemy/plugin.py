@@ -6,6 +6,7 @@ through here. The engine stays SQLAlchemy's own class.
 """
 
 import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
@@ -37,7 +38,7 @@ from router.monitor import Monitor
 from router.pooling import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
-from router.sqlalchemy.pool import Creator, RoutingPool
+from router.sqlalchemy.pool import Creator, InUse, RoutingPool
 from router.sqlalchemy.session import watch_sessions
 
 CONFIG = "router_config"
@@ -173,7 +174,12 @@ class RouterPlugin(CreateEnginePlugin):
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
-        self.router.watch(Monitor(self.router, self._for_monitor))
+        monitor = Monitor(self.router, self._for_monitor)
+        self.router.watch(monitor)
+        pool: RoutingPool = engine.pool  # type: ignore[assignment]
+        pool.in_use = InUse()
+        # Nobody has to dispose of an engine: a plain one leaves nothing behind either.
+        weakref.finalize(pool.in_use, monitor.let_go).atexit = False
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()
 

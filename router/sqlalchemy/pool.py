@@ -45,6 +45,10 @@ class Creator(Protocol):
         ...
 
 
+class InUse:
+    """Lives as long as an engine's pool, or one that took its place."""
+
+
 class RoutingPool(Pool):
     """A pool of pools: one per node, made when first used.
 
@@ -117,6 +121,8 @@ class RoutingPool(Pool):
         self._leaving: list[Pool] = []
         self._introduced = False
         self._disposed = False
+        # Shared with those made of it: when all are gone, the monitor has nobody to watch for.
+        self.in_use: InUse | None = None
         _pools.add(self)
         router.attach(self)
 
@@ -384,6 +390,7 @@ class RoutingPool(Pool):
         )
         pool.node_options = dict(self.node_options)
         pool._introduced = self._introduced
+        pool.in_use = self.in_use
         return pool
 
     def dispose(self) -> None:

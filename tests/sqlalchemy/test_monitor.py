@@ -1,8 +1,10 @@
 """The probe loop of an engine: dark nodes, clocks that jump, its end."""
 
 import ast
+import gc
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import psycopg
@@ -188,3 +190,34 @@ def test_many_processes_do_not_probe_in_step(routed: Routed) -> None:
     pauses = {watch._pause() for _ in range(50)}
     assert len(pauses) > 40
     assert 0.9 <= min(pauses) < max(pauses) <= 1
+
+
+def monitors(name: str) -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if name in t.name]
+
+
+def test_an_engine_nobody_disposed_of_leaves_no_monitor(routed: Routed) -> None:
+    """The monitor of an engine that was dropped without dispose() ends, and closes its
+    connections; one whose pool was replaced by dispose() goes on."""
+    replicas = [r.url(routed.dbname) for r in routed.cluster.replicas]
+    primary = routed.cluster.primary.url(routed.dbname)
+    # Pooled connections that nobody closes are the driver's to complain of.
+    engine = router.create_engine(
+        primary, replicas=replicas, name="to be dropped", poolclass=sa.NullPool
+    )
+    with engine.connect() as connection:
+        connection.execute(PORT)
+    engine.dispose()
+    with engine.connect() as connection:
+        connection.execute(PORT)
+    gc.collect()  # the first pool
+    (thread,) = monitors("to be dropped")
+    engine.router.refresh(5)
+    assert monitors("to be dropped") == [thread]
+    forgotten = weakref.ref(engine.router)
+    del engine, connection
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+    gc.collect()
+    assert forgotten() is None
