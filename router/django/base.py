@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Literal
 
 from router.config import Config
 from router.core import Router
-from router.django import bouncer
+from router.django import bouncer, primary
 from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection
 from router.django.nodes import Cluster, Nodes, cluster_of
@@ -23,9 +23,13 @@ from router.psycopg.held import NodeConnection
 if not base.is_psycopg3:
     raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
 
+primary.install()
+
 
 class DatabaseOperations(operations.DatabaseOperations):
-    """Django's, but for what asks the driver about a connection."""
+    """Django's, but for what asks the driver about a connection, and what reads to write."""
+
+    compiler_module = "router.django.compiler"
 
     def compose_sql(self, sql: Any, params: Any) -> Any:
         connection = self.connection
