@@ -20,10 +20,22 @@ except ImportError:
 
 # `router.token.merged`, as one step for everybody: two requests of one caller may save at once.
 _SAVE = """
+local function written(value)
+  return #value == 36 and string.match(value, '^[0-9a-f]+$')
+    and tonumber(string.sub(value, 25), 16)
+end
+local function replaces(value, before)
+  if before < value then return true end
+  local new, old = written(value), written(before)
+  if not new or not old then return false end
+  local later = new - old
+  return later > tonumber(ARGV[1])
+    or (later > 0 and string.sub(value, 1, 8) < string.sub(before, 1, 8))
+end
 for i = 2, #ARGV, 2 do
   local name, value = ARGV[i], ARGV[i + 1]
   local before = redis.call('HGET', KEYS[1], name)
-  if not before or string.sub(name, -1) == '?' or before < value then
+  if not before or string.sub(name, -1) == '?' or replaces(value, before) then
     redis.call('HSET', KEYS[1], name, value)
   end
 end

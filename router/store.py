@@ -67,7 +67,7 @@ class MemoryPinStore:
         now = self._clock()
         with self._lock:
             until, before = self._saved.pop(who, (0.0, {}))
-            self._saved[who] = (now + ttl, merged(before if now < until else {}, fields))
+            self._saved[who] = (now + ttl, merged(before if now < until else {}, fields, ttl))
             while self._saved:
                 first = next(iter(self._saved))
                 if self._saved[first][0] > now:

@@ -8,6 +8,7 @@ looked at.
 import enum
 import hashlib
 import hmac
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,18 +79,32 @@ class Entry:
         return None
 
 
-def merged(before: Mapping[str, str], saved: Mapping[str, str]) -> dict[str, str]:
+def merged(
+    before: Mapping[str, str], saved: Mapping[str, str], ttl: float = math.inf
+) -> dict[str, str]:
     """What a store holds after `saved` was saved over `before`: the rule every store follows.
 
-    A known position replaces a smaller one. An unknown one always replaces what was there: it
-    stands for "as of now", and the later it is saved, the more it covers.
+    A known position replaces a smaller one. So that a store does not go deaf when a cluster moves
+    to smaller positions, it replaces a greater one as well, if that was written more than `ttl`
+    seconds before it, or before it on a higher timeline. An unknown one always replaces what was
+    there: it stands for "as of now", and the later it is saved, the more it covers.
     """
     kept = {
         name: value
         for name, value in saved.items()
-        if name.endswith("?") or before.get(name, "") < value
+        if name.endswith("?") or _replaces(value, before.get(name, ""), ttl)
     }
     return {**before, **kept}
+
+
+def _replaces(value: str, before: str, ttl: float) -> bool:
+    if before < value:
+        return True
+    new, old = _KNOWN.fullmatch(value), _KNOWN.fullmatch(before)
+    if new is None or old is None:
+        return False
+    later = int(new[3], 16) - int(old[3], 16)
+    return later > ttl * 1000 or (later > 0 and new[1] < old[1])
 
 
 class Fault(enum.Enum):
@@ -118,12 +133,19 @@ class Tokens:
         Raises:
             ConfigError: a secret is missing or short, or itsdangerous is.
         """
-        secrets = (secret,) if isinstance(secret, str) else tuple(secret)
-        if not secrets or min(map(len, secrets)) < MIN_SECRET:
+        secrets: tuple[object, ...] = ()
+        if isinstance(secret, str):
+            secrets = (secret,)
+        elif isinstance(secret, Iterable) and not isinstance(secret, bytes):
+            secrets = tuple(secret)
+        texts = [each for each in secrets if isinstance(each, str)]
+        if not texts or len(texts) < len(secrets) or min(map(len, texts)) < MIN_SECRET:
             raise ConfigError(
                 f"secret: expected one string or a list of them, newest first, each of at least "
                 f"{MIN_SECRET} characters: make one with secrets.token_urlsafe(32)"
             )
+        if not isinstance(max_age, int | float):
+            raise ConfigError(f"max_age: {max_age!r} is no number: give seconds above 0")
         if not max_age > 0:
             raise ConfigError(f"max_age: {max_age!r} is not positive: give seconds above 0")
         try:
@@ -136,13 +158,11 @@ class Tokens:
         self._bad = BadSignature
         # itsdangerous wants the newest last, and would derive a key each time it uses it.
         self._signer = Signer(
-            [hmac.digest(s.encode(), b"pg-router.pin", "sha256") for s in secrets[::-1]],
+            [hmac.digest(s.encode(), b"pg-router.pin", "sha256") for s in texts[::-1]],
             key_derivation="none",
             digest_method=hashlib.sha256,
         )
-        self._keys = tuple(
-            hmac.digest(s.encode(), b"pg-router.cluster", "sha256") for s in secrets
-        )
+        self._keys = tuple(hmac.digest(s.encode(), b"pg-router.cluster", "sha256") for s in texts)
         self._ids: dict[str, tuple[str, ...]] = {}
         self._verified: Callable[[str], tuple[Entry, ...] | Fault]
         self._verified = lru_cache(REMEMBERED)(self._verify)

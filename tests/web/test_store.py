@@ -101,21 +101,28 @@ def test_redis_forgets_in_time(store: RedisPinStore, redis_server: RedisServer) 
         assert 29_000 < int(client.pttl("pg_router:pin:me")) <= 30_000
 
 
+positions = st.builds(
+    lambda at, lsn, timeline: Entry("", NOW + at, Lsn(lsn), timeline).value,
+    st.sampled_from([0.0, 0.001, 60.0, 60.001, 61.0]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
 saves = st.lists(
     st.dictionaries(
-        st.sampled_from(["a", "a?", "b", "b?"]), st.text("0129af", min_size=1, max_size=4)
+        st.sampled_from(["a", "a?", "b", "b?"]),
+        st.text("0129af", min_size=1, max_size=4) | positions,
     ),
     max_size=5,
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(saves)
 def test_redis_merges_as_the_rule_says(store: RedisPinStore, saves: list[dict[str, str]]) -> None:
     """The script in Redis and the store in memory come to what `merged` says, save by save."""
     who, expected, memory = f"who{time.monotonic_ns()}", dict[str, str](), MemoryPinStore()
     for fields in saves:
-        expected = merged(expected, fields)
+        expected = merged(expected, fields, 60.0)
         store.save(who, fields, 60.0)
         memory.save(who, fields, 60.0)
     assert store.load(who) == memory.load(who) == expected

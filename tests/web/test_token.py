@@ -1,6 +1,7 @@
 """The signed token: what goes in comes out, and nothing else is ever believed."""
 
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -141,12 +142,35 @@ def test_a_life_without_length_is_refused() -> None:
 @given(known, known)
 def test_a_store_keeps_the_greater_of_two_positions(one: Entry, other: Entry) -> None:
     """Saved in any order, the position that covers both is kept."""
+    other = replace(other, timeline=one.timeline)
     pair = [{"c": Entry("0" * 16, e.written, e.lsn, e.timeline).value} for e in (one, other)]
     kept = merged(merged({}, pair[0]), pair[1])
     assert kept == merged(merged({}, pair[1]), pair[0])
     found = Entry.parse("0" * 16, kept["c"])
     assert found is not None
     assert (found.timeline, found.lsn) == max((one.timeline, one.lsn), (other.timeline, other.lsn))
+
+
+@pytest.mark.parametrize(
+    ("timeline", "lsn", "later", "replaced"),
+    [
+        (6, 1, -1, True),
+        (4, 1, 0.001, True),
+        (4, 9, 0, False),
+        (5, 1, 60, False),
+        (5, 1, 60.001, True),
+    ],
+    ids=["promoted", "lower timeline", "not later", "within ttl", "after ttl"],
+)
+def test_a_store_follows_a_cluster_to_smaller_positions(
+    timeline: int, lsn: int, later: float, replaced: bool
+) -> None:
+    """A position gives way to a later write on a lower timeline, and to any after its life."""
+    stored, new = entry(at=NOW), entry(at=NOW + later)
+    stored = replace(stored, timeline=5, lsn=Lsn(5))
+    new = replace(new, timeline=timeline, lsn=Lsn(lsn))
+    kept = merged({"c": stored.value}, {"c": new.value}, 60.0)["c"]
+    assert kept == (new if replaced else stored).value
 
 
 def test_a_store_keeps_the_last_unknown_position_beside_a_known_one() -> None:
