@@ -33,7 +33,10 @@ def pins(token: str, *, secret_file: TextIO | None, as_json: bool) -> None:
     if secret_file is None:
         found = unverified(token)
     else:
-        secrets = secret_file.read().split()
+        try:
+            secrets = secret_file.read().split()
+        except UnicodeDecodeError:
+            raise click.UsageError("--secret-file: not UTF-8: give a file of texts") from None
         try:
             found = Tokens(secrets, max_age=math.inf).read(token, now)
         except (ConfigError, ValueError) as error:

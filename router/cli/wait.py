@@ -1,6 +1,7 @@
 """``pg-router wait``."""
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def wait(
 
     Exit status: 0 it is usable, 1 it was not in time, 2 wrong usage.
     """
+    if not math.isfinite(timeout):
+        raise click.UsageError(f"--timeout {timeout:g}: give a number of seconds")
     config = config_of(url, replicas, file, section, system)
     if need > len(config.replicas):
         raise click.UsageError(

@@ -48,6 +48,20 @@ def test_wait_for_more_than_there_are() -> None:
     assert "only 0 replicas" in done.output
 
 
+def test_wait_without_end() -> None:
+    """A timeout that is no number of seconds would wait for ever: status 2, nothing is asked."""
+    done = run("wait", "--url", "postgresql://127.0.0.1:1/x", "--timeout", "nan")
+    assert (done.exit_code, "--timeout nan: give" in done.output) == (2, True)
+
+
+def test_a_secret_file_that_is_no_text(tmp_path: Path) -> None:
+    """A file of secrets in another encoding is status 2 and one line."""
+    path = tmp_path / "secret"
+    path.write_bytes(b"\xff\xfe")
+    done = run("pins", "x", "--secret-file", str(path))
+    assert (done.exit_code, "--secret-file: not UTF-8" in done.output) == (2, True)
+
+
 def test_pins_verified(tmp_path: Path) -> None:
     """With the secret the signature is judged, and position and timeline are told."""
     path = tmp_path / "secret"
