@@ -1,6 +1,7 @@
 """One node's connection of asyncpg's while a checkout holds it. Runs in a greenlet."""
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
@@ -25,6 +26,9 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InternalClientError,
 )
 """What asyncpg raises for a server's sake; never the time-out of a statement."""
+
+CLOSING = 5.0
+"""Seconds a server has to acknowledge that a statement was cancelled and a session ends."""
 
 
 class NodeConnection(Held):
@@ -98,10 +102,9 @@ class NodeConnection(Held):
         closed = self.gone or isinstance(error, ConnectionError)
         if not closed and not nodes.router.lost(state):
             return False
-        self.broken: bool = (
-            self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
-        )
-        self.distrusted: bool = True
+        if closed or state[:2] == "08" or state in ("57P01", "57P02"):
+            self.broken: bool = True
+            self.distrusted: bool = True
         nodes.router.failed(self.node, nodes.reason(error))
         return True
 
@@ -136,15 +139,25 @@ class NodeConnection(Held):
         await self.pool.release(self.con)
 
     def discard(self, *, distrust: bool) -> None:
-        """Close it; with `distrust`, whatever else its pool holds is opened anew as well."""
+        """Close it; where the server was gone, whatever else its pool holds is opened anew too."""
         self.nodes.watchers.leave(self.con)
-        if not self.gone:
+        if gone := self.gone:
+            if self.pool is not None:
+                await_only(self.pool.release(self.con))
+        elif self.distrusted:
             self.con.terminate()
-        if self.pool is None:
-            return
-        await_only(self.pool.release(self.con))
-        if distrust:
+        else:
+            # A statement may be cancelled that is still under way at the server: asyncpg's close()
+            # waits until it has ended there, terminate() would leave it running.
+            await_only(self.nodes.pool.to_its_end(_closed(self.con)))
+        if distrust and (gone or self.distrusted) and self.pool is not None:
             await_only(self.pool.expire_connections())
+
+
+async def _closed(con: Any) -> None:
+    # Whatever it raises, asyncpg has then aborted the connection and told its pool.
+    with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
+        await con.close(timeout=CLOSING)
 
 
 class Nodes:

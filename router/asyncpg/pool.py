@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
-from collections.abc import Generator, Mapping
+from collections.abc import Coroutine, Generator, Mapping
 from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
@@ -72,6 +72,7 @@ class Pool(asyncpg.Pool):
         self.unclean: set[tuple[Node, int]] = set()
         self._pools: dict[Node, Any] = {}
         self._closing: bool = False
+        self._ending: set[asyncio.Future[None]] = set()
         self.version: Any = None
         self._router_loop: asyncio.AbstractEventLoop | None = None
         self.router: Router = Router(config)
@@ -163,6 +164,14 @@ class Pool(asyncpg.Pool):
             raise asyncpg.InterfaceError(
                 "the pool belongs to another event loop: make one pool in each loop"
             )
+
+    async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`, which goes on when the caller is cancelled meanwhile."""
+        task = asyncio.ensure_future(work)
+        # The event loop itself keeps no strong reference to what nobody awaits any more.
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
 
     # -- nodes ---------------------------------------------------------------------------------
 

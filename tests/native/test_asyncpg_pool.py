@@ -12,7 +12,7 @@ import router
 from router import Config, request_context
 from router.asyncpg import Pool, create_pool
 from router.errors import ConfigError
-from tests.conftest import Database
+from tests.conftest import Database, MakeCluster
 from tests.native.kit import STORM, cancelled_at_random
 
 PORT = "SELECT inet_server_port()"
@@ -332,3 +332,80 @@ def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
         return cancelled
 
     assert asyncio.run(storm()) > STORM / 10
+
+
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = $1"
+
+
+async def until(ask: Callable[[], Awaitable[object]]) -> None:
+    """Ask until it is so: what is asked of a server or a pool, nobody awaits."""
+    async with asyncio.timeout(15):
+        while True:
+            if await ask():
+                return
+            await asyncio.sleep(0.005)
+
+
+async def cancelled(items: Database, pool: Pool, sql: str) -> None:
+    """Send `sql`, and cancel it while it waits for an advisory lock that another has."""
+    async with asyncpg.create_pool(items.primary_url(), min_size=1, max_size=1) as beside:
+        task = asyncio.ensure_future(pool.execute(sql))
+        await until(lambda: beside.fetchval(WAITING, items.name))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not await beside.fetchval(WAITING, items.name)
+
+
+def test_what_is_cancelled_ends_at_the_server(items: Database) -> None:
+    """When a cancelled statement's connection is back the server has given the statement up:
+    nothing of it is committed later; and the pool's other sessions live on."""
+
+    async def run() -> None:
+        async with (
+            opened(items, min_size=2, max_size=2) as pool,
+            asyncpg.create_pool(items.primary_url(), min_size=1, max_size=1) as beside,
+        ):
+            with router.using_primary():
+                async with pool.acquire() as one, pool.acquire() as other:
+                    pids = [await con.fetchval("SELECT pg_backend_pid()") for con in (one, other)]
+                async with beside.acquire() as con:
+                    await con.execute("SELECT pg_advisory_lock(7)")
+                    lock = "SELECT 'late' FROM pg_advisory_xact_lock(7)"
+                    await cancelled(items, pool, f"INSERT INTO item (name) {lock}")
+                async with pool.acquire() as one, pool.acquire() as other:
+                    now = [await con.fetchval("SELECT pg_backend_pid()") for con in (one, other)]
+                assert len(set(pids) & set(now)) == 1
+                assert await pool.fetch(NAMES) == []
+            assert pool.router.blacklisted == {}
+
+    asyncio.run(run())
+
+
+def test_a_frozen_server_holds_no_cancelled_request_up(make_cluster: MakeCluster) -> None:
+    """A request cancelled twice goes on at once though its server answers nothing; the place in
+    the pool is free again when the server has had its time."""
+    cluster = make_cluster(replicas=0)
+
+    async def run() -> None:
+        async with create_pool(cluster.primary.url(), min_size=1, max_size=1) as pool:
+            task = asyncio.ensure_future(pool.execute("SELECT pg_sleep(30)"))
+
+            async def free() -> bool:
+                return not pool.checkedout()
+
+            async def taken() -> bool:
+                return not await free()
+
+            await until(taken)
+            cluster.primary.freeze()
+            while not task.done():
+                task.cancel()
+                await asyncio.sleep(0)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(free)
+            cluster.primary.thaw()
+            assert await pool.fetchval("SELECT 1") == 1
+
+    asyncio.run(run())
