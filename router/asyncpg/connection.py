@@ -12,7 +12,7 @@ from asyncpg.transaction import Transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
-from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
+from router.asyncpg.held import CLOSING, DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
 from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
 from router.checkout import READ, Route
@@ -448,11 +448,11 @@ class Connection:
         await self._give_back()
 
     async def _give_back(self) -> None:
-        for channel, callback in list(self._heard):
-            # asyncpg's pool warns of listeners that were left.
-            with contextlib.suppress(*DRIVER_ERRORS):
-                await self.remove_listener(channel, callback)
         routed = self._routed
+        if self._heard:
+            routed.open = False
+            await self._pool.to_its_end(self._fall_silent(routed))
+            return
         replica = routed.replica
         if routed.primary is None and (replica is None or replica.idle):
             routed.finish()
@@ -460,6 +460,19 @@ class Connection:
                 await replica.put()
             return
         await greenlet_spawn(routed.release)
+
+    async def _fall_silent(self, routed: AsyncpgCheckout) -> None:
+        """Listen no more, of which asyncpg's pool would warn, and give back whatever comes."""
+        try:
+            async with asyncio.timeout(CLOSING):
+                for channel, callback in list(self._heard):
+                    with contextlib.suppress(*DRIVER_ERRORS):
+                        await self.remove_listener(channel, callback)
+        except TimeoutError:
+            if routed.primary is not None:
+                routed.primary.broken = True
+        finally:
+            await greenlet_spawn(routed.release)
 
 
 def _recovered(

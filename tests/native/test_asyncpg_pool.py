@@ -409,3 +409,30 @@ def test_a_frozen_server_holds_no_cancelled_request_up(make_cluster: MakeCluster
             assert await pool.fetchval("SELECT 1") == 1
 
     asyncio.run(run())
+
+
+def test_a_listener_cancelled_twice_leaves_its_place(items: Database) -> None:
+    """A task that listens and is cancelled at every step it takes, as anyio's scopes do it, gives
+    the pool's only connection back all the same."""
+
+    async def run() -> None:
+        async with opened(items, max_size=1) as pool:
+            listening = asyncio.Event()
+
+            async def listen() -> None:
+                async with pool.acquire() as con:
+                    await con.add_listener("news", print)
+                    listening.set()
+                    await asyncio.Event().wait()
+
+            for _ in range(2):
+                listening.clear()
+                task = asyncio.ensure_future(listen())
+                await asyncio.wait_for(listening.wait(), 5)
+                while not task.done():
+                    task.cancel()
+                    await asyncio.sleep(0)
+            await asyncio.wait_for(pool.execute(INSERT, "goes on"), 5)
+            assert pool.checkedout() == 0
+
+    asyncio.run(run())
