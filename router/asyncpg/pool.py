@@ -240,9 +240,12 @@ class Pool(asyncpg.Pool):
         return pool
 
     async def _put_right(self, node: Node, con: Any) -> None:
-        """Reset what came back, unless all it did was to read: that spares a round trip."""
+        """Reset what came back, unless all it did was to read: that spares a round trip.
+
+        With ``setup`` always: what that sets is for whoever acquired it.
+        """
         which = (node, con.get_server_pid())
-        if which in self.unclean:
+        if which in self.unclean or self._options.get("setup"):
             self.unclean.discard(which)
             await con.reset()
 

@@ -1,6 +1,7 @@
 """What asyncpg's users rely on beside routing: the same as with asyncpg's own pool."""
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -434,5 +435,27 @@ def test_a_listener_cancelled_twice_leaves_its_place(items: Database) -> None:
                     await asyncio.sleep(0)
             await asyncio.wait_for(pool.execute(INSERT, "goes on"), 5)
             assert pool.checkedout() == 0
+
+    asyncio.run(run())
+
+
+def test_what_setup_sets_is_the_next_ones_own(items: Database) -> None:
+    """A setting that setup= makes for one acquirer is gone for the next, on every node, though
+    nothing but reads ran: under row-level security it would be another's rows."""
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="")
+
+    async def setup(con: Any) -> None:
+        if tenant.get():
+            await con.execute("SELECT set_config('app.tenant', $1, false)", tenant.get())
+
+    async def run() -> None:
+        async with opened(items, max_size=1, setup=setup) as pool:
+            ask = "SELECT current_setting('app.tenant', true)"
+            for force in (router.using_primary, router.using_replica):
+                token = tenant.set("alice")
+                with force():
+                    assert await pool.fetchval(ask) == "alice"
+                    tenant.reset(token)
+                    assert not await pool.fetchval(ask)
 
     asyncio.run(run())
