@@ -13,6 +13,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
 from router.asyncpg.held import CLOSING, DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
+from router.asyncpg.prepared import PreparedStatement
 from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
 from router.checkout import READ, Route
@@ -115,18 +116,22 @@ class Connection:
         """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
         return CursorFactory(self, query, args, kw)
 
-    async def prepare(self, query: str, **kw: Any) -> Any:
-        """A prepared statement of asyncpg's own, on the primary.
+    async def prepare(self, query: str, **kw: Any) -> PreparedStatement:
+        """A prepared statement on the primary; it has all that asyncpg's have.
 
         It belongs to one server session, so this connection stays with the primary from now on.
+        Within a read-only transaction on a replica it is prepared there, and ends with that.
 
         Raises:
             SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
         """
 
-        def call(held: NodeConnection) -> Any:
-            return await_only(held.con.prepare(query, **kw))
+        def call(held: NodeConnection) -> PreparedStatement:
+            real = await_only(held.con.prepare(query, **kw))
+            return PreparedStatement(self._routed, held, query, real)
 
+        if (replica := self._reading_only()) is not None:
+            return await greenlet_spawn(self._sessions, replica, call)
         return await greenlet_spawn(self._bound, "prepare", call)
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
@@ -136,6 +141,7 @@ class Connection:
 
         Raises:
             SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
+            asyncpg.InterfaceError: a read-only transaction is open on a replica.
         """
         heard = as_own(self, callback)
 
@@ -156,11 +162,27 @@ class Connection:
         """The connection of asyncpg's to the primary, on which this one stays from now on.
 
         For whatever is not routed: what is done with it cannot be seen.
+
+        Raises:
+            asyncpg.InterfaceError: a read-only transaction is open on a replica.
         """
         return (await greenlet_spawn(self._bound, "", lambda held: held)).con
 
+    def _reading_only(self) -> NodeConnection | None:
+        """The replica on which a read-only transaction is open, which takes what comes."""
+        primary, replica = self._routed.primary, self._routed.replica
+        if replica is None or not replica.in_transaction:
+            return None
+        return None if primary is not None and primary.in_transaction else replica
+
     def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
         routed = self._routed
+        if self._reading_only() is not None:
+            raise asyncpg.InterfaceError(
+                f"{what or 'primary_connection'}: a read-only transaction is open on a replica, "
+                "and this needs the primary: do it before that transaction, or on a connection of "
+                "its own"
+            )
         primary = routed.router.primary
         if what and primary is not None and routed.router.pools(primary) and not routed.past:
             try:
@@ -170,15 +192,15 @@ class Connection:
                     f"{what} needs a server session of its own, and PgBouncer gives none by "
                     "transaction: give session_url, which leads past PgBouncer"
                 ) from None
-        held = routed.bind_primary()
+        return self._sessions(routed.bind_primary(), call)
+
+    def _sessions(self, held: NodeConnection, call: Callable[[NodeConnection], Any]) -> Any:
         held.touched = True
         try:
             return call(held)
         except DRIVER_ERRORS as error:
+            # Nothing else ends the session: what timed out or was cancelled asyncpg sees to.
             held.lost(error)
-            raise
-        except BaseException:
-            held.broken = True
             raise
 
     # -- transactions --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 import router
 from router import Config, request_context
 from router.asyncpg import Pool, create_pool
+from router.asyncpg.prepared import PreparedStatement
 from router.errors import ConfigError
 from tests.conftest import Database, MakeCluster
 from tests.native.kit import STORM, cancelled_at_random
@@ -457,5 +458,103 @@ def test_what_setup_sets_is_the_next_ones_own(items: Database) -> None:
                     assert await pool.fetchval(ask) == "alice"
                     tenant.reset(token)
                     assert not await pool.fetchval(ask)
+
+    asyncio.run(run())
+
+
+def test_a_prepared_write_is_read_by_its_request(items: Database) -> None:
+    """Each execution of a prepared write pins the request it runs in, also long after it was
+    prepared, in a transaction and in another request; a prepared read pins nobody."""
+    count = "SELECT count(*) FROM item WHERE name = $1"
+
+    async def run() -> None:
+        async with opened(items) as pool, pool.acquire() as con:
+            with request_context():
+                insert = await con.prepare(f"{INSERT} RETURNING name")
+                names = await con.prepare(NAMES)
+            items.cluster.wait_caught_up()
+            with items.cluster.replay_paused():
+                for name in ("fetch", "fetchval", "fetchrow"):
+                    with request_context():
+                        await getattr(insert, name)(name)
+                        assert await pool.fetchval(count, name) == 1
+                with request_context():
+                    await insert.executemany([("many",)])
+                    assert await pool.fetchval(count, "many") == 1
+                with request_context():
+                    await insert.fetchmany([("of them",)])
+                    assert await pool.fetchval(count, "of them") == 1
+                with request_context():
+                    async with con.transaction():
+                        await insert.fetch("transaction")
+                        async for row in insert.cursor("cursor"):
+                            assert row["name"] == "cursor"
+                    assert await pool.fetchval(count, "transaction") == 1
+                    assert await pool.fetchval(count, "cursor") == 1
+                with request_context():
+                    with pytest.raises(asyncpg.NotNullViolationError):
+                        await insert.fetch(None)
+                    assert await pool.fetchval(count, "fetch") == 1
+                with request_context():
+                    assert len(await names.fetch()) == 7
+                    assert await pool.fetchval("SELECT pg_is_in_recovery()") is False
+                with request_context():
+                    assert await pool.fetchval("SELECT pg_is_in_recovery()")
+
+    asyncio.run(run())
+
+
+def test_a_prepared_statement_has_all_of_asyncpgs(items: Database) -> None:
+    """Every public method of asyncpg's prepared statement is there, and its checks hold."""
+    public = {name for name in vars(asyncpg.prepared_stmt.PreparedStatement) if name[0] != "_"}
+    assert public <= vars(PreparedStatement).keys()
+
+    async def run() -> None:
+        async with opened(items) as pool:
+            async with pool.acquire() as con:
+                insert = await con.prepare(INSERT)
+                assert (await insert.explain("x"))[0]["Plan"]["Operation"] == "Insert"
+                assert (insert.get_query(), insert.get_attributes()) == (INSERT, ())
+                await insert.fetch("x")
+                assert insert.get_statusmsg() == "INSERT 0 1"
+                assert insert.get_name()
+                assert "INSERT" in repr(insert)
+            with pytest.raises(asyncpg.InterfaceError, match="released back"):
+                await insert.fetch("y")
+
+    asyncio.run(run())
+
+
+def test_within_a_read_only_transaction_on_a_replica(items: Database) -> None:
+    """A statement is prepared on the replica and ends with the transaction; what needs the
+    primary is refused by an error that says what to do, and the transaction goes on."""
+
+    async def run() -> None:
+        async with opened(items) as pool, pool.acquire() as con:
+            async with con.transaction(readonly=True):
+                statement = await con.prepare("SELECT pg_is_in_recovery()")
+                assert await statement.fetchval() is True
+                for refused in (con.primary_connection(), con.add_listener("news", print)):
+                    with pytest.raises(asyncpg.InterfaceError, match="before that transaction"):
+                        await refused
+                assert await con.fetchval("SELECT pg_is_in_recovery()") is True
+            with pytest.raises(asyncpg.InterfaceError, match="prepare it again"):
+                await statement.fetchval()
+            assert not con.is_closed()
+            await con.execute(INSERT, "goes on")
+
+    asyncio.run(run())
+
+
+def test_a_preparation_that_times_out_ends_nothing(items: Database) -> None:
+    """As with asyncpg's own, a connection whose prepare() timed out goes on."""
+
+    async def run() -> None:
+        async with opened(items) as pool, pool.acquire() as con:
+            await con.prepare("SELECT 1")
+            with pytest.raises(TimeoutError):
+                await con.prepare("SELECT 2", timeout=1e-7)
+            assert await con.fetchval("SELECT 3") == 3
+            assert not con.is_closed()
 
     asyncio.run(run())
