@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
-from asyncpg.transaction import Transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
@@ -207,7 +206,7 @@ class Connection:
 
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
-    ) -> Transaction:
+    ) -> "Transaction":
         """A transaction of asyncpg's own: on the primary, with `readonly` on a replica."""
         return Transaction(self, isolation, readonly, deferrable)
 
@@ -513,6 +512,22 @@ def _recovered(
         route.fresh = False  # of what it copies, rows may have been delivered
     recover(route, error, None, attempt)
     return result
+
+
+class Transaction(asyncpg.transaction.Transaction):
+    """asyncpg's, which takes itself for open before its BEGIN has been sent."""
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        """Enter the transaction or savepoint block."""
+        connection: Any = self._connection
+        try:
+            await super().start()
+        except BaseException:
+            if connection._top_xact is self and not connection.is_in_transaction():
+                connection._top_xact = None
+            raise
 
 
 class CursorFactory:

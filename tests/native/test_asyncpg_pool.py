@@ -11,7 +11,7 @@ import pytest
 
 import router
 from router import Config, request_context
-from router.asyncpg import Pool, create_pool
+from router.asyncpg import Pool, PoolTimeout, create_pool
 from router.asyncpg.prepared import PreparedStatement
 from router.errors import ConfigError
 from tests.conftest import Database, MakeCluster
@@ -556,5 +556,21 @@ def test_a_preparation_that_times_out_ends_nothing(items: Database) -> None:
                 await con.prepare("SELECT 2", timeout=1e-7)
             assert await con.fetchval("SELECT 3") == 3
             assert not con.is_closed()
+
+    asyncio.run(run())
+
+
+def test_a_transaction_that_could_not_begin_is_none(items: Database) -> None:
+    """After a BEGIN that found no connection the same connection begins its next transaction."""
+
+    async def run() -> None:
+        async with opened(items, max_size=1) as pool, pool.acquire(timeout=0.05) as con:
+            async with pool.acquire() as other, other.transaction():
+                await other.execute(INSERT, "first")
+                with pytest.raises(PoolTimeout):
+                    await con.transaction().start()
+            async with con.transaction():
+                await con.execute(INSERT, "second")
+            assert [r["name"] for r in await con.fetch(NAMES)] == ["first", "second"]
 
     asyncio.run(run())
