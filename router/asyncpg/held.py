@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
@@ -189,9 +190,13 @@ class Nodes:
             PoolTimeout: none was free in time; names node, size and cure.
         """
         pool = self.pool.node_pool(node)
+        began = 0.0 if self.timeout is None else monotonic()
         try:
             con = await_only(pool.acquire(timeout=self.timeout))
         except TimeoutError:
+            if self.timeout is None or monotonic() - began < 0.9 * self.timeout:
+                # A statement of the hook setup= took longer than command_timeout.
+                raise ConnectionError(f"{node} does not answer in time") from None
             raise PoolTimeout(
                 f"{node}: none of its pool's {pool.get_max_size()} connections was free for "
                 f"{self.timeout:g} s: {self.pool.config.relief('max_size')}"

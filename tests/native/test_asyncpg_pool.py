@@ -574,3 +574,31 @@ def test_a_transaction_that_could_not_begin_is_none(items: Database) -> None:
             assert [r["name"] for r in await con.fetch(NAMES)] == ["first", "second"]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("timeout", [None, 20])
+def test_a_hook_that_times_out_is_no_busy_pool(
+    make_cluster: MakeCluster, timeout: float | None
+) -> None:
+    """Where a frozen replica lets setup= run into command_timeout the read runs elsewhere."""
+    cluster = make_cluster(replicas=1)
+
+    async def setup(con: Any) -> None:
+        await con.execute("SELECT 1")
+
+    async def run() -> None:
+        async with create_pool(
+            cluster.primary.url(),
+            [cluster.replicas[0].url()],
+            min_size=1,
+            setup=setup,
+            command_timeout=0.5,
+            probe_interval=60,
+        ) as pool:
+            assert await pool.fetchval(PORT) == cluster.replicas[0].port
+            cluster.replicas[0].freeze()
+            async with pool.acquire(timeout=timeout) as con:
+                assert await con.fetchval(PORT) == cluster.primary.port
+            cluster.replicas[0].thaw()
+
+    asyncio.run(run())
