@@ -443,6 +443,7 @@ class Connection:
                 held.con.terminate()
         self._pool_release_ctr += 1
         self._routed.finish()
+        self._pool.returned(self)
 
     def get_reset_query(self) -> str:
         """Empty: node connections are reset as they go back to their pools."""
@@ -466,7 +467,10 @@ class Connection:
     async def _close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
         self._pool_release_ctr += 1
-        await self._give_back()
+        try:
+            await self._give_back()
+        finally:
+            self._pool.returned(self)
 
     async def _give_back(self) -> None:
         routed = self._routed

@@ -72,6 +72,9 @@ class Pool(asyncpg.Pool):
         self.unclean: set[tuple[Node, int]] = set()
         self._pools: dict[Node, Any] = {}
         self._closing: bool = False
+        self._closed: bool = False
+        self._lent: set[Connection] = set()
+        self._all_back: asyncio.Event | None = None
         self._ending: set[asyncio.Future[None]] = set()
         self.version: Any = None
         self._router_loop: asyncio.AbstractEventLoop | None = None
@@ -129,17 +132,44 @@ class Pool(asyncpg.Pool):
         await self.close()
 
     async def close(self) -> None:
-        """Wait for the connections in use to come back, close all, and stop the monitor."""
+        """Wait for the connections in use to come back, close all, and stop the monitor.
+
+        From the beginning no more are lent; those lent take what they need until they are back.
+        Cancelled, as by `asyncio.wait_for`, it closes all at once.
+        """
         self._closing = True
-        await asyncio.gather(*(pool.close() for pool in self._pools.values()))
-        await asyncio.to_thread(self.router.close)
+        late = asyncio.get_running_loop().call_later(60, self._warn_on_long_close)
+        try:
+            if self._lent:
+                self._all_back = self._all_back or asyncio.Event()
+                await self._all_back.wait()
+            self._closed = True
+            await asyncio.gather(*self._ending, return_exceptions=True)
+            await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+        except BaseException:
+            self._end()
+            raise
+        finally:
+            late.cancel()
+            await asyncio.to_thread(self.router.close)
 
     def terminate(self) -> None:
         """Close all connections at once, without waiting for those in use."""
-        self._closing = True
+        self._end()
+        self.router.close()
+
+    def _end(self) -> None:
+        self._closing = self._closed = True
         for pool in self._pools.values():
             pool.terminate()
-        self.router.close()
+        for connection in list(self._lent):
+            self.returned(connection)
+
+    def returned(self, connection: Connection) -> None:
+        """A connection is back, or nobody waits for it any more."""
+        self._lent.discard(connection)
+        if not self._lent and self._all_back is not None:
+            self._all_back.set()
 
     async def expire_connections(self) -> None:
         """Replace every connection that is open now, those in use when they come back."""
@@ -217,7 +247,7 @@ class Pool(asyncpg.Pool):
         pool = self._pools.get(node)
         if pool is not None:
             return pool
-        if self._closing:
+        if self._closed:
             raise PoolClosed("the pool is closed: make another one")
         server = self.router.servers.get(node)
         if server is None:
@@ -383,7 +413,9 @@ class Pool(asyncpg.Pool):
         if self._closing:
             raise PoolClosed("the pool is closed: make another one")
         self._same_loop()
-        return Connection(self, timeout)
+        connection = Connection(self, timeout)
+        self._lent.add(connection)
+        return connection
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
         """Take a connection back; what is open on it is rolled back.

@@ -602,3 +602,44 @@ def test_a_hook_that_times_out_is_no_busy_pool(
             cluster.replicas[0].thaw()
 
     asyncio.run(run())
+
+
+def test_closing_waits_for_whoever_has_a_connection(items: Database) -> None:
+    """close() lends no more at once, and lets requests under way go on, also to nodes they have
+    not been to yet; it waits for a connection that has run nothing too."""
+
+    async def run() -> None:
+        pool = await create_pool(items.primary_url(), items.replica_urls(), min_size=0)
+        async with pool.acquire() as con, pool.acquire() as idle:
+            assert await con.fetchval("SELECT pg_is_in_recovery()")
+            closing = asyncio.ensure_future(pool.close())
+            await asyncio.sleep(0)  # its first step
+            with pytest.raises(asyncpg.InterfaceError, match="pool is closed"):
+                await pool.fetchval("SELECT 1")
+            await con.execute(INSERT, "late")
+            await con.close()
+            assert await idle.fetch(NAMES)
+            assert not closing.done()
+        await asyncio.wait_for(closing, 5)
+        assert pool.checkedout() == 0
+        assert not pool.router.started
+
+    asyncio.run(run())
+
+
+def test_a_close_that_takes_too_long_ends_all(items: Database) -> None:
+    """wait_for(close()) that times out has closed every connection and stopped the monitor."""
+
+    async def run() -> None:
+        pool = await create_pool(items.primary_url(), items.replica_urls(), min_size=1)
+        async with pool.acquire() as con:
+            await con.execute(INSERT, "x")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.close(), 0.05)
+            assert not pool.router.started
+            assert pool.get_size() == 0
+            with pytest.raises(asyncpg.InterfaceError):
+                await con.execute(INSERT, "y")
+        await pool.close()
+
+    asyncio.run(run())
