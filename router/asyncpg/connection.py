@@ -53,6 +53,7 @@ class Connection:
         self._pool_release_ctr: int = 0
         self._protocol: Connection = self
         self._ids: int = 0
+        self._busy: bool = False
         self._heard: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
@@ -130,8 +131,8 @@ class Connection:
             return PreparedStatement(self._routed, held, query, real)
 
         if (replica := self._reading_only()) is not None:
-            return await greenlet_spawn(self._sessions, replica, call)
-        return await greenlet_spawn(self._bound, "prepare", call)
+            return await self._spawned(self._sessions, replica, call)
+        return await self._spawned(self._bound, "prepare", call)
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Call `callback` for notifications on a channel, which only the primary sends.
@@ -147,7 +148,7 @@ class Connection:
         def call(held: NodeConnection) -> None:
             await_only(held.con.add_listener(channel, heard))
 
-        await greenlet_spawn(self._bound, "LISTEN", call)
+        await self._spawned(self._bound, "LISTEN", call)
         self._heard[channel, callback] = heard
 
     async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
@@ -165,7 +166,7 @@ class Connection:
         Raises:
             asyncpg.InterfaceError: a read-only transaction is open on a replica.
         """
-        return (await greenlet_spawn(self._bound, "", lambda held: held)).con
+        return (await self._spawned(self._bound, "", lambda held: held)).con
 
     def _reading_only(self) -> NodeConnection | None:
         """The replica on which a read-only transaction is open, which takes what comes."""
@@ -366,7 +367,7 @@ class Connection:
         def call(held: NodeConnection, text: str = query) -> Any:
             return await_only(getattr(held.con, method)(text, *args, **kw))
 
-        return await greenlet_spawn(self._run, query, call, args, again)
+        return await self._spawned(self._run, query, call, args, again)
 
     async def _at_once(
         self,
@@ -402,7 +403,23 @@ class Connection:
         def call(held: NodeConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
-        return await greenlet_spawn(self._run, None, call, None, False)
+        return await self._spawned(self._run, None, call, None, False)
+
+    async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
+        """`run` in a greenlet, one at a time: two would each take a connection of the same node.
+
+        Raises:
+            asyncpg.InterfaceError: another task has this connection do something; as asyncpg's.
+        """
+        if self._busy:
+            raise asyncpg.InterfaceError(
+                "cannot perform operation: another operation is in progress"
+            )
+        self._busy = True
+        try:
+            return await greenlet_spawn(run, *args)
+        finally:
+            self._busy = False
 
     def _run(self, sql: str | None, call: Callable[..., Any], args: Any, again: bool) -> Any:
         routed = self._routed
@@ -549,7 +566,9 @@ class CursorFactory:
         def make(held: NodeConnection, text: str = "") -> Any:
             return held.con.cursor(self._query, *self._args, **self._kw)
 
-        return await greenlet_spawn(self._connection._run, self._query, make, self._args, False)
+        connection = self._connection
+        run = connection._run
+        return await connection._spawned(run, self._query, make, self._args, False)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._open().__await__()

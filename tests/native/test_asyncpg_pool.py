@@ -643,3 +643,20 @@ def test_a_close_that_takes_too_long_ends_all(items: Database) -> None:
         await pool.close()
 
     asyncio.run(run())
+
+
+def test_two_tasks_on_one_connection_are_told_so(items: Database) -> None:
+    """As with asyncpg's own, the second of two statements at once is an error, whatever the first
+    has taken by then; no place in a pool is lost by it."""
+
+    async def run() -> None:
+        async with opened(items, min_size=0) as pool:
+            for statement in (f"{INSERT} RETURNING name", "SELECT name FROM item WHERE $1 <> ''"):
+                async with pool.acquire() as con:
+                    twice = (con.fetch(statement, name) for name in ("a", "b"))
+                    told = await asyncio.gather(*twice, return_exceptions=True)
+                    assert len([t for t in told if isinstance(t, asyncpg.InterfaceError)]) == 1
+                    assert await con.fetchval("SELECT 1") == 1
+                assert pool.checkedout() == 0
+
+    asyncio.run(run())
