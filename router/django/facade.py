@@ -177,7 +177,8 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
     @contextmanager
     def transaction(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Psycopg's own block, on the primary."""
-        with self.checkout.bind_primary().dbapi.transaction(*args, **kwargs) as block:
+        primary = self.primary_connection()
+        with self.checkout.unseen(), primary.transaction(*args, **kwargs) as block:
             yield block
 
 

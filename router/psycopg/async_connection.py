@@ -247,8 +247,26 @@ class AsyncConnection:
     async def pipeline(self) -> AsyncIterator[Any]:
         """Psycopg's pipeline, on the primary: what is in it is seen too late to be routed."""
         primary = await greenlet_spawn(self.routed.primary_connection)
-        async with primary.real.pipeline() as pipeline:
-            yield pipeline
+        checkout = self.routed.checkout
+        try:
+            with checkout.unseen(asks=False):
+                async with primary.real.pipeline() as pipeline:
+                    sync = pipeline.sync
+
+                    async def synced() -> None:
+                        try:
+                            await sync()
+                        finally:
+                            checkout.settled()
+
+                    pipeline.sync = synced
+                    try:
+                        yield pipeline
+                    finally:
+                        pipeline.sync = sync
+        finally:
+            if checkout.router.asks_position and not self.routed.in_transaction:
+                await greenlet_spawn(checkout.ask_position)
 
     @property
     def autocommit(self) -> bool:

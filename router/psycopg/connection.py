@@ -1,7 +1,7 @@
 """A connection of a routed pool: psycopg's, whose statements go where the rules say."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -355,12 +355,6 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         """
         self._must_be_open()
         return Transaction(self, savepoint_name, force_rollback)
-
-    @contextmanager
-    def pipeline(self) -> Iterator[Any]:
-        """Psycopg's pipeline, on the primary: what is in it is seen too late to be routed."""
-        with self.primary_connection().pipeline() as pipeline:
-            yield pipeline
 
     # -- notifications -------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What behaves as a connection of psycopg does: one to look at, several behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import psycopg
@@ -22,6 +23,8 @@ PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 class PsycopgCheckout(Checkout[NodeConnection]):
     """A checkout of psycopg's connections."""
 
+    _blocks: int = 0
+
     def closed_error(self) -> Exception:
         """What a statement gets after the connection was closed, as from psycopg."""
         return psycopg.OperationalError("the connection is closed")
@@ -37,6 +40,54 @@ class PsycopgCheckout(Checkout[NodeConnection]):
         if nodes.registered or nodes.isolation is not None:
             return None
         return nodes.at_hand(self.router.pick(decision.nodes))
+
+    # -- commits that are not seen from here ---------------------------------------------------
+
+    @contextmanager
+    def unseen(self, *, asks: bool = True) -> Iterator[None]:
+        """A block in which the driver commits by itself: what is written in it is pinned again
+        behind it, also when it raised.
+
+        Args:
+            asks: the commit's position may be waited for here.
+        """
+        self._blocks += 1
+        try:
+            yield
+        finally:
+            self._blocks -= 1
+            if self.settled() and asks:
+                self.ask_position()
+
+    def settled(self) -> bool:
+        """The driver may have committed: pin to after this moment, unless the server still has a
+        transaction open.
+
+        Returns:
+            whether the commit's position may be asked for.
+        """
+        primary = self.primary
+        if primary is not None and not primary.dbapi.closed and primary.look():
+            if not self._blocks:
+                primary.in_transaction = True  # begun unseen: its end pins
+            return False
+        wrote = bool(self._writers)
+        self.written()
+        return wrote
+
+    def written(self) -> None:
+        """As the base class has it; in a block of the driver's own the commit is still to come."""
+        if not self._blocks:
+            super().written()
+            return
+        writers, ddl = self._writers.copy(), self._ddl
+        super().written()
+        self._writers, self._ddl = writers, ddl
+
+    def ask_position(self) -> None:
+        """As the base class has it, but not before the commit."""
+        if not self._blocks:
+            super().ask_position()
 
 
 N = TypeVar("N", bound=Nodes)
@@ -96,6 +147,35 @@ class RoutedConnection(Generic[N]):
         return self.cursor().execute(query, params, **kwargs)
 
     # -- transactions --------------------------------------------------------------------------
+
+    def primary_connection(self) -> Any:
+        """The connection of psycopg to the primary, on which everything stays from now on."""
+        return self.checkout.bind_primary().dbapi
+
+    @contextmanager
+    def pipeline(self) -> Iterator[Any]:
+        """Psycopg's pipeline, on the primary: what is in it is seen too late to be routed."""
+        primary = self.primary_connection()
+        with self.checkout.unseen(), primary.pipeline() as pipeline:
+            sync = pipeline.sync
+
+            def synced() -> None:
+                try:
+                    sync()
+                finally:
+                    self.checkout.settled()
+
+            pipeline.sync = synced
+            try:
+                yield pipeline
+            finally:
+                pipeline.sync = sync
+
+    def tpc_commit(self, xid: Any = None) -> None:
+        """Commit a transaction that was prepared, or begun by ``tpc_begin``; as psycopg's."""
+        primary = self.primary_connection()
+        with self.checkout.unseen():
+            primary.tpc_commit(xid)
 
     def _level(self) -> str | None:
         return None if self._isolation is None else self._isolation.name.replace("_", " ")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from router import request_context, using_primary, using_replica
+from router.context import within
 from tests.django.conftest import EVERY_WAY, STRAIGHT, Connect, Routed
 
 pytestmark = EVERY_WAY
@@ -69,6 +70,22 @@ def test_atomic_is_on_the_primary(routed: Routed) -> None:
             items().create(name="undone too")
             raise ZeroDivisionError
         assert items().count() == 1
+
+
+@STRAIGHT
+def test_what_psycopgs_own_block_wrote_is_read_after_it(routed: Routed) -> None:
+    """connection.connection.transaction() commits at its end, and other requests' reads, which
+    have its pin, see what it wrote."""
+    with request_context() as request:
+        routed.connection.ensure_connection()
+        with routed.connection.connection.transaction():
+            items().create(name="tea")
+            routed.settle()  # a position sampled now is one before the commit
+            for replica in routed.cluster.replicas:
+                replica.pause_replay()
+        routed.connection.close()
+        with within(request):
+            assert items().count() == 1
 
 
 def test_select_for_update_is_on_the_primary(routed: Routed) -> None:

@@ -558,3 +558,26 @@ def test_a_schema_of_ones_own(items: Database) -> None:
         for force in (router.using_primary, router.using_replica):
             with force(), pool.connection() as connection:
                 assert connection.execute("SELECT count(*) FROM thing").fetchone() == (0,)
+
+
+def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
+    """What is written in a pipeline commits at its end, and reads after that see it."""
+    with (
+        opened(items, max_size=2, kwargs={"autocommit": True}) as pool,
+        request_context(),
+        pool.connection() as connection,
+    ):
+        with connection.pipeline() as pipeline:
+            connection.execute(INSERT, ["a"])
+            pool.router.refresh()  # a position sampled now is one before the commit
+            with items.cluster.replay_paused():
+                pipeline.sync()
+                with pool.connection() as other:
+                    assert other.execute("SELECT count(*) FROM item").fetchone() == (1,)
+            items.cluster.wait_caught_up()
+            connection.execute(INSERT, ["b"])
+            pool.router.refresh()
+            items.cluster.replicas[0].pause_replay()
+            items.cluster.replicas[1].pause_replay()
+        with pool.connection() as other:
+            assert other.execute("SELECT count(*) FROM item").fetchone() == (2,)

@@ -318,3 +318,24 @@ def test_reads_and_statements_of_a_transaction_need_no_greenlet(
     # What other tests left in the process's own context is none of its business.
     with within(RoutingContext(root=True)):
         asyncio.run(scenario())
+
+
+def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
+    """What is written in a pipeline commits at its end, and reads after that see it."""
+
+    async def main() -> Any:
+        async with (
+            opened(items, max_size=2, kwargs={"autocommit": True}) as pool,
+            pool.connection() as connection,
+        ):
+            async with connection.pipeline():
+                await connection.execute(INSERT, ["a"])
+                # A position sampled now is one before the commit.
+                await asyncio.to_thread(pool.router.refresh)
+                for replica in items.cluster.replicas:
+                    replica.pause_replay()
+            async with pool.connection() as other:
+                return await (await other.execute(NAMES)).fetchall()
+
+    with request_context():
+        assert asyncio.run(main()) == [("a",)]
