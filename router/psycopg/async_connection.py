@@ -316,6 +316,21 @@ class AsyncConnection:
         """Call `callback` for notices of whatever server runs a statement."""
         self.routed.add_notice_handler(callback)
 
+    # -- from another task ---------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Cancel the statement that is under way, wherever it runs."""
+        self.routed.cancel()
+
+    async def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """As `cancel`, without holding up the event loop.
+
+        Args:
+            timeout: seconds.
+        """
+        for connection in self.routed.running():
+            await connection.real.cancel_safe(timeout=timeout)
+
     # -- what is looked at ---------------------------------------------------------------------
 
     async def primary_connection(self) -> "psycopg.AsyncConnection[Any]":

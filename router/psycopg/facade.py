@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg.adapt import AdaptersMap
+from psycopg.pq import TransactionStatus
 from psycopg.types import TypeInfo, TypesRegistry
 
 from router.checkout import Checkout
@@ -205,6 +206,27 @@ class RoutedConnection(Generic[N]):
     def _must_be_open(self) -> None:
         if self.closed:
             raise self.checkout.closed_error()
+
+    # -- from another thread -------------------------------------------------------------------
+
+    def running(self) -> list[Any]:
+        """Psycopg's connections on which a statement is under way now; nothing is taken."""
+        held = (h.dbapi for h in self.holding if h is not None)
+        return [c for c in held if c.pgconn.transaction_status == TransactionStatus.ACTIVE]
+
+    def cancel(self) -> None:
+        """Cancel the statement that is under way, wherever it runs; from any thread."""
+        for connection in self.running():
+            connection.cancel()
+
+    def cancel_safe(self, *, timeout: float = 30.0) -> None:
+        """As `cancel`, encrypted where the connection is.
+
+        Args:
+            timeout: seconds.
+        """
+        for connection in self.running():
+            connection.cancel_safe(timeout=timeout)
 
     # -- what is looked at ---------------------------------------------------------------------
 

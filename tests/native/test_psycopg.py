@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -581,3 +582,27 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
             items.cluster.replicas[1].pause_replay()
         with pool.connection() as other:
             assert other.execute("SELECT count(*) FROM item").fetchone() == (2,)
+
+
+def test_a_statement_is_cancelled_where_it_runs(items: Database) -> None:
+    """cancel() from another thread ends the statement under way on a replica and takes nothing."""
+    sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+    def cancel() -> None:
+        deadline = time.monotonic() + 10
+        while not any(r.execute(sleeping, dbname=items.name)[0][0] for r in replicas):
+            assert time.monotonic() < deadline
+        stop()
+
+    replicas = items.cluster.replicas
+    with opened(items, kwargs={"autocommit": True}) as pool, request_context():
+        for how in ("cancel", "cancel_safe"):
+            with pool.connection() as connection:
+                stop = getattr(connection, how)
+                thread = threading.Thread(target=cancel)
+                thread.start()
+                with pytest.raises(psycopg.errors.QueryCanceled):
+                    connection.execute("SELECT pg_sleep(20)")
+                thread.join(10)
+                assert connection.checkout.primary is None
+                assert connection.execute("SELECT 1").fetchone() == (1,)
