@@ -34,6 +34,10 @@ class PoolTimeout(RouterError, utils.OperationalError):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
 
+class TooManyRequests(RouterError, utils.OperationalError):
+    """``max_waiting`` others wait for one node's connections; nothing is blacklisted."""
+
+
 _OURS: tuple[type[RouterError], ...] = (
     PrimaryUnavailable,
     NoReplicaAvailable,

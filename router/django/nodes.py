@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from router.config import Config, Server
 from router.core import Router, Use
 from router.django import bouncer
-from router.django.errors import PoolTimeout, translated
+from router.django.errors import PoolTimeout, TooManyRequests, translated
 from router.errors import ConfigError, RouterError
 from router.model import Node
 from router.monitor import Monitor
@@ -203,6 +203,13 @@ class Nodes(nodes.Nodes):
         return PoolTimeout(
             f"{node}: none of its pool's {size} connections was free for {self._timeout:g} s: "
             f"{self.cluster.config.relief(POOL_SIZE)}"
+        )
+
+    def crowded(self, node: Node, waiting: int) -> Exception:
+        """The error of a pool for whose connections `waiting` others wait, and no more may."""
+        return TooManyRequests(
+            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
+            f"{POOL_SIZE}"
         )
 
     def configure(self, connection: Any) -> object:

@@ -3,7 +3,7 @@
 from router.psycopg.async_connection import AsyncConnection, AsyncCursor
 from router.psycopg.async_pool import AsyncConnectionPool
 from router.psycopg.connection import Connection, Cursor
-from router.psycopg.errors import PoolClosed, PoolTimeout
+from router.psycopg.errors import PoolClosed, PoolTimeout, TooManyRequests
 from router.psycopg.pool import ConnectionPool
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "Cursor",
     "PoolClosed",
     "PoolTimeout",
+    "TooManyRequests",
 ]

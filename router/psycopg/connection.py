@@ -14,7 +14,7 @@ from router.errors import RouterError
 from router.held import Characteristics
 from router.model import Node
 from router.psycopg import cursor, facade, nodes
-from router.psycopg.errors import PoolClosed, PoolTimeout, translated
+from router.psycopg.errors import PoolClosed, PoolTimeout, TooManyRequests, translated
 from router.psycopg.facade import PEEK
 from router.psycopg.held import Line, NodeConnection
 from router.psycopg.transaction import Block, Transaction
@@ -75,6 +75,13 @@ class PoolNodes(nodes.Nodes):
         return PoolTimeout(
             f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
             f"{self.pool.config.relief('max_size')}"
+        )
+
+    def crowded(self, node: Node, waiting: int) -> Exception:
+        """The error of a pool for whose connections `waiting` others wait, and no more may."""
+        return TooManyRequests(
+            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
+            "max_size"
         )
 
     def refused(self, node: Node) -> RouterError | None:

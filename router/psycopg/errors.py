@@ -35,6 +35,10 @@ class PoolTimeout(RouterError, psycopg_pool.PoolTimeout):
     """One node's connections are all in use. Busy is not broken: nothing is blacklisted."""
 
 
+class TooManyRequests(RouterError, psycopg_pool.TooManyRequests):
+    """``max_waiting`` others wait for one node's connections; nothing is blacklisted."""
+
+
 class PoolClosed(RouterError, psycopg_pool.PoolClosed):
     """The pool was closed, or not opened yet."""
 

@@ -167,6 +167,10 @@ class Nodes(ABC):
     def busy(self, node: Node, size: int) -> Exception:
         """The error of a pool whose `size` connections were all in use for too long."""
 
+    @abstractmethod
+    def crowded(self, node: Node, waiting: int) -> Exception:
+        """The error of a pool for whose connections `waiting` others wait, and no more may."""
+
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""
         return None
@@ -249,8 +253,15 @@ class Nodes(ABC):
         clock = self.router.clock
         until = clock() + timeout
         while True:
+            look = POOL_LOOK
+            if pool.max_waiting:
+                known = self.router.snapshot.reports.get(node.name)
+                if known is None or known.ok:
+                    look = timeout  # who gives up his place to look might not get one again
             try:
-                dbapi = pool.getconn(timeout=max(0.0, min(POOL_LOOK, until - clock())))
+                dbapi = pool.getconn(timeout=max(0.0, min(look, until - clock())))
+            except psycopg_pool.TooManyRequests:
+                raise self.crowded(node, pool.max_waiting) from None
             except psycopg_pool.PoolClosed:
                 raise NoReplicaAvailable(f"{node}: its pool was closed: try again") from None
             except psycopg_pool.PoolTimeout:

@@ -17,6 +17,7 @@ import router
 from router import Config, request_context
 from router.errors import ConfigError
 from router.psycopg import AsyncConnectionPool, ConnectionPool
+from router.psycopg.nodes import POOL_LOOK
 from tests.conftest import Database
 from tests.native.kit import PORT, how
 
@@ -606,3 +607,34 @@ def test_a_statement_is_cancelled_where_it_runs(items: Database) -> None:
                 thread.join(10)
                 assert connection.checkout.primary is None
                 assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_crowded_pool_says_so_and_blacklists_nobody(items: Database) -> None:
+    """Where max_waiting others wait for a node already, the error is psycopg_pool's and ours; who
+    waits keeps his place; the node stays in."""
+    served: list[object] = []
+
+    def wait() -> None:
+        with router.using_replica(), pool.connection() as connection:
+            served.append(connection.execute("SELECT 1").fetchone())
+
+    options = {"max_size": 1, "max_waiting": 1, "replicas": items.replica_urls()[:1]}
+    with opened(items, kwargs={"autocommit": True}, **options) as pool:
+        with router.using_replica(), pool.connection() as first:
+            first.execute("SELECT 1")
+            thread = threading.Thread(target=wait)
+            thread.start()
+            deadline = time.monotonic() + 10
+            while not pool.get_stats().get("requests_waiting"):
+                assert time.monotonic() < deadline
+            with (
+                pytest.raises(psycopg_pool.TooManyRequests, match=r"replica1.*max_wait") as caught,
+                pool.connection() as second,
+            ):
+                second.execute("SELECT 1")
+            assert isinstance(caught.value, router.RouterError)
+            thread.join(2 * POOL_LOOK)  # it would have lost its place meanwhile
+        thread.join(10)
+        assert served == [(1,)]
+        assert pool.get_stats().get("requests_errors", 0) == 1
+        assert pool.router.stats()["events"].get("blacklisted", 0) == 0
