@@ -137,6 +137,8 @@ class AsyncConnectionPool(RoutedPool):
     async def close(self, timeout: float = 5.0) -> None:
         """Close the nodes' pools and stop the Router's monitor.
 
+        What is lent goes on, and is closed when it comes back.
+
         Args:
             timeout: seconds to wait for the pools' worker tasks.
         """

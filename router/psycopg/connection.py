@@ -14,7 +14,7 @@ from router.errors import RouterError
 from router.held import Characteristics
 from router.model import Node
 from router.psycopg import cursor, facade, nodes
-from router.psycopg.errors import PoolClosed, PoolTimeout, TooManyRequests, translated
+from router.psycopg.errors import PoolTimeout, TooManyRequests, translated
 from router.psycopg.facade import PEEK
 from router.psycopg.held import Line, NodeConnection
 from router.psycopg.transaction import Block, Transaction
@@ -64,7 +64,8 @@ class PoolNodes(nodes.Nodes):
 
     def start_router(self) -> None:
         """Start the Router, in a thread where an event loop must not wait."""
-        self.pool.start_router()
+        if not self.pool.closed:  # whose end stopped it
+            self.pool.start_router()
 
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is psycopg's as well."""
@@ -94,6 +95,8 @@ class PoolNodes(nodes.Nodes):
 
     def line(self, node: Node) -> Line:
         """A connection of the node's pool, asked whether it lives if the node was away."""
+        if self.pool.closed:
+            return self.pool.single(node)
         pool = self.pool.node_pool(node)
         while True:
             line = self.from_pool(pool, node, self.timeout)
@@ -244,7 +247,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     def beginning(self) -> None:
         """A statement is about to run: without autocommit a transaction begins with it."""
-        if self.closed or self.pool.closed:
+        if self.closed:
             self._must_be_open()
         if not self._autocommit and not self.blocks:
             self.begun = True
@@ -492,8 +495,3 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         exc_tb: TracebackType | None,
     ) -> None:
         self.leave(exc_type)
-
-    def _must_be_open(self) -> None:
-        super()._must_be_open()
-        if self.pool.closed:
-            raise PoolClosed(f"{self.pool.name} is closed: open another one")

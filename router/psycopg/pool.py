@@ -203,6 +203,21 @@ class RoutedPool(Servers):
     def node_pool(self, node: Node) -> Any:
         """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
 
+    def single(self, node: Node) -> Line:
+        """A connection that ends with its use, for who was lent one before the pool was closed.
+
+        Raises:
+            NoReplicaAvailable: the node has left the cluster.
+            psycopg.Error: it cannot be reached.
+        """
+        connection = self.dial(self.named(node))
+        try:
+            self.settled(node, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return Line(connection, None, self.router.clock())
+
     def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
         """A connection of the node's pool where there is nothing to wait for; else None."""
         return None
@@ -395,6 +410,8 @@ class ConnectionPool(RoutedPool):
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the nodes' pools and stop the Router's monitor.
+
+        What is lent goes on, and is closed when it comes back.
 
         Args:
             timeout: seconds to wait for the pools' worker threads.

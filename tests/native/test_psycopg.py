@@ -638,3 +638,24 @@ def test_a_crowded_pool_says_so_and_blacklists_nobody(items: Database) -> None:
         assert served == [(1,)]
         assert pool.get_stats().get("requests_errors", 0) == 1
         assert pool.router.stats()["events"].get("blacklisted", 0) == 0
+
+
+def test_what_is_lent_outlives_its_pool(items: Database) -> None:
+    """As with psycopg_pool, close() lets requests that run finish, on whatever nodes they need."""
+    with opened(items, kwargs={"autocommit": True}) as pool:
+        threads = set(threading.enumerate())
+        with request_context(), pool.connection() as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            pool.close()
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+            with connection.transaction():
+                connection.execute(INSERT, ["a"])
+            assert connection.execute("SELECT name FROM item").fetchone() == ("a",)
+        with pytest.raises(psycopg_pool.PoolClosed):
+            pool.getconn()
+        assert pool.checkedout() == 0
+        assert set(threading.enumerate()) <= threads
+    mine = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg-router %'"
+    deadline = time.monotonic() + 10
+    while any(s.execute(mine, dbname=items.name)[0][0] for s in items.cluster.servers):
+        assert time.monotonic() < deadline

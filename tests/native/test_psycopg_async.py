@@ -339,3 +339,21 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
 
     with request_context():
         assert asyncio.run(main()) == [("a",)]
+
+
+def test_what_is_lent_outlives_its_pool(items: Database) -> None:
+    """As with psycopg_pool, close() lets requests that run finish, on whatever nodes they need."""
+
+    async def main() -> Any:
+        async with opened(items) as pool:
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+                await pool.close()
+                await connection.execute(INSERT, ["a"])
+            with pytest.raises(psycopg_pool.PoolClosed):
+                await pool.getconn()
+            return pool.checkedout()
+
+    with request_context():
+        assert asyncio.run(main()) == 0
+    assert items.execute("SELECT name FROM item") == [("a",)]
