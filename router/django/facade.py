@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 
 from router.django.nodes import Nodes
 from router.psycopg import facade
-from router.psycopg.cursor import Cursor
+from router.psycopg.cursor import Cursor, Lasting
 from router.psycopg.facade import PEEK
 from router.psycopg.held import NodeConnection, alive
 
@@ -50,11 +50,16 @@ def _streaming(held: NodeConnection, step: int) -> None:
     nodes.streaming(held.line, step)
 
 
+class _LastingStream(Lasting, _Stream):
+    """One WITH HOLD that Django did not ask for itself."""
+
+
 class RoutedConnection(facade.RoutedConnection[Nodes]):
     """A wrapper's connection, which lasts as long as Django keeps it."""
 
     cursor_class: type[Cursor] = _Cursor
     stream_class: type[Cursor] = _Stream
+    lasting_class: type[Cursor] = _LastingStream
 
     def __init__(self, nodes: Nodes) -> None:
         """Prepare; nothing is opened before something is executed.

@@ -12,6 +12,7 @@ from sqlalchemy.util import greenlet_spawn
 from router.checkout import Route
 from router.psycopg.blocking import BlockingConnection, real_of
 from router.psycopg.connection import Beginning, Connection
+from router.psycopg.cursor import Lasting
 from router.psycopg.facade import new_cursor
 from router.psycopg.held import NodeConnection
 from router.psycopg.transaction import AsyncTransaction
@@ -193,6 +194,10 @@ class AsyncCursor(Beginning):
         return super().__getattr__(key)
 
 
+class AsyncLastingCursor(Lasting, AsyncCursor):
+    """A server-side cursor that outlives its transaction."""
+
+
 class AsyncConnection:
     """What `AsyncConnectionPool.connection` gives: psycopg's AsyncConnection, routed.
 
@@ -219,9 +224,8 @@ class AsyncConnection:
         if not args and not kwargs:
             return AsyncCursor(checkout, self, new_cursor)
         stream = bool(args or kwargs.get("name"))
-        return AsyncCursor(
-            checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=stream
-        )
+        kind = AsyncLastingCursor if kwargs.get("withhold") else AsyncCursor
+        return kind(checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=stream)
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncCursor:
         """Run one statement, routed; the cursor."""

@@ -215,6 +215,10 @@ class Cursor(Beginning, cursor.Cursor):
         return next(self._real if self._real is not None else self._bound())
 
 
+class LastingCursor(cursor.Lasting, Cursor):
+    """A server-side cursor that outlives its transaction."""
+
+
 class Connection(facade.RoutedConnection[PoolNodes]):
     """What `router.psycopg.ConnectionPool.connection` gives: psycopg's connection, routed.
 
@@ -226,6 +230,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     cursor_class: type[cursor.Cursor] = Cursor
     stream_class: type[cursor.Cursor] = Cursor
+    lasting_class: type[cursor.Cursor] = LastingCursor
     begun: bool = False
 
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:

@@ -31,6 +31,14 @@ class Closing(Routing[NodeConnection]):
         return super()._replaced(held)
 
 
+class Lasting(Routing[NodeConnection]):
+    """A cursor WITH HOLD: on the primary, where everything stays from then on."""
+
+    def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
+        self._routed.bind_primary()
+        return super()._run(method, query, params, kwargs)
+
+
 class Cursor(Closing, RoutedCursor[NodeConnection]):
     """A cursor for threads."""
 

@@ -109,6 +109,7 @@ class RoutedConnection(Generic[N]):
 
     cursor_class: type[Cursor] = Cursor
     stream_class: type[Cursor] = Cursor
+    lasting_class: type[Cursor] = Cursor
     closed: bool = False
     _adapters: "_Adapters | None" = None
 
@@ -128,6 +129,11 @@ class RoutedConnection(Generic[N]):
         """A cursor that is routed statement by statement; arguments as psycopg's."""
         if not args and not kwargs:
             return self.cursor_class(self.checkout, self, new_cursor)
+        if kwargs.get("withhold"):
+            # It outlives its transaction, and with it a replica's turn.
+            return self.lasting_class(
+                self.checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=True
+            )
         stream = bool(args or kwargs.get("name"))
         return self.cursor_by(lambda dbapi: dbapi.cursor(*args, **kwargs), stream=stream)
 

@@ -659,3 +659,22 @@ def test_what_is_lent_outlives_its_pool(items: Database) -> None:
     deadline = time.monotonic() + 10
     while any(s.execute(mine, dbname=items.name)[0][0] for s in items.cluster.servers):
         assert time.monotonic() < deadline
+
+
+def test_a_cursor_with_hold_outlives_its_transaction(items: Database) -> None:
+    """withhold=True runs on the primary, and what follows stays on the same connection."""
+    query = "SELECT n, inet_server_port() FROM generate_series(1, 3) n"
+    primary = items.cluster.primary.port
+    with opened(items) as pool, request_context(), pool.connection() as connection:
+        connection.execute(PORT)
+        held = connection.cursor("held", withhold=True)
+        held.execute(query)
+        assert held.fetchone() == (1, primary)
+        connection.commit()
+        connection.execute(INSERT, ["a"])
+        connection.commit()
+        items.cluster.wait_caught_up()
+        pool.router.refresh()
+        assert connection.execute(PORT).fetchone() == (primary,)
+        assert held.fetchall() == [(2, primary), (3, primary)]
+        held.close()
