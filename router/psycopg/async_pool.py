@@ -19,7 +19,7 @@ from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolClosed, PoolTimeout
 from router.psycopg.held import Line
 from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, line_of
-from router.psycopg.pool import RoutedPool, full, resized
+from router.psycopg.pool import RoutedPool, full, resized, silent
 
 
 class AsyncConnectionPool(RoutedPool):
@@ -129,6 +129,8 @@ class AsyncConnectionPool(RoutedPool):
         while waiting and self.router.clock() < until:
             stats = self.get_node_stats()
             waiting = {n for n in waiting if not full(stats.get(n.name, {}), self.min_size)}
+            if all(silent(self.router, n) for n in waiting):
+                return
             await asyncio.sleep(0.02)
         if len(waiting) == len(self.router.servers):
             await self.close()

@@ -401,7 +401,7 @@ class ConnectionPool(RoutedPool):
         missing: list[Node] = []
         for node in list(self.router.servers):
             try:
-                _filled(self.node_pool(node), self.min_size, until, self.router.clock)
+                _filled(self.node_pool(node), self.min_size, until, self.router, node)
             except psycopg_pool.PoolTimeout:
                 missing.append(node)
         if len(missing) == len(self.router.servers):
@@ -554,13 +554,20 @@ class Lease:
             self._connection.close()
 
 
-def _filled(pool: Any, min_size: int, until: float, clock: Callable[[], float]) -> None:
+def _filled(pool: Any, min_size: int, until: float, router: Router, node: Node) -> None:
     """Wait for a pool to have its connections; unlike its own ``wait`` this does not close it."""
     tick = threading.Event()
     while not full(pool.get_stats(), min_size):
-        if clock() >= until:
+        if router.clock() >= until or silent(router, node):
             raise psycopg_pool.PoolTimeout(pool.name)
         tick.wait(0.02)
+
+
+def silent(router: Router, node: Node) -> bool:
+    """Whether `node` does not answer while another one does, so that nobody waits for it."""
+    reports = router.snapshot.reports
+    known = reports.get(node.name)
+    return known is not None and not known.ok and any(each.ok for each in reports.values())
 
 
 def full(stats: Mapping[str, int], min_size: int) -> bool:

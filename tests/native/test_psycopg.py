@@ -1,5 +1,6 @@
 """What psycopg's users rely on beside routing: the same as with psycopg_pool."""
 
+import asyncio
 import os
 import threading
 import time
@@ -678,3 +679,22 @@ def test_a_cursor_with_hold_outlives_its_transaction(items: Database) -> None:
         assert connection.execute(PORT).fetchone() == (primary,)
         assert held.fetchall() == [(2, primary), (3, primary)]
         held.close()
+
+
+@pytest.mark.parametrize("kind", [ConnectionPool, AsyncConnectionPool])
+def test_waiting_leaves_out_who_does_not_answer(items: Database, kind: Any) -> None:
+    """wait() returns once the nodes that answer have their connections, whoever is dead."""
+    replicas = [*items.replica_urls(), "postgresql://postgres@127.0.0.1:1/" + items.name]
+    pool = kind(items.primary_url(), replicas=replicas, min_size=1, open=False)
+
+    async def main() -> None:
+        await pool.open(wait=True, timeout=60)
+        await pool.close()
+
+    began = time.monotonic()
+    if kind is AsyncConnectionPool:
+        asyncio.run(main())
+    else:
+        with pool:
+            pool.wait(60)
+    assert time.monotonic() - began < 30
