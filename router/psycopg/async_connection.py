@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from router.psycopg.pool import RoutedPool
 
 
+class NotExecuted(psycopg.InterfaceError, AttributeError):
+    """An attribute of a cursor that has executed nothing, which ``hasattr`` may ask for."""
+
+
 class AsyncCursor(Beginning):
     """An asynchronous cursor of psycopg's kind whose statements are routed one by one.
 
@@ -190,7 +194,7 @@ class AsyncCursor(Beginning):
 
     def __getattr__(self, key: str) -> Any:
         if self._real is None and not key.startswith("__"):
-            raise psycopg.InterfaceError(f"{key}: nothing was executed by this cursor yet")
+            raise NotExecuted(f"{key}: nothing was executed by this cursor yet")
         return super().__getattr__(key)
 
 
@@ -204,6 +208,8 @@ class AsyncConnection:
     Where statements go is as with `router.psycopg.Connection`. It belongs to one task at a time.
     """
 
+    routed: Connection
+
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:
         """Prepare; nothing is taken before something is executed.
 
@@ -211,7 +217,7 @@ class AsyncConnection:
             pool: where connections come from.
             timeout: seconds to wait for a connection of a node's pool.
         """
-        self.routed: Connection = Connection(pool, timeout)
+        self.__dict__["routed"] = Connection(pool, timeout)
 
     def __repr__(self) -> str:
         return f"<AsyncConnection of {self.routed.checkout!r}>"
@@ -354,6 +360,18 @@ class AsyncConnection:
         """Always False: what breaks is replaced."""
         return False
 
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in _ASSIGNED:
+            self.routed.assign(key, value)
+        elif key in _AWAITED:
+            raise AttributeError(f"{key!r} of an asynchronous connection: await set_{key}()")
+        elif hasattr(psycopg.AsyncConnection, key) or key in _LOOKED_AT:
+            raise AttributeError(
+                f"{key!r} of a routed connection: set it on await primary_connection()"
+            )
+        else:
+            object.__setattr__(self, key, value)
+
     def __getattr__(self, key: str) -> Any:
         if key.startswith("__"):
             raise AttributeError(key)
@@ -396,6 +414,9 @@ class AsyncConnection:
             self.routed.leave(kind)
 
 
-_LOOKED_AT = frozenset({"adapters", "connection", "cursor_factory", "info", "pgconn",
-                        "prepare_threshold", "row_factory", "server_cursor_factory"})  # fmt: skip
+_AWAITED = frozenset({"autocommit", "deferrable", "isolation_level", "read_only"})
+_ASSIGNED = frozenset(
+    {"cursor_factory", "prepare_threshold", "prepared_max", "row_factory", "server_cursor_factory"}
+)
+_LOOKED_AT = _ASSIGNED | {"adapters", "connection", "info", "pgconn"}
 """Attributes that are the same for every node, or of interest for the one used last."""

@@ -214,7 +214,7 @@ class AsyncConnectionPool(RoutedPool):
         Raises:
             ValueError: it is another pool's.
         """
-        if connection.routed.pool is not self:
+        if getattr(getattr(connection, "routed", None), "pool", None) is not self:
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         await connection.close()
 

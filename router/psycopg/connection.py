@@ -411,7 +411,9 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     # -- settings of psycopg's connection ------------------------------------------------------
 
-    def _assign(self, key: str, value: Any) -> None:
+    def assign(self, key: str, value: Any) -> None:
+        """Set an attribute on every node's connection until it is given back."""
+
         def assign(dbapi: Any) -> None:
             old = getattr(dbapi, key)
             self.nodes.change(
@@ -427,7 +429,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     @row_factory.setter
     def row_factory(self, value: Any) -> None:
-        self._assign("row_factory", value)
+        self.assign("row_factory", value)
 
     @property
     def cursor_factory(self) -> Any:
@@ -436,7 +438,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     @cursor_factory.setter
     def cursor_factory(self, value: Any) -> None:
-        self._assign("cursor_factory", value)
+        self.assign("cursor_factory", value)
 
     @property
     def server_cursor_factory(self) -> Any:
@@ -445,7 +447,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     @server_cursor_factory.setter
     def server_cursor_factory(self, value: Any) -> None:
-        self._assign("server_cursor_factory", value)
+        self.assign("server_cursor_factory", value)
 
     @property
     def prepare_threshold(self) -> int | None:
@@ -455,7 +457,17 @@ class Connection(facade.RoutedConnection[PoolNodes]):
 
     @prepare_threshold.setter
     def prepare_threshold(self, value: int | None) -> None:
-        self._assign("prepare_threshold", value)
+        self.assign("prepare_threshold", value)
+
+    @property
+    def prepared_max(self) -> int | None:
+        """How many prepared statements a node's connection keeps; when set, until given back."""
+        most: int | None = self.any.prepared_max
+        return most
+
+    @prepared_max.setter
+    def prepared_max(self, value: int | None) -> None:
+        self.assign("prepared_max", value)
 
     # -- its end -------------------------------------------------------------------------------
 

@@ -476,7 +476,7 @@ class ConnectionPool(RoutedPool):
         Raises:
             ValueError: it is another pool's.
         """
-        if connection.pool is not self:
+        if getattr(connection, "pool", None) is not self:
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         connection.close()
 

@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import dict_row
 from sqlalchemy.util import greenlet_spawn
 
-from router import request_context
+from router import request_context, using_primary, using_replica
 from router.context import RoutingContext, within
 from router.psycopg import AsyncConnectionPool
 from tests.conftest import Database
@@ -357,3 +357,35 @@ def test_what_is_lent_outlives_its_pool(items: Database) -> None:
     with request_context():
         assert asyncio.run(main()) == 0
     assert items.execute("SELECT name FROM item") == [("a",)]
+
+
+def test_what_is_set_on_a_connection_holds_on_every_node(items: Database) -> None:
+    """A row factory set on a routed connection, before or after its first statement, holds on each
+    node and for nobody after it; what cannot be set says how."""
+
+    async def main() -> None:
+        async with opened(items, kwargs={"autocommit": True}) as pool:
+            async with pool.connection() as connection:
+                connection.row_factory = dict_row
+                connection.prepared_max = 7
+                row = await (await connection.execute("SELECT 1 AS a")).fetchone()
+                assert row == {"a": 1}
+                assert connection.prepared_max == 7
+                await connection.execute(INSERT, ["x"])
+                row = await (await connection.execute("SELECT 1 AS a")).fetchone()
+                assert row == {"a": 1}
+                with pytest.raises(AttributeError, match="set_autocommit"):
+                    connection.autocommit = False  # type: ignore[misc]
+                with pytest.raises(AttributeError, match="primary_connection"):
+                    connection.pgconn = None
+                assert not hasattr(connection.cursor(), "x")
+            for force in (using_primary, using_replica):
+                with force():
+                    async with pool.connection() as connection:
+                        row = await (await connection.execute("SELECT 1 AS a")).fetchone()
+                        assert row == (1,)
+            with pytest.raises(ValueError, match="another pool's"):
+                await pool.putconn(None)  # type: ignore[arg-type]
+
+    with request_context():
+        asyncio.run(main())
