@@ -133,11 +133,12 @@ class Tokens:
         Raises:
             ConfigError: a secret is missing or short, or itsdangerous is.
         """
+        given: object = secret  # of whatever type the settings have
         secrets: tuple[object, ...] = ()
-        if isinstance(secret, str):
-            secrets = (secret,)
-        elif isinstance(secret, Iterable) and not isinstance(secret, bytes):
-            secrets = tuple(secret)
+        if isinstance(given, str):
+            secrets = (given,)
+        elif isinstance(given, Iterable) and not isinstance(given, bytes):
+            secrets = tuple(given)
         texts = [each for each in secrets if isinstance(each, str)]
         if not texts or len(texts) < len(secrets) or min(map(len, texts)) < MIN_SECRET:
             raise ConfigError(

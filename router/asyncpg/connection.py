@@ -130,9 +130,13 @@ class Connection:
             real = await_only(held.con.prepare(query, **kw))
             return PreparedStatement(self._routed, held, query, real)
 
-        if (replica := self._reading_only()) is not None:
-            return await self._spawned(self._sessions, replica, call)
-        return await self._spawned(self._bound, "prepare", call)
+        replica = self._reading_only()
+        found: PreparedStatement = await (
+            self._spawned(self._bound, "prepare", call)
+            if replica is None
+            else self._spawned(self._sessions, replica, call)
+        )
+        return found
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Call `callback` for notifications on a channel, which only the primary sends.
