@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
+from asyncpg import transaction as asyncpg_transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
@@ -130,13 +131,11 @@ class Connection:
             real = await_only(held.con.prepare(query, **kw))
             return PreparedStatement(self._routed, held, query, real)
 
-        replica = self._reading_only()
-        found: PreparedStatement = await (
-            self._spawned(self._bound, "prepare", call)
-            if replica is None
-            else self._spawned(self._sessions, replica, call)
-        )
-        return found
+        if (replica := self._reading_only()) is not None:
+            made: PreparedStatement = await self._spawned(self._sessions, replica, call)
+        else:
+            made = await self._spawned(self._bound, "prepare", call)
+        return made
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
         """Call `callback` for notifications on a channel, which only the primary sends.
@@ -539,7 +538,7 @@ def _recovered(
     return result
 
 
-class Transaction(asyncpg.transaction.Transaction):
+class Transaction(asyncpg_transaction.Transaction):
     """asyncpg's, which takes itself for open before its BEGIN has been sent."""
 
     __slots__ = ()

@@ -1,7 +1,7 @@
 """A prepared statement of asyncpg's, for whose writes the router pins as for any other."""
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import asyncpg
 from sqlalchemy.util import greenlet_spawn
@@ -11,10 +11,6 @@ from router.checkout import READ, Route
 from router.classify import Intent, Kind
 from router.context import current_context
 from router.decide import Decision, Reason
-
-if TYPE_CHECKING:
-    from asyncpg.cursor import CursorFactory
-    from asyncpg.prepared_stmt import PreparedStatement as Real
 
 
 class PreparedStatement:
@@ -26,7 +22,7 @@ class PreparedStatement:
     __slots__ = ("_held", "_intent", "_pins", "_query", "_real", "_routed")
 
     def __init__(
-        self, routed: AsyncpgCheckout, held: NodeConnection, query: str, real: "Real[Any]"
+        self, routed: AsyncpgCheckout, held: NodeConnection, query: str, real: Any
     ) -> None:
         """Wrap.
 
@@ -39,7 +35,7 @@ class PreparedStatement:
         self._routed: AsyncpgCheckout = routed
         self._held: NodeConnection = held
         self._query: str = query
-        self._real: Real[Any] = real
+        self._real: Any = real
         self._intent: Intent = routed.router.classifier(query)
         self._pins: bool = self._intent.writes
 
@@ -94,13 +90,13 @@ class PreparedStatement:
         """Its plan; with `analyze` it runs, in a transaction that asyncpg rolls back."""
         return await self._ran(self._usable().explain(*args, analyze=analyze))
 
-    def cursor(self, *args: Any, **kw: Any) -> "CursorFactory[Any]":
+    def cursor(self, *args: Any, **kw: Any) -> Any:
         """A cursor over its rows; as asyncpg's, it needs a transaction."""
         made = self._usable().cursor(*args, **kw)
         self._route().begin()
         return made
 
-    def _usable(self) -> "Real[Any]":
+    def _usable(self) -> Any:
         held, routed = self._held, self._routed
         if held is routed.replica and not held.in_transaction:
             raise asyncpg.InterfaceError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from asyncpg import prepared_stmt
 
 import router
 from router import Config, request_context
@@ -506,7 +507,7 @@ def test_a_prepared_write_is_read_by_its_request(items: Database) -> None:
 
 def test_a_prepared_statement_has_all_of_asyncpgs(items: Database) -> None:
     """Every public method of asyncpg's prepared statement is there, and its checks hold."""
-    public = {name for name in vars(asyncpg.prepared_stmt.PreparedStatement) if name[0] != "_"}
+    public = {name for name in vars(prepared_stmt.PreparedStatement) if name[0] != "_"}
     assert public <= vars(PreparedStatement).keys()
 
     async def run() -> None:
