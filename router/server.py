@@ -442,7 +442,9 @@ def _port(value: object, key: str) -> int:
     text = str(value)
     port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
     if not 0 < port < 65536:
-        raise ConfigError(f"{key}: {masked(repr(value))} is no port: give 1 to 65535")
+        # What is no number may be anything, a password for one.
+        shown = repr(value) if re.fullmatch(r"-?[0-9]+", text) else "the text"
+        raise ConfigError(f"{key}: {shown} is no port: give 1 to 65535")
     return port
 
 

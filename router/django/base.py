@@ -2,6 +2,7 @@
 
 import os
 import weakref
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -70,7 +71,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._routes: bool = alias != NO_DB_ALIAS
         # Transactions that begin from now on are declared READ ONLY; see router.django.read_only.
         self.read_only: bool = False
-        if self._routes and (settings_dict.get("ROUTER") or {}).get("pgbouncer"):
+        options = settings_dict.get("ROUTER")
+        if self._routes and isinstance(options, Mapping) and options.get("pgbouncer"):
             self._know_bouncer()
         _wrappers.add(self)
 
@@ -90,7 +92,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         Raises:
             django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
         """
+        self._check_options()
         return cluster_of(self)
+
+    def _check_options(self) -> None:
+        if not isinstance(self.settings_dict["OPTIONS"], Mapping):
+            raise ImproperlyConfigured(
+                f"DATABASES[{self.alias!r}]['OPTIONS']: expected a mapping: give one, or leave it "
+                "out"
+            )
 
     @property
     def router(self) -> Router:
@@ -123,6 +133,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.cluster.close()
         else:
             super().close_pool()
+
+    def get_connection_params(self) -> Any:
+        self._check_options()
+        return super().get_connection_params()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         if not self._routes:

@@ -1,6 +1,6 @@
 """``manage.py check``: what is wrong, or will surprise, in the settings."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -79,7 +79,8 @@ def _routers(aliases: set[str]) -> Iterator[CheckMessage]:
     for connection in connections.all():
         database = connection.settings_dict
         if connection.alias in aliases:
-            for replica in database.get("REPLICAS") or ():
+            replicas = database.get("REPLICAS") or ()
+            for replica in replicas if isinstance(replicas, Iterable) else ():
                 if isinstance(replica, dict):
                     port = replica.get("PORT") or database["PORT"] or 5432
                     hosts[replica.get("HOST"), str(port)] = connection.alias

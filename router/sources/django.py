@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 
 from router.errors import ConfigError
-from router.server import did_you_mean, pooling
+from router.server import did_you_mean, host_port, pooling
 from router.sources.settings import Settings
 
 ADDRESS = {
@@ -52,8 +52,10 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
     for key, name in ADDRESS.items():
         if database.get(key):
             values[name], sources[name] = database[key], f"{where}[{key!r}]"
-    options = database.get("OPTIONS") or {}
-    if isinstance(options, Mapping) and options.get("service"):
+    options = database.get("OPTIONS", {})
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"{where}['OPTIONS']: expected a mapping: give one, or leave it out")
+    if options.get("service"):
         values["params"] = {"service": options["service"]}
     given = database.get("ROUTER") or {}
     if not isinstance(given, Mapping):
@@ -110,6 +112,13 @@ def _replica(given: object, where: str, database: Mapping[str, object], bounced:
                 )
             server["params"] = {name: str(each) for name, each in value.items()}
         elif key in ADDRESS:
+            if key == "HOST" and value not in (None, ""):
+                host_port(str(value), f"{where}['HOST']")
+                if "/" in str(value) and not str(value).startswith("/"):
+                    raise ConfigError(
+                        f"{where}['HOST']: expected a host or a directory of sockets; the text "
+                        "may be a URL: put its parts into HOST, PORT, USER and PASSWORD"
+                    )
             if value not in (None, ""):
                 server[ADDRESS[key]] = value
         elif key in OWN:
