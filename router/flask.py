@@ -24,9 +24,10 @@ from router.context import current_context
 from router.doctor import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain
+from router.server import url_parts
 from router.status import status
 from router.statuspage import Guard, Page
-from router.web import PinOptions, derived, pin_options, safe_methods
+from router.web import PinOptions, a, derived, pin_options, safe_methods
 from router.wsgi import PinMiddleware, refuse_coroutines, respond
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Router:
             makes = sessionmaker(**_session_options(self._session_options, engines))
         # Nothing can go wrong any more: an app is served, or left as it was.
         if middleware is not None:
+            middleware.pinning.testing = lambda: app.testing
             app.wsgi_app = middleware  # type: ignore[method-assign]
         carrier = None if middleware is None else middleware.carrier
         app.extensions[NAME] = State(self, engines, makes, carrier)
@@ -207,6 +209,9 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
             )
         return None
     uri, options, binds = (_either(config, key) for key in _ENGINE_KEYS)
+    for key, given in (("ENGINE_OPTIONS", options), ("BINDS", binds)):
+        if not isinstance(given or {}, Mapping):
+            raise ConfigError(f"ROUTER_{key}: it is {a(given)}: give a mapping")
     asked = {name: _bind(name, given) for name, given in (binds or {}).items()}
     if uri is not None:
         asked[DEFAULT] = {**(options or {}), "url": uri}
@@ -227,6 +232,10 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
         except ConfigError as error:
             raise ConfigError(f"engine {name!r}: {error}") from None
         except ArgumentError as error:  # it may repeat the URL
+            raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
+        except ValueError as error:  # of make_url(), about a port
+            if isinstance(given["url"], str):
+                url_parts(given["url"], f"engine {name!r}")  # says it without the password
             raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
     return made
 
@@ -275,6 +284,7 @@ def _pin_options(app: Flask) -> PinOptions | None:
         "samesite": (config["SESSION_COOKIE_SAMESITE"] or "Lax").title(),
         "path": config["SESSION_COOKIE_PATH"] or config["APPLICATION_ROOT"],
         "domain": config["SESSION_COOKIE_DOMAIN"] or None,
+        "partitioned": bool(config.get("SESSION_COOKIE_PARTITIONED")),  # since Flask 3.1
     }
     return pin_options(given, cookie, lambda: _secrets(app))
 
@@ -323,6 +333,9 @@ def _status_page(
         return lambda: None
     if not isinstance(prefix, str) or not prefix.startswith("/") or not prefix.strip("/"):
         raise ConfigError(f"ROUTER_STATUS_URL_PREFIX: {prefix!r} is no path: say '/router'")
+    token: object = config.get("ROUTER_STATUS_TOKEN")
+    if not isinstance(token, str | None):
+        raise ConfigError(f"ROUTER_STATUS_TOKEN: it is {a(token)}: give a text")
     if guard is not None and not callable(guard):
         raise ConfigError(f"ROUTER_STATUS_GUARD: {guard!r} cannot be called: give a function")
     prefix = prefix.rstrip("/")
@@ -330,7 +343,7 @@ def _status_page(
         page = Page(
             routers,
             guard=cast("Guard | None", guard),
-            token=config.get("ROUTER_STATUS_TOKEN"),
+            token=token,
             public_health=bool(config.get("ROUTER_STATUS_PUBLIC_HEALTH", False)),
         )
         refuse_coroutines(page)

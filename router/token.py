@@ -133,7 +133,7 @@ class Tokens:
         Raises:
             ConfigError: a secret is missing or short, or itsdangerous is.
         """
-        given: object = secret  # of whatever type the settings have
+        given: object = secret
         secrets: tuple[object, ...] = ()
         if isinstance(given, str):
             secrets = (given,)

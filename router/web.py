@@ -8,10 +8,11 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict, cast
+from uuid import UUID
 
 from router.carrier import PinCarrier
 from router.config import did_you_mean
-from router.context import RoutingContext
+from router.context import ROOT, RoutingContext
 from router.errors import ConfigError
 from router.store import AsyncPinStore, PinStore
 
@@ -44,6 +45,7 @@ class PinOptions(TypedDict):
         samesite: the cookie's SameSite attribute: "Lax", "Strict" or "None".
         path: the cookie's Path attribute.
         domain: the cookie's Domain attribute, None for this host alone.
+        partitioned: keep the cookie apart for each site this one is embedded in.
         store: where pins are kept by caller.
         identify: given the WSGI environ or ASGI scope it returns who calls, for the `store`;
             None for somebody unknown.
@@ -57,8 +59,9 @@ class PinOptions(TypedDict):
     samesite: NotRequired[Literal["Lax", "Strict", "None"]]
     path: NotRequired[str]
     domain: NotRequired[str | None]
+    partitioned: NotRequired[bool]
     store: NotRequired[PinStore | AsyncPinStore | None]
-    identify: NotRequired[Callable[[Any], str | None] | None]
+    identify: NotRequired[Callable[[Any], str | int | UUID | None] | None]
 
 
 def pin_options(
@@ -76,7 +79,7 @@ def pin_options(
     """
     given = {} if given is True or given is None else given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"ROUTER_PINS: {given!r} is neither a mapping of options nor a bool")
+        raise ConfigError(f"ROUTER_PINS: {a(given)} is neither a mapping of options nor a bool")
     known = PinOptions.__annotations__
     for key in given:
         if key not in known:
@@ -85,6 +88,12 @@ def pin_options(
     if "secret" not in options:
         options["secret"] = secret()
     return cast("PinOptions", options)
+
+
+def a(value: object) -> str:
+    """What kind of thing `value` is, for errors about what may be a secret."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def derived(keys: Iterable[str | bytes], purpose: bytes) -> list[str]:
@@ -103,10 +112,13 @@ def safe_methods(given: Iterable[str]) -> frozenset[str]:
     """The setting ``ROUTER_SAFE_METHODS``: requests by other methods run on the primary.
 
     Raises:
-        ConfigError: it is one text.
+        ConfigError: it is one text, or no list of texts.
     """
     if isinstance(given, str):
         raise ConfigError(f"ROUTER_SAFE_METHODS: {given!r} is one text: give a list of methods")
+    methods: object = given
+    if not isinstance(methods, Iterable) or not all(isinstance(each, str) for each in given):
+        raise ConfigError("ROUTER_SAFE_METHODS: give a list of methods, each a text such as 'GET'")
     return frozenset(method.upper() for method in given)
 
 
@@ -124,14 +136,20 @@ class Pinning:
         samesite: Literal["Lax", "Strict", "None"] = "Lax",
         path: str = "/",
         domain: str | None = None,
+        partitioned: bool = False,
         store: PinStore | AsyncPinStore | None = None,
-        identify: Callable[[Any], str | None] | None = None,
+        identify: Callable[[Any], str | int | UUID | None] | None = None,
     ) -> None:
         """See `PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
         """
+        texts = {"cookie": cookie, "header": header, "domain": domain, "path": path}
+        for option, given in texts.items():
+            known: object = given
+            if not (isinstance(known, str) or (known is None and option != "path")):
+                raise ConfigError(f"{option}: it is {a(known)}: give a text")
         for option, name in (("cookie", cookie), ("header", header)):
             if name is not None and not _NAME.fullmatch(name):
                 raise ConfigError(f"{option}: {name!r} is no name: letters, digits, '-' and '_'")
@@ -144,18 +162,36 @@ class Pinning:
             raise ConfigError(f"samesite: {samesite!r} is none of 'Lax', 'Strict', 'None'")
         if samesite == "None" and not secure:
             raise ConfigError("samesite: browsers take 'None' only with secure=True")
+        if partitioned and not secure:
+            raise ConfigError("partitioned: browsers take it only with secure=True")
+        if cookie is not None and cookie.startswith("__Host-") and (domain or path != "/"):
+            raise ConfigError(
+                f"cookie: browsers take {cookie!r} only without a domain and with path '/'"
+            )
+        if cookie is not None and cookie.startswith(("__Host-", "__Secure-")) and not secure:
+            raise ConfigError(f"cookie: browsers take {cookie!r} only with secure=True")
+        if identify is not None and not callable(identify):
+            raise ConfigError(f"identify: it is {a(identify)}: give a function")
+        for method in ("load", "save"):
+            if store is not None and not callable(getattr(store, method, None)):
+                raise ConfigError(f"store: {a(store)} has no method {method}(): see PinStore")
         if (store is None) is not (identify is None):
             raise ConfigError("store: it needs identify=, which says who calls, and the reverse")
         if cookie is None and header is None and store is None:
             raise ConfigError("cookie: with neither cookie, header nor store nothing is carried")
+        if max_age == math.inf:
+            raise ConfigError("max_age: a cookie's Max-Age is finite: give seconds above 0")
         self.carrier: PinCarrier = PinCarrier(secret, max_age=max_age, store=store)
         self.cookie: str | None = cookie
         self.header: str | None = header
-        self.identify: Callable[[Any], str | None] | None = identify
+        self.identify: Callable[[Any], str | int | UUID | None] | None = identify
+        # Says whether tests are run: then a request and the test that made it share their pins.
+        self.testing: Callable[[], bool] | None = None
         attributes = [f"Max-Age={math.ceil(max_age)}", f"Path={path}", "HttpOnly"]
         attributes += [f"SameSite={samesite}"]
         attributes += [f"Domain={domain}"] if domain else []
         attributes += ["Secure"] if secure else []
+        attributes += ["Partitioned"] if partitioned else []
         self._attributes = "; ".join(attributes)
 
     def tokens(self, cookies: str, header: str) -> list[str]:
@@ -185,7 +221,17 @@ class Pinning:
 
     def who(self, request: Any) -> str | None:
         """Who calls, as far as the application can tell from `request`."""
-        return self.identify(request) if self.identify is not None else None
+        if self.identify is None:
+            return None
+        found: object = self.identify(request)
+        if found is None or isinstance(found, str):
+            return found
+        if isinstance(found, int | UUID) and not isinstance(found, bool):
+            return str(found)
+        raise ConfigError(
+            f"identify: it returned a {type(found).__name__}: let it return a text, a number or a "
+            "UUID that names the caller, or None for somebody unknown"
+        )
 
 
 def values(cookies: str, name: str) -> list[str]:
@@ -255,10 +301,12 @@ class Visit:
     def __init__(self, pinning: Pinning, request: Any) -> None:
         self.pinning: Pinning = pinning
         self.request: Any = request
-        self.context: RoutingContext = RoutingContext()
-        self._told = 0  # changes of the pins that the response's headers cover
+        tested = pinning.testing is not None and pinning.testing()
+        self.context: RoutingContext = RoutingContext(ROOT.pins if tested else None)
+        changes = self.context.pins.changes
+        self._told = changes  # changes of the pins that the response's headers cover
         self._token: str | None = None
-        self._saved = 0  # ... that the store has
+        self._saved = changes  # ... that the store has
         self.who: str | None = pinning.who(request)
 
     def writer(self) -> str | None:

@@ -15,6 +15,15 @@ PATIENCE = 30.0
 PAUSE = 0.02
 
 
+_tested: set[str] = set()
+"""Aliases that have a test database now."""
+
+
+def testing() -> bool:
+    """Whether Django's test runner, or one that calls its methods, runs tests."""
+    return bool(_tested)
+
+
 class DatabaseCreation(creation.DatabaseCreation):
     """Django's, and waits for the replicas."""
 
@@ -23,7 +32,12 @@ class DatabaseCreation(creation.DatabaseCreation):
         leave(self._get_test_db_name())  # one of that name may have to be dropped first
         name = str(super()._create_test_db(verbosity, autoclobber, keepdb))
         self._await(name)
+        _tested.add(self.connection.alias)
         return name
+
+    def setup_worker_connection(self, _worker_id: int) -> None:
+        super().setup_worker_connection(_worker_id)
+        _tested.add(self.connection.alias)  # this process was spawned, perhaps
 
     def _leave_real_data_alone(self) -> None:
         """Behind a PgBouncer a replica may have a NAME of its own, and ``session_url`` names a
@@ -46,6 +60,7 @@ class DatabaseCreation(creation.DatabaseCreation):
         self._await(self.get_test_db_clone_settings(suffix)["NAME"])
 
     def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        _tested.discard(self.connection.alias)
         leave(test_database_name)
         super()._destroy_test_db(test_database_name, verbosity)
 

@@ -1,10 +1,10 @@
 """Read your own writes across requests, for Django: ``MIDDLEWARE`` begins with this one."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from http.cookies import SimpleCookie
+from http.cookies import Morsel, SimpleCookie
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
@@ -12,6 +12,7 @@ from django.http.response import HttpResponseBase
 
 from router.carrier import PinCarrier, is_async
 from router.context import RoutingContext, within
+from router.django import creation
 from router.errors import ConfigError
 from router.web import Pinning, PinOptions, Visit, derived, pin_options, safe_methods
 
@@ -38,7 +39,10 @@ def options() -> PinOptions:
         raise ConfigError(
             "ROUTER_PINS: the middleware carries pins, and False forbids them: leave one out"
         )
-    return pin_options(given, cookie, _secrets)
+    found = pin_options(given, cookie, _secrets)
+    if found.get("partitioned") and not Morsel().isReservedKey("partitioned"):
+        raise ConfigError("ROUTER_PINS['partitioned']: Django's cookies need Python 3.14 for it")
+    return found
 
 
 def _secrets() -> list[str]:
@@ -68,13 +72,11 @@ class PinMiddleware:
             self._safe = None if methods is None else safe_methods(methods)
         except ConfigError as error:
             raise ImproperlyConfigured(str(error)) from None
+        self.pinning.testing = creation.testing
         self.carrier: PinCarrier = self.pinning.carrier
         store = self.carrier.store
-        if store is not None and is_async(store) is not self._async:
-            wanted = "AsyncRedisPinStore" if self._async else "RedisPinStore"
-            raise ImproperlyConfigured(
-                f"ROUTER_PINS['store']: the application is served the other way: give a {wanted}"
-            )
+        # Under ASGI this one is synchronous too, if a middleware further in is.
+        self._bridged: bool = store is not None and is_async(store) and not self._async
         header = self.pinning.header
         self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
         told = dict(self.pinning.carrying([], "")).get("Set-Cookie", "")
@@ -86,8 +88,19 @@ class PinMiddleware:
         """Serve one request."""
         if self._async:
             return self._serve(request)
+        if self._bridged and not hasattr(request, "scope"):
+            # Its connections belong to one event loop, and under WSGI there is none.
+            raise ImproperlyConfigured(
+                "ROUTER_PINS['store']: this one is for asyncio alone: give a RedisPinStore, which "
+                "serves WSGI and ASGI"
+            )
         visit, tokens = self._begin(request)
-        stored = self.carrier.load(visit.who) if visit.who is not None else None
+        stored = None
+        if visit.who is not None:
+            load: Any = self.carrier.load
+            if self._bridged:
+                load = async_to_sync(self.carrier.load_async)
+            stored = load(visit.who)
         if tokens or stored is not None:
             self.carrier.arrive(visit.context.pins, tokens, stored)
         try:
@@ -130,6 +143,9 @@ class PinMiddleware:
         return visit.context
 
     def _save(self, visit: Visit) -> None:
+        if self._bridged:
+            async_to_sync(self._save_async)(visit)
+            return
         who = visit.writer()
         if who is not None:
             changes = visit.context.pins.changes
@@ -157,32 +173,46 @@ class PinMiddleware:
             for name, morsel in self._cookie.items():
                 response.cookies[name] = token
                 response.cookies[name].update(morsel)
-        if response.streaming:
+        if response.streaming and not _is_file(response):
             chunks = response.streaming_content
-            steps = _async_steps if response.is_async else _steps
+            steps = self._async_steps if response.is_async else self._steps
             response.streaming_content = steps(visit, chunks)
         return response
 
+    def _steps(self, visit: Visit, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        @within(visit.context)
+        def inside() -> Iterator[bytes]:
+            yield from chunks
 
-def _steps(visit: Visit, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    @within(visit.context)
-    def inside() -> Iterator[bytes]:
-        yield from chunks
+        try:
+            for chunk in inside():
+                self._save(visit)  # before the caller learns of the write
+                yield chunk
+        finally:
+            self._save(visit)
+            visit.end(LATE)
 
+    async def _async_steps(
+        self, visit: Visit, chunks: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        @within(visit.context)
+        async def inside() -> AsyncIterator[bytes]:
+            async for chunk in chunks:
+                yield chunk
+
+        try:
+            async for chunk in inside():
+                await self._save_async(visit)
+                yield chunk
+        finally:
+            await self._save_async(visit)
+            visit.end(LATE)
+
+
+def _is_file(response: Any) -> bool:
+    """Whether the body is a file of the operating system, which cannot write to a database: as it
+    stands, a server may send it by itself."""
     try:
-        yield from inside()
-    finally:
-        visit.end(LATE)
-
-
-async def _async_steps(visit: Visit, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    @within(visit.context)
-    async def inside() -> AsyncIterator[bytes]:
-        async for chunk in chunks:
-            yield chunk
-
-    try:
-        async for chunk in inside():
-            yield chunk
-    finally:
-        visit.end(LATE)
+        return isinstance(response.file_to_stream.fileno(), int)
+    except (AttributeError, OSError, ValueError):  # ValueError: it is closed
+        return False

@@ -40,6 +40,10 @@ def test_a_sound_project_has_no_messages(routed: Routed) -> None:
     ("changes", "settings_", "found"),
     [
         ({"ROUTER": {"pin_maxx": 1}}, {}, "E001"),
+        ({"ROUTER": "pgbouncer"}, {}, "E001"),
+        ({"ROUTER": ["pgbouncer"]}, {}, "E001"),
+        ({"REPLICAS": 5}, {}, "E001"),
+        ({"OPTIONS": None}, {}, "E001"),
         ({"REPLICAS": [{"HOSST": "x"}]}, {}, "E001"),
         ({"OPTIONS": {"pool": True}}, {}, "E002"),
         ({"OPTIONS": {"isolation_level": 77}}, {}, "E003"),
@@ -126,16 +130,31 @@ def test_dbshell_opens_the_primary(routed: Routed) -> None:
         ({"REPLICAS": [{"HOST": "x", "OPTIONS": {"pool": True}}]}, "libpq"),
         ({"REPLICAS": {"HOST": "x"}}, "a list"),
         ({"REPLICAS": [7]}, "mapping"),
+        ({"REPLICAS": [{"HOST": "postgresql://u:hunter2@h2/db"}]}, r"\['HOST'\]: expected 'host'"),
+        ({"REPLICAS": [{"HOST": "hunter2/db"}]}, "may be a URL"),
+        ({"PORT": "hunter2"}, "the text is no port"),
+        ({"OPTIONS": None}, "expected a mapping"),
         ({"HOST": ""}, "HOST"),
     ],
 )
 def test_what_is_refused(changes: Any, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that is wrong or means nothing is refused by its place and with a cure."""
+    """A key that is wrong or means nothing is refused by its place and with a cure, and what may
+    be a password is not told."""
     monkeypatch.delenv("PGHOST", raising=False)
     given = {"HOST": "db", "NAME": "shop", **changes}
     with pytest.raises(ConfigError, match=said) as caught:
         Config.from_django(given, "main")
     assert "DATABASES['main']" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_options_that_are_none_are_refused_where_they_are_used(connect: Connect) -> None:
+    """A statement over OPTIONS that are no mapping fails with their name and the cure."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    routed = connect(start=False, OPTIONS=None)
+    with pytest.raises(ImproperlyConfigured, match=r"\['OPTIONS'\]: expected a mapping"):
+        routed.served()
 
 
 def test_replicas_take_what_they_leave_out_from_the_primary() -> None:
@@ -189,6 +208,13 @@ class Committed(TransactionTestCase):
         for n in range(1, 20):
             Item.objects.create(name="tea")
             self.assertEqual(Item.objects.count(), n)
+
+    def test_requests_and_the_test_read_each_others_writes(self):
+        for n in range(1, 60, 2):
+            Item.objects.create(name="tea")
+            self.assertEqual(self.client.get("/").json()["count"], n)
+            self.client.post("/")
+            self.assertEqual(Item.objects.count(), n + 1)
 
     def test_starts_empty(self):
         self.assertEqual(Item.objects.count(), 0)

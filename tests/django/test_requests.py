@@ -4,7 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
+import router
 from tests.django.conftest import Connect, Routed
 
 
@@ -81,11 +83,109 @@ def test_asynchronous_views(routed: Routed) -> None:
         asyncio.run(visit())
 
 
+def caller(request: Any) -> Any:
+    """Who calls, as a header says: a number, as users' keys are."""
+    who = request.META.get("HTTP_X_USER")
+    return None if who is None else int(who)
+
+
+def test_a_store_learns_of_what_a_streamed_body_writes(routed: Routed, settings: Any) -> None:
+    """What is written while a body is streamed is in the store before its caller has the chunk;
+    an `identify` that gives a number will do."""
+    from django.test import AsyncClient, Client
+
+    settings(ROUTER_PINS={"store": router.MemoryPinStore(), "identify": caller, "cookie": None})
+
+    def read(who: int) -> str:
+        return routed.role(Client().get("/", headers={"x-user": str(who)}).json()["port"])
+
+    async def visit() -> None:
+        response = await AsyncClient().get("/write-later", headers={"x-user": "8"})
+        async for chunk in response.streaming_content:
+            assert (chunk, await sync_to_async(read)(8)) == (b"done", "primary")
+        await close()
+
+    with routed.cluster.replay_paused():
+        response = Client().get("/write-late", headers={"x-user": "7"})
+        for chunk in response.streaming_content:
+            assert (chunk, read(7)) == (b"done", "primary")
+        assert read(8) == "replica"
+        asyncio.run(visit())
+
+
+class Awaited:
+    """A store for asyncio that says from which event loops it was called."""
+
+    def __init__(self) -> None:
+        self.kept = router.MemoryPinStore()
+        self.loops: set[object] = set()
+
+    async def load(self, who: str) -> Any:
+        self.loops.add(asyncio.get_running_loop())
+        return self.kept.load(who)
+
+    async def save(self, who: str, fields: Any, ttl: float) -> None:
+        self.loops.add(asyncio.get_running_loop())
+        self.kept.save(who, fields, ttl)
+
+
+def plainly(get_response: Any) -> Any:
+    """A middleware that knows nothing of asyncio."""
+    return lambda request: get_response(request)
+
+
+def test_a_store_for_asyncio_beside_a_synchronous_middleware(
+    routed: Routed, settings: Any
+) -> None:
+    """Under ASGI it is called on the one event loop, whatever middleware comes further in; under
+    WSGI it is refused by name and cure."""
+    from django.conf import settings as django_settings
+    from django.core.exceptions import ImproperlyConfigured
+    from django.test import AsyncClient, Client
+
+    store = Awaited()
+    settings(
+        ROUTER_PINS={"store": store, "identify": caller, "cookie": None},
+        MIDDLEWARE=[*django_settings.MIDDLEWARE, f"{__name__}.plainly"],
+    )
+
+    async def visit() -> None:
+        client, user = AsyncClient(), {"x-user": "7"}
+        await client.post("/later", headers=user)
+        told = (await client.get("/later", headers=user)).json()
+        assert (told["count"], routed.role(told["port"])) == (1, "primary")
+        assert store.loops == {asyncio.get_running_loop()}
+        await close()
+
+    with routed.cluster.replay_paused():
+        asyncio.run(visit())
+    with pytest.raises(ImproperlyConfigured, match="RedisPinStore, which serves"):
+        Client().get("/", headers={"x-user": "7"})
+
+
+def test_a_file_is_left_to_the_server(routed: Routed) -> None:
+    """The server gets a FileResponse's file itself, to send it by sendfile()."""
+    from django.core.handlers.wsgi import WSGIHandler
+    from django.test import RequestFactory
+
+    class Wrapper(list[bytes]):
+        def __init__(self, file: Any, size: int = 0) -> None:
+            super().__init__(file)
+            file.close()
+
+    environ = RequestFactory().get("/file").environ | {"wsgi.file_wrapper": Wrapper}
+    assert isinstance(WSGIHandler()(environ, lambda *_: None), Wrapper)
+
+
 async def close() -> None:
-    from asgiref.sync import sync_to_async
+    """Close the connection of asgiref's one thread, which outlives the test, and forget it."""
     from django.db import connections
 
-    await sync_to_async(connections.close_all)()
+    def drop() -> None:
+        connections.close_all()
+        del connections["default"]
+
+    await sync_to_async(drop)()
 
 
 def test_methods_that_are_not_safe(routed: Routed, settings: Any) -> None:

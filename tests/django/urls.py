@@ -1,10 +1,11 @@
 """Views that say which server answered."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
-from django.http import HttpRequest, JsonResponse, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
 from router.django import read_only
@@ -56,6 +57,31 @@ async def stream_later(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(chunks())
 
 
+def write_late(request: HttpRequest) -> StreamingHttpResponse:
+    """Adds while its body is made."""
+
+    def chunks() -> Iterator[str]:
+        Item.objects.create(name="tea")
+        yield "done"
+
+    return StreamingHttpResponse(chunks())
+
+
+async def write_later(request: HttpRequest) -> StreamingHttpResponse:
+    """The same, asynchronous."""
+
+    async def chunks() -> AsyncIterator[str]:
+        await Item.objects.acreate(name="tea")
+        yield "done"
+
+    return StreamingHttpResponse(chunks())
+
+
+def file(request: HttpRequest) -> FileResponse:
+    """This file."""
+    return FileResponse(Path(__file__).open("rb"))
+
+
 @read_only()
 def report(request: HttpRequest) -> JsonResponse:
     """Declared to read only."""
@@ -67,5 +93,8 @@ urlpatterns: list[Any] = [
     path("later", later),
     path("stream", stream),
     path("stream-later", stream_later),
+    path("write-late", write_late),
+    path("write-later", write_later),
+    path("file", file),
     path("report", report),
 ]

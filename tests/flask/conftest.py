@@ -31,7 +31,7 @@ def make_app(items: Database) -> Iterator[MakeApp]:
     def make(*, extension: Router | None = None, **config: Any) -> Flask:
         app = Flask("shop")
         app.config.from_mapping(
-            TESTING=True,
+            TESTING=False,  # else a stranger shares the test's pins
             SECRET_KEY="dev",
             ROUTER_DATABASE_URI=items.primary_url(),
             ROUTER_REPLICAS=items.replica_urls(),

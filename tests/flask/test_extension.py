@@ -79,6 +79,23 @@ def test_the_cookie_follows_flasks_own(make_app: MakeApp, paused: None) -> None:
     assert cookie.startswith("pin=")
     assert "Path=/; HttpOnly; SameSite=Lax" in cookie
     assert "Secure" not in cookie
+    apart = {"SESSION_COOKIE_PARTITIONED": True, "SESSION_COOKIE_SECURE": True}
+    cookie = make_app(**apart).test_client().post("/").headers["Set-Cookie"]
+    assert cookie.endswith("Secure; Partitioned")
+
+
+def test_a_test_and_its_requests_read_each_others_writes(make_app: MakeApp, paused: None) -> None:
+    """With TESTING what a test writes in an app context its client reads, and the reverse."""
+    app = make_app(TESTING=True)
+    session = extension(app).session
+    with app.app_context():
+        session.execute(INSERT)
+        session.commit()
+    answer = app.test_client().get("/")
+    assert (said(answer)["count"], "Set-Cookie" in answer.headers) == (1, False)
+    app.test_client().post("/")
+    with app.app_context():
+        assert session.execute(COUNT).one()[0] == 2
 
 
 def token_of(app: Flask) -> str:
@@ -379,7 +396,13 @@ def test_explain_says_where_and_why(runner: FlaskCliRunner) -> None:
         ({"ROUTER_BINDS": {"stats": "db"}}, "engine 'stats': Could not parse"),
         ({"ROUTER_ENGINE_OPTIONS": {"pin_maxx": 1}}, "did you mean 'pin_max'"),
         ({"ROUTER_PINS": {"max_agee": 1}}, "did you mean 'max_age'"),
-        ({"ROUTER_PINS": 7}, "ROUTER_PINS: 7 is neither"),
+        ({"ROUTER_PINS": 7}, "ROUTER_PINS: an int is neither"),
+        ({"ROUTER_PINS": "hunter2"}, "ROUTER_PINS: a str is neither"),
+        ({"ROUTER_ENGINE_OPTIONS": "x"}, "ROUTER_ENGINE_OPTIONS: it is a str: give a mapping"),
+        ({"ROUTER_BINDS": ["x"]}, "ROUTER_BINDS: it is a list: give a mapping"),
+        ({"ROUTER_DATABASE_URI": "postgresql://u:hunter2@h:x/d"}, "the port must be a number"),
+        ({"ROUTER_STATUS_URL_PREFIX": "/x", "ROUTER_STATUS_TOKEN": 5}, "TOKEN: it is an int"),
+        ({"ROUTER_SAFE_METHODS": 5}, "ROUTER_SAFE_METHODS: give a list"),
         ({"ROUTER_SAFE_METHODS": "GET"}, "ROUTER_SAFE_METHODS: 'GET' is one text"),
         ({"ROUTER_PINS": False, "ROUTER_SAFE_METHODS": ["GET"]}, "ROUTER_SAFE_METHODS: it needs"),
         ({"SESSION_COOKIE_SAMESITE": "None"}, "only with secure=True"),
@@ -395,6 +418,7 @@ def test_a_mistake_is_told_when_the_app_is_made(config: dict[str, Any], message:
     with pytest.raises(ConfigError, match=message) as caught:
         Router(app)
     assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_misuse_is_told(app: Flask) -> None:

@@ -29,7 +29,7 @@ def configured(items: Database, **options: Any) -> Flask:
     routed = {"plugins": ["router"], "replicas": items.replica_urls(), **options}
     url = items.primary_url("psycopg")
     app.config.from_mapping(
-        TESTING=True,
+        TESTING=False,  # else a stranger shares the test's pins
         SECRET_KEY="dev",
         SQLALCHEMY_DATABASE_URI=url,
         SQLALCHEMY_ENGINE_OPTIONS=routed,

@@ -1,5 +1,6 @@
 """Headers: where tokens stand in a request, and what carrying one does to a response."""
 
+import math
 import re
 from typing import Any
 
@@ -13,7 +14,8 @@ from tests.web.kit import SECRET
 
 
 def pinning(**options: Any) -> Pinning:
-    return Pinning(secret=SECRET, **options)
+    given: Any = {"secret": SECRET, **options}
+    return Pinning(**given)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,20 @@ def test_the_applications_cookies_stay() -> None:
         ({"path": "/;x"}, "path: "),
         ({"domain": "a b"}, "domain: "),
         ({"samesite": "lax"}, "samesite: 'lax'"),
+        ({"secret": SECRET.encode()}, "secret: expected one string"),
+        ({"secret": None}, "secret: expected one string"),
+        ({"secret": [SECRET.encode()]}, "secret: expected one string"),
+        ({"max_age": "60"}, "max_age: '60' is no number"),
+        ({"max_age": None}, "max_age: None is no number"),
+        ({"max_age": math.inf}, "max_age: a cookie's Max-Age is finite"),
+        ({"path": None}, "path: it is a NoneType"),
+        ({"domain": 5}, "domain: it is an int"),
+        ({"cookie": 5}, "cookie: it is an int"),
+        ({"identify": "x", "store": MemoryPinStore()}, "identify: it is a str"),
+        ({"identify": str, "store": object()}, "store: an object has no method load()"),
+        ({"cookie": "__Host-pin", "domain": "x.org"}, "only without a domain"),
+        ({"cookie": "__Host-pin", "secure": False}, "only with secure=True"),
+        ({"partitioned": True, "secure": False}, "partitioned: browsers"),
         ({"samesite": "None", "secure": False}, "secure=True"),
         ({"store": MemoryPinStore()}, "identify="),
         ({"identify": lambda request: "me"}, "store: "),
