@@ -80,6 +80,7 @@ def test_what_psycopgs_own_block_wrote_is_read_after_it(routed: Routed) -> None:
         routed.connection.ensure_connection()
         with routed.connection.connection.transaction():
             items().create(name="tea")
+            routed.database.execute("CREATE TABLE other ()")  # flushes the WAL of the INSERT
             routed.settle()  # a position sampled now is one before the commit
             for replica in routed.cluster.replicas:
                 replica.pause_replay()

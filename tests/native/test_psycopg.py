@@ -572,6 +572,8 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
     ):
         with connection.pipeline() as pipeline:
             connection.execute(INSERT, ["a"])
+            items.execute("CREATE TABLE other ()")  # its commit flushes the WAL of the INSERT
+            items.cluster.wait_caught_up()
             pool.router.refresh()  # a position sampled now is one before the commit
             with items.cluster.replay_paused():
                 pipeline.sync()

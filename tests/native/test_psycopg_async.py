@@ -330,6 +330,8 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
         ):
             async with connection.pipeline():
                 await connection.execute(INSERT, ["a"])
+                items.execute("CREATE TABLE other ()")  # its commit flushes the WAL of the INSERT
+                items.cluster.wait_caught_up()
                 # A position sampled now is one before the commit.
                 await asyncio.to_thread(pool.router.refresh)
                 for replica in items.cluster.replicas:
