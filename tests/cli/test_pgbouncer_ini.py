@@ -203,7 +203,7 @@ def test_a_pgbouncer_ini_is_a_source(tmp_path: Path) -> None:
         ("[databases]\nshop = host=h\n[pgbouncer]\npool_mode = fast\n", "'fast' is none of tra"),
         (
             "[databases]\nshop = host=h\n[pgbouncer]\nlisten_port = x\n",
-            "listen_port: 'x' is no port",
+            "listen_port: the text is no port",
         ),
     ],
 )

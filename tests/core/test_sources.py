@@ -340,7 +340,7 @@ def test_a_config_is_changed_by_arguments_beside_it() -> None:
         (lambda: Config.from_mapping({"URL": URL}), "unknown option 'URL' (did you mean 'url'?)"),
         (lambda: Config.from_mapping(YAML), "unknown option 1 (known: "),
         (lambda: Config.from_env("X_", environ={"X_HOST": "h", "X_PORT": "x"}),
-         "X_PORT: 'x' is no port: give 1 to 65535"),
+         "X_PORT: the text is no port: give 1 to 65535"),
         (lambda: Config.from_env("X_", environ={"X_URL": URL, "X_REPLICAS": '[{"host": "r"}]'}),
          "X_REPLICAS: replicas[0]: expected 'host'"),
         (lambda: Config.from_django({"HOST": "h", "REPLICA": []}),
