@@ -17,7 +17,7 @@ from tests.flask.drive import drive
 def blog(database: Database, **options: bool) -> Flask:
     return create_app(
         {
-            "TESTING": True,
+            "TESTING": False,  # else a reader shares the author's pins
             "SQLALCHEMY_DATABASE_URI": database.primary_url("psycopg"),
             "SQLALCHEMY_ENGINE_OPTIONS": {
                 "plugins": ["router"],

@@ -40,7 +40,7 @@ URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
         ),
         ({"replicas": [f"mysql://app:{SECRET}@other/db"]}, r"replicas\[0\].*not a PostgreSQL URL"),
         ({"replicas": [{"host": "a", "wieght": 2}]}, r"'wieght'.*did you mean 'weight'"),
-        ({"replicas": ["a:b"]}, r"replicas\[0\]: 'b' is no port"),
+        ({"replicas": ["a:b"]}, r"replicas\[0\]: the text is no port"),
         (
             {"replicas": [{"host": "a", "name": "r"}, {"host": "b", "name": "r"}]},
             r"replicas\[1\]\.name: 'r' is taken.*name of its own",
