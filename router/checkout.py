@@ -138,7 +138,7 @@ class Route(Generic[H]):
             # A COMMIT that a deferred constraint refused has ended its transaction all the same.
             with suppress(*connection.pool.driver_errors):
                 held.in_transaction = held.look()
-        if not held.in_transaction and connection.wrote:
+        if not held.in_transaction:
             # A procedure may have committed before it raised.
             connection.written()
 
@@ -761,11 +761,6 @@ class Checkout(Generic[H]):
             self.journal.rollback()
         self._forget()
 
-    @property
-    def wrote(self) -> bool:
-        """Whether something was written that may not be committed yet."""
-        return bool(self._writers)
-
     def written(self) -> None:
         """What was written is committed, or may be: pin to after this moment."""
         for context in self._writers:
@@ -966,7 +961,7 @@ class Checkout(Generic[H]):
         try:
             held.release(self.journal)
         finally:
-            if primary and self._writers:
+            if primary:
                 self.written()  # or lost with it
 
     # -- characteristics -----------------------------------------------------------------------

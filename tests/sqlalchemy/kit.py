@@ -90,6 +90,14 @@ class Routed:
             time.sleep(0.005)
 
 
+def rewrite(engine: sa.Engine, old: str, new: str) -> None:
+    """Have a listener execute `new` in the place of the statement `old`."""
+
+    @sa.event.listens_for(engine, "before_cursor_execute", retval=True)
+    def rewritten(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
+        return new if statement == old else statement, parameters
+
+
 def insert(connection: Any, **options: Any) -> None:
     """Insert one row, with execution options if given."""
     statement = sa.text("INSERT INTO item (name) VALUES ('new')")

@@ -14,7 +14,7 @@ import router
 from router.core import Router
 from router.sqlalchemy import router_of
 from router.testing import Proxy
-from tests.sqlalchemy.kit import EVERY_DOOR, PORT, SYNCHRONOUS, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, PORT, SYNCHRONOUS, Routed, insert, rewrite
 
 pytestmark = EVERY_DOOR
 
@@ -226,13 +226,8 @@ def test_cursor_execute_events_fire_once_per_statement(routed: Routed) -> None:
 
 def test_a_statement_rewritten_by_a_listener_is_routed_by_its_new_text(routed: Routed) -> None:
     """A before_cursor_execute listener that turns a read into a write reaches the primary."""
-
-    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
-        if statement == "SELECT 'rewrite me'":
-            statement = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
-        return statement, parameters
-
-    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    insertion = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
+    rewrite(routed.engine, "SELECT 'rewrite me'", insertion)
     with routed.engine.connect() as connection:
         port = connection.execute(sa.text("SELECT 'rewrite me'")).scalar_one()
         connection.commit()
@@ -243,13 +238,8 @@ def test_a_statement_rewritten_by_a_listener_is_routed_by_its_new_text(routed: R
 @pytest.mark.parametrize("within", ["a transaction", "a pinned request"])
 def test_a_write_that_a_listener_made_of_a_read_pins(routed: Routed, within: str) -> None:
     """A read that was on its way to the primary and is a write now pins as any write does."""
-
-    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
-        if statement == "SELECT 'rewrite me'":
-            statement = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
-        return statement, parameters
-
-    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    insertion = "INSERT INTO item (name) VALUES ('rewritten') RETURNING inet_server_port()"
+    rewrite(routed.engine, "SELECT 'rewrite me'", insertion)
     cluster = routed.engine.router.cluster
     with router.request_context() as context, routed.engine.connect() as connection:
         if within == "a transaction":

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 import router
 from router.errors import ReplicaWriteRefused
 from router.sqlalchemy.session import _after_begin, watch_sessions
-from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert, rewrite
 
 pytestmark = EVERY_DOOR
 
@@ -107,11 +107,7 @@ def test_no_statement_runs_on_a_connection_that_was_given_back(routed: Routed) -
 def test_a_rewritten_statement_keeps_the_role_it_was_given(routed: Routed, new: str) -> None:
     """What a listener makes of a statement with router="replica" is still the replica's: a read
     runs there though it is pinned, and a write is refused."""
-
-    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
-        return statement.replace("SELECT 4", f"/* traced */ {new}"), parameters
-
-    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    rewrite(routed.engine, "SELECT 4", f"/* traced */ {new}")
     asked = sa.text("SELECT 4").execution_options(router="replica")
     with routed.paused(), router.request_context():
         with routed.engine.begin() as connection:
@@ -128,13 +124,7 @@ def test_a_rewritten_statement_keeps_the_role_it_was_given(routed: Routed, new: 
 
 def test_a_write_made_of_a_read_is_rolled_back_with_its_transaction(routed: Routed) -> None:
     """A pinned read of which a listener made a write is part of the transaction it runs in."""
-
-    def rewrite(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> Any:
-        if statement == "SELECT 4":
-            statement = "INSERT INTO item (name) VALUES ('x') RETURNING id"
-        return statement, parameters
-
-    sa.event.listen(routed.engine, "before_cursor_execute", rewrite, retval=True)
+    rewrite(routed.engine, "SELECT 4", "INSERT INTO item (name) VALUES ('x') RETURNING id")
     with router.using_primary(), routed.engine.connect() as connection:
         connection.execute(sa.text("SELECT 4"))
         connection.rollback()
