@@ -7,7 +7,7 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from router.classify import Intent, Kind, Verb
 from router.context import Pins, RoutingContext, current_context
@@ -95,7 +95,24 @@ class Pools(Protocol[H]):
 class Route(Generic[H]):
     """One statement on its way: what it is, where it goes, and what it found there."""
 
-    __slots__ = ("connection", "context", "decision", "fresh", "held", "intent", "sql")
+class Asked(NamedTuple):
+    """What a caller said of a statement, beside its text: a retry must not forget it.
+
+    Attributes:
+        explicit: the caller began the surrounding transaction.
+        force: "primary", "replica" or "session", as the statement's options name it.
+        stream: a server-side cursor is wanted.
+    """
+
+    explicit: bool = False
+    force: str | None = None
+    stream: bool = False
+
+
+ALONE = Asked()
+
+
+    __slots__ = ("asked", "connection", "context", "decision", "fresh", "held", "intent", "sql")
 
     def __init__(
         self,
@@ -109,6 +126,7 @@ class Route(Generic[H]):
     ) -> None:
         self.connection: Checkout[H] = connection
         self.sql: str = sql
+        asked: Asked = ALONE,
         self.intent: Intent = intent
         self.held: H = held
         self.decision: Decision = decision
@@ -118,6 +136,7 @@ class Route(Generic[H]):
 
     def comment(self) -> str:
         """Where the statement goes and why, for the option ``sql_comment``.
+        self.asked: Asked = asked
 
         Source: https://google.github.io/sqlcommenter/spec/
         """
@@ -233,6 +252,7 @@ class Checkout(Generic[H]):
             try:
                 self.pool.start_router()
             except RouterError as error:
+        asked = Asked(explicit, force, stream) if explicit or force or stream else ALONE
                 raise self.pool.translated(error) from error
         if intent is None:
             classifier = router.classifier
@@ -283,25 +303,22 @@ class Checkout(Generic[H]):
                 if session:
                     held.note_settings(intent.settings)
             except self.pool.driver_errors as error:
-                if decision.on_primary or not fresh or not held.lost(error):
+                lost = held.lost(error)
+                if not lost or not fresh or self.bound or held.node in avoid:
                     raise
-                # A pooled connection to a replica that has died meanwhile: take another node.
+                if decision.reason is NO_REPLICA:
+                    raise  # the primary was the last node left
+                # A pooled connection that has died meanwhile, and nothing of the statement was
+                # sent: another replica may run it, or the primary on a fresh connection.
                 self.drop(held)
-                return self.route(
-                    sql,
-                    explicit=explicit,
-                    force=force,
-                    stream=stream,
-                    intent=intent,
-                    avoid=(*avoid, held.node),
-                )
+                return self.route(sql, **asked._asdict(), intent=intent, avoid=(*avoid, held.node))
             except BaseException:
                 held.broken = True  # interrupted half-way: nobody knows what is set on it
                 raise
         elif fresh:
             held.autocommit(True)
         self.last = held
-        return Route(self, sql or "", intent, held, decision, context, fresh)
+        return Route(self, sql or "", intent, held, decision, context, fresh, asked)
 
     def inside(self, sql: str) -> RoutingContext | None:
         """Whether `sql` is one more read in the transaction open on the primary, which is counted.

@@ -159,15 +159,23 @@ def _noticed(
 
 
 def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None":
-    """The same read prepared on another node, None when it must not run again."""
+    """The same read prepared once more, None when it must not run again.
+
+    The rules choose the node, by all that was asked of the statement at first: the read that
+    opens an explicit transaction stays on the primary, for what is written next is computed from
+    it. There it gets a fresh connection, once.
+    """
     intent = route.intent
     if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
         return None
     connection = route.connection
     held, router, pool = route.held, connection.router, connection.pool
+    if connection.bound and held is connection.primary:
+        return None  # what only its session had is gone with it, and no other connection has it
     on_replica = not route.decision.on_primary
+    if not on_replica and tried.count(held.node) > 1:
+        return None
     state = pool.sqlstate(error)
-    stream = held.in_transaction
     stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN
     if stale:
         # As are all of its pool that prepared the statement before some DDL.
@@ -186,15 +194,11 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
     else:
         return None
     connection.drop(held)
-    if not on_replica and reason is Reason.RETRIED and not router.replicas:
-        # Another node may still serve a read that came here for want of a replica.
-        fell_back = route.decision.reason is Reason.NO_REPLICA
-        if not fell_back or not router.last_resort(route.context):
-            return None
-    again = connection.route(
-        route.sql, explicit=False, stream=stream, intent=intent, avoid=tuple(tried)
-    )
-    if again.held.node in tried:
+    fell_back = not on_replica and route.decision.reason in (Reason.NO_REPLICA, Reason.RETRIED)
+    if fell_back and not router.replicas and not router.last_resort(route.context):
+        return None  # the primary was the last node left
+    again = connection.route(route.sql, **route.asked._asdict(), intent=intent, avoid=tuple(tried))
+    if again.held.node in tried and not (again.decision.on_primary and not on_replica):
         return None
     again.decision = again.decision._replace(reason=reason)
     return again
