@@ -46,6 +46,9 @@ WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 """Isolation levels under which a read is a snapshot of its own."""
 
 
+SESSION_LOST = "with it what only its session had: give this connection back, and take another"
+"""What is said where a checkout was bound to the connection that was lost."""
+
 H = TypeVar("H", bound=Held)
 
 
@@ -92,9 +95,6 @@ class Pools(Protocol[H]):
         ...
 
 
-class Route(Generic[H]):
-    """One statement on its way: what it is, where it goes, and what it found there."""
-
 class Asked(NamedTuple):
     """What a caller said of a statement, beside its text: a retry must not forget it.
 
@@ -112,6 +112,9 @@ class Asked(NamedTuple):
 ALONE = Asked()
 
 
+class Route(Generic[H]):
+    """One statement on its way: what it is, where it goes, and what it found there."""
+
     __slots__ = ("asked", "connection", "context", "decision", "fresh", "held", "intent", "sql")
 
     def __init__(
@@ -123,20 +126,20 @@ ALONE = Asked()
         decision: Decision,
         context: RoutingContext,
         fresh: bool,
+        asked: Asked = ALONE,
     ) -> None:
         self.connection: Checkout[H] = connection
         self.sql: str = sql
-        asked: Asked = ALONE,
         self.intent: Intent = intent
         self.held: H = held
         self.decision: Decision = decision
         self.context: RoutingContext = context
         # Nothing of the surrounding transaction has been sent to this node before.
         self.fresh: bool = fresh
+        self.asked: Asked = asked
 
     def comment(self) -> str:
         """Where the statement goes and why, for the option ``sql_comment``.
-        self.asked: Asked = asked
 
         Source: https://google.github.io/sqlcommenter/spec/
         """
@@ -189,6 +192,8 @@ class Checkout(Generic[H]):
         self.primary: H | None = None
         self.replica: H | None = None
         self.last: H | None = None
+        # The primary's timeline when its connection was taken, 0 when unknown.
+        self.timeline: int = 0
         self.autobegun: bool = False
         # What a cursor that is routed by itself says of its transaction.
         self.explicit: bool = False
@@ -247,12 +252,12 @@ class Checkout(Generic[H]):
         """
         if not self.open:
             self._must_be_open()
+        asked = Asked(explicit, force, stream) if explicit or force or stream else ALONE
         router = self.router
         if not router.started:
             try:
                 self.pool.start_router()
             except RouterError as error:
-        asked = Asked(explicit, force, stream) if explicit or force or stream else ALONE
                 raise self.pool.translated(error) from error
         if intent is None:
             classifier = router.classifier
@@ -286,6 +291,8 @@ class Checkout(Generic[H]):
                     intent, situation, force="primary" if behind else force, context=context
                 )
             except RouterError as error:
+                if self.primary is not None:
+                    self.must_not_go_on(self.primary)
                 raise self.pool.translated(error) from error
             if behind:
                 decision = decision._replace(reason=Reason.PIN_PRIMARY)
@@ -349,6 +356,8 @@ class Checkout(Generic[H]):
         if intent.kind is not READ:
             return None
         if decision is not self._within:
+            if router.view.timeline != self.timeline:
+                return None
             self._within = decision
             self._counted = router.decisions[primary.node.name, decision.reason]
         next(self._counted)
@@ -399,7 +408,12 @@ class Checkout(Generic[H]):
                 decision = view.write_within
             else:
                 return None
-            if decision is None or decision.nodes[0] is not primary.node or primary.broken:
+            if (
+                decision is None
+                or decision.nodes[0] is not primary.node
+                or view.timeline != self.timeline
+                or primary.broken
+            ):
                 return None
             self.last = primary
             return Route(self, sql, intent, primary, decision, context, False)
@@ -477,7 +491,7 @@ class Checkout(Generic[H]):
             raise self.pool.translated(SessionRefused(advice(intent)))
         if self.primary is not None:
             self.drop(self.primary)
-        self.primary = held
+        self.primary, self.timeline = held, router.view.timeline
         self.past = self.bound = True
 
     def session(self, node: Node) -> H | None:
@@ -639,10 +653,15 @@ class Checkout(Generic[H]):
     def _hold_primary(self, node: Node) -> H:
         held, router = self.primary, self.router
         if held is not None:
-            self._must_not_go_on(held)
+            self.must_not_go_on(held)
             if not held.broken and (held.node is node or held.in_transaction or self.bound):
+                self.timeline = self.timeline or router.view.timeline
                 return held
             self.drop(held)
+        elif self.bound:
+            raise self.pool.translated(
+                TransactionLost(f"{node}: the connection was lost, and {SESSION_LOST}")
+            )
         replica = self.replica
         if (
             replica is not None
@@ -675,7 +694,7 @@ class Checkout(Generic[H]):
             raise self.pool.translated(
                 PrimaryUnavailable(f"{node} is not the primary any more: try again")
             )
-        self.primary = held
+        self.primary, self.timeline = held, router.view.timeline
         return held
 
     def _unreachable(self, error: BaseException) -> bool:
@@ -684,19 +703,43 @@ class Checkout(Generic[H]):
         state = self.pool.sqlstate(error)
         return not state or state[:2] in LOGIN or self.router.lost(state)
 
-    def _must_not_go_on(self, held: H) -> None:
-        """Refuse to run the rest of a transaction by itself, on another connection.
+    def must_not_go_on(self, held: H) -> None:
+        """Refuse to run the rest of a transaction by itself, or on a server that was replaced.
 
         Raises:
-            TransactionLost: the first part went with a connection; as the adapter has it.
+            TransactionLost: the first part went with a connection, or with a primary that is
+                followed no more; as the adapter has it.
         """
+        fenced = self._superseded(held)
+        if fenced:
+            # Closed, not given back: whoever had it next would write there again.
+            held.broken = held.distrusted = True
         if not held.broken or not (held.in_transaction or self.bound):
             return
-        lost = "with it what only its session had: give this connection back, and take another"
+        lost = SESSION_LOST
         if held.in_transaction:
             lost = "nothing of the open transaction was committed: roll it back, and begin anew"
+        why = "another server is the primary now" if fenced else "the connection was lost"
+        raise self.pool.translated(TransactionLost(f"{held.node}: {why}, and {lost}"))
+
+    def _superseded(self, held: H) -> bool:
+        """Whether `held`, the primary's connection, leads to a server that was replaced."""
+        return self.router.view.snapshot.superseded(held.node, self.timeline)
+
+    def must_count(self, held: H) -> None:
+        """Say that a commit which `held` has just acknowledged may have been for nothing.
+
+        Raises:
+            CommitUnknown: its server was replaced meanwhile; as the adapter has it.
+        """
+        if held is not self.primary or not self._superseded(held):
+            return
+        held.broken = held.distrusted = True
         raise self.pool.translated(
-            TransactionLost(f"{held.node}: the connection was lost, and {lost}")
+            CommitUnknown(
+                f"{held.node}: another server became the primary while this was committed here, "
+                "so the new one may have it or not: look before you repeat it"
+            )
         )
 
     def _prepare(self, held: H, transaction: bool) -> None:
@@ -744,6 +787,7 @@ class Checkout(Generic[H]):
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and intent.writes and not (self.bound and held.busy):
             self.written()
+            self.must_count(held)
             self.ask_position()
 
     def _controlled(self, intent: Intent, held: H, sql: str) -> None:
@@ -822,8 +866,12 @@ class Checkout(Generic[H]):
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
-                    self._must_not_go_on(primary)
-                    primary.end("commit")
+                    if not wrote and not primary.broken and self._superseded(primary):
+                        # It has only read there: nothing is lost, and nothing more is sent.
+                        primary.broken = primary.distrusted = True
+                    else:
+                        self.must_not_go_on(primary)
+                        primary.end("commit")
                 except RouterError:
                     raise  # an adapter's may be its driver's as well
                 except self.pool.driver_errors as error:
@@ -844,6 +892,12 @@ class Checkout(Generic[H]):
                     primary.in_transaction = False
                     # Also when it raised: the server may have committed all the same.
                     self.written()
+                if wrote:
+                    self.must_count(primary)
+            elif wrote:
+                self.written()  # the statement COMMIT has ended it already
+                if primary is not None:
+                    self.must_count(primary)
             self._end_replica("commit")
             if wrote:
                 self.ask_position()

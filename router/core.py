@@ -611,6 +611,9 @@ class Router:
                 after=after.primary.name if after.primary else None,
                 timeline=after.timeline,
             )
+        elif after.primary is not None and 0 < before.timeline < after.timeline:
+            # Its address leads to the promoted server now, and what is pooled to the old one.
+            self.retire(after.primary)
         self._tell_lag(before, after)
         self._tell_writable(before, after)
         for name in after.fenced - before.fenced:

@@ -81,10 +81,13 @@ class View:
     list that changes between the check and the use from letting a stale read through.
     """
 
-    __slots__ = ("any_read", "any_within", "out", "replicas", "snapshot", "write_within")
+    __slots__ = (
+        "any_read", "any_within", "out", "replicas", "snapshot", "timeline", "write_within"
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, out: Mapping[str, Entry]) -> None:
         self.snapshot: Snapshot = snapshot
+        self.timeline: int = snapshot.timeline
         self.out: Mapping[str, Entry] = out
         replicas = snapshot.replicas
         if out:

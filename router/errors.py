@@ -36,12 +36,13 @@ class SessionRefused(RouterError):
 
 
 class CommitUnknown(RouterError):
-    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or another server became the primary meanwhile: the
+    transaction may or may not have been committed."""
 
 
 class TransactionLost(RouterError):
-    """The connection broke in the middle of a transaction, or with a session something depends on:
-    nothing more is run as if it had not."""
+    """The connection broke in the middle of a transaction, or with a session something depends on,
+    or its server is the primary no more: nothing more is sent as if it were still whole."""
 
 
 class ListenerFailed(RouterError):

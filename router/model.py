@@ -275,6 +275,26 @@ class Snapshot:
         """Whether there is a primary, and it answers as far as is known."""
         return self.primary is not None and self.down(self.primary.name) is None
 
+    def superseded(self, node: Node, timeline: int) -> bool:
+        """Whether another server holds the writes than the one met as `node` on `timeline`.
+
+        Whatever that one still acknowledges is lost. Its address may be the primary's all the
+        same: a name or a proxy leads to the server that was promoted, while a connection made
+        before leads to the old one.
+
+        Args:
+            node: where writes were sent.
+            timeline: the primary's when the connection to it was taken, 0 when unknown.
+        """
+        primary = self.primary
+        if node.name in self.fenced or 0 < timeline < self.timeline:
+            return True
+        return primary is not None and (primary.name, primary.host, primary.port) != (
+            node.name,
+            node.host,
+            node.port,
+        )
+
     def down(self, name: str) -> Report | None:
         """The node's last report when it has failed two probes in a row, else None.
 

@@ -103,6 +103,8 @@ class PreparedStatement:
                 "this statement was prepared in a read-only transaction on a replica, which has "
                 "ended: prepare it again, or outside of that transaction"
             )
+        if held is routed.primary:
+            routed.must_not_go_on(held)
         return self._real
 
     def _route(self) -> Route[NodeConnection]:
@@ -134,4 +136,5 @@ class PreparedStatement:
             await greenlet_spawn(route.done)
         elif self._pins and not self._held.in_transaction:
             self._routed.written()
+            self._routed.must_count(self._held)
         return result

@@ -53,12 +53,16 @@ class PsycopgCheckout(Checkout[NodeConnection]):
             asks: the commit's position may be waited for here.
         """
         self._blocks += 1
+        wrote = False
         try:
             yield
         finally:
             self._blocks -= 1
-            if self.settled() and asks:
+            wrote = self.settled()
+            if wrote and asks:
                 self.ask_position()
+        if wrote and self.primary is not None:
+            self.must_count(self.primary)
 
     def settled(self) -> bool:
         """The driver may have committed: pin to after this moment, unless the server still has a

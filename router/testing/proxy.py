@@ -143,6 +143,11 @@ class Proxy:
         """Keep and accept connections, forward nothing either way, not even their end."""
         self._do(self._deafen(True))
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Connect new clients to another server, as a virtual address does after a failover;
+        those connected stay where they are."""
+        self._upstream = (host, port)
+
     def heal(self) -> None:
         """Listen and forward at once again; what a deaf proxy held back is delivered."""
         self._delay = 0.0
