@@ -15,7 +15,7 @@ import router
 from router.context import ROOT
 from router.sqlalchemy import AsyncSession, RoutedEngine, Session
 from tests.conftest import Database
-from tests.sqlalchemy.kit import EVERY_DOOR, PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed, insert
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +170,18 @@ def test_without_positions_pins_last_their_time(database: Database) -> None:
     finally:
         engine.dispose()
         database.execute("DROP OWNED BY blind; DROP ROLE blind")
+
+
+@EVERY_DRIVER
+def test_a_commit_sent_as_text_pins_to_after_itself(routed: Routed) -> None:
+    """What was probed between a write and its COMMIT, sent as text, ends no pin: the write is
+    read back."""
+    with router.request_context(), routed.engine.connect() as connection:
+        connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql("BEGIN")
+        insert(connection)
+        routed.settle()
+        with routed.paused():
+            connection.exec_driver_sql("COMMIT")
+            routed.engine.router.refresh()
+            assert connection.scalar(sa.text("SELECT count(*) FROM item")) == 1
