@@ -162,6 +162,7 @@ def routed_in(
         checkout.replica.in_transaction = given_["in_transaction"] == "replica"
     if given_["in_transaction"] == "primary":
         checkout.primary = Connection(nodes["primary"])
+        checkout.timeline = checkout.router.view.timeline
         checkout.primary.in_transaction = True
     checkout.characterise(isolation=given_["isolation"], read_only=given_["read_only"])
     checkout.declared_read_only = given_["declared"]
