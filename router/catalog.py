@@ -225,6 +225,9 @@ class Catalog:
         return f"<Catalog of {len(self.relations)} relations, {len(self.functions)} functions>"
 
 
+UNLOGGED = "is unlogged: a replica has nothing of it"
+
+
 def _relations(rows: Mapping[str, Iterable[Sequence[Any]]]) -> Iterable[Relation]:
     found = list(rows["relations"])
     refused: dict[int, str] = {}
@@ -232,7 +235,7 @@ def _relations(rows: Mapping[str, Iterable[Sequence[Any]]]) -> Iterable[Relation
         if kind == "f":
             refused[oid] = "is a foreign table: it acts on a further server"
         elif persistence == "u":
-            refused[oid] = "is unlogged: a replica has nothing of it"
+            refused[oid] = UNLOGGED
     parents: dict[int, list[int]] = {}
     for parent, child in rows["inherits"]:
         parents.setdefault(child, []).append(parent)

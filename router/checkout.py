@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from router.classify import Intent, Kind, Verb
+from router.classify import Intent, Kind, OnStandby, Verb
 from router.context import Pins, RoutingContext, current_context
-from router.decide import Decision, Reason, Transaction, why_not
+from router.decide import Decision, Reason, Transaction, acts_on_replica, why_not
 from router.errors import (
     CommitUnknown,
     NoReplicaAvailable,
@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 READ, WRITE, SESSION, NO_REPLICA = Kind.READ, Kind.WRITE, Kind.SESSION, Reason.NO_REPLICA
 """By names of their own: in Python 3.11 a member is slow to reach through its enumeration."""
 _NOTHING: Iterator[int] = iter(())
-UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see")
-BOUND = Intent(Kind.WRITE, "the driver connection was handed out", binds=True)
+UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see", on_standby=OnStandby.UNSEEN)
+BOUND = Intent(
+    Kind.WRITE,
+    "the driver connection was handed out",
+    binds=True,
+    on_standby=OnStandby.REFUSED,  # by itself it runs nothing
+)
 NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
 )
@@ -42,6 +47,8 @@ LOGIN = frozenset({"28", "3D"})
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
+NOT_ON_REPLICA = frozenset({OnStandby.ACTS, OnStandby.UNSEEN})
+"""What must not follow in a read-only transaction that is open on a replica."""
 WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 """Isolation levels under which a read is a snapshot of its own."""
 
@@ -546,12 +553,22 @@ class Checkout(Generic[H]):
         if replica is None or not replica.in_transaction or force == "primary":
             return None
         if situation is Transaction.READ_ONLY:
+            self.must_not_act(intent)
             return replica, Decision((replica.node,), Reason.READ_ONLY, False)
         if situation is Transaction.ON_REPLICA and (
             intent.kind in (READ, SESSION) or intent.verb in (Verb.COMMIT, Verb.ROLLBACK)
         ):
             return replica, Decision((replica.node,), Reason.HELD, False)
         return None
+
+    def must_not_act(self, intent: Intent) -> None:
+        """Refuse what a replica would run in silence, in a read-only transaction open there.
+
+        Raises:
+            ReplicaWriteRefused: it is no read, and not known to be refused; as the adapter has it.
+        """
+        if intent.kind is WRITE and intent.on_standby in NOT_ON_REPLICA:
+            raise self.pool.translated(acts_on_replica(intent))
 
     def _needs_transaction(
         self, intent: Intent, situation: Transaction, decision: Decision, stream: bool

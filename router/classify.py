@@ -16,7 +16,7 @@ import pgparse  # type: ignore[import-not-found]  # an extension module without 
 
 from router import functions, placeholders
 from router.builtins import OPERATORS, RELATIONS, TYPES
-from router.catalog import BUILTIN, Cast, Catalog, Function, Operator, Relation, Type
+from router.catalog import BUILTIN, UNLOGGED, Cast, Catalog, Function, Operator, Relation, Type
 
 
 class Kind(enum.Enum):
@@ -43,6 +43,15 @@ class Verb(enum.Enum):
     SET = "SET TRANSACTION"
 
 
+class OnStandby(enum.Enum):
+    """What becomes of a statement that is no read, in a read-only transaction on a standby."""
+
+    REFUSED = "the standby refuses it by itself, before anything of it acts"
+    DOUBTED = "it names a relation or type that is not in the catalog as last read"
+    UNSEEN = "nobody knows what it calls"
+    ACTS = "it acts there in silence, or may"
+
+
 @dataclass(frozen=True, slots=True)
 class Intent:
     """What a statement does.
@@ -61,6 +70,7 @@ class Intent:
         needs_transaction: it works in a real transaction block only.
         ddl: it changes what the catalog says.
         no_transaction: it cannot run in a transaction block.
+        on_standby: of WRITE: what a standby would make of it.
     """
 
     kind: Kind
@@ -75,6 +85,7 @@ class Intent:
     needs_transaction: bool = False
     ddl: bool = False
     no_transaction: bool = False
+    on_standby: OnStandby = OnStandby.ACTS
 
     @property
     def writes(self) -> bool:
@@ -119,6 +130,19 @@ _NOT_DDL = frozenset(
     }
 )  # fmt: skip
 
+# What a standby runs, or makes a point of not refusing; every other statement that is no read it
+# refuses by its kind, before it looks further.
+# Source: ClassifyUtilityCommandAsReadOnly in PostgreSQL's tcop/utility.c
+_RUN_BY_STANDBY = frozenset(
+    {
+        "AlterSystemStmt", "CallStmt", "CheckPointStmt", "CopyStmt", "DeallocateStmt",
+        "DeclareCursorStmt", "DiscardStmt", "DoStmt", "ExecuteStmt", "ExplainStmt", "LoadStmt",
+        "LockStmt", "PrepareStmt", "SelectStmt", "UnlistenStmt", "VariableSetStmt",
+    }
+)  # fmt: skip
+
+_ROW_EXCLUSIVE = 3  # the strongest lock that can be taken during recovery, storage/lockdefs.h
+
 _BINDING = frozenset({"PrepareStmt", "ExecuteStmt", "ListenStmt", "UnlistenStmt", "LoadStmt"})
 _ALONE = frozenset(
     {"CreatedbStmt", "DropdbStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt",
@@ -161,10 +185,18 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
         intents = [_statement(node["stmt"], judge) for node in statements]
     except pgparse.PGQueryError as error:
         return Intent(
-            Kind.WRITE, f"does not parse: {_message(error)}", binds=_mentions_session(sql)
+            Kind.WRITE,
+            f"does not parse: {_message(error)}",
+            binds=_mentions_session(sql),
+            on_standby=OnStandby.UNSEEN,
         )
     except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
-        return Intent(Kind.WRITE, f"does not parse: {type(error).__name__}", binds=True)
+        return Intent(
+            Kind.WRITE,
+            f"does not parse: {type(error).__name__}",
+            binds=True,
+            on_standby=OnStandby.UNSEEN,
+        )
     intent = _strongest(intents)
     if "pg_temp" in sql.lower() and any(_names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
@@ -269,7 +301,16 @@ def _strongest(intents: list[Intent]) -> Intent:
         holds=any(i.holds or (i.kind is Kind.SESSION and not i.local) for i in intents),
         ddl=any(i.ddl for i in intents),
         no_transaction=any(i.no_transaction for i in intents),
+        on_standby=_together(intents),
     )
+
+
+def _together(intents: list[Intent]) -> OnStandby:
+    """What a standby makes of several statements: those before the refused one have acted."""
+    if any(i.kind is Kind.TRANSACTION or i.kind is Kind.SESSION for i in intents):
+        return OnStandby.ACTS
+    found = {i.on_standby for i in intents if i.kind is Kind.WRITE}
+    return max(found, key=list(OnStandby).index)
 
 
 def _statement(node: dict[str, Any], judge: "_Judge") -> Intent:
@@ -289,7 +330,30 @@ def _statement(node: dict[str, Any], judge: "_Judge") -> Intent:
         holds=walk.holds or sets or name in _BINDING,
         ddl=name not in _NOT_DDL or walk.ddl,
         no_transaction=name in _ALONE or _alone(body),
+        on_standby=_there(name, node, walk),
     )
+
+
+def _there(name: str, node: dict[str, Any], walk: "_Walk") -> OnStandby:
+    """What a standby makes of a statement that is no query.
+
+    It refuses a utility before looking further, and what changes rows when it begins to execute:
+    all that can act before is what the planner runs.
+    """
+    if not _refused(name, node[name]):
+        return OnStandby.ACTS
+    if name not in _DML or walk.on_standby is OnStandby.REFUSED:
+        return OnStandby.REFUSED
+    planned = _Walk(walk.judge, plan_only=True)
+    planned.run(node)
+    return planned.on_standby if planned.acts or planned.unseen else OnStandby.REFUSED
+
+
+def _refused(name: str, body: Mapping[str, Any]) -> bool:
+    """Whether a standby refuses a statement by its kind."""
+    if name == "LockStmt":
+        return int(body.get("mode", 0)) > _ROW_EXCLUSIVE
+    return name not in _RUN_BY_STANDBY
 
 
 def _alone(body: Mapping[str, Any]) -> bool:
@@ -335,6 +399,7 @@ def _select(node: dict[str, Any], judge: "_Judge") -> Intent:
             binds=walk.binds or sets,
             holds=walk.holds or sets,
             ddl=walk.ddl,
+            on_standby=walk.on_standby,
         )
     if not walk.configs:
         return _SELECT
@@ -352,7 +417,9 @@ def _session(walk: "_Walk") -> Intent:
         elif local is not None:
             why = "set_config() local and not"
         sets = not all(c.local for c in configs)
-        return Intent(Kind.WRITE, why, binds=sets, holds=sets)
+        # Local settings end with the transaction, which is all on one node.
+        there = OnStandby.ACTS if sets else OnStandby.DOUBTED
+        return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
     names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
     special = _special_setting(settings, None, local)
@@ -491,11 +558,17 @@ def _explain(body: dict[str, Any], judge: "_Judge") -> Intent:
         ((name, inner),) = query.items()
     if name != "SelectStmt" and name not in _DML:
         intent = _statement(query, judge)
-        return replace(intent, kind=Kind.WRITE, reason=f"EXPLAIN of {intent.reason}")
+        # Only planned: nothing of it is refused by its kind.
+        return replace(
+            intent,
+            kind=Kind.WRITE,
+            reason=f"EXPLAIN of {intent.reason}",
+            on_standby=OnStandby.ACTS,
+        )
     walk = _Walk(judge, plan_only=True)
     walk.run(query)
     if walk.reason:
-        return Intent(Kind.WRITE, f"EXPLAIN of {walk.reason}")
+        return Intent(Kind.WRITE, f"EXPLAIN of {walk.reason}", on_standby=walk.on_standby)
     return Intent(Kind.READ, "EXPLAIN")
 
 
@@ -503,7 +576,7 @@ def _copy(body: dict[str, Any], judge: "_Judge") -> Intent:
     walk = _Walk(judge)
     walk.run(body)
     if body.get("is_from"):
-        return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds)
+        return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds, on_standby=OnStandby.REFUSED)
     if body.get("is_program"):
         return Intent(Kind.WRITE, "COPY TO PROGRAM", binds=walk.binds)
     if body.get("filename"):
@@ -512,7 +585,11 @@ def _copy(body: dict[str, Any], judge: "_Judge") -> Intent:
         binds = walk.binds or bool(walk.configs)
         holds = walk.holds or bool(walk.configs)
         return Intent(
-            Kind.WRITE, f"COPY of {walk.reason or 'set_config()'}", binds=binds, holds=holds
+            Kind.WRITE,
+            f"COPY of {walk.reason or 'set_config()'}",
+            binds=binds,
+            holds=holds,
+            on_standby=OnStandby.ACTS if walk.configs else walk.on_standby,
         )
     return Intent(Kind.READ, "COPY TO STDOUT")
 
@@ -634,12 +711,14 @@ class _Walk:
         holds: it does so for certain.
         ddl: it makes or changes a relation, or runs code that seems to.
         configs: calls of set_config in the statement itself.
+        acts: something it reaches is not refused by a standby.
+        unseen: it reaches a function or operator that nobody knows.
         varies: what makes a second run of it on another node give something else.
     """
 
     __slots__ = (
-        "_judge", "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "binds",
-        "catalog", "configs", "ddl", "doubt", "found", "holds", "varies",
+        "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "acts", "binds",
+        "catalog", "configs", "ddl", "doubt", "found", "holds", "judge", "unseen", "varies",
     )  # fmt: skip
 
     def __init__(self, judge: _Judge, *, plan_only: bool = False) -> None:
@@ -648,10 +727,12 @@ class _Walk:
         self.binds = False
         self.holds = False
         self.ddl = False
+        self.acts = False
+        self.unseen = False
         self.configs: list[_Config] = []
         self.varies = ""
         self.catalog = judge.catalog
-        self._judge = judge
+        self.judge = judge
         self._plan_only = plan_only
         self._scope = _NO_NAMES
         self._owner = ""
@@ -664,6 +745,15 @@ class _Walk:
         """Why it is not a read; empty when it is one."""
         return self.found or self.doubt
 
+    @property
+    def on_standby(self) -> OnStandby:
+        """What a standby makes of what is no read."""
+        if self.acts:
+            return OnStandby.ACTS
+        if self.unseen:
+            return OnStandby.UNSEEN
+        return OnStandby.REFUSED if self.found else OnStandby.DOUBTED
+
     def run(self, node: dict[str, Any]) -> None:
         """Walk a statement and what it reaches."""
         self._tree(node)
@@ -671,7 +761,7 @@ class _Walk:
 
     def resolve(self) -> None:
         """Walk what was reached until nothing new is."""
-        judge, seen, todo = self._judge, self._seen, self._todo
+        judge, seen, todo = self.judge, self._seen, self._todo
         if self._touched:
             todo.extend(judge.implicit)
         while todo:
@@ -691,11 +781,21 @@ class _Walk:
         if not (self.found or self.doubt or self.binds or self._plan_only):
             judge.harmless |= seen
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, reason: str, *, acts: bool = True) -> None:
+        """Call it no read.
+
+        Args:
+            reason: why.
+            acts: a standby would run it all the same.
+        """
+        if acts:
+            self.acts = True
         if not self.found:
             self.found = f"{reason}, inside {self._owner}" if self._owner else reason
 
-    def _unknown(self, what: str) -> None:
+    def _unknown(self, what: str, *, called: bool = False) -> None:
+        if called:
+            self.unseen = True
         if not self.doubt:
             if self.catalog.loaded:
                 self.doubt = f"{what} is not in the catalog as last read"
@@ -747,16 +847,17 @@ class _Walk:
 
     def _statement(self, key: str, node: dict[str, Any]) -> bool:
         if not (self._plan_only and key in _DML):
-            self._refuse(_statement_name(key))
+            self._refuse(_statement_name(key), acts=not _refused(key, node))
         return self._query(node)
 
     def _locking(self, node: dict[str, Any]) -> bool:
         if not self._plan_only:
-            self._refuse(f"SELECT … {_LOCKS.get(node.get('strength', ''), 'FOR …')}")
+            lock = _LOCKS.get(node.get("strength", ""), "FOR …")
+            self._refuse(f"SELECT … {lock}", acts=False)
         return False
 
     def _into(self, node: dict[str, Any]) -> bool:
-        self._refuse("SELECT INTO")
+        self._refuse("SELECT INTO", acts=False)
         self.ddl = True
         return True
 
@@ -799,7 +900,7 @@ class _Walk:
     def _call(self, node: dict[str, Any]) -> bool:
         parts = node["funcname"]
         args = node.get("args", ())
-        judge = self._judge
+        judge = self.judge
         if len(parts) == 1 and not judge.write:
             name = parts[0]["String"]["sval"]
             # The usual case, without ado.
@@ -821,7 +922,7 @@ class _Walk:
         """A function called by name, with `n` arguments where that is known."""
         name = parts[-1]
         schema = parts[-2] if len(parts) > 1 else None
-        judge = self._judge
+        judge = self.judge
         if self._ruled(judge.write, parts):
             self._refuse(f"{name}() is in write_functions")
         elif self._ruled(judge.read, parts):
@@ -846,10 +947,10 @@ class _Walk:
                 return
             if functions.binds(name):
                 self.binds = self.holds = True
-            self._refuse(f"{name}(): {why}")
+            self._refuse(f"{name}(): {why}", acts=name not in functions.REFUSED)
         elif not users:
             self.binds = True  # it may set what the journal never sees
-            self._unknown(f"{name}()")
+            self._unknown(f"{name}()", called=True)
 
     @staticmethod
     def _ruled(rules: frozenset[str], parts: list[str]) -> bool:
@@ -868,7 +969,7 @@ class _Walk:
         # x.f calls f(x) when x has no column f.
         fields = node["fields"]
         if len(fields) > 1:
-            attributes = self._judge.attributes
+            attributes = self.judge.attributes
             try:
                 for item in fields:
                     if item["String"]["sval"] in attributes:
@@ -886,7 +987,7 @@ class _Walk:
         for name in _strings(fields):
             if name in functions.UNSAFE:
                 self._names([name], 1)
-            elif name in self.catalog.functions and not self._ruled(self._judge.read, [name]):
+            elif name in self.catalog.functions and not self._ruled(self.judge.read, [name]):
                 self._reach(f for f in self.catalog.functions[name] if f.accepts(1))
 
     def _cast(self, node: dict[str, Any]) -> bool:
@@ -928,13 +1029,13 @@ class _Walk:
             if found:
                 self._reach(found)
             elif name not in OPERATORS and name not in _WORD_OPERATORS:
-                self._unknown(f"operator {name}")
+                self._unknown(f"operator {name}", called=True)
         return True
 
     # -- the catalog's objects -----------------------------------------------------------------
 
     def _function(self, f: Function) -> None:
-        judge, names = self._judge, [f.schema, f.name]
+        judge, names = self.judge, [f.schema, f.name]
         if self._ruled(judge.write, names):
             self._refuse(f"{f.name}() is in write_functions")
         elif self._ruled(judge.read, names):
@@ -967,7 +1068,7 @@ class _Walk:
 
     def _folded(self, f: Function) -> None:
         """The planner may run a function that is not volatile, to fold or to estimate."""
-        walk = _Walk(self._judge)
+        walk = _Walk(self.judge)
         walk._todo.append(f)
         walk.resolve()
         self._owner = ""
@@ -977,7 +1078,7 @@ class _Walk:
     def _relation(self, r: Relation) -> None:
         if r.refused:
             self._owner = ""
-            self._refuse(f"{r.name} {r.refused}")
+            self._refuse(f"{r.name} {r.refused}", acts=UNLOGGED not in r.refused)
             self._owner = r.name
         if r.source:
             self._source(r.source)
@@ -1035,7 +1136,7 @@ class _Walk:
                 name = match["quoted"].replace('""', '"')
             else:
                 continue
-            if not self._ruled(self._judge.read, [name]):
+            if not self._ruled(self.judge.read, [name]):
                 why = functions.unsafe(name)
                 if why is not None:
                     self.binds = self.binds or functions.binds(name)
@@ -1184,7 +1285,8 @@ class Classifier:
     def learn_write(self, sql: str, reason: str) -> None:
         """Take `sql` for a write from now on: a replica refused it."""
         with self._lock:
-            self._bound(self._learnt)[sql] = Intent(Kind.WRITE, reason)
+            intent = Intent(Kind.WRITE, reason, on_standby=OnStandby.REFUSED)
+            self._bound(self._learnt)[sql] = intent
             self._bound(self.known)[sql] = self._learnt[sql]
 
     def replace_catalog(self, catalog: Catalog) -> None:

@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from router.blacklist import Entry
-from router.classify import Intent, Kind
+from router.classify import Intent, Kind, OnStandby
 from router.context import LastRead, Pin
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, ReplicaWriteRefused
 from router.model import Node, Snapshot
@@ -178,7 +178,8 @@ def decide(
         force: "primary" or "replica" when the caller said so.
 
     Raises:
-        ReplicaWriteRefused: a write was asked onto a replica.
+        ReplicaWriteRefused: a write was asked onto a replica, or would act there in silence, in a
+            read-only transaction.
         PrimaryUnavailable: only the primary may run it, and there is none.
         NoReplicaAvailable: no replica is eligible and ``fallback="error"``.
     """
@@ -223,11 +224,26 @@ def decide(
         replicas = as_recent(view, replicas, last)
         if not replicas:
             return _primary(view, Reason.MONOTONIC_PRIMARY, now)
+    if intent.kind is Kind.WRITE and intent.on_standby is not OnStandby.REFUSED:
+        if replicas and intent.on_standby is OnStandby.ACTS:
+            raise acts_on_replica(intent)
+        if replicas or policy.fallback:
+            # Nothing is open yet, so what nobody knows may as well begin on the primary.
+            return _primary(view, reason if replicas else Reason.NO_REPLICA, now)
     if not replicas:  # row 8
         return _fallback(view, policy, now, last)
     if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
         return view.any_read  # row 7, the hot path: nothing is allocated
     return Decision(replicas, reason, False)
+
+
+def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
+    """The error for what a standby would run in a read-only transaction, and must not."""
+    return ReplicaWriteRefused(
+        f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
+        "not be refused: run it outside that transaction, or list its function in read_functions "
+        "if it is harmless"
+    )
 
 
 def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, ...]:

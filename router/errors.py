@@ -28,7 +28,8 @@ class NoReplicaAvailable(NodeUnavailable):
 
 
 class ReplicaWriteRefused(RouterError):
-    """A write was asked onto a replica; it was refused before anything was sent."""
+    """A write was asked onto a replica, or would act there in silence in a read-only transaction;
+    it was refused before anything was sent."""
 
 
 class SessionRefused(RouterError):

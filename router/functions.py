@@ -108,6 +108,15 @@ PRIMARYS: Mapping[str, str] = {
 }
 """Relations of PostgreSQL's own that are empty on a standby, each with the reason."""
 
+REFUSED = frozenset(
+    {
+        "nextval", "pg_create_restore_point", "pg_current_wal_flush_lsn",
+        "pg_current_wal_insert_lsn", "pg_current_wal_lsn", "pg_current_xact_id", "pg_notify",
+        "pg_switch_wal", "setval", "txid_current",
+    }
+)  # fmt: skip
+"""Unsafe ones that a standby refuses to run, before anything of them acts."""
+
 BINDS = (
     "pg_advisory_lock*",
     "pg_try_advisory_lock*",

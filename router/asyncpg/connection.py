@@ -17,13 +17,15 @@ from router.asyncpg.prepared import PreparedStatement
 from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
 from router.checkout import READ, Route
-from router.classify import Intent, Kind
+from router.classify import Intent, Kind, OnStandby
 from router.recovery import failed_inside, recover, timed
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
 
 PEEK = Intent(Kind.READ, "a session of its own is wanted")
+COPY_OUT = Intent(Kind.WRITE, "COPY of a table", on_standby=OnStandby.DOUBTED)
+COPY_IN = Intent(Kind.WRITE, "COPY FROM", on_standby=OnStandby.REFUSED)
 
 _EVERY_NODES = (
     "{}: it would hold for one node's connection only, and for whoever has that next: use "
@@ -103,15 +105,15 @@ class Connection:
 
     async def copy_from_table(self, table_name: str, **kw: Any) -> str:
         """Copy a table out, from the primary."""
-        return str(await self._unseen("copy_from_table", table_name, **kw))
+        return str(await self._unseen(COPY_OUT, "copy_from_table", table_name, **kw))
 
     async def copy_to_table(self, table_name: str, **kw: Any) -> str:
         """Copy into a table."""
-        return str(await self._unseen("copy_to_table", table_name, **kw))
+        return str(await self._unseen(COPY_IN, "copy_to_table", table_name, **kw))
 
     async def copy_records_to_table(self, table_name: str, **kw: Any) -> str:
         """Copy records into a table."""
-        return str(await self._unseen("copy_records_to_table", table_name, **kw))
+        return str(await self._unseen(COPY_IN, "copy_records_to_table", table_name, **kw))
 
     def cursor(self, query: str, *args: Any, **kw: Any) -> "CursorFactory":
         """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
@@ -132,6 +134,7 @@ class Connection:
             return PreparedStatement(self._routed, held, query, real)
 
         if (replica := self._reading_only()) is not None:
+            self._routed.must_not_act(self._routed.router.intent(query))
             made: PreparedStatement = await self._spawned(self._sessions, replica, call)
         else:
             made = await self._spawned(self._bound, "prepare", call)
@@ -402,11 +405,11 @@ class Connection:
         route.done(args)
         return result
 
-    async def _unseen(self, method: str, *args: Any, **kw: Any) -> Any:
+    async def _unseen(self, intent: Intent, method: str, *args: Any, **kw: Any) -> Any:
         def call(held: NodeConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
-        return await self._spawned(self._run, None, call, None, False)
+        return await self._spawned(self._run, None, call, None, False, intent)
 
     async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
         """`run` in a greenlet, one at a time: two would each take a connection of the same node.
@@ -424,13 +427,20 @@ class Connection:
         finally:
             self._busy = False
 
-    def _run(self, sql: str | None, call: Callable[..., Any], args: Any, again: bool) -> Any:
+    def _run(
+        self,
+        sql: str | None,
+        call: Callable[..., Any],
+        args: Any,
+        again: bool,
+        intent: Intent | None = None,
+    ) -> Any:
         routed = self._routed
         # As asyncpg's Transaction sends them.
         if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
             routed.commit() if sql == "COMMIT;" else routed.rollback()
             return sql[:-1]
-        route: Route[NodeConnection] = routed.route(sql, explicit=False)
+        route: Route[NodeConnection] = routed.route(sql, explicit=False, intent=intent)
         commented = sql is not None and routed.router.config.sql_comment
 
         def run(held: NodeConnection) -> Any:

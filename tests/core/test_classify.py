@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from router.builtins import STABLE, VOLATILE
 from router.catalog import BUILTIN, Catalog, Function
-from router.classify import Classifier, Intent, Kind, Verb, classify
+from router.classify import Classifier, Intent, Kind, OnStandby, Verb, classify
 from router.functions import HARMLESS, SAFE, UNSAFE
 from tests.core.statements import CATALOG, STATEMENTS, Case
 
@@ -505,7 +505,9 @@ def test_learns_writes() -> None:
     classifier = Classifier(CATALOG)
     assert classifier("SELECT 1").kind is Kind.READ
     classifier.learn_write("SELECT 1", "a replica refused it (25006)")
-    assert classifier("SELECT 1") == Intent(Kind.WRITE, "a replica refused it (25006)")
+    assert classifier("SELECT 1") == Intent(
+        Kind.WRITE, "a replica refused it (25006)", on_standby=OnStandby.REFUSED
+    )
     classifier.replace_catalog(BUILTIN)
     assert classifier("SELECT 1").kind is Kind.WRITE
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.blacklist import Entry
-from router.classify import Intent, Kind
+from router.classify import Intent, Kind, OnStandby
 from router.context import LastRead, Pin
 from router.decide import Decision, Policy, Reason, Transaction, View, decide, expired, resolved
 from router.errors import (
@@ -30,6 +30,9 @@ READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")
 SESSION = Intent(Kind.SESSION, "a SET")
 CONTROL = Intent(Kind.TRANSACTION, "a BEGIN")
+REFUSED = Intent(Kind.WRITE, "an INSERT", on_standby=OnStandby.REFUSED)
+DOUBTED = Intent(Kind.WRITE, "a table of late", on_standby=OnStandby.DOUBTED)
+UNSEEN = Intent(Kind.WRITE, "a function of late", on_standby=OnStandby.UNSEEN)
 BEGIN_READ_ONLY = Intent(Kind.TRANSACTION, "a BEGIN READ ONLY", read_only=True)
 
 NOW = 100.0
@@ -120,7 +123,11 @@ ON_P, ON_R, BOUND = Transaction.ON_PRIMARY, Transaction.ON_REPLICA, Transaction.
         ("ab", Reason.READ, False, READ, E, {"policy": LAZY}),
         # 5: declared read-only; a write in it fails as PostgreSQL fails it
         ("ab", Reason.READ_ONLY, False, READ, RO, {}),
-        ("ab", Reason.READ_ONLY, False, WRITE, RO, {}),
+        ("ab", Reason.READ_ONLY, False, REFUSED, RO, {}),
+        ("p", Reason.READ_ONLY, False, DOUBTED, RO, {}),
+        ("p", Reason.READ_ONLY, False, UNSEEN, RO, {}),
+        ("p", Reason.NO_REPLICA, False, WRITE, RO, {"view": ALONE}),
+        ("p", Reason.PIN_PRIMARY, False, WRITE, RO, {"pin": AHEAD}),
         ("ab", Reason.READ_ONLY, False, BEGIN_READ_ONLY, N, {}),
         ("a", Reason.READ_ONLY, False, READ, RO, {"view": ONE_BEHIND, "pin": PINNED}),
         ("p", Reason.PIN_PRIMARY, False, READ, RO, {"pin": AHEAD}),
@@ -374,7 +381,9 @@ policies = st.builds(
 )
 situations = st.fixed_dictionaries(
     {
-        "intent": st.sampled_from([READ, WRITE, SESSION, CONTROL, BEGIN_READ_ONLY]),
+        "intent": st.sampled_from(
+            [READ, WRITE, REFUSED, DOUBTED, UNSEEN, SESSION, CONTROL, BEGIN_READ_ONLY]
+        ),
         "transaction": st.sampled_from(Transaction),
         "view": views(),
         "policy": policies,
@@ -412,7 +421,9 @@ def test_every_decision_names_a_node_or_raises(situation: dict[str, Any]) -> Non
         assert not situation["policy"].fallback
         assert not situation["view"].replicas
     except ReplicaWriteRefused:
-        assert (situation["force"], situation["intent"]) == ("replica", WRITE)
+        assert situation["intent"].kind is Kind.WRITE
+        acts = situation["transaction"] is RO and situation["intent"] is WRITE
+        assert situation["force"] == "replica" or acts
     else:
         assert decision.nodes
         assert isinstance(decision.reason, Reason)
