@@ -1,6 +1,7 @@
 """One cluster for all tests that do no harm, clusters of their own for the others, and a fresh
 database for each test that asks."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from router.testing import Cluster, Server
@@ -18,6 +21,19 @@ from router.testing import Cluster, Server
 pytest_plugins = (
     [] if entry_points(group="pytest11", name="pg_router") else ["router.testing.pytest_plugin"]
 )
+
+# Its directory in the tree would be met by the next collection, and the warning is an error.
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "pg-router-hypothesis")
+# Enough to find a race in the pure core, quick enough for each run.
+settings.register_profile(
+    "quick",
+    deadline=None,  # two busy cores: a slow example says nothing
+    max_examples=60,
+    database=None,
+    derandomize=True,  # a run that passed passes again; search wider by hand, with more examples
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("quick")
 
 # What these hold is the same whatever Python and SQLAlchemy they run on.
 ONCE = {"chaos", "cli", "consistency", "docker", "docs", "oracle"}

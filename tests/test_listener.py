@@ -236,7 +236,7 @@ def test_a_primary_that_falls_silent_is_left(apart: Cluster) -> None:
             proxy.url(apart.primary.url()),
             [replica.url() for replica in apart.replicas],
             probe_interval=0.1,
-            probe_timeout=0.2,
+            probe_timeout=1,
             connect_timeout=2,
         )
         with Background(config, "jobs") as background:

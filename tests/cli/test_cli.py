@@ -114,7 +114,7 @@ def test_an_interrupted_demo_leaves_nothing(
         began = time.monotonic()
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, rest
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 30
     assert "Traceback" not in rest
     assert not list(root.glob("pg-router*"))
 
@@ -225,7 +225,7 @@ def test_an_act_the_router_misses_is_a_fault(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the router does not notice in time is told, and is not told when it does notice."""
-    monkeypatch.setattr(screen, "NOTICE", 0.1)
+    monkeypatch.setattr(screen, "NOTICE", 1.0)
     engine = pg_router.create_engine(cluster.primary.url(driver="psycopg"))
     shown = screen.Screen(engine.router, Users(engine, 0), console=Console(quiet=True), plain=True)
     with shown:

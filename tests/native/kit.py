@@ -105,7 +105,7 @@ class Psycopg:
         with self.connection() as connection:
             connection.execute(f"LISTEN {channel}")
             send()
-            return [n.payload for n in connection.notifies(timeout=5, stop_after=1)]
+            return [n.payload for n in connection.notifies(timeout=20, stop_after=1)]
 
     def in_use(self) -> int:
         return int(self.pool.checkedout())
@@ -170,7 +170,7 @@ class PsycopgAsync:
             async with self.pool.connection() as connection:
                 await connection.execute(f"LISTEN {channel}")
                 await asyncio.to_thread(send)
-                return [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+                return [n.payload async for n in connection.notifies(timeout=20, stop_after=1)]
 
         found: list[str] = self.loop(hear())
         return found
@@ -232,7 +232,7 @@ class Asyncpg:
             async with self.pool.acquire() as connection:
                 await connection.add_listener(channel, lambda *told: heard.put_nowait(told[3]))
                 await asyncio.to_thread(send)
-                return [await asyncio.wait_for(heard.get(), 5)]
+                return [await asyncio.wait_for(heard.get(), 20)]
 
         found: list[str] = self.loop(hear())
         return found

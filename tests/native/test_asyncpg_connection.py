@@ -45,7 +45,7 @@ def test_who_listens_hears_of_its_session_s_end(database: Database) -> None:
                 await con.add_listener("news", print)
                 assert not con.is_closed()
                 await p.execute(f"SELECT pg_terminate_backend({con.get_server_pid()}, 5000)")
-                await asyncio.wait_for(ended.wait(), 5)
+                await asyncio.wait_for(ended.wait(), 20)
                 assert told == [con, con]
                 assert con.is_closed()
                 with pytest.raises(asyncpg.InterfaceError, match="has ended: acquire another"):
@@ -80,7 +80,7 @@ def test_notices_and_queries_are_told_from_every_node(database: Database) -> Non
                 assert asked == [PORT, PORT]
                 await con.add_listener("news", heard)
                 await p.execute("NOTIFY news, 'x'")
-                got = await asyncio.wait_for(async_heard.get(), 5)
+                got = await asyncio.wait_for(async_heard.get(), 20)
                 assert (got[0], got[3]) == (con, "x")
                 await con.remove_listener("news", heard)
             for _ in range(3):

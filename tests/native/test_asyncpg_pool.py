@@ -107,7 +107,7 @@ async def listeners(pool: Any) -> Any:
     async with pool.acquire() as con:
         await con.add_listener("jobs", hear)
         await pool.execute("NOTIFY jobs, 'one'")
-        told = await asyncio.wait_for(heard.get(), 5)
+        told = await asyncio.wait_for(heard.get(), 20)
         await con.remove_listener("jobs", hear)
         return told
 
@@ -431,11 +431,11 @@ def test_a_listener_cancelled_twice_leaves_its_place(items: Database) -> None:
             for _ in range(2):
                 listening.clear()
                 task = asyncio.ensure_future(listen())
-                await asyncio.wait_for(listening.wait(), 5)
+                await asyncio.wait_for(listening.wait(), 20)
                 while not task.done():
                     task.cancel()
                     await asyncio.sleep(0)
-            await asyncio.wait_for(pool.execute(INSERT, "goes on"), 5)
+            await asyncio.wait_for(pool.execute(INSERT, "goes on"), 20)
             assert pool.checkedout() == 0
 
     asyncio.run(run())
@@ -567,7 +567,7 @@ def test_a_transaction_that_could_not_begin_is_none(items: Database) -> None:
     """After a BEGIN that found no connection the same connection begins its next transaction."""
 
     async def run() -> None:
-        async with opened(items, max_size=1) as pool, pool.acquire(timeout=0.05) as con:
+        async with opened(items, max_size=1) as pool, pool.acquire(timeout=1) as con:
             async with pool.acquire() as other, other.transaction():
                 await other.execute(INSERT, "first")
                 with pytest.raises(PoolTimeout):
@@ -623,7 +623,7 @@ def test_closing_waits_for_whoever_has_a_connection(items: Database) -> None:
             await con.close()
             assert await idle.fetch(NAMES)
             assert not closing.done()
-        await asyncio.wait_for(closing, 5)
+        await asyncio.wait_for(closing, 20)
         assert pool.checkedout() == 0
         assert not pool.router.started
 

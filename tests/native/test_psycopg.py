@@ -270,7 +270,7 @@ def notifications(pool: Any) -> Any:
         connection.execute("LISTEN jobs")
         other.execute("NOTIFY jobs, 'one'")
         other.commit()
-        return [n.payload for n in connection.notifies(timeout=5, stop_after=1)]
+        return [n.payload for n in connection.notifies(timeout=20, stop_after=1)]
 
 
 def two_phases(pool: Any) -> Any:

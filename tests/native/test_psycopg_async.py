@@ -130,7 +130,7 @@ async def notifications(pool: Any) -> Any:
         await connection.execute("LISTEN jobs")
         await other.execute("NOTIFY jobs, 'one'")
         await other.commit()
-        return [n.payload async for n in connection.notifies(timeout=5, stop_after=1)]
+        return [n.payload async for n in connection.notifies(timeout=20, stop_after=1)]
 
 
 async def by_hand(pool: Any) -> Any:

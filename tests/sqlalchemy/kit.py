@@ -1,5 +1,6 @@
 """What the SQLAlchemy scenarios share: an engine over a fresh database, and who served what."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,6 +89,27 @@ class Routed:
             assert time.monotonic() < deadline, "no replica served a read in time"
             connection.rollback()
             time.sleep(0.005)
+
+
+@contextmanager
+def as_soon_as(holds: Callable[[], object], act: Callable[[], object]) -> Iterator[None]:
+    """While the block is at work, do `act` in another thread once `holds` is so."""
+
+    def watch() -> None:
+        while not over.is_set():
+            if holds():
+                act()
+                return
+            time.sleep(0.005)
+
+    over = threading.Event()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def rewrite(engine: sa.Engine, old: str, new: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from router import request_context
-from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, SYNCHRONOUS, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, SYNCHRONOUS, Routed, as_soon_as, insert
 
 COUNT = sa.text("SELECT count(*) FROM item")
 ONE = {"pool_size": 1, "max_overflow": 0}
@@ -85,7 +85,6 @@ def alarm() -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, ring)
     yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, before)
 
 
@@ -98,9 +97,17 @@ def test_an_interrupted_read_leaves_nothing_to_the_next_user(routed: Routed, ala
     engine = routed.another(replicas=one_of(routed), **ONE)
     with engine.connect() as connection:
         assert routed.served(connection) == "replica"
-    slow = sa.text("SELECT 'of another' FROM pg_sleep(2)")
-    signal.setitimer(signal.ITIMER_REAL, 0.3)
-    with engine.connect() as connection, pytest.raises(Enough):
+    slow = sa.text("SELECT 'of another' FROM pg_sleep(20)")
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = %s"
+    main = threading.get_ident()
+    with (
+        engine.connect() as connection,
+        as_soon_as(
+            lambda: routed.cluster.replicas[0].execute(asleep, [routed.dbname]),
+            lambda: signal.pthread_kill(main, signal.SIGALRM),
+        ),
+        pytest.raises(Enough),
+    ):
         connection.execute(slow)
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT 'mine'")).scalar_one() == "mine"

@@ -151,7 +151,9 @@ def test_without_positions_pins_last_their_time(database: Database) -> None:
         sa.make_url(u).set(username="blind").render_as_string(False)
         for u in database.replica_urls()
     ]
-    engine = router.create_engine(url, replicas, pin_duration=0.3, probe_interval=0.1)
+    engine = router.create_engine(url, replicas, pin_duration=60, probe_interval=0.1)
+    ahead = [0.0]
+    engine.router.clock = lambda: time.monotonic() + ahead[0]
     told: list[str] = []
     engine.router.telemetry.hooks.append(lambda name, _fields: told.append(name))
     primary_port = primary.port
@@ -162,6 +164,7 @@ def test_without_positions_pins_last_their_time(database: Database) -> None:
             connection.commit()
             assert connection.scalar(PORT) == primary_port
             connection.rollback()
+            ahead[0] = 61
             deadline = time.monotonic() + 10
             while connection.scalar(PORT) == primary_port:
                 assert time.monotonic() < deadline

@@ -3,6 +3,8 @@
 Every assertion asks the server that executed the statement for its port, never the router.
 """
 
+import time
+
 import psycopg
 import pytest
 import sqlalchemy as sa
@@ -335,12 +337,15 @@ def test_row_6_another_request_is_not_pinned(routed: Routed) -> None:
 
 def test_row_6_time_mode_pins_for_its_duration(routed: Routed) -> None:
     """With consistency="time" reads stay on the primary for pin_duration, lag or no lag."""
-    engine = routed.another(consistency="time", pin_duration=0.4)
+    engine, ahead = routed.another(consistency="time", pin_duration=60), [0.0]
+    engine.router.clock = lambda: time.monotonic() + ahead[0]
     with router.request_context(), engine.connect() as connection:
         insert(connection)
         connection.commit()
         routed.cluster.wait_caught_up()
         assert routed.served(connection) == "primary"
+        ahead[0] = 61
+        engine.router.refresh()  # reports of before are old now
         routed.await_replica(connection)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -13,7 +14,7 @@ from sqlalchemy.orm.exc import StaleDataError
 import router
 from router.testing import Proxy
 from tests.conftest import MakeCluster
-from tests.sqlalchemy.kit import EVERY_DOOR, PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, PORT, Routed, as_soon_as, insert
 
 COUNT = sa.text("SELECT count(*) FROM item")
 
@@ -131,21 +132,27 @@ def test_a_read_only_transaction_does_not_move(routed: Routed) -> None:
 def test_a_write_in_autocommit_is_not_sent_again(routed: Routed) -> None:
     """A connection cut while a write runs is an error: the server does what it got, once."""
     primary = routed.cluster.primary
-    slow = sa.text("INSERT INTO item (name) SELECT 'x' FROM pg_sleep(0.5)")
-    with Proxy(primary.host, primary.port) as proxy:
+    slow = sa.text("INSERT INTO item (name) SELECT 'x' FROM pg_advisory_xact_lock(7)")
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = %s"
+
+    def waiting() -> Any:
+        return primary.execute(waits, [routed.dbname])[0][0]
+
+    with (
+        psycopg.connect(primary.conninfo(routed.dbname)) as holder,
+        Proxy(primary.host, primary.port) as proxy,
+    ):
+        holder.execute("SELECT pg_advisory_lock(7)")
         engine = routed.another(
             url=proxy.url(primary.url(routed.dbname)), isolation_level="AUTOCOMMIT"
         )
         with engine.connect() as connection:
             insert(connection)
-            cutter = threading.Timer(0.2, proxy.cut)
-            cutter.start()
-            with pytest.raises(sa.exc.DBAPIError):
+            with as_soon_as(waiting, proxy.cut), pytest.raises(sa.exc.DBAPIError):
                 connection.execute(slow)
-            cutter.join()
+        assert waiting() == 1  # what was sent a second time would wait beside the first
     within(10, lambda: routed.count() == 2)
-    time.sleep(0.7)  # what was sent a second time would be done by then
-    assert routed.count() == 2
+    assert waiting() == 0
 
 
 def test_a_stream_cut_half_way_is_an_error(routed: Routed) -> None:
