@@ -23,6 +23,7 @@ from router.server import (
     SESSION_ATTRS,
     Pooling,
     Server,
+    check_database,
     did_you_mean,
     each_host,
     entries,
@@ -505,21 +506,49 @@ class Config:
                 f"not {type(replicas).__name__}"
             )
         where = _found(sources, "replicas")
-        servers = tuple(beside) + tuple(
-            replica_server(each, f"{where}replicas[{i}]", primary)
-            for i, given in enumerate(replicas)
-            for each in each_host(given, f"{where}replicas[{i}]")
-        )
+        found = [(f"replicas[{i}]", server) for i, server in enumerate(beside)]
+        for i, given in enumerate(replicas):
+            key = f"{where}replicas[{i}]"
+            found += [(key, replica_server(each, key, primary)) for each in each_host(given, key)]
         checked = {}
         for key, value in options.items():
             try:
                 checked[key] = check(key, value)
             except ConfigError as error:
                 raise ConfigError(f"{_found(sources, key)}{error}") from None
+        servers = tuple(server for _, server in found)
         config = cls(primary=primary, replicas=servers, sources=dict(sources), **checked)
+        for key, server in found:
+            config._same_database(server, key)
+        for server in config.sessions():
+            if config.pooling(primary) == "off":
+                check_database(server, primary, f"{_found(sources, 'session_url')}session_url")
         config.nodes()  # names must be unique
         config.pool_options()  # and sizes must go together
         return config
+
+    def joining(self, given: object, key: str) -> Server:
+        """The server of an entry as in ``replicas`` that comes later.
+
+        Args:
+            given: the entry; what it leaves out is the primary's.
+            key: where it was found, for error messages.
+
+        Raises:
+            ConfigError: it is malformed, or opens another database than the primary.
+        """
+        server = replica_server(given, key, self.primary)
+        self._same_database(server, key)
+        return server
+
+    def _same_database(self, server: Server, key: str) -> None:
+        """Raise ConfigError where it is known that `server` opens another database."""
+        primary = self.primary
+        # A PgBouncer's names are its own. So are those of two servers at one address, which only
+        # something in between can tell apart. What is behind them the probes ask.
+        bounced = {self.pooling(server), self.pooling(primary)} != {"off"}
+        if not bounced and (server.host, server.port) != (primary.host, primary.port):
+            check_database(server, primary, key)
 
     @property
     def cluster(self) -> str:

@@ -22,7 +22,7 @@ from router.blacklist import LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.chance import rand
 from router.classify import Classifier, Intent
-from router.config import Config, Server, did_you_mean, free_name, masked, replica_server
+from router.config import Config, Server, did_you_mean, free_name, masked
 from router.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.decide import (
     Decision,
@@ -614,6 +614,7 @@ class Router:
         elif after.primary is not None and 0 < before.timeline < after.timeline:
             # Its address leads to the promoted server now, and what is pooled to the old one.
             self.retire(after.primary)
+        self._tell_foreign(before, after)
         self._tell_lag(before, after)
         self._tell_writable(before, after)
         for name in after.fenced - before.fenced:
@@ -659,6 +660,19 @@ class Router:
                 "the role EXECUTE on the WAL functions, or say consistency='time'",
             )
 
+    def _tell_foreign(self, before: Snapshot, after: Snapshot) -> None:
+        """Say of a server that its rows are not the primary's: it gets nothing."""
+        for node in after.nodes:
+            reason = after.foreign(node.name)
+            if reason and not before.foreign(node.name):
+                self.telemetry.event(
+                    "foreign",
+                    level="error",
+                    node=node.name,
+                    reason=reason,
+                    advice="it gets no statement: correct its address or database",
+                )
+
     def _tell_lag(self, before: Snapshot, after: Snapshot) -> None:
         """Say of a replica that answers why it takes reads no more, or that it does again."""
         if before.replicas is after.replicas or before.replicas == after.replicas:
@@ -666,6 +680,8 @@ class Router:
         for node in before.replicas:
             report = after.reports.get(node.name)
             if report is None or not report.ok or report.role is not Role.REPLICA:
+                continue
+            if after.foreign(node.name):
                 continue
             if node not in after.replicas and node in after.nodes:
                 self.telemetry.event(
@@ -718,9 +734,9 @@ class Router:
                 out is the configured primary's.
 
         Raises:
-            ConfigError: it is malformed, or its name is taken.
+            ConfigError: it is malformed, its name is taken, or it opens another database.
         """
-        server = replica_server(given, "add_replica", self.config.primary)
+        server = self.config.joining(given, "add_replica")
         with self._members_lock:
             names = {n.name for n in self.servers}
             if server.name in names:
@@ -760,11 +776,12 @@ class Router:
             given: every server, as in ``replicas``, the primary too; roles are found out.
 
         Raises:
-            ConfigError: nothing is given, an entry is malformed, or two have one name.
+            ConfigError: nothing is given, an entry is malformed or opens another database, or
+                two have one name.
         """
         wanted = {}
         for i, entry in enumerate(given):
-            server = replica_server(entry, f"discovery[{i}]", self.config.primary)
+            server = self.config.joining(entry, f"discovery[{i}]")
             wanted[server.host, server.port] = server
         if not wanted:
             raise ConfigError("discovery: no server was given: give every one of the cluster")
@@ -923,7 +940,8 @@ class Router:
         Waits ``start_timeout`` seconds at most. Cheap to call again.
 
         Raises:
-            ConfigError: a configured replica is none, or belongs to another cluster.
+            ConfigError: a configured replica is none, belongs to another cluster, or opens another
+                database than the primary.
         """
         monitor = self._monitor
         if monitor is not None and self._split:

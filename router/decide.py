@@ -365,6 +365,8 @@ def why_not(view: View) -> str:
             why = "not probed yet"
         elif report.error:
             why = report.error
+        elif foreign := snapshot.foreign(node.name):
+            why = f"it {foreign}"
         else:
             why = "behind or not a replica"
         parts.append(f"{node.name}: {why}")

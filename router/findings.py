@@ -147,7 +147,8 @@ def roles(case: Case) -> Iterator[Finding]:
     for facts in case.answering:
         if primary is None or facts.standby or facts is primary:
             continue
-        if facts.node in twins or _stranger(primary, facts):
+        same = facts.identity == primary.identity
+        if same or facts.node in twins or _stranger(primary, facts):
             continue  # told by the rule for that
         yield Finding(
             "error", "two-primaries", facts.node,
@@ -165,12 +166,22 @@ def strangers(case: Case) -> Iterator[Finding]:
     """Servers of other clusters, and one server by two names."""
     primary = case.primary
     for facts in case.told:
-        if primary is not None and facts.ok and _stranger(primary, facts):
+        if primary is None or not facts.ok:
+            continue
+        if _stranger(primary, facts):
             yield Finding(
                 "error", "other-cluster", facts.node,
                 f"it belongs to another cluster (system identifier {facts.system_id}, "
                 f"{primary.node} has {primary.system_id})",
                 f"give the address of a server of {primary.node}'s cluster, or leave it out",
+            )  # fmt: skip
+        elif facts.database != primary.database:
+            yield Finding(
+                "error", "other-database", facts.node,
+                f"it opens the database {facts.database!r}, and {primary.node} "
+                f"{primary.database!r}",
+                "name the same database; where a pooler stands before it, correct what the name "
+                "leads to there",
             )  # fmt: skip
     for a, b in _twins(case):
         yield Finding(

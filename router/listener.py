@@ -328,6 +328,8 @@ class Listener:
             raise PrimaryUnavailable("no node is known to be the primary")
         arguments.setdefault("application_name", "pg-router listener")
         connection = await ProbeConnection.connect(**arguments, autocommit=True)
+        if self._session is not None:
+            await self._same_database(connection)
         first: list[Notify] = []
         # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
         connection.add_notify_handler(first.append)
@@ -339,6 +341,22 @@ class Listener:
             raise
         connection.remove_notify_handler(first.append)
         return connection, first
+
+    async def _same_database(self, connection: "ProbeConnection") -> None:
+        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
+        another database than the primary: a notification never leaves its own."""
+        wanted = self.router.snapshot.database
+        try:
+            (found,) = await connection.ask(b"SELECT current_database()::text")
+        except BaseException:
+            await connection.close()
+            raise
+        if wanted and found != wanted:
+            await connection.close()
+            raise ConfigError(
+                f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
+                "name the primary's"
+            )
 
     async def _receive(
         self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"

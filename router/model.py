@@ -121,6 +121,7 @@ class Report:
         highest: the furthest replay ever reported on this timeline. A standby that crashed may
             accept connections before it has replayed as far again; until then it is not eligible,
             for a pin it once satisfied may be gone.
+        database: the one that was reached, by the server's own name; empty when unknown.
     """
 
     node: str
@@ -135,6 +136,7 @@ class Report:
     since: float = 0.0
     failures: int = 0
     highest: Lsn | None = None
+    database: str = ""
 
     @property
     def ok(self) -> bool:
@@ -204,10 +206,12 @@ class Snapshot:
         samples: recent positions of the current primary, oldest first.
         timeline: timeline of the primary the samples come from.
         fenced: nodes that claim to be primary but are not followed: another holds the writes, on
-            the same timeline or a higher one, or they belong to another cluster.
+            the same timeline or a higher one, or they are `foreign`.
         changed: when `primary` last changed (monotonic seconds).
         joining: nodes that came later and have not shown yet that they replayed as much as is
             given here.
+        system_id: the cluster's system identifier, empty when unknown.
+        database: the primary's, by the server's own name; empty when unknown.
     """
 
     nodes: tuple[Node, ...]
@@ -221,6 +225,7 @@ class Snapshot:
     changed: float = 0.0
     limits: Limits = Limits()
     joining: Mapping[str, Floor] = field(default_factory=lambda: MappingProxyType({}))
+    database: str = ""
 
     @classmethod
     def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
@@ -334,18 +339,40 @@ class Snapshot:
             report = self.reports.get(node.name)
             if node is self.primary or report is None or not report.ok:
                 continue
-            if self.system_id and report.system_id and report.system_id != self.system_id:
-                return (
-                    f"replicas[{i - 1}]: {node} belongs to another cluster (system identifier "
-                    f"{report.system_id}, the primary has {self.system_id}): give the address of "
-                    "a streaming replica of the primary, or leave it out"
-                )
+            if foreign := self.foreign(node.name):
+                cure = "give the address of a streaming replica of the primary, or leave it out"
+                if self.same_cluster(report):
+                    cure = (
+                        "name the primary's database for it too; where a pooler stands before it, "
+                        "correct what that name leads to there"
+                    )
+                return f"replicas[{i - 1}]: {node} {foreign}: {cure}"
             if node.name in self.fenced and report.timeline == self.timeline:
                 return (
                     f"replicas[{i - 1}]: {node} is not in recovery, so it is no replica: give the "
                     "address of a streaming replica, or leave it out"
                 )
         return None
+
+    def same_cluster(self, report: Report) -> bool:
+        """Whether `report` is from a server of this cluster, as far as both are known."""
+        mine, theirs = self.system_id, report.system_id
+        return not mine or not theirs or mine == theirs
+
+    def foreign(self, name: str) -> str:
+        """Why the rows of the node called `name` are not the primary's, empty where they may be:
+        a predicate, for people."""
+        report = self.reports.get(name)
+        if report is None or not report.ok:
+            return ""
+        if not self.same_cluster(report):
+            return (
+                f"belongs to another cluster (system identifier {report.system_id}, the primary "
+                f"has {self.system_id})"
+            )
+        if self.database and report.database and report.database != self.database:
+            return f"opens the database {report.database!r}, and the primary {self.database!r}"
+        return ""
 
     def lag_bytes(self, name: str) -> int | None:
         """Bytes between the primary's last sample and the node's replay, None when unknown.
@@ -435,13 +462,17 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
     mine = reports.get(followed)
     # The server we follow says which cluster this is; any other that differs is a stranger.
     system_id = (mine.system_id if mine else "") or before.system_id
+    # Its database is the one meant; an heir that opens another would take writes astray.
+    database = (mine.database if mine else "") or before.database
     known = before.timeline if before.system_id in (system_id, "") else 0
 
     claims = {n: r for n in nodes if (r := reports.get(n.name)) and r.role is Role.PRIMARY}
     valid = {
         n: r.timeline
         for n, r in claims.items()
-        if r.timeline >= known and (r.system_id == system_id or not r.system_id or not system_id)
+        if r.timeline >= known
+        and (r.system_id == system_id or not r.system_id or not system_id)
+        and (r.database == database or not r.database or not database)
     }
     leaders = [n for n, timeline in valid.items() if timeline == max(valid.values())]
     if primary is None or mine is not None:  # else it has yet to be asked
@@ -459,6 +490,7 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
             samples = (*samples[-(MAX_SAMPLES - 1) :], Sample(mine.started, mine.lsn))
         system_id = mine.system_id or system_id
+        database = mine.database or database
 
     changed = before.changed if followed == (primary.name if primary else "") else now
     settled = replace(
@@ -468,6 +500,7 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         samples=samples,
         timeline=timeline,
         system_id=system_id,
+        database=database,
         fenced=fenced,
         changed=changed,
     )
@@ -499,8 +532,8 @@ def _may_read(snapshot: Snapshot, node: Node) -> bool:
         return False
     if node.name in snapshot.joining:
         return False
-    if snapshot.system_id and report.system_id and report.system_id != snapshot.system_id:
-        return False  # a replica of some other cluster
+    if snapshot.foreign(node.name):
+        return False
     if report.lsn is not None and report.highest is not None and report.lsn < report.highest:
         return False
     limits = snapshot.limits

@@ -66,14 +66,16 @@ def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
     ):
         if known is not None and mine and theirs and mine != theirs:
             return "the server there is another than the primary"
+    if known is not None and found.database and snapshot.database not in ("", found.database):
+        return f"the database there is {found.database!r}, and the primary's {snapshot.database!r}"
     return ""
 
 
 def not_the_primary(problem: str, node: Node) -> SessionRefused:
     """The error of a statement for which none of ``session_url``'s hosts will do."""
     return SessionRefused(
-        f"session_url: {problem}: give the address of {node}, past PgBouncer, or of every "
-        "server that may be the primary"
+        f"session_url: {problem}: give the address and database of {node}, past PgBouncer, or of "
+        "every server that may be the primary"
     )
 
 

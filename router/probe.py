@@ -20,11 +20,13 @@ SELECT r.standby,
        END,
        (SELECT system_identifier::text FROM pg_control_system()),
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
-       w.pid IS NOT NULL
+       w.pid IS NOT NULL,
+       current_database()::text
   FROM (SELECT pg_is_in_recovery() AS standby) r
   LEFT JOIN pg_stat_wal_receiver w ON r.standby
 """
-"""One row: in recovery, position, timeline, system identifier, lag in seconds, streaming.
+"""One row: in recovery, position, timeline, system identifier, lag in seconds, streaming, and the
+database, which is the server's own name for it, whatever a pooler in between calls it.
 
 The timeline of a primary is read from the name of the segment it writes, because the control
 file still shows the old one until the checkpoint after a promotion. A standby's comes from its
@@ -36,7 +38,7 @@ shorter.
 Source: https://www.postgresql.org/docs/current/functions-admin.html
 """
 
-ROLE_SQL = "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL"
+ROLE_SQL = "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL, current_database()::text"
 """The same row from a server that tells no WAL position, such as Amazon Aurora's readers."""
 
 NO_POSITION = frozenset({"42883", "42501", "0A000"})
@@ -54,7 +56,7 @@ Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_in
 
 def report(node: str, started: float, row: Sequence[Any]) -> Report:
     """The Report for one row of `PROBE_SQL`, asked for at `started` (monotonic seconds)."""
-    standby, lsn, timeline, system_id, lag, streaming = row
+    standby, lsn, timeline, system_id, lag, streaming, database = row
     position = None if lsn is None else Lsn.parse(lsn)
     if not standby and position is not None:
         # On a fresh WAL page the insert position stands behind the page header while a standby
@@ -73,4 +75,5 @@ def report(node: str, started: float, row: Sequence[Any]) -> Report:
         system_id=system_id or "",
         lag_seconds=lag,
         streaming=bool(streaming),
+        database=database or "",
     )

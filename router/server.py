@@ -383,6 +383,27 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     return replace(primary, **{**_OWN, **options, **_own(options, key)})
 
 
+def check_database(server: Server, primary: Server, key: str) -> None:
+    """Refuse a server that opens another database than the primary, past any PgBouncer.
+
+    A name that is left out is the driver's to fill in: what is opened then, the probes tell.
+
+    Args:
+        server: the server, behind no PgBouncer as far as is said.
+        primary: the primary, the same.
+        key: where the server was found, for error messages.
+
+    Raises:
+        ConfigError: both databases are named, and differ.
+    """
+    if server.dbname and primary.dbname and server.dbname != primary.dbname:
+        raise ConfigError(
+            f"{key}: it opens the database {server.dbname!r}, and the primary {primary.dbname!r}: "
+            f"name {primary.dbname!r}, or no database; where a pooler knows it by another name, "
+            "say pgbouncer and how it pools"
+        )
+
+
 def with_own(server: Server, given: object, key: str) -> Server:
     """`server` with a name, weight, zone and so on of its own.
 

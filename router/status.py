@@ -84,6 +84,8 @@ def status(router: Router) -> Status:
             problem = "not probed yet"
         elif not report.ok:
             problem = f"no answer: {brief(' '.join(report.error.split()))}"
+        elif foreign := snapshot.foreign(node.name):
+            problem = f"gets nothing: it {foreign}"
         elif node.name in snapshot.fenced:
             problem = "fenced: another server is the primary"
         else:

@@ -8,6 +8,7 @@ import psycopg
 from django.db.backends.postgresql import creation
 
 from router.django.nodes import leave
+from router.server import url_parts
 
 PATIENCE = 30.0
 """Seconds to wait for one replica to replay the creation of a database."""
@@ -24,6 +25,12 @@ def testing() -> bool:
     return bool(_tested)
 
 
+def _names_database(replica: object) -> bool:
+    if isinstance(replica, str):
+        return "://" in replica and "dbname" in url_parts(replica, "REPLICAS")
+    return isinstance(replica, Mapping) and bool(replica.get("NAME"))
+
+
 class DatabaseCreation(creation.DatabaseCreation):
     """Django's, and waits for the replicas."""
 
@@ -36,19 +43,20 @@ class DatabaseCreation(creation.DatabaseCreation):
         return name
 
     def setup_worker_connection(self, _worker_id: int) -> None:
+        self._leave_real_data_alone()  # a spawned process has its settings from the file
         super().setup_worker_connection(_worker_id)
         _tested.add(self.connection.alias)  # this process was spawned, perhaps
 
     def _leave_real_data_alone(self) -> None:
-        """Behind a PgBouncer a replica may have a NAME of its own, and ``session_url`` names a
-        database as well. Both are the real one: no test may go there."""
+        """Behind a PgBouncer a replica may have a NAME of its own, a URL among the replicas may
+        name a database, and ``session_url`` does. Each is the real one: no test may go there."""
         settings = self.connection.settings_dict
         options = settings.get("ROUTER") or {}
         if "session_url" in options:
             settings["ROUTER"] = {k: v for k, v in options.items() if k != "session_url"}
             self.log("session_url is left out of the tests.")
         replicas = list(settings.get("REPLICAS") or ())
-        ours = [r for r in replicas if not (isinstance(r, Mapping) and r.get("NAME"))]
+        ours = [replica for replica in replicas if not _names_database(replica)]
         if len(ours) < len(replicas):
             settings["REPLICAS"] = ours
             self.log("Replicas with a NAME of their own are left out of the tests.")

@@ -28,10 +28,16 @@ class Ini:
     databases: Mapping[str, Mapping[str, str]]
     settings: Mapping[str, str]
 
+    def dbname(self, database: str) -> str:
+        """The database that `database` leads to; its own name where the entry says none."""
+        return self._entry(database).get("dbname") or database
+
     def pool_mode(self, database: str) -> str:
         """How connections to `database` are pooled."""
-        words = self.databases.get(database) or self.databases.get("*", {})
-        return words.get("pool_mode") or self.settings.get("pool_mode", "session")
+        return self._entry(database).get("pool_mode") or self.settings.get("pool_mode", "session")
+
+    def _entry(self, database: str) -> Mapping[str, str]:
+        return self.databases.get(database) or self.databases.get("*", {})
 
     @property
     def max_prepared_statements(self) -> int:
@@ -83,7 +89,8 @@ def read(path: Path, database: str, replicas: Sequence[str]) -> Settings:
         replicas: those that lead to replicas.
 
     Raises:
-        ConfigError: the file cannot be read, or has no such entry.
+        ConfigError: the file cannot be read, has no such entry, or a replica's leads to another
+            database than the primary's.
     """
     try:
         ini = parse(path.read_text(), str(path))
@@ -95,6 +102,13 @@ def read(path: Path, database: str, replicas: Sequence[str]) -> Settings:
         if name not in ini.databases and "*" not in ini.databases:
             raise ConfigError(
                 f"{path}: [databases] has no entry {name!r}{did_you_mean(name, ini.databases)}"
+            )
+    for name in replicas:
+        if ini.dbname(name) != ini.dbname(database):
+            raise ConfigError(
+                f"{path}: [databases] {name}: it leads to the database {ini.dbname(name)!r}, and "
+                f"{database} to {ini.dbname(database)!r}: give it dbname={ini.dbname(database)}, "
+                "or name another entry"
             )
     host = ini.settings.get("listen_addr", "").split(",")[0].strip()
     if not host and "listen_addr" not in ini.settings:

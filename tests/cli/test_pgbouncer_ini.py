@@ -164,7 +164,7 @@ def test_secrets_are_what_postgresql_makes_of_them(cluster: Cluster) -> None:
 INI = """
 ; Soapbox's layout
 [databases]
-soapbox = host=10.0.0.1 port=5432 dbname=soapbox
+soapbox = host=10.0.0.1 port=5432 dbname='so''ap'
 "soapbox ro" = host=10.0.0.2 dbname='so''ap' pool_mode=session
 # behind
 [pgbouncer]

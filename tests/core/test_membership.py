@@ -26,7 +26,8 @@ class Pools:
 
 
 def site(**options: Any) -> Router:
-    router = Router(Config.build(Server("p"), ["a", "b"], **options), clock=lambda: 1.0)
+    config = Config.build(Server("p", dbname="shop"), ["a", "b"], **options)
+    router = Router(config, clock=lambda: 1.0)
     for node in router.snapshot.nodes:
         answer(router, node)
     return router
@@ -57,6 +58,7 @@ def test_names_are_given_and_given_again() -> None:
         ("add_replica", {"host": "c", "name": "replica1"}, "name 'replica1' is taken"),
         ("add_replica", {"hots": "c"}, "add_replica: unknown key 'hots' (did you mean 'host'?)"),
         ("add_replica", "a b", "add_replica: expected 'host'"),
+        ("add_replica", "postgresql://c/other", "add_replica: it opens the database 'other'"),
         ("remove_replica", "replica9", "remove_replica: no node is called 'replica9'"),
         ("remove_replica", "primary", "primary (p:5432) is the primary: promote"),
     ],

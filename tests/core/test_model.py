@@ -275,6 +275,32 @@ def test_a_replica_of_another_cluster_is_never_eligible() -> None:
     assert names(snapshot.replicas) == ["b"]
 
 
+def test_a_replica_of_another_database_is_never_eligible() -> None:
+    """What opens another database than the primary takes no reads, and is a mistake that is told
+    with both names; while the primary is silent too, and where one of them is not known."""
+    shop, other = (replace(replica(n), database=d) for n, d in (("b", "shop"), ("a", "postgres")))
+    snapshot = cluster(replace(primary(), database="shop"), other, shop)
+    assert names(snapshot.replicas) == ["b"]
+    assert snapshot.foreign("a") == "opens the database 'postgres', and the primary 'shop'"
+    told = snapshot.impostor() or ""
+    assert told.startswith("replicas[0]: a (a.example:5432) opens the database 'postgres'")
+    silent = snapshot.with_reports([lost("p", 2.0), replace(other, started=2.0)], 2.0)
+    assert names(silent.replicas) == ["b"]
+    assert names(cluster(primary(), other).replicas) == ["a"]
+    assert names(cluster(replace(primary(), database="shop"), replica("a")).replicas) == ["a"]
+
+
+def test_an_heir_that_opens_another_database_never_takes_the_writes() -> None:
+    """A promoted replica behind a name that leads to another database is fenced."""
+    snapshot = cluster(replace(primary(), database="shop"))
+    astray = replace(primary("a", timeline=2, started=2.0), database="postgres")
+    snapshot = snapshot.with_reports([lost("p", 2.0), astray], 2.0)
+    assert snapshot.primary is P
+    assert snapshot.fenced == {"a"}
+    right = replace(astray, node="b", database="shop")
+    assert snapshot.with_reports([right], 2.0).primary is B
+
+
 @pytest.mark.parametrize("first", ["p", "a"])
 def test_a_primary_of_another_cluster_never_takes_the_writes(first: str) -> None:
     """A "replica" that is some other cluster's primary is fenced, whatever its timeline."""

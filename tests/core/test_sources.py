@@ -555,7 +555,7 @@ def test_makaras_settings_are_the_routers() -> None:
     block = makara(
         MASTER,
         {"role": "slave", "host": "r1", "weight": 2, "name": "big"},
-        {"role": "replica", "url": "postgresql://ro:x@r2/other", "blacklist_duration": 7},
+        {"role": "replica", "url": "postgresql://ro:x@r2", "blacklist_duration": 7},
         master_strategy="failover", id="shop", master_ttl=3,
         blacklist_duration=9, slave_strategy="failover", pool=12,
         sticky=False,
@@ -563,7 +563,7 @@ def test_makaras_settings_are_the_routers() -> None:
     config = Config.from_makara(block)
     one, two = config.replicas
     assert (one.name, one.weight, one.priority, one.password) == ("big", 2, 0, "s3cret")
-    assert (two.user, two.dbname, two.priority, two.blacklist_duration) == ("ro", "other", 1, 7)
+    assert (two.user, two.dbname, two.priority, two.blacklist_duration) == ("ro", "shop", 1, 7)
     assert (config.cluster, config.pin_duration, config.blacklist_duration) == ("shop", 3, 9)
     assert config.consistency == "off"
     assert config.pool_options() == {"pool_size": 12, "max_overflow": 0}
@@ -572,6 +572,117 @@ def test_makaras_settings_are_the_routers() -> None:
     config = Config.from_makara(block)
     assert (config.consistency, config.balance) == ("lsn", "round_robin")
     assert config.blacklist_duration == 0
+
+
+# -- a replica of another database --------------------------------------------------------------
+
+OTHER = "postgresql://r1/postgres"
+
+
+def ini_other(tmp_path: Path) -> Config:
+    path = tmp_path / "pgbouncer.ini"
+    path.write_text(
+        "[databases]\nshop = host=p\nreport = host=r1\nother = host=r2 dbname=postgres\n"
+        "right = host=r1 dbname=shop\n[pgbouncer]\n"
+    )
+    Config.from_pgbouncer_ini(path, "shop", ["right"])
+    with pytest.raises(ConfigError, match=r"\[databases\] report: it leads to .*'report'.*'shop'"):
+        Config.from_pgbouncer_ini(path, "shop", ["report"])
+    return Config.from_pgbouncer_ini(path, "shop", ["right", "other"])
+
+
+def service_other(tmp_path: Path) -> Config:
+    services = tmp_path / "services"
+    services.write_text("[shop]\nhost=p\ndbname=shop\n[ro]\nhost=r1\ndbname=postgres\n")
+    environ = {"PGSERVICEFILE": str(services), "PGSERVICE": "shop"}
+    return Config.from_libpq(environ=environ, replicas=["service=ro"])
+
+
+def toml_other(tmp_path: Path) -> Config:
+    replicas = '["r2", {host = "r1", dbname = "postgres"}]'
+    text = f'[pg-router]\nurl = "{URL}"\nreplicas = {replicas}\n'
+    return Config.from_toml(toml(tmp_path, text))
+
+
+def environment_other(_: Path) -> Config:
+    replicas = {"PG_ROUTER_REPLICAS": f"r2,{OTHER}"}
+    return Config.from_env(environ={"PG_ROUTER_HOST": "p", "PGDATABASE": "shop", **replicas})
+
+
+def makara_other(_: Path) -> Config:
+    slave = {"role": "slave", "host": "r1", "database": "postgres"}
+    return Config.from_makara(makara(MASTER, slave))
+
+
+ASTRAY: dict[str, tuple[Any, str]] = {
+    "arguments": (lambda _: Config.from_url(URL, ["r2", OTHER]), "replicas[1]"),
+    "query": (lambda _: Config.from_url(f"{URL}?replica={OTHER}"), "url: replicas[0]"),
+    "beside": (lambda _: Config.from_url(URL, "r2").but(replicas=[OTHER]), "replicas[0]"),
+    "mode taken back": (
+        lambda _: Config.from_url(URL, OTHER, pgbouncer=True).but(pgbouncer="off"),
+        "replicas[0]",
+    ),
+    "mapping": (
+        lambda _: Config.from_mapping({"R_URL": URL, "R_REPLICAS": [OTHER]}, prefix="R_"),
+        "R_REPLICAS: replicas[0]",
+    ),
+    "environment": (environment_other, "PG_ROUTER_REPLICAS: replicas[1]"),
+    "toml": (toml_other, "shop.toml [pg-router] replicas: replicas[1]"),
+    "service": (service_other, "replicas[0]"),
+    "makara": (makara_other, "makara.connections: replicas[0]"),
+    "mediafusion": (
+        lambda _: Config.from_mediafusion({"POSTGRES_URI": URL, "POSTGRES_READ_URI": OTHER}),
+        "POSTGRES_READ_URI: replicas[0]",
+    ),
+    "horsies": (
+        lambda _: Config.from_horsies({"database_url": URL}, replicas=[OTHER]),
+        "replicas[0]",
+    ),
+    "django": (
+        lambda _: Config.from_django({"HOST": "p", "NAME": "shop", "REPLICAS": ["r2", OTHER]}),
+        "DATABASES['default']['REPLICAS']: replicas[1]",
+    ),
+    "pgbouncer.ini": (ini_other, "[databases] other"),
+    "session_url": (
+        lambda _: Config.from_url(URL, session_url="postgresql://p.example/postgres"),
+        "session_url",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ASTRAY)
+def test_another_database_is_refused(way: str, tmp_path: Path) -> None:
+    """Wherever a replica, or session_url, names another database than the primary, the error names
+    the place, both databases and the cure."""
+    make, where = ASTRAY[way]
+    with pytest.raises(ConfigError) as caught:
+        make(tmp_path)
+    said = str(caught.value)
+    assert f"{where}: it " in said
+    assert "'shop'" in said
+    assert "'postgres'" in said
+    assert "name 'shop'" in said or "give it dbname=shop" in said
+    assert "s3cret" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "replica", "options"),
+    [
+        (URL, "postgresql://r1/shop_ro", {"pgbouncer": True}),
+        (URL, "postgresql://r1/shop_ro", {"pgbouncer": "session"}),
+        (URL, {"url": "postgresql://r1/shop_ro", "pgbouncer": True}, {}),
+        (URL, "postgresql://r1/shop_ro?pgbouncer=true", {}),
+        # Only what stands in between can tell two servers at one address apart.
+        ("postgresql://b:6432/shop", "postgresql://b:6432/shop_ro", {}),
+        # What a driver opens where no database is named, it knows alone.
+        ("postgresql://app@p", "postgresql://r1/app", {}),
+        (URL, "postgresql://ro@r1", {}),
+        (URL, "r1", {"pgbouncer": True, "session_url": "postgresql://p/real"}),
+    ],
+)
+def test_names_that_may_differ(url: str, replica: Any, options: dict[str, Any]) -> None:
+    """Behind a pooler a database may have any name, and one that is left out is not another."""
+    assert Config.from_url(url, [replica], **options).replicas
 
 
 def test_makaras_url_wins_over_what_stands_beside_it() -> None:

@@ -102,6 +102,24 @@ def test_a_session_url_that_leads_elsewhere_is_refused(
         cursor.execute("SET app.tenant = 'seven'")
 
 
+@THROUGH
+def test_another_database_is_refused(connect: Connect, database: Database) -> None:
+    """Neither session_url nor the NAME of a replica behind PgBouncer may lead to another database:
+    the first is found out before anything runs there, the other at the first statement."""
+    meant = f"the primary's '{database.name}'"
+    routed = connect(ROUTER={"session_url": database.cluster.primary.url("postgres")})
+    with (
+        routed.connection.cursor() as cursor,
+        pytest.raises(SessionRefused, match=f"the database there is 'postgres', and {meant}"),
+    ):
+        cursor.execute("SET app.tenant = 'seven'")
+    replica = {"HOST": database.cluster.replicas[0].host, "NAME": "postgres"}
+    replica |= {"PORT": str(database.cluster.replicas[0].port)}
+    routed = connect(start=False, REPLICAS=[replica])
+    with pytest.raises(ConfigError, match=r"replicas\[0\]: replica1 .* opens the database"):
+        routed.served()
+
+
 @pytest.mark.doors("plain", "pgbouncer")
 def test_a_schema_is_on_every_node_or_refused(
     connect: Connect, database: Database, way: str
@@ -222,15 +240,22 @@ def test_a_replica_says_its_own_pgbouncer() -> None:
 def test_tests_leave_named_replicas_alone(
     database: Database, connect: Connect, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A test database has no name of its own behind PgBouncer on a replica: reads of tests would
-    go to real data, so such a replica is left out."""
+    """A test database has no name of its own behind PgBouncer on a replica, nor in a URL: reads of
+    tests would go to real data, so such a replica is left out, in a spawned worker too."""
     routed = connect(
         start=False,
         ROUTER={"pgbouncer": "session", "session_url": "postgresql://db/real"},
-        REPLICAS=[{"NAME": database.name}, settings_of(database)["REPLICAS"][0]],
+        REPLICAS=[
+            {"NAME": database.name},
+            database.replica_urls()[0],
+            settings_of(database)["REPLICAS"][0],
+        ],
     )
     creation = routed.connection.creation
     creation._leave_real_data_alone()
     assert [sorted(r) for r in routed.connection.settings_dict["REPLICAS"]] == [["HOST", "PORT"]]
     assert routed.connection.settings_dict["ROUTER"] == {"pgbouncer": "session"}
     assert "left out" in capfd.readouterr().err
+    routed.connection.settings_dict["REPLICAS"].append({"NAME": database.name})
+    creation.setup_worker_connection(1)
+    assert [sorted(r) for r in routed.connection.settings_dict["REPLICAS"]] == [["HOST", "PORT"]]

@@ -43,7 +43,8 @@ def test_a_sound_cluster(database: Database) -> None:
 def test_servers_that_do_not_let_us_in(database: Database, make_cluster: MakeCluster) -> None:
     """Unreachable, refused and of another cluster are three things, told without a password."""
     other = make_cluster(replicas=0, password="s3cret")
-    right = other.primary.url()
+    other.primary.execute(f"CREATE DATABASE {database.name}")
+    right = other.primary.url(database.name)
     replicas = ["127.0.0.1:1", right, right.replace("s3cret", "wr0ng")]
     told = config(database).but(replicas=replicas)
     assert found(told) == {
@@ -70,6 +71,29 @@ def test_roles_that_were_exchanged(database: Database) -> None:
     exchanged = Config.from_url(first, [*others, database.primary_url()])
     assert found(exchanged) == {("warning", "primary-moved", "replica2")}
     assert found(Config.from_url(first, others)) == {("error", "no-primary", "")}
+
+
+def test_another_database_behind_a_pooler(database: Database) -> None:
+    """Where names say nothing the servers are asked: a replica's entry that leads to another
+    database is an error, and so is such a session_url, or a default that is not the primary's."""
+    replica = database.cluster.replicas[0]
+    astray = f"\nastray = host={replica.host} port={replica.port} dbname=postgres"
+    with bouncer(database.cluster, database.name, entries=astray) as (primary, replicas):
+        urls = [replicas[0], primary.rpartition("/")[0] + "/astray"]
+        session = database.cluster.primary.url("postgres")
+        pooled = Config.from_url(primary, urls, pgbouncer=True, session_url=session)
+        told = router.doctor(pooled)
+    errors = [str(f) for f in told.findings if f.level == "error"]
+    opens = f"it opens the database 'postgres', and primary {database.name!r}"
+    assert [error.partition(": name")[0] for error in errors] == [
+        f"error: replica2: {opens}",
+        f"error: session_url: {opens}",
+    ]
+    assert all(error.endswith("[other-database]") for error in errors)
+    defaults = Config.from_url(database.cluster.primary.url("postgres").rpartition("/")[0], [
+        replica.url(database.name)
+    ])  # fmt: skip
+    assert found(defaults) == {("error", "other-database", "replica1")}
 
 
 def test_a_replica_that_is_a_primary(make_cluster: MakeCluster) -> None:

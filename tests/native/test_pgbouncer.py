@@ -4,7 +4,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -114,6 +114,35 @@ def test_what_needs_a_session_is_refused(database: Database, way: str, sql: str)
             door.run(connection, sql)
         assert isinstance(caught.value, DRIVER_ERRORS)
         assert door.run(connection, "SELECT 1") == [(1,)]
+
+
+def test_a_session_url_to_another_database_is_refused(database: Database, way: str) -> None:
+    """What needs a session, as locks do, is not sent to another database of the primary's."""
+    elsewhere = database.cluster.primary.url("postgres")
+    said = f"session_url: the database there is 'postgres', and the primary's '{database.name}'"
+    with (
+        small(database, way, session_url=elsewhere) as door,
+        door.connection() as connection,
+        pytest.raises(SessionRefused, match=said),
+    ):
+        door.run(connection, "SELECT pg_advisory_lock(1)")
+
+
+def test_a_name_that_leads_to_another_database_is_refused(database: Database, way: str) -> None:
+    """A replica of another database is refused by its name, and behind PgBouncer at the start."""
+    replica = database.cluster.replicas[0]
+    opens = f"opens the database 'postgres', and the primary '{database.name}'"
+    with pytest.raises(ConfigError, match=f"replicas\\[0\\]: it {opens}"):
+        DOORS[way](database.primary_url(), replicas=[replica.url("postgres")])
+    astray = f"\nastray = host={replica.host} port={replica.port} dbname=postgres"
+    with bouncer(database.cluster, database.name, entries=astray) as (primary, _):
+        elsewhere = primary.rpartition("/")[0] + "/astray"
+        with (
+            pytest.raises(ConfigError, match=f"replicas\\[0\\]: replica1 .*{opens}"),
+            closing(DOORS[way](primary, replicas=[elsewhere], pgbouncer=True)) as door,
+            door.connection() as connection,
+        ):
+            door.run(connection, "SELECT 1")
 
 
 def test_session_url_leads_past_it(database: Database, way: str) -> None:
