@@ -95,7 +95,8 @@ def tests_sqlalchemy20(session: nox.Session) -> None:
 
 def _floors() -> list[str]:
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    return [spec.replace(">=", "==") for spec in project["dependencies"]]
+    drivers = [s for s in project["optional-dependencies"]["asyncpg"] if s.startswith("asyncpg")]
+    return [spec.replace(">=", "==") for spec in (*project["dependencies"], *drivers)]
 
 
 @nox.session
