@@ -311,7 +311,7 @@ class Checkout(Generic[H]):
         session = intent.kind is SESSION and not intent.local
         if transaction and router.pooled and not self.past:
             self._must_span(held.node)
-        if transaction or session or self.journal:
+        if transaction or session or self.journal or self.characteristics.read_only:
             try:
                 self._prepare(held, transaction)
                 if session:
@@ -536,11 +536,11 @@ class Checkout(Generic[H]):
         if isolation == "AUTOCOMMIT":
             return Transaction.ON_REPLICA if on_replica else Transaction.NONE
         if isolation == "SERIALIZABLE":
-            return Transaction.EXPLICIT
+            return Transaction.ISOLATED
         if self.characteristics.read_only:
             return Transaction.READ_ONLY
         if isolation == "REPEATABLE READ":
-            return Transaction.EXPLICIT
+            return Transaction.ISOLATED
         if on_replica:
             return Transaction.ON_REPLICA
         return Transaction.EXPLICIT if explicit else Transaction.NONE
@@ -573,7 +573,9 @@ class Checkout(Generic[H]):
     def _needs_transaction(
         self, intent: Intent, situation: Transaction, decision: Decision, stream: bool
     ) -> bool:
-        none = situation is Transaction.NONE or situation is Transaction.BOUND
+        # Bound, this is as a plain connection: what its session or its driver was told of the
+        # transactions to come, such as default_transaction_isolation, is not known here.
+        none = situation is Transaction.NONE
         if situation is Transaction.ON_PRIMARY:
             none = not decision.on_primary  # a read sent elsewhere on purpose
         elif situation is Transaction.EXPLICIT:
@@ -774,6 +776,7 @@ class Checkout(Generic[H]):
                 held.in_transaction = True
             else:
                 held.autocommit(True)
+                held.characterise_alone(self.characteristics)
         if self.journal and len(held.applied) < len(self.journal.entries):
             held.replay(self.journal.entries)
 
@@ -792,6 +795,10 @@ class Checkout(Generic[H]):
         intent, held = route.intent, route.held
         if intent.binds and route.decision.on_primary:
             self.bound = True
+        elif intent.holds:
+            # In a read-only transaction on a replica, which binds nobody: its pool's next user
+            # must not find the prepared statement, or the isolation level a standby refuses.
+            held.spoilt = True
         kind = intent.kind
         if kind is SESSION:
             transactional = held.in_transaction

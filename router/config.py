@@ -120,7 +120,7 @@ class Config:
         max_lag_bytes: see `max_lag_seconds`; either one kept is enough. None is no limit.
         fallback: "primary" or "error": what a read gets when no replica is eligible.
         transactions: "primary" starts explicit transactions there; "lazy" treats them like
-            autobegun ones: reads before the first write may use a replica.
+            autobegun ones: under READ COMMITTED, reads before the first write may use a replica.
         reads_in_transaction: run reads outside explicit transactions in a real transaction, as
             plain SQLAlchemy does, at its price of two more round trips.
         balance: "weighted", "random" (the same), "round_robin", "least_outstanding", "latency" or

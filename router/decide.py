@@ -22,6 +22,7 @@ class Transaction(enum.Enum):
 
     NONE = "no transaction"  # or an autobegun one that has written nothing
     EXPLICIT = "explicit transaction"
+    ISOLATED = "transaction above READ COMMITTED"  # whose reads share one snapshot
     READ_ONLY = "read-only transaction"
     ON_PRIMARY = "transaction open on the primary"
     ON_REPLICA = "transaction open on a replica"
@@ -207,7 +208,9 @@ def decide(
                 transaction = Transaction.READ_ONLY
             else:
                 return _primary(view, Reason.WRITE, now, pins=intent.writes)
-        elif transaction is Transaction.EXPLICIT and not policy.lazy_transactions:  # row 4
+        elif transaction is Transaction.ISOLATED or (
+            transaction is Transaction.EXPLICIT and not policy.lazy_transactions
+        ):  # row 4
             return _primary(view, Reason.EXPLICIT, now)
         elif transaction is Transaction.ON_REPLICA and view.replicas:
             return Decision(view.replicas, Reason.HELD, False)

@@ -24,7 +24,9 @@ class Held(ABC):
     What differs between drivers and pools is abstract here.
     """
 
-    __slots__ = ("applied", "broken", "characteristics", "distrusted", "in_transaction", "node")
+    __slots__ = (
+        "applied", "broken", "characteristics", "distrusted", "in_transaction", "node", "spoilt"
+    )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
         """Prepare.
@@ -39,6 +41,8 @@ class Held(ABC):
         self.broken: bool = False
         # Broken, and whatever else its pool holds is no better.
         self.distrusted: bool = False
+        # A statement left something in its session that nothing but its end undoes.
+        self.spoilt: bool = False
         self.applied: list[Entry] = []
         self.characteristics: Characteristics = DEFAULTS
 
@@ -81,6 +85,11 @@ class Held(ABC):
     @abstractmethod
     def characterise(self, wanted: Characteristics) -> None:
         """Make `wanted` the settings of the transactions to come."""
+
+    def characterise_alone(self, wanted: Characteristics) -> None:
+        """Make of `wanted` what the driver has hold for statements in autocommit, too: with most
+        drivers nothing."""
+        return
 
     @abstractmethod
     def lost(self, error: Any, cursor: Any = None) -> bool:
@@ -159,7 +168,7 @@ class Held(ABC):
         Args:
             journal: what of the applied settings outlives the open transaction.
         """
-        if self.broken:
+        if self.broken or self.spoilt:
             self.discard(distrust=self.distrusted)
             return
         try:

@@ -121,7 +121,11 @@ class NodeConnection(Held):
     def idle(self) -> bool:
         """Whether it can be given back as it is."""
         return not (
-            self.broken or self.in_transaction or self.applied or self.characteristics != DEFAULTS
+            self.broken
+            or self.spoilt
+            or self.in_transaction
+            or self.applied
+            or self.characteristics != DEFAULTS
         )
 
     def give_back(self) -> None:

@@ -193,7 +193,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _set_autocommit(self, autocommit: bool) -> None:
         if isinstance(self.connection, RoutedConnection):
-            self.connection.declared = self.read_only
+            self.connection.declared = self.read_only and not autocommit
         super()._set_autocommit(autocommit)
 
     def hold_session(self) -> bool:
@@ -222,8 +222,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         facade = self.connection
         if not isinstance(facade, RoutedConnection) or self.in_atomic_block:
             return
-        if facade.checkout.bound:
-            self.close()  # else what one request left in a session keeps the next on the primary
+        if facade.checkout.bound or facade.unfinished:
+            # What one request left in a session would keep the next on the primary. In a
+            # transaction left open, the next one's writes would wait for a COMMIT nobody sends,
+            # and its atomic() would fail.
+            self.close()
         else:
             facade.rest()
 

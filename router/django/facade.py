@@ -10,6 +10,7 @@ from django.db.backends.postgresql.base import CursorMixin
 from psycopg.pq import TransactionStatus
 
 from router.django.nodes import Nodes
+from router.held import Characteristics
 from router.psycopg import facade
 from router.psycopg.cursor import Cursor, Lasting
 from router.psycopg.facade import PEEK
@@ -70,6 +71,8 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
         super().__init__(nodes)
         self.declared: bool = False
         self._autocommit = False
+        self._read_only: bool | None = None
+        self._deferrable: bool | None = None
         self.checkout.explicit = True
 
     # -- transactions --------------------------------------------------------------------------
@@ -81,17 +84,10 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
 
     @autocommit.setter
     def autocommit(self, value: bool) -> None:
-        self._must_be_open()
-        if self.in_transaction:
-            raise psycopg.ProgrammingError(
-                "can't change 'autocommit' now: a transaction is open: commit or roll back"
-            )
+        self._between("autocommit")
         self._autocommit = value
         self.checkout.explicit = not value
-        self.checkout.characterise(
-            isolation="AUTOCOMMIT" if value else self._level(),
-            read_only=True if self.declared and not value else None,
-        )
+        self._settle_mode()
 
     @property
     def isolation_level(self) -> Any:
@@ -100,9 +96,45 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
 
     @isolation_level.setter
     def isolation_level(self, value: Any) -> None:
+        self._between("isolation_level")
         self._isolation = None if value is None else psycopg.IsolationLevel(value)
-        if not self._autocommit:
-            self.checkout.characterise(isolation=self._level())
+        self._settle_mode()
+
+    @property
+    def read_only(self) -> bool | None:
+        """Whether the transactions to come are READ ONLY, and so run on a replica."""
+        return self._read_only
+
+    @read_only.setter
+    def read_only(self, value: bool | None) -> None:
+        self._between("read_only")
+        self._read_only = None if value is None else bool(value)
+        self._settle_mode()
+
+    @property
+    def deferrable(self) -> bool | None:
+        """Whether the transactions to come are DEFERRABLE."""
+        return self._deferrable
+
+    @deferrable.setter
+    def deferrable(self, value: bool | None) -> None:
+        self._between("deferrable")
+        self._deferrable = None if value is None else bool(value)
+        self._settle_mode()
+
+    def _between(self, attribute: str) -> None:
+        self._must_be_open()
+        if self.in_transaction:
+            raise psycopg.ProgrammingError(
+                f"can't change {attribute!r} now: a transaction is open: commit or roll back"
+            )
+
+    def _settle_mode(self) -> None:
+        alone = Characteristics("AUTOCOMMIT")
+        self.checkout.characteristics = alone if self._autocommit else self._of_transactions()
+
+    def _of_transactions(self) -> Characteristics:
+        return Characteristics(self._level(), self.declared or self._read_only, self._deferrable)
 
     def hold_session(self) -> None:
         """Stay on a session of one's own, past a PgBouncer, until this is closed.
@@ -114,11 +146,24 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
         if route.fresh:
             route.held.in_transaction = False  # nothing was sent
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a transaction or a statement was left open, by whatever road it was begun."""
+        finished = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+        held = [h for h in self.holding if h is not None]
+        return any(
+            h.in_transaction or h.dbapi.pgconn.transaction_status not in finished for h in held
+        )
+
     def rest(self) -> None:
-        """Between two requests: let the next one's reads choose among the replicas anew."""
-        replica = self.checkout.replica
-        if replica is not None and not self.in_transaction:
+        """Between two requests: let the next one's reads choose among the replicas anew, and have
+        a connection to the primary that is older than its last interruption asked whether it
+        lives."""
+        primary, replica = self.holding
+        if replica is not None:
             self.checkout.drop(replica)
+        if primary is not None and self.nodes.interrupted(primary.node, primary.line):
+            self.checkout.drop(primary)
 
     def usable(self) -> bool:
         """Ask the servers that are held; a dead one's connection is dropped.
@@ -182,8 +227,10 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
     @contextmanager
     def transaction(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         """Psycopg's own block, on the primary."""
-        primary = self.primary_connection()
-        with self.checkout.unseen(), primary.transaction(*args, **kwargs) as block:
+        held = self.checkout.bind_primary()
+        if not held.in_transaction:
+            held.characterise(self._of_transactions())  # psycopg's BEGIN says them
+        with self.checkout.unseen(), held.dbapi.transaction(*args, **kwargs) as block:
             yield block
 
 

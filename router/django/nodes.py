@@ -257,14 +257,14 @@ class Nodes(nodes.Nodes):
                 self._put(line)
             return
         gone = self._closed or line.past or node not in self.router.servers or node in self._kept
-        if gone and not line.streams:
+        if (gone and not line.streams) or not _put_right(line.dbapi):
             line.dbapi.close()
         else:
             self._kept[node] = line
 
     def _put(self, line: Line) -> None:
-        if not line.dbapi.closed:
-            line.dbapi.autocommit = True
+        if not _put_right(line.dbapi):
+            line.dbapi.close()  # its pool makes another
         line.pool.putconn(line.dbapi)
 
     def streaming(self, line: Line, step: int) -> None:
@@ -318,6 +318,19 @@ class Nodes(nodes.Nodes):
         _abandoned.extend((self._kept, self._held))
         self._kept = {}
         self._held = {}
+
+
+def _put_right(connection: Any) -> bool:
+    """Switch a connection that comes back to autocommit, as new ones are.
+
+    Returns:
+        False where a transaction is still open on it: nobody knows whose.
+    """
+    if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+        return False
+    if not connection.autocommit:
+        connection.autocommit = True
+    return True
 
 
 def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:

@@ -7,6 +7,9 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_BEFORE = "_router_read_only_before"
+"""Where a thread's connection keeps what `read_only` was outside each block that is open."""
+
 
 class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
     """``atomic()`` for reads alone: one transaction, READ ONLY, on one replica.
@@ -23,7 +26,6 @@ class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
             using: the alias; None is the default one.
         """
         self.using: str | None = using
-        self._entered: list[tuple[Any, Any]] = []
 
     def _recreate_cm(self) -> "read_only":
         return type(self)(self.using)
@@ -41,19 +43,25 @@ class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
         from django.db import transaction
 
         connection: Any = transaction.get_connection(self.using)
-        block: Any = transaction.atomic(self.using)
         before = getattr(connection, "read_only", False)
         connection.read_only = not connection.in_atomic_block or before
+        block: Any = transaction.atomic(self.using)
         try:
             block.__enter__()
         except BaseException:
             connection.read_only = before
             raise
-        self._entered.append((block, (connection, before)))
+        # On the thread's connection: one read_only() may be entered by several threads at once,
+        # as one atomic() may.
+        connection.__dict__.setdefault(_BEFORE, []).append(before)
 
     def __exit__(self, *exc: object) -> None:
-        block, (connection, before) = self._entered.pop()
+        from django.db import transaction
+
+        connection: Any = transaction.get_connection(self.using)
+        block: Any = transaction.atomic(self.using)
         try:
             block.__exit__(*exc)
         finally:
-            connection.read_only = before
+            before = connection.__dict__.get(_BEFORE)
+            connection.read_only = before.pop() if before else False

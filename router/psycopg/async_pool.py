@@ -204,7 +204,7 @@ class AsyncConnectionPool(RoutedPool):
         if self._open_when_used and not self._opened:
             await self.open()
         self._must_be_open()
-        if not self._learnt:
+        if not self._learnt or self.server_isolation is None:
             await self._look()
         return AsyncConnection(self, self.timeout if timeout is None else timeout)
 
@@ -219,7 +219,8 @@ class AsyncConnectionPool(RoutedPool):
         await connection.close()
 
     async def _look(self) -> None:
-        """Have a first connection configured, to know what ``configure`` does."""
+        """Have a first connection configured, to know what ``configure`` does, and how isolated
+        transactions are where nobody says."""
         first = AsyncConnection(self, self.timeout)
         try:
             with suppress(psycopg.Error, RouterError):

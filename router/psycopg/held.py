@@ -124,7 +124,11 @@ class NodeConnection(Held):
     def idle(self) -> bool:
         """Whether it can be given back as it is."""
         return self.in_autocommit and not (
-            self.broken or self.in_transaction or self.applied or self.characteristics != DEFAULTS
+            self.broken
+            or self.spoilt
+            or self.in_transaction
+            or self.applied
+            or self.characteristics != DEFAULTS
         )
 
     def give_back(self) -> None:
@@ -144,9 +148,16 @@ def ask(connection: Any, sql: str) -> tuple[Any, ...]:
 
 
 def alive(connection: Any) -> bool:
-    """Whether the server answers on `connection`, which may have a transaction open."""
+    """Whether the server answers on `connection`, which may have a transaction open.
+
+    A transaction that psycopg begins for the question, as it does without autocommit, is ended:
+    while it is open, psycopg refuses to change what the next transaction shall be.
+    """
+    idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
     try:
         connection.execute("SELECT 1")
+        if idle:
+            connection.rollback()  # sends nothing in autocommit
     except psycopg.Error:
         return not connection.closed and connection.info.transaction_status != 0
     return True

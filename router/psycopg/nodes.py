@@ -32,10 +32,13 @@ class Servers(ABC):
     Attributes:
         config: which they are.
         router: decides.
+        server_isolation: what ``default_transaction_isolation`` is on a new connection, by the
+            settings of server, database, role or the user; None until there was one.
     """
 
     config: Config
     router: Router
+    server_isolation: str | None = None
 
     @abstractmethod
     def arguments(self, server: Server) -> dict[str, Any]:
@@ -92,6 +95,9 @@ class Servers(ABC):
         if len(self.router.servers) > 1:
             self.probe(node, connection)
         configure(connection)
+        if self.server_isolation is None:
+            (level,) = ask(connection, "SELECT current_setting('default_transaction_isolation')")
+            self.server_isolation = level.upper()
         path = self.config.search_path
         if self.config.begins_in(self.server(node)) != path:
             (found,) = ask(connection, "SELECT current_setting('search_path')")
@@ -145,7 +151,9 @@ class Nodes(ABC):
     def default_isolation(self) -> str:
         """The isolation level of a connection on which none was set."""
         level = self.isolation
-        return "READ COMMITTED" if level is None else level.name.replace("_", " ")
+        if level is None:
+            return self.servers.server_isolation or "READ COMMITTED"
+        return level.name.replace("_", " ")
 
     def start_router(self) -> None:
         """Start the Router; see `router.core.Router.start`."""

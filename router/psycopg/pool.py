@@ -466,7 +466,7 @@ class ConnectionPool(RoutedPool):
     def getconn(self, timeout: float | None = None) -> Connection:
         """A routed connection, to be given back by `putconn`. As `connection`."""
         self._must_be_open()
-        if not self._learnt:
+        if not self._learnt or self.server_isolation is None:
             self._look()
         return Connection(self, self.timeout if timeout is None else timeout)
 
@@ -481,7 +481,8 @@ class ConnectionPool(RoutedPool):
         connection.close()
 
     def _look(self) -> None:
-        """Have a first connection configured, to know what ``configure`` does."""
+        """Have a first connection configured, to know what ``configure`` does, and how isolated
+        transactions are where nobody says."""
         with suppress(psycopg.Error, RouterError):
             first = Connection(self, self.timeout)
             try:

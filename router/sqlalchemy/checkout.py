@@ -49,6 +49,9 @@ class EngineCheckout(Checkout[NodeConnection]):
 
     pool: "RoutingPool"  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    # The isolation level to return to when the driver connection's autocommit is switched off.
+    _otherwise: str | None = None
+
     def closed_error(self) -> Exception:
         """What a statement gets after the checkout has ended."""
         return exc.InvalidRequestError(
@@ -59,16 +62,31 @@ class EngineCheckout(Checkout[NodeConnection]):
         """A connection to `node`, the primary, by ``session_url``."""
         return self.pool.session(node)
 
-    def introduce(self) -> None:
-        """Let the dialect meet a server, a replica if there is one, and stay there for reads."""
+    def introduce(self, meet: Callable[[Any], None]) -> None:
+        """Let the dialect meet a server, a replica if there is one, and stay there for reads.
+
+        Args:
+            meet: asks the driver's connection what is to be known of it.
+        """
         try:
-            route = self.route(None, explicit=False, intent=PEEK)
+            self.peek(meet)
         except BaseException:
             self.release()
             raise
-        if route.fresh:
-            route.held.in_transaction = False  # nothing was sent
         self.last: NodeConnection | None = None
+
+    def committing_each(self, value: bool) -> None:
+        """The driver connection's autocommit was switched: as with the driver itself, switched off
+        it leaves the isolation level that was in force before."""
+        now = self.characteristics.isolation
+        if value and self.isolation != "AUTOCOMMIT":
+            self._otherwise = now
+            self.characterise(isolation="AUTOCOMMIT")
+        elif not value and self.isolation == "AUTOCOMMIT":
+            level, self._otherwise = self._otherwise, None
+            if level is None and self.pool.default_isolation == "AUTOCOMMIT":
+                level = self.pool.server_isolation
+            self.characterise(isolation=level)
 
     def look_again(self) -> None:
         """Notice a transaction the primary's driver connection has open, unseen by us.
@@ -91,8 +109,12 @@ class EngineCheckout(Checkout[NodeConnection]):
             return ask(held.dbapi)
         held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
         held.autocommit(self.isolation == "AUTOCOMMIT")
-        if held.characteristics != self.characteristics:
-            held.characterise(self.characteristics)
+        wanted = self.characteristics
+        if wanted.isolation == "AUTOCOMMIT":
+            # Switched on just now. As a level, asyncpg's dialect could not switch it off again.
+            wanted = wanted._replace(isolation=held.characteristics.isolation)
+        if held.characteristics != wanted:
+            held.characterise(wanted)
         try:
             found = ask(held.dbapi)
             held.end("rollback")  # of what the driver began, in order to ask

@@ -125,6 +125,13 @@ class NodeConnection(Held):
                 record.finalize_callback.remove(self.undo)
             self.undo = None
 
+    def characterise_alone(self, wanted: Characteristics) -> None:
+        """Declare statements in autocommit read-only, where the dialect's way to do so holds for
+        them: by a setting of the session."""
+        now = self.characteristics
+        if self.pool.driver.declares_session and wanted.read_only != now.read_only:
+            self.characterise(now._replace(read_only=wanted.read_only))
+
     def give_back(self) -> None:
         """Give it to its pool, or close it where nobody asks that pool any more."""
         fairy: Any = self.fairy

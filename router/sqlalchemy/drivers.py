@@ -31,6 +31,8 @@ class Driver:
         shareable: whether one statement stays on one server session outside a transaction, as it
             must where PgBouncer pools by transaction.
         unsure: whether it does not know of a statement under way that an exception interrupted.
+        declares_session: whether its dialect makes isolation level, read-only and deferrable
+            settings of the session, which hold in autocommit too.
     """
 
     set_autocommit: Callable[[Any, bool], None]
@@ -45,6 +47,7 @@ class Driver:
     unprepared: Mapping[str, Any] = field(default_factory=dict)
     shareable: bool = True
     unsure: bool = False
+    declares_session: bool = False
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it.
@@ -173,6 +176,7 @@ DRIVERS: dict[str, Driver] = {
         # statement.
         shareable=False,
         unsure=True,
+        declares_session=True,
     ),
     "psycopg_async": Driver(
         _set_attribute,

@@ -326,6 +326,13 @@ class RoutedDialect(DefaultDialect):
             return held.broken
         return bool(_above(self).is_disconnect(e, connection, cursor))
 
+    def do_ping(self, dbapi_connection: Any) -> bool:
+        """Ask a pooled connection whether it lives, and leave no transaction behind: in the one
+        that pg8000 begins for it, the isolation level of the next would have no effect."""
+        lives = bool(_above(self).do_ping(dbapi_connection))
+        dbapi_connection.rollback()  # sends nothing where none is open
+        return lives
+
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
         """Remember the level on a facade; set it on a real connection."""
         if isinstance(dbapi_connection, RoutedDBAPIConnection):

@@ -147,9 +147,21 @@ class RoutingPool(Pool):
         """Take over what the dialect may not have known before it met its first connection."""
         dialect: Any = self.dialect
         level = dialect._on_connect_isolation_level
-        found = level or getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        # The isolation level by the settings of server, database and role.
+        self.server_isolation: str = (
+            getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        )
         # The isolation level of a connection on which none was set.
-        self.default_isolation: str = found
+        self.default_isolation: str = level or self.server_isolation
+
+    def _ask_isolation(self, connection: Any) -> None:
+        """Learn the isolation level of a new connection: a listener may have set another than
+        the dialect found before it."""
+        self._met()
+        dialect: Any = self._dialect
+        if dialect._on_connect_isolation_level is None:
+            found: str = dialect.get_isolation_level(connection)
+            self.server_isolation = self.default_isolation = found
 
     def lost(self, error: Any, dbapi: Any, cursor: Any) -> bool:
         """Whether `error` says that the connection is gone: the dialect's own judgement."""
@@ -178,8 +190,7 @@ class RoutingPool(Pool):
         self._disposed = False
         routed = EngineCheckout(self)
         if not self._introduced:
-            routed.introduce()
-            self._met()
+            routed.introduce(self._ask_isolation)
             self._introduced = True
         return RoutedConnection(routed)
 
@@ -390,6 +401,8 @@ class RoutingPool(Pool):
         )
         pool.node_options = dict(self.node_options)
         pool._introduced = self._introduced
+        pool.server_isolation = self.server_isolation
+        pool.default_isolation = self.default_isolation
         pool.in_use = self.in_use
         return pool
 

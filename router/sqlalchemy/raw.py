@@ -99,12 +99,7 @@ class RoutedDBAPIConnection:
         # has to know when they were committed.
         driver = routed.pool.driver
         held.in_transaction = driver.in_transaction(held.dbapi)
-        if driver.autocommit(held.dbapi):
-            routed.characterise(isolation="AUTOCOMMIT")
-        elif routed.isolation == "AUTOCOMMIT":
-            otherwise = routed.pool.default_isolation
-            level = "READ COMMITTED" if otherwise == "AUTOCOMMIT" else None
-            routed.characterise(isolation=level)
+        routed.committing_each(driver.autocommit(held.dbapi))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RoutedDBAPIConnection) and other.routed is self.routed

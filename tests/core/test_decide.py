@@ -91,6 +91,7 @@ ONE_BEHIND = View(snapshot(b=999), out())
 
 N, E, RO = Transaction.NONE, Transaction.EXPLICIT, Transaction.READ_ONLY
 ON_P, ON_R, BOUND = Transaction.ON_PRIMARY, Transaction.ON_REPLICA, Transaction.BOUND
+ISOLATED = Transaction.ISOLATED
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,8 @@ ON_P, ON_R, BOUND = Transaction.ON_PRIMARY, Transaction.ON_REPLICA, Transaction.
         ("p", Reason.EXPLICIT, False, READ, E, {}),
         ("p", Reason.EXPLICIT, False, SESSION, E, {}),
         ("ab", Reason.READ, False, READ, E, {"policy": LAZY}),
+        ("p", Reason.EXPLICIT, False, READ, ISOLATED, {}),
+        ("p", Reason.EXPLICIT, False, READ, ISOLATED, {"policy": LAZY}),
         # 5: declared read-only; a write in it fails as PostgreSQL fails it
         ("ab", Reason.READ_ONLY, False, READ, RO, {}),
         ("ab", Reason.READ_ONLY, False, REFUSED, RO, {}),

@@ -4,6 +4,8 @@ import contextlib
 import os
 import threading
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -370,23 +372,236 @@ def test_a_dead_replica_is_invisible(make_cluster: Any, connect: Connect) -> Non
 
 
 @STRAIGHT
-def test_a_restarted_server_is_not_noticed(make_cluster: Any, connect: Connect) -> None:
+@pytest.mark.parametrize("checks", [True, False])
+def test_a_restarted_server_is_not_noticed(
+    make_cluster: Any, connect: Connect, checks: bool
+) -> None:
     """Connections that are older than their server's restart are replaced before a statement
-    fails on them, on the primary too."""
+    fails on them, on the primary too, with health checks or without, and whatever transaction was
+    the last on them."""
     from tests.conftest import Database
 
     cluster = make_cluster(1)
     cluster.primary.execute("CREATE TABLE shop_item (id bigserial PRIMARY KEY, name text)")
     cluster.wait_caught_up()
-    routed = connect(Database(cluster, "postgres"), CONN_HEALTH_CHECKS=True)
-    items().create(name="tea")
-    for server in cluster.servers:
-        server.stop()
-        server.start()
-    routed.router.refresh()
-    routed.connection.close_if_unusable_or_obsolete()
-    items().create(name="tea")
+    routed = connect(Database(cluster, "postgres"), CONN_HEALTH_CHECKS=checks)
+    requests = (
+        lambda: read_only(routed), lambda: atomic(routed), routed.served, items().count,
+        lambda: items().create(name="tea"), lambda: read_only(routed), lambda: atomic(routed),
+    )  # fmt: skip
+    for _ in range(2):
+        for each in requests:
+            request(each)
+        for server in cluster.servers:
+            server.stop()
+            server.start()
+        routed.router.refresh()
+    for each in requests:
+        request(each)
+    assert items().count() == 9
+
+
+def request(work: Callable[[], Any]) -> Any:
+    """Do `work` as Django's handlers have a view do it: connections are looked after around it."""
+    from django.db import close_old_connections
+
+    close_old_connections()
+    try:
+        with request_context():
+            return work()
+    finally:
+        close_old_connections()
+
+
+def atomic(routed: Routed) -> None:
+    from django.db import transaction
+
+    with transaction.atomic():
+        assert routed.served() == "primary"
+        items().create(name="tea")
+
+
+def read_only(routed: Routed) -> None:
+    from router.django import read_only as block
+
+    with block():
+        assert routed.served() == "replica"
+
+
+def execute(*statements: str) -> None:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def in_a_block(*statements: str) -> None:
+    from router.django import read_only as block
+
+    with block():
+        execute(*statements)
+
+
+def by_hand(*statements: str) -> None:
+    from django.db import connection
+
+    connection.ensure_connection()
+    connection.connection.autocommit = False
+    execute(*statements)
+
+
+def commit_by_hand() -> None:
+    from django.db import transaction
+
+    transaction.set_autocommit(False)
+    execute("SELECT 1")
+    transaction.commit()
+    transaction.set_autocommit(True)
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "with health checks": {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True},
+    "without": {"CONN_MAX_AGE": None},
+    "in a pool": {"CONN_MAX_AGE": 0, "OPTIONS": {"pool": {"min_size": 1, "max_size": 1}}},
+}
+
+IN_TRANSACTION = (
+    "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in%%' AND datname = %s"
+)
+
+ONE_REQUESTS: dict[str, Callable[[], Any]] = {
+    "reads alone": lambda: in_a_block("SELECT 1"),
+    "fails in read_only()": lambda: in_a_block("SELECT 1/0"),
+    "writes in read_only()": lambda: in_a_block("INSERT INTO shop_item (name) VALUES ('no')"),
+    "commits by hand": commit_by_hand,
+    "leaves a transaction it began by hand": lambda: by_hand("SELECT 1"),
+    "leaves one it began by SQL": lambda: execute("BEGIN", "SELECT 1"),
+    "leaves one that failed": lambda: execute("BEGIN", "SELECT 1/0"),
+    "leaves one nobody saw begin": lambda: execute("SELECT 1; BEGIN"),
+}
+
+
+@STRAIGHT
+@pytest.mark.parametrize("how", list(KEPT))
+def test_what_one_request_does_the_next_need_not_know(connect: Connect, how: str) -> None:
+    """Whatever a request does to its thread's connection, the next ones read, have transactions
+    and write, and no server is left in a transaction."""
+    from django.db import DatabaseError
+
+    routed = connect(**KEPT[how])
+    for work in ONE_REQUESTS.values():
+        for _ in range(2):
+            with contextlib.suppress(DatabaseError):
+                request(work)
+        request(lambda: read_only(routed))
+        request(lambda: atomic(routed))
+        assert request(routed.served) == "replica"
+        for server in routed.cluster.servers:
+            assert server.execute(IN_TRANSACTION, [routed.database.name]) == [(0,)]
+    assert items().count() == len(ONE_REQUESTS)
+
+
+@STRAIGHT
+def test_a_replica_that_dies_within_read_only_is_forgotten(connect: Connect) -> None:
+    """A session that ends inside read_only(), or at its end, costs that block and no more."""
+    from django.db import DatabaseError
+
+    def dies(after: int) -> None:
+        from router.django import read_only as block
+
+        with block():
+            assert routed.served() == "replica"
+            for server in routed.cluster.replicas:
+                server.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+                    "WHERE datname = %s AND application_name LIKE 'pg-router replica%%'",
+                    [routed.database.name],
+                )
+            for _ in range(after):
+                routed.served()
+
+    routed = connect(CONN_HEALTH_CHECKS=True, ROUTER={"blacklist_duration": 0.05})
+    for after in (1, 0):
+        with contextlib.suppress(DatabaseError):
+            request(partial(dies, after))
+        for _ in range(2):
+            request(lambda: atomic(routed))
+            request(routed.await_replica)
+            request(lambda: read_only(routed))
+    assert items().count() == 4
+
+
+@STRAIGHT
+def test_threads_may_enter_one_read_only_at_once(routed: Routed) -> None:
+    """Who leaves a read_only() that another thread is in as well has transactions that write
+    again, and the other one when it leaves."""
+    from django.db import connection
+
+    from router.django import read_only as block
+
+    shared = block()
+    inside, over = threading.Event(), threading.Event()
+    found: list[Any] = []
+
+    def work() -> None:
+        try:
+            with shared:
+                items().count()
+                inside.set()
+                assert over.wait(10)
+            items().create(name="tea")
+            found.append(connection.read_only)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work)
+    try:
+        with shared:
+            thread.start()
+            assert inside.wait(10)
+        atomic(routed)
+    finally:
+        over.set()
+        thread.join()
+    assert found == [False]
     assert items().count() == 2
+
+
+@STRAIGHT
+def test_what_is_set_on_the_connection_holds_for_transactions(routed: Routed) -> None:
+    """isolation_level, read_only and deferrable of connection.connection hold in atomic(), in
+    psycopg's own block, and after autocommit was switched off and on."""
+    import psycopg
+    from django.db import connection, transaction
+
+    def in_force() -> Any:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT current_setting('transaction_isolation'), "
+                "current_setting('transaction_read_only'), "
+                "current_setting('transaction_deferrable')"
+            )
+            return cursor.fetchone()
+
+    connection.ensure_connection()
+    facade = connection.connection
+    facade.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    facade.read_only = facade.deferrable = True
+    for _ in range(2):
+        with transaction.atomic():
+            assert in_force() == ("serializable", "on", "on")
+        with facade.transaction():
+            assert in_force() == ("serializable", "on", "on")
+        transaction.set_autocommit(False)
+        assert in_force() == ("serializable", "on", "on")
+        with pytest.raises(psycopg.ProgrammingError, match="read_only"):
+            facade.read_only = None
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    facade.read_only = facade.deferrable = facade.isolation_level = None
+    with transaction.atomic():
+        assert in_force() == ("read committed", "off", "off")
 
 
 def test_a_forked_child_opens_its_own(routed: Routed) -> None:

@@ -177,6 +177,23 @@ def isolation(pool: Any) -> Any:
         return level, row
 
 
+def isolation_after_autocommit(pool: Any) -> Any:
+    in_force = (
+        "SELECT current_setting('transaction_isolation'), "
+        "current_setting('transaction_read_only'), current_setting('transaction_deferrable')"
+    )
+    with pool.connection() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        connection.deferrable = connection.read_only = True
+        connection.autocommit = True
+        connection.execute("VACUUM item")
+        connection.autocommit = False
+        alone = connection.execute(in_force).fetchone()
+        connection.rollback()
+        with connection.transaction():
+            return alone, connection.execute(in_force).fetchone()
+
+
 def cursors(pool: Any) -> Any:
     with pool.connection() as connection:
         found: list[Any] = []
@@ -297,6 +314,7 @@ SCENARIOS: list[Callable[[Any], Any]] = [
     autocommit,
     autocommit_cannot_change_within,
     isolation,
+    isolation_after_autocommit,
     cursors,
     copies,
     pipelines,
@@ -319,6 +337,37 @@ def test_as_with_psycopg_pool(items: Database, scenario: Callable[[Any], Any]) -
     with opened(items, max_size=2) as pool, request_context():
         assert scenario(pool) == expected
         assert pool.checkedout() == 0
+
+
+def one_snapshot(items: Database, connection: Any) -> bool:
+    """Whether two reads agree though another client has written between them."""
+    count = "SELECT count(*) FROM item"
+    before = connection.execute(count).fetchone()
+    items.execute(INSERT, ["between"])
+    items.cluster.wait_caught_up()
+    return bool(before == connection.execute(count).fetchone())
+
+
+@pytest.mark.parametrize("said", ["by the session", "by the driver's connection", "by the server"])
+def test_a_level_that_is_said_elsewhere_holds_for_reads(items: Database, said: str) -> None:
+    """Reads share a transaction that is REPEATABLE READ, whoever made it so: a SET, the driver's
+    connection to the primary, or default_transaction_isolation."""
+    kwargs = {"options": "-c default_transaction_isolation=repeatable\\ read"}
+    with (
+        opened(items, kwargs=kwargs if said == "by the server" else {}) as pool,
+        request_context(),
+        pool.connection() as connection,
+    ):
+        if said == "by the session":
+            connection.execute("SET default_transaction_isolation = 'repeatable read'")
+        elif said == "by the driver's connection":
+            level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.primary_connection().isolation_level = level
+        connection.commit()
+        assert one_snapshot(items, connection)
+        connection.commit()
+        with connection.transaction():
+            assert one_snapshot(items, connection)
 
 
 def test_a_block_is_entered_once(items: Database) -> None:

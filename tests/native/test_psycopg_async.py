@@ -212,6 +212,21 @@ def test_its_life(items: Database) -> None:
     asyncio.run(end())
 
 
+def test_the_servers_isolation_level_holds_for_reads(items: Database) -> None:
+    """Reads share a transaction where default_transaction_isolation is REPEATABLE READ."""
+    count = "SELECT count(*) FROM item"
+
+    async def work() -> None:
+        kwargs = {"options": "-c default_transaction_isolation=repeatable\\ read"}
+        async with opened(items, kwargs=kwargs) as pool, pool.connection() as connection:
+            before = await (await connection.execute(count)).fetchone()
+            await asyncio.to_thread(items.execute, INSERT, ["between"])
+            await asyncio.to_thread(items.cluster.wait_caught_up)
+            assert await (await connection.execute(count)).fetchone() == before
+
+    asyncio.run(work())
+
+
 def test_configure_is_awaited(items: Database) -> None:
     """The asynchronous hooks get psycopg's own connections, and what they set holds."""
 
