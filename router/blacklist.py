@@ -17,6 +17,62 @@ exceptions, shutdown, crash, starting up, no connection left.
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
+ENDED = frozenset({"57P05", "25P03", "25P04"})
+"""SQLSTATEs by which a server ends one session for what became of that session: it was idle for
+too long, also in a transaction, or its transaction took too long. They say nothing of the server.
+
+Source: as above.
+"""
+
+FULL = "53300"
+"""SQLSTATE too_many_connections: a server that says so has answered."""
+
+# What is looked for in an error that has no SQLSTATE, for libpq keeps it to itself while it
+# connects. Only servers that speak English are understood; PgBouncer always does.
+# Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/init/postinit.c
+_TOO_MANY = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "no more connections allowed",
+)
+_NOT_LET_IN = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "permission denied for database",
+    "is not currently accepting connections",
+)
+
+
+def is_full(state: str, said: str) -> bool:
+    """Whether a server refused a new connection because it has as many as it may.
+
+    Args:
+        state: the error's SQLSTATE, empty when the driver does not tell.
+        said: the error's message.
+    """
+    return state == FULL or (not state and any(text in said for text in _TOO_MANY))
+
+
+def refuses_login(state: str, said: str) -> bool:
+    """Whether a server that runs has refused a new connection: for want of room, or for who asked.
+
+    Not so while it starts, stops or recovers (57P03), nor where a pooler in front of it says that
+    it cannot reach it (class 08).
+
+    Args:
+        state: the error's SQLSTATE, empty when the driver does not tell.
+        said: the error's message.
+    """
+    if state:
+        return state not in LOST - {FULL} and state[:2] not in LOST
+    if is_full(state, said) or any(text in said for text in _NOT_LET_IN):
+        return True
+    return "does not exist" in said and ("role " in said or "database " in said)
+
+
 HISTORY = 100
 """Outages that are over and still remembered."""
 

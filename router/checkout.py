@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from router.blacklist import is_full
 from router.classify import Intent, Kind, OnStandby, Verb
 from router.context import Pins, RoutingContext, current_context
 from router.decide import Decision, Reason, Transaction, acts_on_replica, why_not
@@ -20,7 +21,7 @@ from router.errors import (
     SessionRefused,
     TransactionLost,
 )
-from router.held import DEFAULTS, Characteristics, Held
+from router.held import DEFAULTS, Characteristics, Held, Life
 from router.journal import Entry, Journal
 from router.model import Node
 from router.pooling import advice, needs_session
@@ -83,6 +84,10 @@ class Pools(Protocol[H]):
 
     def hold(self, node: Node) -> H:
         """A connection to `node`, taken from its pool."""
+        ...
+
+    def idle(self, node: Node) -> H | None:
+        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
         ...
 
     def probe(self, held: H) -> None:
@@ -292,11 +297,10 @@ class Checkout(Generic[H]):
                 behind = not forced and router.behind(settled[0].node, context)
         if settled is not None and not behind:
             held, decision = settled
+            held.fresh = False
         else:
             try:
-                decision = router.decide(
-                    intent, situation, force="primary" if behind else force, context=context
-                )
+                decision = self._decide(intent, situation, "primary" if behind else force, context)
             except RouterError as error:
                 if self.primary is not None:
                     self.must_not_go_on(self.primary)
@@ -333,6 +337,61 @@ class Checkout(Generic[H]):
             held.autocommit(True)
         self.last = held
         return Route(self, sql or "", intent, held, decision, context, fresh, asked)
+
+    def _decide(
+        self, intent: Intent, situation: Transaction, force: str | None, context: RoutingContext
+    ) -> Decision:
+        """What the rules say; a primary that probes call down is tried before it is refused."""
+        router = self.router
+        try:
+            return router.decide(intent, situation, force=force, context=context)
+        except PrimaryUnavailable:
+            if not self._vouched():
+                raise
+        return router.decide(intent, situation, force=force, context=context)
+
+    def _vouched(self) -> bool:
+        """Whether the primary, which answers no probe, answers over a connection that is open;
+        that one is then held.
+
+        The connections that serve are the best probe: the monitor's own may be slow to open, or
+        be let in no more. None is opened here. A server that is silent makes its caller wait for
+        ``probe_timeout``, and is then down for all others for a while: see `Router.may_try`.
+        """
+        router, held = self.router, self.primary
+        node = router.primary
+        if node is None or router.snapshot.doubted(node.name) is None:
+            return False
+        if held is not None and (held.broken or held.node is not node):
+            return False  # what is open there has to be ended first
+        if not router.may_try(node):
+            return False
+        while True:
+            if held is None and (held := self.pool.idle(node)) is None:
+                router.silent(node, tried=False)
+                return False
+            try:
+                life = held.answers(router.config.probe_timeout)
+            except BaseException:
+                if held is not self.primary:
+                    held.release(self.journal)
+                raise
+            if life is Life.ANSWERS:
+                router.vouch(node)
+            elif life is Life.SILENT:
+                router.silent(node, tried=True)
+            if held is not self.primary:
+                if life is Life.ANSWERS and not held.broken and self.primary is None:
+                    self.primary, self.timeline = held, router.view.timeline
+                else:
+                    held.release(self.journal)
+            elif held.broken and (held.in_transaction or self.bound):
+                return False
+            elif held.broken:
+                self.drop(held)
+            if life is not Life.ENDED:
+                return life is Life.ANSWERS
+            held = None
 
     def inside(self, sql: str) -> RoutingContext | None:
         """Whether `sql` is one more read in the transaction open on the primary, which is counted.
@@ -423,6 +482,7 @@ class Checkout(Generic[H]):
             ):
                 return None
             self.last = primary
+            primary.fresh = False
             return Route(self, sql, intent, primary, decision, context, False)
         # Row 7, where nothing is pinned, set, bound or declared: any replica, or the one held.
         decision = view.any_read
@@ -452,13 +512,14 @@ class Checkout(Generic[H]):
                 return None
             if report is None or report.since > last.at:
                 return None
-        if held is None:
-            if take:
-                held, decision = self._hold(decision, (), context)
-            elif (held := self.at_hand(decision)) is not None:
-                self.replica = held
-            else:
-                return None
+        if held is not None:
+            held.fresh = False
+        elif take:
+            held, decision = self._hold(decision, (), context)
+        elif not view.outdated and (held := self.at_hand(decision)) is not None:
+            self.replica = held
+        else:
+            return None
         fresh = not held.in_transaction
         if fresh:
             held.autocommit(True)
@@ -633,6 +694,7 @@ class Checkout(Generic[H]):
         failure: BaseException | None = None
         while nodes:
             if held is not None:
+                held.fresh = False
                 if held.node in nodes and not held.broken:
                     return held, None
                 held.release(self.journal)
@@ -649,14 +711,20 @@ class Checkout(Generic[H]):
             except self.pool.driver_errors as error:
                 if not self._unreachable(error):
                     raise
-                failure = error
-                router.failed(node, self.pool.reason(error))
+                failure, reason = error, self.pool.reason(error)
+                if not is_full(self.pool.sqlstate(error), reason):
+                    router.failed(node, reason)
                 nodes = tuple(n for n in nodes if n is not node)
                 continue
             if self.replica is not None:
                 # Another thread or task has used this checkout meanwhile, and took one too.
                 held.release(self.journal)
                 held = self.replica
+                continue
+            if router.view.outdated and not self._asked(held):
+                held.release(self.journal)
+                held = None
+                nodes = tuple(n for n in nodes if n is not node)
                 continue
             known = router.view.snapshot
             if node not in known.replicas and node is not known.primary:
@@ -669,13 +737,39 @@ class Checkout(Generic[H]):
             return held, None
         return None, failure
 
+    def _asked(self, held: H) -> bool:
+        """Have a node's own connection ask what the monitor cannot, who is not let in.
+
+        Returns:
+            whether it answered, or had not to be asked.
+        """
+        report = self.router.view.snapshot.reports.get(held.node.name)
+        if report is None or not report.obstacle or held.in_transaction or held.busy:
+            return True
+        try:
+            held.autocommit(True)
+            self.pool.probe(held)
+        except self.pool.driver_errors as error:
+            held.broken = True
+            held.lost(error)
+            return False
+        except BaseException:
+            held.broken = True
+            if held is not self.primary:
+                held.release(self.journal)
+            raise
+        return True
+
     def _hold_primary(self, node: Node) -> H:
         held, router = self.primary, self.router
         if held is not None:
             self.must_not_go_on(held)
+            held.fresh = False
             if not held.broken and (held.node is node or held.in_transaction or self.bound):
-                self.timeline = self.timeline or router.view.timeline
-                return held
+                if not router.view.outdated or self._asked(held):
+                    self.timeline = self.timeline or router.view.timeline
+                    return held
+                self.must_not_go_on(held)
             self.drop(held)
         elif self.bound:
             raise self.pool.translated(
@@ -698,16 +792,21 @@ class Checkout(Generic[H]):
             if not self._unreachable(error):
                 raise
             reason = self.pool.reason(error)
-            router.failed(node, reason)
+            cure = "Start it, or correct its address in url"
+            if is_full(self.pool.sqlstate(error), reason):
+                cure = "Make the pools smaller, or raise max_connections there"
+            else:
+                router.failed(node, reason)
             raise self.pool.translated(
-                PrimaryUnavailable(
-                    f"{node} cannot be reached: {reason}. Start it, or correct its address in url"
-                )
+                PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
             ) from error
         if self.primary is not None:
             # Another thread or task has used this checkout meanwhile, and took one too.
             held.release(self.journal)
             return self._hold_primary(node)
+        if router.view.outdated and not self._asked(held):
+            held.release(self.journal)
+            return self._hold_primary(node)  # which ends with a new connection, or none
         if router.primary is not node:
             held.release(self.journal)
             raise self.pool.translated(
@@ -810,6 +909,7 @@ class Checkout(Generic[H]):
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and intent.writes and not (self.bound and held.busy):
+            self.router.heard(held.node)
             self.written()
             self.must_count(held)
             self.ask_position()
@@ -896,6 +996,7 @@ class Checkout(Generic[H]):
                     else:
                         self.must_not_go_on(primary)
                         primary.end("commit")
+                        self.router.heard(primary.node)
                 except RouterError:
                     raise  # an adapter's may be its driver's as well
                 except self.pool.driver_errors as error:
@@ -975,7 +1076,9 @@ class Checkout(Generic[H]):
         try:
             if (primary := self.primary) is not None and primary.in_transaction:
                 try:
-                    primary.end("rollback")
+                    if not primary.broken:  # else it ends with its connection
+                        primary.end("rollback")
+                        self.router.heard(primary.node)
                 except BaseException:
                     primary.broken = True
                     raise
@@ -997,8 +1100,8 @@ class Checkout(Generic[H]):
             replica.end(how)
         except self.pool.driver_errors as error:
             # Nothing was written there: its loss must not fail the caller's transaction.
+            replica.lost(error)
             replica.broken = True
-            self.router.failed(replica.node, self.pool.reason(error))
         except BaseException:
             replica.broken = True
             raise

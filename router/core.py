@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
-from router.blacklist import LOST, Blacklist, Entry, Outage
+from router.blacklist import ENDED, LOST, Blacklist, Entry, Outage
 from router.catalog import BUILTIN, Catalog
 from router.chance import rand
 from router.classify import Classifier, Intent
@@ -58,6 +58,9 @@ ATTEMPT_STEP = 0.005
 
 SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
+
+RETRIAL = 5.0
+"""Seconds until a primary that kept silent over an open connection as well is tried again."""
 
 DRAIN_STEP = 0.02
 """Seconds between two looks at whether connections are still in use."""
@@ -129,7 +132,11 @@ class Router:
         self.reads_alone: bool = not (config.reads_in_transaction or config.dry_run)
         self._blacklist = Blacklist(config.blacklist_max)
         self._attempts = Attempts()
-        self._lost = LOST | set(config.blacklist_sqlstates)
+        self._of_users = frozenset(config.blacklist_sqlstates)
+        self._lost = LOST | self._of_users
+        # By the node's name: when a statement last succeeded there; when one is tried there next.
+        self._heard: dict[str, float] = {}
+        self._retrial: dict[str, float] = {}
         self._rand = rand
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
@@ -477,6 +484,66 @@ class Router:
         if self._monitor is not None:
             self._monitor.hurry(node)
 
+    def ended(self, node: Node, state: str, reason: str, *, fresh: bool) -> None:
+        """A connection to `node` ended. One that was open before says nothing of the node, which
+        is kept out when one that was opened for the statement ends as well.
+
+        Args:
+            node: whose.
+            state: the SQLSTATE it ended with, empty when the server sent none.
+            reason: the error as one line.
+            fresh: it was opened for the statement that failed.
+        """
+        of_users = state in self._of_users or state[:2] in self._of_users
+        if of_users or (fresh and state not in ENDED):
+            self.failed(node, reason)
+            return
+        self.interrupted(node)
+        if self._monitor is not None:
+            self._monitor.hurry(node)
+
+    def heard(self, node: Node) -> None:
+        """A statement has succeeded on `node`: no probe sent before that says that it is down."""
+        self._heard[node.name] = self.clock()
+
+    def may_try(self, node: Node) -> bool:
+        """Whether `node`, of which probes say that it is down, may be asked over a connection
+        that is open; not so for `RETRIAL` seconds from one that got no answer."""
+        due, now = self._retrial.get(node.name), self.clock()
+        if due is None:
+            return True
+        if now < due:
+            return False
+        self._retrial[node.name] = now + RETRIAL  # one caller's wait, and not everybody's
+        return True
+
+    def vouch(self, node: Node) -> None:
+        """`node`, of which probes say that it is down, has answered over an open connection."""
+        self.heard(node)
+        self._retrial.pop(node.name, None)
+        with self._lock:
+            before = self.view.snapshot
+            after = before.vouched(node.name)
+            self.view = View(after, self._blacklist.entries)
+        self._tell_outage(node.name, before, after)
+        self._tell_writable(before, after)
+
+    def silent(self, node: Node, *, tried: bool) -> None:
+        """Nothing but its probes speaks for `node`.
+
+        Args:
+            node: which.
+            tried: it was asked over an open connection, and said nothing; else there was none.
+        """
+        if tried:
+            self._retrial[node.name] = self.clock() + RETRIAL
+        with self._lock:
+            before = self.view.snapshot
+            after = before.silent(node.name)
+            self.view = View(after, self._blacklist.entries)
+        self._tell_outage(node.name, before, after)
+        self._tell_writable(before, after)
+
     @contextmanager
     def connecting(
         self, node: Node, pause: Callable[[float], None] = time.sleep
@@ -587,20 +654,27 @@ class Router:
 
     def observe(self, *reports: Report) -> Snapshot:
         """Take in what probes found, restore nodes that are due, and return the new snapshot."""
-        now = self.clock()
+        now, heard = self.clock(), self._heard
+        if heard:
+            reports = tuple(
+                r if r.ok or r.node not in heard else replace(r, heard=heard[r.node])
+                for r in reports
+            )
         with self._lock:
             before = self.view.snapshot
             after = before.with_reports(reports, now)
             self.view = View(after, self._blacklist.entries)
         self._mind_positions(after)
         for report in reports:
-            self._tell_outage(report, before, after)
+            if report.ok:
+                self._retrial.pop(report.node, None)
+            self._tell_outage(report.node, before, after)
             entry = self._blacklist.entries.get(report.node)
             if entry is None or not entry.due(report.started):
                 continue
             if report.ok:
                 self._restore(report.node)
-            else:
+            elif not report.obstacle:
                 self._blacklist.add(report.node, report.error, entry.duration, now)
                 self._renew()
         if after.primary is not before.primary:
@@ -711,15 +785,13 @@ class Router:
         elif now and not was:
             self.telemetry.event("writable", node=after.primary.name if after.primary else None)
 
-    def _tell_outage(self, report: Report, before: Snapshot, after: Snapshot) -> None:
-        down = before.down(report.node)
-        if report.ok and down is not None:
-            away = round(report.started - down.since, 3)
-            self.telemetry.event("reachable", node=report.node, after=away)
-        elif down is None and after.down(report.node) is not None:
-            self.telemetry.event(
-                "unreachable", level="warning", node=report.node, reason=report.error
-            )
+    def _tell_outage(self, name: str, before: Snapshot, after: Snapshot) -> None:
+        was, now = before.down(name), after.down(name)
+        if was is not None and now is None:
+            away = round(self.clock() - was.since, 3)
+            self.telemetry.event("reachable", node=name, after=away)
+        elif was is None and now is not None:
+            self.telemetry.event("unreachable", level="warning", node=name, reason=now.error)
 
     # -- who belongs to the cluster --------------------------------------------------------
 

@@ -83,7 +83,8 @@ class View:
     """
 
     __slots__ = (
-        "any_read", "any_within", "out", "replicas", "snapshot", "timeline", "write_within"
+        "any_read", "any_within", "out", "outdated", "replicas", "snapshot", "timeline",
+        "write_within",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, out: Mapping[str, Entry]) -> None:
@@ -97,11 +98,13 @@ class View:
         self.any_read: Decision | None = (
             Decision(replicas, Reason.READ, False) if replicas else None
         )
+        # What is known of some node is from before: its connections are to be asked themselves.
+        self.outdated: bool = any(report.obstacle for report in snapshot.reports.values())
         # For statements in a transaction open on the primary: what is no write, and writes.
         primary = snapshot.primary
         self.any_within: Decision | None = None
         self.write_within: Decision | None = None
-        if primary is not None and not snapshot.down(primary.name):
+        if primary is not None and not snapshot.doubted(primary.name):
             self.any_within = Decision((primary,), Reason.TRANSACTION, True)
             self.write_within = self.any_within._replace(pins=True)
 
@@ -292,7 +295,7 @@ def _primary(
             f"no server has been the primary for {now - snapshot.changed:.1f} s: promote a "
             f"replica, or start the old primary again (replicas seen: {_names(snapshot.replicas)})"
         )
-    if primary.name in snapshot.reports and (report := snapshot.down(primary.name)):
+    if primary.name in snapshot.reports and (report := snapshot.doubted(primary.name)):
         raise PrimaryUnavailable(
             f"{primary} has not answered for {now - report.since:.1f} s: {report.error}; "
             "start it again, or promote a replica "

@@ -1,8 +1,12 @@
 """One node's pooled connection while a checkout holds it, and how to leave it as it was found."""
 
+import asyncio
+import enum
 from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple
 
+from router.blacklist import ENDED, LOST
+from router.hangup import HangUp
 from router.journal import Entry, Journal
 from router.model import Node
 
@@ -17,6 +21,18 @@ class Characteristics(NamedTuple):
 
 DEFAULTS = Characteristics()
 
+PING = "SHOW transaction_read_only"
+"""Asks nothing of a server but to answer. In an open transaction it takes no snapshot, so that
+``SET TRANSACTION`` may still follow, and in one that has failed its error is an answer too."""
+
+
+class Life(enum.Enum):
+    """What became of asking a server over one connection."""
+
+    ANSWERS = "it answers"
+    ENDED = "the connection had ended"
+    SILENT = "it said nothing in time"
+
 
 class Held(ABC):
     """One node's pooled connection while a `router.checkout.Checkout` holds it.
@@ -25,7 +41,8 @@ class Held(ABC):
     """
 
     __slots__ = (
-        "applied", "broken", "characteristics", "distrusted", "in_transaction", "node", "spoilt"
+        "applied", "broken", "characteristics", "distrusted", "fresh", "in_transaction", "node",
+        "spoilt",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
@@ -43,6 +60,8 @@ class Held(ABC):
         self.distrusted: bool = False
         # A statement left something in its session that nothing but its end undoes.
         self.spoilt: bool = False
+        # Opened for the statement that is being run: what it meets, every new one meets.
+        self.fresh: bool = False
         self.applied: list[Entry] = []
         self.characteristics: Characteristics = DEFAULTS
 
@@ -107,6 +126,19 @@ class Held(ABC):
             distrust: the server was gone; what its pool holds is as good as closed.
         """
 
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+
+    @abstractmethod
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it belongs to; None where its calls block the thread."""
+        return None
+
     @property
     def in_autocommit(self) -> bool:
         """Whether `autocommit` would find it so already, and has nothing to wait for."""
@@ -123,6 +155,32 @@ class Held(ABC):
         return self.busy
 
     # -- what is the same for all --------------------------------------------------------------
+
+    def answers(self, seconds: float) -> Life:
+        """Ask the server whether it is there. Unless it answers, this is of no use any more.
+
+        Args:
+            seconds: for how long it may be silent.
+        """
+        limit: HangUp | None = None
+        errors: tuple[type[Exception], ...] = (*self.errors, OSError)
+        try:
+            limit = HangUp(self.fileno(), seconds, self.loop)
+            with limit:
+                if not self.in_transaction and not self.busy:
+                    self.autocommit(True)
+                self.ask(PING)
+        except errors as error:
+            state = self.sqlstate(error)
+            if not state or state in LOST | ENDED or state[:2] in LOST:
+                self.broken = True
+                return Life.SILENT if limit is not None and limit.done else Life.ENDED
+        except BaseException:
+            self.broken = True
+            raise
+        if limit is not None and limit.done:  # just as it answered
+            self.broken = True
+        return Life.ANSWERS
 
     def replay(self, entries: list[Entry]) -> None:
         """Run those of `entries` that this connection has not run yet."""

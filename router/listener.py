@@ -364,18 +364,41 @@ class Listener:
         """Take what arrives until the connection ends; why it did."""
         import psycopg
 
-        for found in first:
-            await self._keep(found, node)
+        while first:
+            await self._keep(first.pop(0), node)
         try:
             while True:
                 async for found in connection.notifies(timeout=CHECK_INTERVAL):
                     await self._keep(found, node)
                 if self.router.primary != node:
                     return "the primary is another node now"
-                if node is not None and self.router.snapshot.down(node.name) is not None:
+                if node is None or self.router.snapshot.doubted(node.name) is None:
+                    continue
+                # What listens is the best probe: the monitor's connection may be the one at fault.
+                if not await self._answers(connection, first):
                     return "it answers no probe"
+                self.router.vouch(node)
+                while first:
+                    await self._keep(first.pop(0), node)
         except psycopg.Error as error:
             return one_line(error)
+
+    async def _answers(self, connection: "ProbeConnection", arrived: "list[Notify]") -> bool:
+        """Whether the server answers on `connection` in ``probe_timeout``; what else it says
+        meanwhile goes into `arrived`."""
+        import psycopg
+
+        patience = self.router.config.probe_timeout
+        limit = asyncio.get_running_loop().call_later(patience, connection.hang_up)
+        connection.add_notify_handler(arrived.append)
+        try:
+            await connection.execute("SELECT 1")
+        except psycopg.Error:
+            return False
+        finally:
+            limit.cancel()
+            connection.remove_notify_handler(arrived.append)
+        return True
 
     async def _keep(self, found: "Notify", node: Node | None) -> None:
         await self._room.acquire()

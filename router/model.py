@@ -117,11 +117,16 @@ class Report:
         streaming: a replica's WAL receiver is connected to its upstream.
         error: why the probe failed, one line, empty when it succeeded.
         since: when the node began to answer in its role, or to fail, without a break.
-        failures: failed probes in a row.
+        failures: failed probes in a row since the node last showed life. Of a probe that has just
+            failed: how many it counts for, where that is more than one.
         highest: the furthest replay ever reported on this timeline. A standby that crashed may
             accept connections before it has replayed as far again; until then it is not eligible,
             for a pin it once satisfied may be gone.
         database: the one that was reached, by the server's own name; empty when unknown.
+        obstacle: why nothing newer is known, though nothing says that the node is down: a
+            connection is still being opened, or the server answered and lets nobody in.
+        heard: of a probe that failed: when a statement last succeeded there.
+        vouched: a statement has succeeded there since the probes began to fail.
     """
 
     node: str
@@ -137,6 +142,9 @@ class Report:
     failures: int = 0
     highest: Lsn | None = None
     database: str = ""
+    obstacle: str = ""
+    heard: float = float("-inf")
+    vouched: bool = False
 
     @property
     def ok(self) -> bool:
@@ -150,10 +158,11 @@ class Report:
 
     def after(self, before: "Report | None") -> "Report":
         """This report with what only the history knows continued from the one before it."""
+        if self.obstacle and before is not None and before.ok:
+            return before._held_up(self)
         # A role given up means a restart, even if no probe met the node while it was down.
         unbroken = before is not None and before.ok is self.ok and before.role is self.role
         since = before.since if before and unbroken else self.started
-        failures = 0 if self.ok else (before.failures if before else 0) + 1
         highest = self.lsn
         # A lost probe names no timeline: it must not wipe what a crashed replica has to regain.
         same = before is not None and (
@@ -162,7 +171,38 @@ class Report:
         if before and before.highest is not None and same:
             highest = before.highest if highest is None else max(highest, before.highest)
         timeline = self.timeline or (before.timeline if before else 0)
-        return replace(self, since=since, failures=failures, highest=highest, timeline=timeline)
+        vouched = not self.ok and before is not None and before.vouched
+        return replace(
+            self,
+            since=since,
+            failures=self._failures(before),
+            highest=highest,
+            timeline=timeline,
+            vouched=vouched,
+        )
+
+    def _failures(self, before: "Report | None") -> int:
+        if self.ok or self.obstacle:
+            return 0
+        # A statement that succeeded after a probe was sent proves more than the probe's failure.
+        earlier = 0 if before is None or self.heard > before.started else before.failures
+        return earlier + (0 if self.heard > self.started else max(1, self.failures))
+
+    def _held_up(self, later: "Report") -> "Report":
+        """This report when `later` could learn nothing.
+
+        A replica may have stood still since: it counts as that much further behind. A primary's
+        position stays the one of its own time, for it bounds what was committed before that.
+        """
+        if self.role is not Role.REPLICA:
+            return replace(self, obstacle=later.obstacle)
+        lag, silent = self.lag_seconds, max(0.0, later.started - self.started)
+        return replace(
+            self,
+            started=self.started + silent,
+            lag_seconds=None if lag is None else lag + silent,
+            obstacle=later.obstacle,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,12 +341,38 @@ class Snapshot:
         )
 
     def down(self, name: str) -> Report | None:
+        """The node's last report when it is taken to be down, else None: it has failed two probes
+        in a row, and no statement has succeeded there meanwhile."""
+        report = self.doubted(name)
+        return report if report is not None and not report.vouched else None
+
+    def doubted(self, name: str) -> Report | None:
         """The node's last report when it has failed two probes in a row, else None.
 
-        One lost probe is no outage.
+        One lost probe is no outage. Before a statement is refused for it, a connection that is
+        open shall be tried: see `router.checkout.Checkout`.
         """
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None
+
+    def vouched(self, name: str) -> "Snapshot":
+        """A new snapshot in which the node called `name`, whose probes fail, has answered over a
+        connection that was open."""
+        report = self.reports.get(name)
+        if report is None or report.ok:
+            return self
+        return self._with(replace(report, failures=0, vouched=True))
+
+    def silent(self, name: str) -> "Snapshot":
+        """A new snapshot in which nothing speaks for the node called `name` but its probes."""
+        report = self.reports.get(name)
+        if report is None or not report.vouched:
+            return self
+        return self._with(replace(report, vouched=False))
+
+    def _with(self, report: Report) -> "Snapshot":
+        reports = {**self.reports, report.node: report}
+        return replace(self, reports=MappingProxyType(reports))
 
     def interrupted(self, name: str, now: float) -> "Snapshot":
         """A new snapshot in which the node called `name` was met anew at `now`.
@@ -317,8 +383,7 @@ class Snapshot:
         report = self.reports.get(name)
         if report is None or not report.ok:
             return self
-        reports = {**self.reports, name: replace(report, since=now)}
-        return replace(self, reports=MappingProxyType(reports))
+        return self._with(replace(report, since=now))
 
     def renewed(self, node: Node, now: float) -> "Snapshot":
         """A new snapshot in which `node` is another server than before, and was never asked."""
@@ -395,10 +460,14 @@ class Snapshot:
         stands now, if that is less: the first grows while the primary is idle, and is not to be
         had before anything was replayed. While the primary does not answer time makes no replica
         older: what it had last is all to be behind of, or its outage would become one of reads.
+        While it answers, but lets no monitor in, it may have gone on since it was last asked.
         """
         report, behind = self.reports.get(name), self.lag_bytes(name)
-        if report is None or behind == 0:
-            return None if report is None else 0.0
+        if report is None:
+            return None
+        if behind == 0:
+            since, said = self._unasked_for(report.started), report.lag_seconds
+            return since if said is None else max(0.0, min(since, said))
         silent = 0.0
         if self.samples and not self.writable:
             silent = max(0.0, report.started - self.samples[-1].started)
@@ -410,6 +479,13 @@ class Snapshot:
                 since = max(0.0, report.started - silent - sample.started)
                 return since if said is None else min(since, said)
         return said
+
+    def _unasked_for(self, now: float) -> float:
+        """Seconds from the last sample until `now`, where an obstacle keeps new ones away."""
+        mine = self.reports.get(self.primary.name) if self.primary is not None else None
+        if mine is None or not mine.obstacle:
+            return 0.0
+        return max(0.0, now - self.samples[-1].started)
 
     def unjudged(self) -> bool:
         """Whether a replica takes no reads just because nobody knows yet how far behind it is."""

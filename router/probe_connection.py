@@ -10,6 +10,8 @@ from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
+from router.hangup import hang_up, unread
+
 
 class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     """A connection that hangs up when its query is given up.
@@ -18,7 +20,13 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     request: psycopg waits ten seconds for it, and with a libpq older than 17 it waits without end
     in ``PQcancel``, holding the interpreter's lock, so that every thread of the process stands
     still (seen with psycopg 3.2.2 and the libpq 16 in its wheel).
+
+    Attributes:
+        heard: since when the server has said nothing (the event loop's time): when the last
+            question left, or something came.
     """
+
+    heard: float = float("inf")
 
     async def ask(self, sql: bytes) -> tuple[Any, ...]:
         """The one row a query gives; without the cursor that psycopg would make for each.
@@ -29,14 +37,17 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
             psycopg.Error: the server refused it, or is gone.
         """
         pgconn, loop = self.pgconn, asyncio.get_running_loop()
+        self.heard = float("inf")
         pgconn.send_query(sql)
         while pgconn.flush():
             await _ready(pgconn.socket, loop.add_writer, loop.remove_writer)
+        self.heard = loop.time()
         results = []
         while True:
             while pgconn.is_busy():
                 await _ready(pgconn.socket, loop.add_reader, loop.remove_reader)
                 pgconn.consume_input()
+                self.heard = loop.time()
             result = pgconn.get_result()
             if result is None:
                 break
@@ -54,12 +65,13 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
         if self.closed:
             return
         line = socket.socket(fileno=self.fileno())
-        try:
-            line.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was quicker
-        finally:
-            line.detach()  # libpq closes it
+        hang_up(line)
+        line.detach()  # libpq closes it
+
+    @property
+    def unread(self) -> bool:
+        """Whether something that the server said was not read yet."""
+        return not self.closed and unread(self.fileno())
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - psycopg's name
         """Hang up.

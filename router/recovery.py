@@ -126,6 +126,7 @@ def failed_inside(
         error: what was raised.
         cursor: the cursor it was raised from.
     """
+    held.fresh = False
     if isinstance(error, Exception):
         _noticed(connection, held, error, cursor, on_primary=True)
     else:

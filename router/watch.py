@@ -7,6 +7,7 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -16,9 +17,9 @@ from router.catalog import Catalog
 from router.chance import rand
 from router.config import masked
 from router.core import Router
-from router.model import Node, Report
+from router.model import Node
 from router.names import is_name
-from router.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
+from router.prober import Prober, connect
 
 if TYPE_CHECKING:
     from router.probe_connection import ProbeConnection
@@ -51,8 +52,6 @@ CATALOG_LOCK_WAIT = 100
 GIVE_UP_PATIENCE = 1.0
 """Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
 
-_PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
-
 LOCKED = "55P03"
 """What the server answers when that time is over."""
 
@@ -84,7 +83,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._stopping = False
         self._leaving = False
-        self._connections: dict[Node, ProbeConnection] = {}
+        self._probers: dict[Node, Prober] = {}
         self._reading: ProbeConnection | None = None  # the catalog
         self._probing: dict[Node, asyncio.Task[None]] = {}
         self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
@@ -228,8 +227,8 @@ class Watch:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for connection in self._connections.values():
-                await connection.close()
+            for prober in self._probers.values():
+                await prober.drop()
 
     def _pause(self) -> float:
         """Seconds until the next round: short while a write waits for a replica."""
@@ -307,7 +306,7 @@ class Watch:
 
     async def _probe_all(self) -> None:
         nodes = self.router.snapshot.nodes
-        for node in self._connections.keys() - set(nodes):
+        for node in self._probers.keys() - set(nodes):
             await self._drop(node)
         probing = self._probing
         for node in [node for node, task in probing.items() if task.done()]:
@@ -317,69 +316,24 @@ class Watch:
                 probing[node] = asyncio.create_task(self._probe(node))
         # A node that did not answer last time may take its whole time-out again: that must not
         # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
-        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures}
+        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures or r.obstacle}
         awaited = [n for n in probing if self._callers or n.name not in failing]
         await asyncio.gather(*(probing.pop(node) for node in awaited))
 
     async def _probe(self, node: Node) -> None:
         """Ask one node and tell the Router at once, without waiting for slower nodes."""
-        started, timeout = self.router.clock(), self.router.config.probe_timeout
-        try:
-            async with asyncio.timeout(timeout):
-                found = await self._ask(node)
-        except TimeoutError:
-            reason = f"no answer to a probe within {timeout:g} s"
-            found = Report(node.name, started, error=reason)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
-            found = Report(node.name, started, error=one_line(error))
-        if not found.ok:
-            await self._drop(node)
-        self.router.observe(found)
-
-    async def _ask(self, node: Node) -> Report:
-        import psycopg
-
-        known = self._connections.get(node)
-        try:
-            return await self._query(node)
-        except psycopg.OperationalError:
-            if known is None:
-                raise
-            # The connection had died since the last probe; that says little about the server now.
-            await self._drop(node)
-            self.router.interrupted(node)
-            return await self._query(node)
-
-    async def _query(self, node: Node) -> Report:
-        import psycopg
-
-        connection = await self._connection(node)
-        started = self.router.clock()
-        try:
-            row = await connection.ask(_PROBE)
-        except psycopg.Error as error:
-            if error.sqlstate not in NO_POSITION:
-                raise
-            row = await connection.ask(_ROLE)
-        return report(node.name, started, row)
-
-    async def _connection(self, node: Node) -> "ProbeConnection":
-        connection = self._connections.get(node)
-        if connection is None:
-            connection = self._connections[node] = await self._connect(node)
-        return connection
-
-    async def _connect(self, node: Node) -> "ProbeConnection":
-        from router.probe_connection import ProbeConnection
-
-        arguments = dict(self._connect_args(node))
-        arguments.setdefault("application_name", "pg-router monitor")
-        return await ProbeConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
+        prober = self._probers.get(node)
+        if prober is None:
+            arguments = functools.partial(self._connect_args, node)
+            prober = self._probers[node] = Prober(self.router, node, arguments)
+        found = await prober.probe()
+        if found is not None:
+            self.router.observe(found)
 
     async def _drop(self, node: Node) -> None:
-        connection = self._connections.pop(node, None)
-        if connection is not None:
-            await connection.close()
+        prober = self._probers.pop(node, None)
+        if prober is not None:
+            await prober.drop()
 
     async def _read_catalog(self) -> None:
         """Read the catalog when it is time, from the primary, or else from a replica.
@@ -392,7 +346,8 @@ class Watch:
             return
         nodes = [snapshot.primary] if snapshot.primary else []
         nodes += snapshot.replicas
-        node = next((n for n in nodes if n in self._connections), None)
+        reached = {n for n, prober in self._probers.items() if prober.connection is not None}
+        node = next((n for n in nodes if n in reached), None)
         if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
@@ -431,7 +386,7 @@ class Watch:
             self._catalog_due = float("-inf")
 
     async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
-        async with await self._connect(node) as connection:
+        async with await connect(self._connect_args(node)) as connection:
             self._reading = connection
             rows = {}
             for part, sql in Catalog.QUERIES.items():

@@ -16,12 +16,12 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"attempts", "context", "blacklist", "balance", "probe", "journal", "pooling"}
+RULES = {"attempts", "context", "blacklist", "balance", "patience", "probe", "journal", "pooling"}
 JUDGING = {"facts", "findings"}  # the doctor's values and rules
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | JUDGING | {"decide", "dryrun", "telemetry"}
 CARRYING = {"token", "store", "carrier", "web"}  # pins across processes
-CHECKOUT = {"checkout", "cursor", "held", "recovery"}  # of any pool's connections
+CHECKOUT = {"checkout", "cursor", "hangup", "held", "recovery"}  # of any pool's connections
 SHOWING = {"status", "history", "statuspage"}
 CORE = PURE | CHECKOUT | {"core", "doctor", "explain", "discovery", "monitor"} | SHOWING | CARRYING
 ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi"}
@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dryrun": {"decide"},
     "core": PURE | {"chance"},
     "chance": set(),
-    "held": {"journal", *VALUES},
+    "hangup": {"patience"},
+    "held": {"blacklist", "hangup", "journal", *VALUES},
     "checkout": PURE | {"core", "held"},
     "recovery": PURE | {"held", "checkout"},
     "cursor": {"held", "checkout", "recovery"},
@@ -53,9 +54,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": PURE | {"core", "status"},
     "statuspage": PURE | {"core", "web"} | SHOWING,
     "monitor": PURE | {"core", "watch", "names"},
-    "watch": PURE | {"chance", "core", "names", "probe_connection"},
+    "watch": PURE | {"chance", "core", "names", "probe_connection", "prober"},
+    "prober": PURE | {"core", "probe_connection"},
     "names": set(),
-    "probe_connection": set(),
+    "probe_connection": {"hangup"},
     "target": {"errors", "config", "core", "monitor"},
     "listener": PURE | {"chance", "core", "watch", "probe_connection", "target"},
     "schema": {"errors", "target"},

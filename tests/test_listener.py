@@ -13,6 +13,7 @@ import router
 from router import ListenerFailed, ListenerHealth, listen
 from router.testing import Cluster, Proxy, Server
 from tests.conftest import Database, MakeCluster
+from tests.probing import end_monitors, until
 
 WAIT = 10.0
 
@@ -247,6 +248,25 @@ def test_a_primary_that_falls_silent_is_left(apart: Cluster) -> None:
             background.listening()
             send(apart.primary, "jobs", "back")
             assert background.get().payload == "back"
+
+
+def test_a_connection_that_hears_is_kept(apart: Cluster) -> None:
+    """Where probes fail, for the server takes no new connections, and the listener's own answers,
+    it is not lost, and misses nothing."""
+    with Proxy(apart.primary.host, apart.primary.port) as proxy:
+        url, replicas = proxy.url(apart.primary.url()), [r.url() for r in apart.replicas]
+        config = router.Config.from_url(url, replicas, probe_interval=0.1, probe_timeout=0.5)
+        with Background(config, "jobs") as background:
+            background.listening()
+            proxy.refuse()
+            end_monitors([apart.primary], "postgres")
+            counts = background.listener.router.telemetry.counts
+            until(lambda: counts.total().get("reachable"), counts.total)
+            for n in range(20):
+                send(apart.primary, "jobs", str(n))
+                time.sleep(0.02)
+            assert [background.get().payload for _ in range(20)] == [str(n) for n in range(20)]
+            assert "listener_lost" not in counts.total()
 
 
 def test_pauses_grow_while_nothing_answers(database: Database) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+from contextvars import ContextVar
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,8 +30,21 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises for a server's sake; never the time-out of a statement."""
 
+FRESH = 1.0
+"""Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
+
+OPEN_LOOK = 0.05
+"""Seconds to wait for a connection that lay ready, if another task was quicker."""
+
+may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
 CLOSING = 5.0
 """Seconds a server has to acknowledge that a statement was cancelled and a session ends."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
 
 
 class NodeConnection(Held):
@@ -106,8 +121,21 @@ class NodeConnection(Held):
         if closed or state[:2] == "08" or state in ("57P01", "57P02"):
             self.broken: bool = True
             self.distrusted: bool = True
-        nodes.router.failed(self.node, nodes.reason(error))
+        nodes.router.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
         return True
+
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+        return int(self.con._transport.get_extra_info("socket").fileno())
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return self.nodes.sqlstate(error)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The one it runs on."""
+        return asyncio.get_running_loop()
 
     @property
     def gone(self) -> bool:
@@ -209,7 +237,26 @@ class Nodes:
             if self.pool.is_closing():
                 raise PoolClosed("the pool is closed: make another one") from None
             raise
-        return NodeConnection(self, node, pool, con)
+        held = NodeConnection(self, node, pool, con)
+        if (opened := self.pool.opened) and opened.pop((node, con.get_server_pid()), -inf) > (
+            monotonic() - FRESH
+        ):
+            held.fresh = True
+        return held
+
+    def idle(self, node: Node) -> NodeConnection | None:
+        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
+        pool = self.pool.node_pool(node)
+        token = may_open.set(False)
+        try:
+            if pool.get_idle_size():
+                con = await_only(pool.acquire(timeout=OPEN_LOOK))
+                return NodeConnection(self, node, pool, con)
+        except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
+            pass
+        finally:
+            may_open.reset(token)
+        return None
 
     def session(self, node: Node) -> NodeConnection | None:
         """A connection to `node`, the primary, by ``session_url``; None without that."""

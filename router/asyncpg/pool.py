@@ -5,6 +5,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Coroutine, Generator, Mapping
+from time import monotonic
 from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
@@ -13,7 +14,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
-from router.asyncpg.held import DRIVER_ERRORS
+from router.asyncpg.held import DRIVER_ERRORS, NothingOpen, may_open
 from router.config import OPTIONS, Config, Server, did_you_mean, masked
 from router.core import Router, Use
 from router.errors import ConfigError, NoReplicaAvailable
@@ -70,6 +71,8 @@ class Pool(asyncpg.Pool):
         self._options: dict[str, Any] = _checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)
         self.unclean: set[tuple[Node, int]] = set()
+        # Connections that nobody has taken yet, and when they were opened (monotonic seconds).
+        self.opened: dict[tuple[Node, int], float] = {}
         self._pools: dict[Node, Any] = {}
         self._closing: bool = False
         self._closed: bool = False
@@ -280,6 +283,8 @@ class Pool(asyncpg.Pool):
             await con.reset()
 
     def _connect(self, node: Node, args: Any, kw: dict[str, Any]) -> Any:
+        if not may_open.get():
+            raise NothingOpen
         settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
         with self.router.connecting(node, lambda s: await_only(asyncio.sleep(s))):
             try:
@@ -292,6 +297,7 @@ class Pool(asyncpg.Pool):
             except BaseException:
                 con.terminate()
                 raise
+            self.opened[node, con.get_server_pid()] = monotonic()
             return con
 
     async def _settle(self, node: Node, con: Any) -> None:

@@ -232,13 +232,21 @@ class Nodes(nodes.Nodes):
                     return line
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
-            return Line(connection, None, self.router.clock())
+            return Line(connection, None, self.router.clock(), fresh=True)
         line = self.from_pool(pool, node, self._timeout)
         if self._lives(node, line):
             return line
         pool.putconn(line.dbapi)
         pool.check()
         return self.from_pool(pool, node, self._timeout)
+
+    def open_line(self, node: Node) -> Line | None:
+        """The connection to `node` that is kept, or an open one of its pool, if there is one."""
+        pool = self.cluster.pool(node)
+        if pool is not None:
+            return self.open_in(pool)
+        line = self._kept.pop(node, None)
+        return None if line is None or line.dbapi.closed else line
 
     def _lives(self, node: Node, line: Line) -> bool:
         if line.dbapi.closed:

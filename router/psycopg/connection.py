@@ -111,6 +111,11 @@ class PoolNodes(nodes.Nodes):
                 raise
             self.discard(node, line, distrust=False)
 
+    def open_line(self, node: Node) -> Line | None:
+        """A connection of the node's pool that is open and not in use, if there is one."""
+        pool = None if self.pool.closed else self.pool.node_pool(node)
+        return None if pool is None else self.open_in(pool)
+
     def at_hand(self, node: Node) -> NodeConnection | None:
         """A connection that lies ready in its pool and needs not be asked whether it lives."""
         taken = self.pool.at_hand(node, lambda line: self._trusted(node, line))

@@ -1,5 +1,6 @@
 """One node's connection of psycopg while a checkout holds it."""
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
@@ -23,13 +24,15 @@ class Line:
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
+        fresh: it was opened just now, for whoever takes it first.
         past: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("dbapi", "given_back", "past", "pool", "proven", "settings", "streams")
+    __slots__ = ("dbapi", "fresh", "given_back", "past", "pool", "proven", "settings", "streams")
 
-    def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
+    def __init__(self, dbapi: Any, pool: Any, proven: float, *, fresh: bool = False) -> None:
         self.dbapi: Any = dbapi
+        self.fresh: bool = fresh
         self.pool: Any = pool
         self.proven: float = proven
         self.settings: dict[str, str] = {}
@@ -48,6 +51,9 @@ class NodeConnection(Held):
         self.line: Line = line
         self.dbapi: Any = line.dbapi
         super().__init__(node, in_transaction=False)
+        if line.fresh:
+            line.fresh = False
+            self.fresh: bool = True
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -117,8 +123,21 @@ class NodeConnection(Held):
             self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
         )
         self.distrusted: bool = True
-        nodes.router.failed(self.node, nodes.reason(error))
+        nodes.router.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
         return True
+
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+        return int(self.dbapi.fileno())
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return self.nodes.sqlstate(error)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it belongs to; None where its calls block the thread."""
+        return loop_of(self.dbapi)
 
     @property
     def idle(self) -> bool:
@@ -138,6 +157,12 @@ class NodeConnection(Held):
     def discard(self, *, distrust: bool) -> None:
         """Close it."""
         self.nodes.discard(self.node, self.line, distrust=distrust)
+
+
+def loop_of(thing: Any) -> asyncio.AbstractEventLoop | None:
+    """The event loop that a connection or a pool belongs to, as it is known here: None where its
+    calls block the thread, and not only a greenlet (`router.psycopg.blocking`)."""
+    return asyncio.get_running_loop() if hasattr(thing, "real") else None
 
 
 def ask(connection: Any, sql: str) -> tuple[Any, ...]:

@@ -11,19 +11,26 @@ from psycopg import IsolationLevel
 from router.config import Config, Server, masked
 from router.core import Router
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.hangup import HangUp
 from router.model import Node, Report, app_name
 from router.pooling import check_search_path, not_the_primary, stranger
 from router.probe import PROBE_SQL, ROLE_SQL, report
-from router.psycopg.held import Line, NodeConnection, alive, ask
+from router.psycopg.held import Line, NodeConnection, alive, ask, loop_of
 from router.recovery import in_words
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
 
+OPEN_LOOK = 0.05
+"""Seconds to wait for a connection that lay ready, if another caller was quicker."""
+
 POOL_TIMEOUT = 30.0
 """Seconds; psycopg_pool's own default for ``timeout``."""
 
-_LINE = "_router_line"
+_LINE, _OPENED = "_router_line", "_router_opened"
+
+FRESH = 1.0
+"""Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
 
 
 class Servers(ABC):
@@ -102,6 +109,7 @@ class Servers(ABC):
         if self.config.begins_in(self.server(node)) != path:
             (found,) = ask(connection, "SELECT current_setting('search_path')")
             check_search_path(path, found, str(node))
+        setattr(connection, _OPENED, self.router.clock())
 
     def probe(self, node: Node, connection: Any) -> None:
         """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
@@ -228,6 +236,15 @@ class Nodes(ABC):
         self.servers.probe(held.node, held.dbapi)
 
     @abstractmethod
+    def open_line(self, node: Node) -> Line | None:
+        """A connection to `node` that is open and not in use, if there is one."""
+
+    def idle(self, node: Node) -> NodeConnection | None:
+        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
+        line = self.open_line(node)
+        return None if line is None else self.held_by(node, line)
+
+    @abstractmethod
     def give_back(self, node: Node, line: Line) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
 
@@ -262,10 +279,8 @@ class Nodes(ABC):
         until = clock() + timeout
         while True:
             look = POOL_LOOK
-            if pool.max_waiting:
-                known = self.router.snapshot.reports.get(node.name)
-                if known is None or known.ok:
-                    look = timeout  # who gives up his place to look might not get one again
+            if pool.max_waiting and self._silent(node) is None:
+                look = timeout  # who gives up his place to look might not get one again
             try:
                 dbapi = pool.getconn(timeout=max(0.0, min(look, until - clock())))
             except psycopg_pool.TooManyRequests:
@@ -273,8 +288,7 @@ class Nodes(ABC):
             except psycopg_pool.PoolClosed:
                 raise NoReplicaAvailable(f"{node}: its pool was closed: try again") from None
             except psycopg_pool.PoolTimeout:
-                known = self.router.snapshot.reports.get(node.name)
-                if known is not None and not known.ok:
+                if (known := self._silent(node)) is not None:
                     cannot = PrimaryUnavailable if self.router.primary is node else (
                         NoReplicaAvailable)  # fmt: skip
                     error = cannot(f"{node} does not answer: {known.error}")
@@ -284,12 +298,43 @@ class Nodes(ABC):
                 if clock() < until:
                     continue
                 raise self.busy(node, pool.max_size) from None
-            line = line_of(dbapi)
-            if line is None:
-                line = Line(dbapi, pool, clock())
-                setattr(dbapi, _LINE, line)
-            line.given_back = False
-            return line
+            return self._taken(pool, dbapi)
+
+    def _silent(self, node: Node) -> Report | None:
+        """Why nobody shall wait for a connection to `node`; None where nothing speaks against it.
+
+        The primary has no substitute: one lost probe is no reason.
+        """
+        snapshot = self.router.snapshot
+        if self.router.primary is node:
+            return snapshot.doubted(node.name)
+        known = snapshot.reports.get(node.name)
+        return None if known is None or known.ok else known
+
+    def _taken(self, pool: Any, dbapi: Any) -> Line:
+        line = line_of(dbapi)
+        if line is None:
+            now = self.router.clock()
+            fresh = now - dbapi.__dict__.get(_OPENED, now) < FRESH
+            line = Line(dbapi, pool, now, fresh=fresh)
+            setattr(dbapi, _LINE, line)
+        line.given_back = False
+        return line
+
+    def open_in(self, pool: Any) -> Line | None:
+        """A connection of psycopg_pool's that is open and not in use, if there is one; none is
+        opened, and none waited for."""
+        for _ in range(pool.get_stats().get("pool_available", 0)):
+            try:
+                # By psycopg_pool's own names: its check= asks the server, which may be silent.
+                if not pool._check:
+                    return self._taken(pool, pool.getconn(timeout=OPEN_LOOK))
+                seconds = self.router.config.probe_timeout
+                with HangUp(pool._pool[0].fileno(), seconds, loop_of(pool)):
+                    return self._taken(pool, pool.getconn(timeout=OPEN_LOOK))
+            except (psycopg.Error, OSError, IndexError):
+                continue
+        return None
 
 
 def line_of(connection: Any) -> Line | None:

@@ -216,7 +216,7 @@ class RoutedPool(Servers):
         except BaseException:
             connection.close()
             raise
-        return Line(connection, None, self.router.clock())
+        return Line(connection, None, self.router.clock(), fresh=True)
 
     def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
         """A connection of the node's pool where there is nothing to wait for; else None."""

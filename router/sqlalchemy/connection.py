@@ -1,12 +1,13 @@
 """One node's connection from its SQLAlchemy pool while a checkout holds it."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from router.held import DEFAULTS, Characteristics, Held
+from router.held import DEFAULTS, Characteristics, Held, Life
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ SETTINGS = "pg_router_settings"
 class NodeConnection(Held):
     """One node's pooled connection while a `RoutedConnection` holds it."""
 
-    __slots__ = ("dbapi", "fairy", "pool", "undo")
+    __slots__ = ("dbapi", "fairy", "pool", "unasked", "undo")
 
     def __init__(self, pool: "RoutingPool", node: Node, fairy: PoolProxiedConnection) -> None:
         self.pool: RoutingPool = pool
         self.fairy: PoolProxiedConnection = fairy
         self.dbapi: Any = fairy.dbapi_connection
+        # Taken without what its pool does with each connection that it gives.
+        self.unasked: bool = False
         # Puts the characteristics back, where the pool and nobody else ends this checkout.
         self.undo: Callable[[Any], None] | None = None
         # A checkout listener may have left a transaction open, as in plain SQLAlchemy.
@@ -96,8 +99,34 @@ class NodeConnection(Held):
         ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
         self.broken: bool = self.broken or ended
         self.distrusted: bool = True
-        pool.router.failed(self.node, pool.reason(error))
+        pool.router.ended(self.node, state, pool.reason(error), fresh=self.fresh)
         return True
+
+    def answers(self, seconds: float) -> Life:
+        """Ask the server whether it is there. Unless it answers, this is of no use any more."""
+        life = super().answers(seconds)
+        if self.unasked and not self.broken:
+            self.unasked = False
+            try:
+                self.pool.introduced(self.fairy)
+            except BaseException:
+                self.broken = True
+                raise
+            self.dbapi = self.fairy.dbapi_connection
+        return life
+
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+        return self.pool.driver.fileno(self.dbapi)
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return self.pool.driver.sqlstate(error)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it belongs to; None where its calls block the thread."""
+        return asyncio.get_running_loop() if self.pool.dialect.is_async else None
 
     def characterise(self, wanted: Characteristics) -> None:
         """Make `wanted` the settings of the transactions to come."""

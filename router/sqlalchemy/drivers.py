@@ -20,6 +20,7 @@ class Driver:
         sqlstate: the five-character code of an error, empty when the server sent none.
         search_path: given connection parameters and a path, those that make the server begin
             every session with it.
+        fileno: the descriptor of a connection's socket.
         named: given connection parameters and a name, those by which the server shows it as
             ``application_name`` unless the user gave one.
         errors: what it raises beside the ``Error`` of its module, which is given.
@@ -41,6 +42,7 @@ class Driver:
     sqlstate: Callable[[BaseException], str]
     search_path: Callable[[Mapping[str, Any], str], dict[str, Any]]
     named: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    fileno: Callable[[Any], int]
     errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     lost: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
@@ -128,6 +130,22 @@ def _asyncpg_lost(error: BaseException) -> bool:
     return any(c.__name__ == "InternalClientError" for c in type(error).__mro__)
 
 
+def _fileno(connection: Any) -> int:
+    return int(connection.fileno())
+
+
+def _psycopg_async_fileno(connection: Any) -> int:
+    return int(connection._connection.fileno())
+
+
+def _pg8000_fileno(connection: Any) -> int:
+    return int(connection._usock.fileno())
+
+
+def _asyncpg_fileno(connection: Any) -> int:
+    return int(connection._connection._transport.get_extra_info("socket").fileno())
+
+
 def _psycopg2_sqlstate(error: BaseException) -> str:
     return getattr(error, "pgcode", None) or ""
 
@@ -153,6 +171,7 @@ DRIVERS: dict[str, Driver] = {
         _sqlstate,
         _in_options,
         _fallback,
+        _fileno,
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
@@ -162,6 +181,7 @@ DRIVERS: dict[str, Driver] = {
         _psycopg2_sqlstate,
         _in_options,
         _fallback,
+        _fileno,
     ),
     "pg8000": Driver(
         _set_attribute,
@@ -170,6 +190,7 @@ DRIVERS: dict[str, Driver] = {
         _pg8000_sqlstate,
         _in_startup,
         _named_by_itself,
+        _pg8000_fileno,
         lambda dbapi: (OSError,),
         connect_timeout="timeout",
         # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
@@ -185,6 +206,7 @@ DRIVERS: dict[str, Driver] = {
         _sqlstate,
         _in_options,
         _fallback,
+        _psycopg_async_fileno,
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(
@@ -194,6 +216,7 @@ DRIVERS: dict[str, Driver] = {
         _sqlstate,
         _in_settings,
         _named_in_settings,
+        _asyncpg_fileno,
         _asyncpg_errors,
         _asyncpg_lost,
         connect_timeout="timeout",

@@ -10,11 +10,13 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
@@ -33,6 +35,9 @@ from router.sqlalchemy.errors import PoolTimeout, translated
 PROVEN = "pg_router_proven"
 """Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
 
+NEW = "pg_router_new"
+"""Where it says that nobody has taken it yet."""
+
 LEFT = "pg_router_left"
 """Marks a node's pool that was disposed of."""
 
@@ -43,6 +48,14 @@ class Creator(Protocol):
     def __call__(self, rec: ConnectionPoolEntry) -> DBAPIConnection:
         """A new connection for the pool's record `rec`."""
         ...
+
+
+_may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
 
 
 class InUse:
@@ -217,6 +230,7 @@ class RoutingPool(Pool):
         while self._leaving:
             self._leaving.pop().dispose()
         pool = self._pools.get(node) or self.node_pool(node)
+        fresh = None
         try:
             fairy = pool.connect()
             report = self.router.view.snapshot.reports.get(node.name)
@@ -225,10 +239,42 @@ class RoutingPool(Pool):
                 known: dict[str, Any] = fairy._connection_record.info
                 if known.get(PROVEN, report.since) < report.since:
                     fairy = self._proven(pool, fairy)
+                    known = fairy._connection_record.info
+                fresh = known.pop(NEW, None)
         except exc.TimeoutError as error:
             cure = self.config.relief("pool_size or max_overflow")
             raise PoolTimeout(f"{node}: {error}: {cure}") from error
-        return NodeConnection(self, node, fairy)
+        held = NodeConnection(self, node, fairy)
+        if fresh:
+            held.fresh = True
+        return held
+
+    def idle(self, node: Node) -> NodeConnection | None:
+        """A pooled connection to `node` that is open and not in use, if there is one; it was not
+        asked whether it lives, not even with ``pool_pre_ping``."""
+        pool = self._pools.get(node)
+        if pool is None:
+            return None
+        token = _may_open.set(False)
+        try:
+            for _ in range(_count(pool, "checkedin")):
+                with contextlib.suppress(NothingOpen):
+                    fairy: Any = _ConnectionRecord.checkout(pool)
+                    fairy._counter += 1  # it is in use, though nobody was told: see `introduced`
+                    held = NodeConnection(self, node, fairy)
+                    held.unasked = True
+                    return held
+        except exc.TimeoutError:
+            pass  # another caller was quicker, and the pool may not grow
+        finally:
+            _may_open.reset(token)
+        return None
+
+    def introduced(self, fairy: Any) -> None:
+        """Do with a connection of `idle` what its pool does with each that it gives: pre-ping, and
+        checkout listeners."""
+        fairy._counter -= 1
+        _ConnectionFairy._checkout(fairy._pool, fairy=fairy)
 
     def _proven(self, pool: Pool, fairy: PoolProxiedConnection) -> PoolProxiedConnection:
         """`fairy` if it lives, else another connection of `pool`."""
@@ -303,6 +349,8 @@ class RoutingPool(Pool):
         router = self.router
 
         def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
+            if not _may_open.get():
+                raise NothingOpen
             if len(router.servers) < 2:
                 return create(rec)
             with router.connecting(node, self._pause):
@@ -317,6 +365,7 @@ class RoutingPool(Pool):
                         )
                     raise
             rec.info[PROVEN] = router.clock()
+            rec.info[NEW] = True
             return connection
 
         return verified

@@ -47,6 +47,7 @@ class Connection(Held):
         return ("",)
 
     look = end = characterise = lost = give_back = discard = run  # type: ignore[assignment]
+    fileno = sqlstate = run  # type: ignore[assignment]
 
 
 @dataclass
@@ -58,6 +59,7 @@ class NoPools:
     driver_errors = (OSError,)
     translated: Callable[[RouterError], Exception] = lambda error: error
     hold: Callable[[Node], Connection] = Connection
+    idle: Callable[[Node], Connection | None] = lambda node: None
 
     def start_router(self) -> None: ...
 

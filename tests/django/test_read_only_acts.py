@@ -33,6 +33,9 @@ def test_a_write_fails_as_postgresql_fails_it(routed: Routed) -> None:
 
     from router.django import read_only
 
-    with request_context(), pytest.raises(InternalError, match="read-only transaction"):
-        with read_only():
-            run("INSERT INTO shop_item (name) VALUES ('new')")
+    with (
+        request_context(),
+        pytest.raises(InternalError, match="read-only transaction"),
+        read_only(),
+    ):
+        run("INSERT INTO shop_item (name) VALUES ('new')")
