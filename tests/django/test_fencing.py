@@ -7,7 +7,7 @@ import pytest
 from router.errors import CommitUnknown, TransactionLost
 from tests.conftest import Database, MakeCluster
 from tests.django.conftest import Connect
-from tests.failover import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
+from tests.fenced import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from router.errors import CommitUnknown, TransactionLost
 from router.testing import Cluster
 from tests.conftest import MakeCluster
-from tests.failover import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
+from tests.fenced import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
 from tests.native.kit import DOORS, DRIVER_ERRORS
 
 

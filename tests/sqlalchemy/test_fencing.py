@@ -10,7 +10,7 @@ from router.errors import CommitUnknown, TransactionLost
 from router.sqlalchemy import RoutedEngine
 from router.testing import Cluster, Proxy
 from tests.conftest import MakeCluster
-from tests.failover import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
+from tests.fenced import INSERT, LOCK, ROWS, TABLE, UNTOUCHED, outcome, promoted
 from tests.sqlalchemy.kit import EVERY_DOOR
 
 END_MONITOR = (
