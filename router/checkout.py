@@ -302,7 +302,7 @@ class Checkout(Generic[H]):
             try:
                 decision = self._decide(intent, situation, "primary" if behind else force, context)
             except RouterError as error:
-                if self.primary is not None:
+                if self.primary is not None and self._superseded(self.primary):
                     self.must_not_go_on(self.primary)
                 raise self.pool.translated(error) from error
             if behind:
