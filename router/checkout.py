@@ -218,6 +218,7 @@ class Checkout(Generic[H]):
         # Those of a Session with a context of its own, in place of the current context's.
         self.pins: Pins | None = None
         self._writers: set[RoutingContext] = set()
+        self._sent = 0.0  # when the last statement that writes, or its COMMIT, was sent
         self._ddl = False
         # The decision `inside` came to last, and what counts its like.
         self._within: Decision | None = None
@@ -289,24 +290,31 @@ class Checkout(Generic[H]):
                 return at_once
         isolation = self.characteristics.isolation or self.pool.default_isolation
         situation = self._situation(explicit, isolation)
-        settled, behind = None, False
+        settled, away = None, None
         if self.replica is not None:
             settled = self._settled(intent, situation, force)
-            if settled is not None and settled[1].reason is Reason.HELD and intent.kind is READ:
+            if settled is not None and intent.kind is READ:
                 forced = force or context.force
-                behind = not forced and router.behind(settled[0].node, context)
-        if settled is not None and not behind:
+                node, held_read = settled[0].node, settled[1].reason is Reason.HELD
+                if node.name in router.view.snapshot.strays:
+                    if held_read:
+                        away = NO_REPLICA
+                    else:
+                        self.must_follow(node)
+                elif held_read and not forced and router.behind(node, context):
+                    away = Reason.PIN_PRIMARY
+        if settled is not None and away is None:
             held, decision = settled
             held.fresh = False
         else:
             try:
-                decision = self._decide(intent, situation, "primary" if behind else force, context)
+                decision = self._decide(intent, situation, "primary" if away else force, context)
             except RouterError as error:
                 if self.primary is not None and self._superseded(self.primary):
                     self.must_not_go_on(self.primary)
                 raise self.pool.translated(error) from error
-            if behind:
-                decision = decision._replace(reason=Reason.PIN_PRIMARY)
+            if away is not None:
+                decision = decision._replace(reason=away)
             held, decision = self._hold(decision, avoid, context)
         fresh = not held.in_transaction
         transaction = isolation != "AUTOCOMMIT" and self._needs_transaction(
@@ -631,6 +639,24 @@ class Checkout(Generic[H]):
         if intent.kind is WRITE and intent.on_standby in NOT_ON_REPLICA:
             raise self.pool.translated(acts_on_replica(intent))
 
+    def must_follow(self, node: Node) -> None:
+        """Refuse one more read in a read-only transaction on a replica that follows another server
+        than the primary.
+
+        Raises:
+            TransactionLost: it does, lastingly; as the adapter has it.
+        """
+        stray = self.router.view.snapshot.strays.get(node.name)
+        # A snapshot that was taken before shows nothing of what the other server has done since.
+        if stray is None or not stray.lasting or self.isolation == "REPEATABLE READ":
+            return
+        raise self.pool.translated(
+            TransactionLost(
+                f"{node} does not follow the primary: {stray.why}: roll the read-only transaction "
+                "back, and begin anew"
+            )
+        )
+
     def _needs_transaction(
         self, intent: Intent, situation: Transaction, decision: Decision, stream: bool
     ) -> bool:
@@ -884,6 +910,7 @@ class Checkout(Generic[H]):
     def writing(self, context: RoutingContext, intent: Intent) -> None:
         """A write is about to be sent: pin first, so that no read slips between."""
         self.router.wrote(context, done=False)
+        self._sent = self.router.clock()
         self._writers.add(context)
         if intent.ddl:
             self._ddl = True
@@ -910,6 +937,7 @@ class Checkout(Generic[H]):
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and intent.writes and not (self.bound and held.busy):
             self.router.heard(held.node)
+            self.acknowledge()
             self.written()
             self.must_count(held)
             self.ask_position()
@@ -940,11 +968,18 @@ class Checkout(Generic[H]):
     def _chained(self, verb: Verb) -> None:
         """After COMMIT AND CHAIN, or ROLLBACK: the next transaction is open already."""
         if verb is Verb.COMMIT:
+            self.acknowledge()
             self.written()
             self.journal.commit()
         else:
             self.journal.rollback()
         self._forget()
+
+    def acknowledge(self) -> None:
+        """What was written is committed, and the primary has said so; `written` follows."""
+        primary = self.primary
+        if self._writers and not (primary is not None and self._superseded(primary)):
+            self.router.acknowledged(self._sent)
 
     def written(self) -> None:
         """What was written is committed, or may be: pin to after this moment."""
@@ -995,8 +1030,10 @@ class Checkout(Generic[H]):
                         primary.broken = primary.distrusted = True
                     else:
                         self.must_not_go_on(primary)
+                        self._sent = self.router.clock()
                         primary.end("commit")
                         self.router.heard(primary.node)
+                        self.acknowledge()
                 except RouterError:
                     raise  # an adapter's may be its driver's as well
                 except self.pool.driver_errors as error:
@@ -1020,7 +1057,9 @@ class Checkout(Generic[H]):
                 if wrote:
                     self.must_count(primary)
             elif wrote:
-                self.written()  # the statement COMMIT has ended it already
+                # By a COMMIT sent as text, which has returned: its position is past all samples.
+                self.acknowledge()
+                self.written()
                 if primary is not None:
                     self.must_count(primary)
             self._end_replica("commit")

@@ -40,7 +40,7 @@ from router.decide import (
 )
 from router.dryrun import DryRunReport, summed_up
 from router.errors import ConfigError, NoReplicaAvailable
-from router.model import Node, Report, Role, Snapshot
+from router.model import Lsn, Node, Report, Role, Sample, Snapshot
 from router.pooling import SHARED
 from router.telemetry import Tally, Telemetry
 
@@ -78,6 +78,40 @@ class Use(NamedTuple):
 
     busy: int = 0
     idle: int = 0
+
+
+class Acknowledged(NamedTuple):
+    """A write that the primary has acknowledged to this process.
+
+    Attributes:
+        sent: when its COMMIT, or the autocommitted statement, was sent (monotonic seconds).
+        returned: when that had returned.
+    """
+
+    sent: float
+    returned: float
+
+
+class Placed(NamedTuple):
+    """Where a write stands in the log of the primary that acknowledged it.
+
+    Attributes:
+        write: the write.
+        low: a sample of the primary from before it; the write's own end is past its `lsn`.
+        high: the primary had flushed up to here soon after it; None where nobody has looked.
+    """
+
+    write: Acknowledged
+    low: Sample | None = None
+    high: Lsn | None = None
+
+
+def placed_by(snapshot: Snapshot, write: Acknowledged) -> Placed | None:
+    """Where `write` stands by the samples of `snapshot`; None while none is new enough."""
+    sample = snapshot.sample_after(write.returned)
+    if sample is None:
+        return None
+    return Placed(write, snapshot.sample_before(write.sent), sample.flushed)
 
 
 class NodePools(Protocol):
@@ -158,6 +192,8 @@ class Router:
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
+        self._acknowledged: Acknowledged | None = None
+        self._placed: Placed | None = None
         self._blind_told = False
         self.started: bool = False
         self.draining: bool = False
@@ -444,6 +480,14 @@ class Router:
         if monitor is not None:
             monitor.hurry()
 
+    def acknowledged(self, sent: float) -> None:
+        """The primary has acknowledged a write.
+
+        Args:
+            sent: when its COMMIT, or the autocommitted statement, was sent (monotonic seconds).
+        """
+        self._acknowledged = Acknowledged(sent, self.clock())
+
     def pin(self, context: RoutingContext | None = None) -> None:
         """Treat `context`, by default the current one, as if it had just written."""
         now = self.clock()
@@ -665,6 +709,7 @@ class Router:
             after = before.with_reports(reports, now)
             self.view = View(after, self._blacklist.entries)
         self._mind_positions(after)
+        self._place(before, after)
         for report in reports:
             if report.ok:
                 self._retrial.pop(report.node, None)
@@ -685,10 +730,16 @@ class Router:
                 after=after.primary.name if after.primary else None,
                 timeline=after.timeline,
             )
+            if self._monitor is not None and after.primary is not None:
+                # Who follows it, and who claims to be the primary as well, is told by answers that
+                # are newer than the one by which it is known.
+                self._monitor.hurry(after.primary)
         elif after.primary is not None and 0 < before.timeline < after.timeline:
             # Its address leads to the promoted server now, and what is pooled to the old one.
             self.retire(after.primary)
         self._tell_foreign(before, after)
+        if after.timeline > before.timeline > 0:
+            self._tell_lost_writes(before, after)
         self._tell_lag(before, after)
         self._tell_writable(before, after)
         for name in after.fenced - before.fenced:
@@ -747,16 +798,64 @@ class Router:
                     advice="it gets no statement: correct its address or database",
                 )
 
+    def _place(self, before: Snapshot, after: Snapshot) -> None:
+        """Remember where the last acknowledged write stands, before its samples are forgotten."""
+        write, placed = self._acknowledged, self._placed
+        if write is None or before.timeline != after.timeline:
+            return
+        if placed is None or placed.write is not write:
+            self._placed = placed_by(after, write)
+
+    def _tell_lost_writes(self, before: Snapshot, after: Snapshot) -> None:
+        """Say that what a former primary had acknowledged to this process is not on the new one.
+
+        A replica that is promoted has what it had received; what it had not is lost. Only WAL
+        that is known to have been flushed counts, and of writes the last one: if any is lost, it
+        is. That a statement changed nothing is not known here.
+        """
+        write, primary, branch = self._acknowledged, after.primary, after.branch
+        if write is None or primary is None or branch is None or not before.samples:
+            return
+        if self._acknowledged is write:
+            self._acknowledged = None  # judged at one promotion
+        placed = self._placed
+        if placed is None or placed.write is not write:
+            placed = placed_by(before, write) or Placed(write, before.sample_before(write.sent))
+        began = branch.lsn
+        if placed.high is not None and placed.high <= began:
+            return
+        ends = [placed.high, before.samples[-1].flushed]
+        seen = [report.known_before(branch.until) for report in after.reports.values()]
+        ends += [r.lsn for r in seen if r is not None and r.role is Role.REPLICA]
+        written = max(end for end in ends if end is not None)
+        if written <= began:
+            return
+        low = None if placed.low is None else placed.low.lsn
+        certain = low is not None and low >= began
+        self.telemetry.event(
+            "writes_lost" if certain else "writes_maybe_lost",
+            level="error" if certain else "warning",
+            node=primary.name,
+            before=before.primary.name if before.primary else None,
+            timeline=after.timeline,
+            began=str(began),
+            written=str(written),
+            bytes=written - began,
+            advice="it was promoted without WAL that the former primary had flushed: look there "
+            "for what is missing before you rebuild it, and see synchronous_standby_names",
+        )
+
     def _tell_lag(self, before: Snapshot, after: Snapshot) -> None:
         """Say of a replica that answers why it takes reads no more, or that it does again."""
+        self._tell_strays(before, after)
         if before.replicas is after.replicas or before.replicas == after.replicas:
             return
         for node in before.replicas:
             report = after.reports.get(node.name)
             if report is None or not report.ok or report.role is not Role.REPLICA:
                 continue
-            if after.foreign(node.name):
-                continue
+            if after.foreign(node.name) or node.name in after.strays:
+                continue  # told above
             if node not in after.replicas and node in after.nodes:
                 self.telemetry.event(
                     "lagging",
@@ -769,8 +868,24 @@ class Router:
             report = before.reports.get(node.name)
             if report is None or not report.ok or report.role is not Role.REPLICA:
                 continue
-            if node not in before.replicas:
+            stray = before.strays.get(node.name)
+            if node not in before.replicas and (stray is None or stray.sure):
                 self.telemetry.event("caught_up", node=node.name)
+
+    def _tell_strays(self, before: Snapshot, after: Snapshot) -> None:
+        """Say of a replica that answers that it does not follow the primary."""
+        for name, stray in after.strays.items():
+            report, known = after.reports[name], before.strays.get(name)
+            told = known is not None and known.sure
+            if stray.sure and not told and report.ok and report.role is Role.REPLICA:
+                self.telemetry.event(
+                    "not_following",
+                    level="warning",
+                    node=name,
+                    reason=stray.why,
+                    advice="let its primary_conninfo lead to the primary, or set it up anew with "
+                    "pg_rewind or pg_basebackup",
+                )
 
     def _tell_writable(self, before: Snapshot, after: Snapshot) -> None:
         """Say that nothing can be written, or that it can be again."""

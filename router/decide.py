@@ -373,6 +373,8 @@ def why_not(view: View) -> str:
             why = report.error
         elif foreign := snapshot.foreign(node.name):
             why = f"it {foreign}"
+        elif node.name in snapshot.strays:
+            why = f"does not follow the primary: {snapshot.strays[node.name].why}"
         else:
             why = "behind or not a replica"
         parts.append(f"{node.name}: {why}")

@@ -356,6 +356,13 @@ def replication(case: Case) -> Iterator[Finding]:
                 "warning", "not-streaming", name, "it receives from no primary now",
                 "look at primary_conninfo and its log; from an archive it lags by a segment",
             )  # fmt: skip
+        if name in snapshot.strays:
+            yield Finding(
+                "error", "not-following", name,
+                f"it does not follow the primary: {snapshot.strays[name].why}: it gets no reads",
+                "let its primary_conninfo lead to the primary, or set it up anew (pg_rewind, "
+                "pg_basebackup)",
+            )  # fmt: skip
         seconds, behind = snapshot.lag_seconds(name), snapshot.lag_bytes(name)
         late = limits.seconds is not None and seconds is not None and seconds > limits.seconds
         far = limits.bytes is not None and behind is not None and behind > limits.bytes

@@ -153,6 +153,11 @@ def words(name: str, fields: Mapping[str, Any]) -> str:
         seconds = fields["seconds"]
         behind = "" if seconds is None else f"{seconds:.1f} s "
         return f"{node} is {behind}behind and gets no reads"
+    if name == "not_following":
+        return f"{node} does not follow the primary and gets no reads"
+    if name in ("writes_lost", "writes_maybe_lost"):
+        maybe = "" if name == "writes_lost" else "maybe "
+        return f"{node} was promoted without {fields['bytes']} bytes of WAL: writes {maybe}lost"
     if name in _PLAIN:
         return _PLAIN[name].format(node=node)
     return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"

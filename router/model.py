@@ -6,8 +6,9 @@ clock and arrive as arguments.
 
 import enum
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field, replace
+from math import inf
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
@@ -111,7 +112,8 @@ class Report:
         started: when the probe was sent (monotonic seconds). The values are at least as new.
         role: primary, replica, or unknown when the node did not answer.
         lsn: replay position of a replica; insert position of a primary.
-        timeline: timeline the node is on, 0 when unknown.
+        timeline: timeline the node is on, 0 when unknown. A replica that does not tell `received`
+            is on this one or a later one: it goes by what the control file was last told.
         system_id: the cluster's system identifier, empty when unknown.
         lag_seconds: age of the last replayed transaction; None before the first one.
         streaming: a replica's WAL receiver is connected to its upstream.
@@ -119,9 +121,17 @@ class Report:
         since: when the node began to answer in its role, or to fail, without a break.
         failures: failed probes in a row since the node last showed life. Of a probe that has just
             failed: how many it counts for, where that is more than one.
-        highest: the furthest replay ever reported on this timeline. A standby that crashed may
-            accept connections before it has replayed as far again; until then it is not eligible,
-            for a pin it once satisfied may be gone.
+        highest: the furthest replay ever reported on the timeline `highest_on`, the highest seen.
+            A standby that crashed may accept connections before it has replayed as far again;
+            until then it is not eligible, for a pin it once satisfied may be gone.
+        highest_before: the same of the timeline before that one.
+        received: timeline that a replica's WAL receiver is on; 0 while there is no receiver, or
+            where the role may not see it.
+        began: where a primary's recovery ended. For a server that was promoted, and has not been
+            restarted since, its timeline began there; None after a start without recovery.
+        flushed: how far a primary has flushed its WAL. Standbys are sent no more than that.
+        taken: when the answer was taken in (monotonic seconds). The values are no newer.
+        earlier: the report before, where the node has answered both times without a break.
         database: the one that was reached, by the server's own name; empty when unknown.
         obstacle: why nothing newer is known, though nothing says that the node is down: a
             connection is still being opened, or the server answered and lets nobody in.
@@ -141,6 +151,13 @@ class Report:
     since: float = 0.0
     failures: int = 0
     highest: Lsn | None = None
+    highest_on: int = 0
+    highest_before: tuple[int, Lsn] | None = None
+    received: int = 0
+    began: Lsn | None = None
+    flushed: Lsn | None = None
+    taken: float = 0.0
+    earlier: "Report | None" = field(default=None, repr=False)
     database: str = ""
     obstacle: str = ""
     heard: float = float("-inf")
@@ -156,29 +173,51 @@ class Report:
         """Whether the server answers, but tells neither position nor timeline: see `ROLE_SQL`."""
         return self.ok and self.lsn is None and self.timeline == 0
 
-    def after(self, before: "Report | None") -> "Report":
-        """This report with what only the history knows continued from the one before it."""
+    def known_before(self, at: float) -> "Report | None":
+        """What had been taken in before `at`: this report or the one before it, if either had."""
+        if self.taken < at:
+            return self
+        earlier = self.earlier
+        return earlier if earlier is not None and earlier.taken < at else None
+
+    def after(self, before: "Report | None", now: float) -> "Report":
+        """This report, taken in at `now`, with what only the history knows continued from the one
+        before it."""
         if self.obstacle and before is not None and before.ok:
             return before._held_up(self)
         # A role given up means a restart, even if no probe met the node while it was down.
         unbroken = before is not None and before.ok is self.ok and before.role is self.role
         since = before.since if before and unbroken else self.started
-        highest = self.lsn
-        # A lost probe names no timeline: it must not wipe what a crashed replica has to regain.
-        same = before is not None and (
-            self.timeline in (before.timeline, 0) or before.timeline == 0
-        )
-        if before and before.highest is not None and same:
-            highest = before.highest if highest is None else max(highest, before.highest)
+        highest, highest_on, highest_before = self.lsn, self.timeline, None
+        if before and before.highest is not None:
+            highest_before = before.highest_before
+            # A lost probe names no timeline, and a crashed replica may name an older one: neither
+            # must wipe what it has to regain.
+            if self.timeline <= before.highest_on or before.highest_on == 0:
+                highest = before.highest if highest is None else max(highest, before.highest)
+                highest_on = max(self.timeline, before.highest_on)
+            else:
+                highest_before = (before.highest_on, before.highest)
         timeline = self.timeline or (before.timeline if before else 0)
-        vouched = not self.ok and before is not None and before.vouched
+        earlier = None
+        # Met anew in between, it may be another server, or an older state of the same one.
+        if before and unbroken and before.since <= before.started:
+            if self.role is Role.REPLICA and not self.received:
+                # A standby never goes back. While it has no receiver its control file, which may
+                # be minutes behind, is all that it tells.
+                timeline = max(timeline, before.timeline)
+            earlier = before if before.earlier is None else replace(before, earlier=None)
         return replace(
             self,
             since=since,
             failures=self._failures(before),
             highest=highest,
+            highest_on=highest_on,
+            highest_before=highest_before,
             timeline=timeline,
-            vouched=vouched,
+            taken=now,
+            earlier=earlier,
+            vouched=not self.ok and before is not None and before.vouched,
         )
 
     def _failures(self, before: "Report | None") -> int:
@@ -208,10 +247,19 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """The primary's insert position, asked for at `started`: an upper bound for every commit that
-    had returned by then."""
+    had returned by then.
+
+    Attributes:
+        started: when it was asked for (monotonic seconds).
+        lsn: the insert position.
+        taken: when the answer was taken in: a lower bound for every commit sent later.
+        flushed: how far the WAL was flushed, which is what a standby can have.
+    """
 
     started: float
     lsn: Lsn
+    taken: float
+    flushed: Lsn
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +277,62 @@ class Floor(NamedTuple):
     timeline: int
     lsn: Lsn
 
+
+class Branch(NamedTuple):
+    """Where the followed timeline left the one that was followed before.
+
+    Attributes:
+        parent: the timeline before.
+        lsn: past here they have no WAL in common.
+        exact: up to here they have it all in common.
+        until: a moment at which the promoted server was a replica still (monotonic seconds): what
+            had been committed by then is before `lsn`, or lost. Minus infinity if none is known.
+    """
+
+    parent: int
+    lsn: Lsn
+    exact: bool
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """Why a node that answers does not follow the followed primary, as far as is known.
+
+    Attributes:
+        why: one line.
+        lasting: whether it holds until the node shows that it is on `timeline`; else only as long
+            as the reports say so.
+        sure: whether the reports are new enough to say so; they may be of a moment before the
+            primary was promoted.
+        timeline: the followed timeline.
+        shown: the timeline the node was on at least.
+        at: when that was found (monotonic seconds).
+    """
+
+    why: str
+    lasting: bool
+    sure: bool
+    timeline: int
+    shown: int
+    at: float
+
+    def over(self, report: Report, followed: int) -> bool:
+        """Whether the node has come to `timeline` since, or nobody can tell any more.
+
+        Args:
+            report: the node's last one.
+            followed: the timeline that is followed now.
+        """
+        if self.shown >= self.timeline and followed > self.timeline:
+            return True  # to have had more than one primary says nothing of the next one
+        if not report.ok or report.timeline < self.timeline:
+            return False
+        # On a timeline of the same number only a server that was set up anew can have come back.
+        return report.timeline > self.shown or report.since > self.at
+
+
+_NONE: Mapping[str, Stray] = MappingProxyType({})
 
 MAX_SAMPLES = 256
 """Primary positions remembered: about five seconds of the fast probing pins ask for."""
@@ -252,6 +356,10 @@ class Snapshot:
             given here.
         system_id: the cluster's system identifier, empty when unknown.
         database: the primary's, by the server's own name; empty when unknown.
+        branch: where `timeline` began, None where that is not known.
+        contested: the highest timeline beside which a server on an older one was seen to claim to
+            be the primary: replicas may follow that one.
+        strays: nodes known not to follow the primary, by name. They serve no read.
     """
 
     nodes: tuple[Node, ...]
@@ -266,6 +374,9 @@ class Snapshot:
     limits: Limits = Limits()
     joining: Mapping[str, Floor] = field(default_factory=lambda: MappingProxyType({}))
     database: str = ""
+    branch: Branch | None = None
+    contested: int = 0
+    strays: Mapping[str, Stray] = field(default_factory=lambda: _NONE)
 
     @classmethod
     def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
@@ -296,8 +407,16 @@ class Snapshot:
     def bound(self, at: float) -> Lsn | None:
         """Upper bound of the position of every commit that had returned by `at`, if one is known.
 
-        The earliest sample *started after* `at` is the tightest.
+        The earliest sample *started after* `at` is the tightest. Of what was committed before the
+        timeline began, all that is left is before the branch.
         """
+        if self.branch is not None and at <= self.branch.until:
+            return self.branch.lsn
+        sample = self.sample_after(at)
+        return None if sample is None else sample.lsn
+
+    def sample_after(self, at: float) -> Sample | None:
+        """The earliest sample of the primary that was started after `at`."""
         samples = self.samples
         if not samples or samples[-1].started <= at:
             return None
@@ -306,14 +425,24 @@ class Snapshot:
             if sample.started <= at:
                 break
             found = sample
-        return found.lsn
+        return found
+
+    def sample_before(self, at: float) -> Sample | None:
+        """The latest sample of the primary that had been taken in before `at`."""
+        return next((s for s in reversed(self.samples) if s.taken < at), None)
 
     def replayed(self, name: str) -> Lsn | None:
         """Position the replica is known to have replayed at least, on the current timeline."""
         report = self.reports.get(name)
-        if report is None or report.timeline != self.timeline:
+        if report is None or report.lsn is None or name in self.strays:
             return None
-        return report.lsn
+        if report.timeline == self.timeline:
+            return report.lsn
+        branch = self.branch
+        if branch is not None and branch.exact and report.timeline == branch.parent:
+            # On the timeline before or on this one: they are the same up to here.
+            return min(report.lsn, branch.lsn)
+        return None
 
     @property
     def writable(self) -> bool:
@@ -389,7 +518,8 @@ class Snapshot:
         """A new snapshot in which `node` is another server than before, and was never asked."""
         reports = {**self.reports, node.name: _unasked(node.name, now)}
         joining = {**self.joining, node.name: self._floor()}
-        return _settle(replace(self, joining=joining), reports, now)
+        strays = {name: stray for name, stray in self.strays.items() if name != node.name}
+        return _settle(replace(self, joining=joining, strays=strays), reports, now)
 
     def _floor(self) -> "Floor":
         return Floor(self.timeline, self.samples[-1].lsn if self.samples else Lsn(0))
@@ -440,17 +570,21 @@ class Snapshot:
         return ""
 
     def lag_bytes(self, name: str) -> int | None:
-        """Bytes between the primary's last sample and the node's replay, None when unknown.
+        """Bytes between what the primary was last seen to have flushed and the node's replay, None
+        when unknown.
 
-        Unknown also where the two are on different timelines, whose positions do not compare: a
-        replica that follows no promotion may have replayed further than the new primary wrote.
+        Unknown also where the node follows another server, or may: positions of two timelines do
+        not compare, and one that follows no promotion may have replayed further than the new
+        primary wrote.
         """
         report = self.reports.get(name)
-        if report is None or report.lsn is None or not self.samples:
+        if report is None or report.lsn is None or not self.samples or name in self.strays:
             return None
-        if report.timeline and self.timeline and report.timeline != self.timeline:
+        behind = self.samples[-1].flushed - report.lsn
+        other = report.timeline and self.timeline and report.timeline != self.timeline
+        if other and (report.timeline > self.timeline or behind < 0):
             return None
-        return max(0, self.samples[-1].lsn - report.lsn)
+        return max(0, behind)
 
     def lag_seconds(self, name: str) -> float | None:
         """Seconds the replica is behind at most, None when unknown.
@@ -463,7 +597,7 @@ class Snapshot:
         While it answers, but lets no monitor in, it may have gone on since it was last asked.
         """
         report, behind = self.reports.get(name), self.lag_bytes(name)
-        if report is None:
+        if report is None or name in self.strays:
             return None
         if behind == 0:
             since, said = self._unasked_for(report.started), report.lag_seconds
@@ -474,11 +608,14 @@ class Snapshot:
         said = None if report.lag_seconds is None else max(0.0, report.lag_seconds - silent)
         if behind is None or report.lsn is None:
             return said
-        for sample in reversed(self.samples):
-            if sample.lsn <= report.lsn:
-                since = max(0.0, report.started - silent - sample.started)
-                return since if said is None else min(since, said)
-        return said
+        lsn, branch = report.lsn, self.branch
+        stood = next((s.started for s in reversed(self.samples) if s.flushed <= lsn), None)
+        if stood is None and branch is not None and branch.lsn <= lsn and branch.until > -inf:
+            stood = branch.until  # the primary before stood no further then
+        if stood is None:
+            return said
+        since = max(0.0, report.started - silent - stood)
+        return since if said is None else min(since, said)
 
     def _unasked_for(self, now: float) -> float:
         """Seconds from the last sample until `now`, where an obstacle keeps new ones away."""
@@ -503,7 +640,7 @@ class Snapshot:
             before = merged.get(report.node)
             # A node may have left while it was asked, and another come under its name.
             if report.node in known and (before is None or before.started <= report.started):
-                merged[report.node] = report.after(before)
+                merged[report.node] = report.after(before, now)
         return _settle(self, merged, now)
 
     def with_nodes(self, nodes: Iterable[Node], now: float) -> "Snapshot":
@@ -521,7 +658,18 @@ class Snapshot:
             # Its timeline went with it: else the nodes that are left could never take over.
             heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
             changed = self.changed if self.primary is None and heir is None else now
-            among = replace(among, primary=heir, changed=changed, timeline=0, samples=())
+            among = replace(
+                among,
+                primary=heir,
+                changed=changed,
+                timeline=0,
+                samples=(),
+                branch=None,
+                contested=0,
+                strays=_NONE,
+            )
+        strays = {name: stray for name, stray in among.strays.items() if name in stay}
+        among = replace(among, strays=MappingProxyType(strays))
         if self.timeline:  # else no pin was ever satisfied
             new = {n.name for n in nodes} - stay
             kept |= {name: _unasked(name, now) for name in new}
@@ -559,12 +707,15 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
             primary = None  # demoted: a replica, or left behind on an old timeline
     fenced = frozenset(n.name for n in claims if n is not primary)
 
-    timeline, samples = before.timeline, before.samples
+    timeline, samples, branch = before.timeline, before.samples, before.branch
     if primary is not None and (mine := claims.get(primary)):
         if mine.timeline != timeline:
+            branch = _branch(before, mine)
             timeline, samples = mine.timeline, ()
         if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
-            samples = (*samples[-(MAX_SAMPLES - 1) :], Sample(mine.started, mine.lsn))
+            flushed = mine.lsn if mine.flushed is None else mine.flushed
+            sample = Sample(mine.started, mine.lsn, mine.taken, flushed)
+            samples = (*samples[-(MAX_SAMPLES - 1) :], sample)
         system_id = mine.system_id or system_id
         database = mine.database or database
 
@@ -579,12 +730,132 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         database=database,
         fenced=fenced,
         changed=changed,
+        branch=branch,
     )
+    settled = replace(settled, contested=_contested(before, settled))
+    settled = replace(settled, strays=_strays(before, settled, now))
     if before.joining:
         joining = {name: f for name, f in before.joining.items() if not _joined(settled, name, f)}
         settled = replace(settled, joining=MappingProxyType(joining))
     replicas = tuple(n for n in nodes if n is not primary and _may_read(settled, n))
     return replace(settled, replicas=replicas)
+
+
+def _branch(before: Snapshot, mine: Report) -> Branch | None:
+    """Where the timeline of `mine`, a server just promoted, began; None where nobody knows."""
+    # Of one that was started anew since nothing is known but that its timeline began before.
+    lsn = mine.lsn if mine.began is None else mine.began
+    if lsn is None or not before.timeline:
+        return None
+    was = before.reports.get(mine.node)
+    if was is None or was.role is not Role.REPLICA or mine.node in before.strays:
+        return Branch(before.timeline, lsn, False, -inf)
+    # Met anew since then it may have crashed, and what ended last was the recovery from that.
+    unbroken = mine.began is not None and was.since <= was.started
+    # Only a server that was on the followed timeline has left that one, and by the next number.
+    left = was.timeline == before.timeline == mine.timeline - 1
+    return Branch(before.timeline, lsn, unbroken and left, was.started)
+
+
+def _rivals(snapshot: Snapshot) -> Iterator[Report]:
+    """Claims to be the primary on an older timeline than the one that is followed."""
+    for name in snapshot.fenced:
+        claim, system_id = snapshot.reports[name], snapshot.system_id
+        same = not claim.system_id or not system_id or claim.system_id == system_id
+        if same and 0 < claim.timeline < snapshot.timeline:
+            yield claim
+
+
+def _contested(before: Snapshot, snapshot: Snapshot) -> int:
+    """`Snapshot.contested`, by claims that are as new as that of the followed primary.
+
+    An older one may be the old primary's last answer before it died.
+    """
+    if snapshot.timeline < before.timeline:
+        return 0  # another cluster
+    known_since = _known_since(snapshot)
+    if any(claim.started >= known_since for claim in _rivals(snapshot)):
+        return snapshot.timeline
+    return before.contested
+
+
+def _known_since(snapshot: Snapshot) -> float:
+    """When the followed primary was first asked of the answers that say that it is one."""
+    primary = snapshot.primary
+    mine = None if primary is None else snapshot.reports.get(primary.name)
+    return snapshot.changed if mine is None else mine.since
+
+
+def _strays(before: Snapshot, snapshot: Snapshot, now: float) -> Mapping[str, Stray]:
+    """`Snapshot.strays`: what was known `before` and still holds, and what the reports show."""
+    timeline = snapshot.timeline
+    if not timeline or timeline < before.timeline:
+        return _NONE
+    strays: dict[str, Stray] = {}
+    for node in snapshot.nodes:
+        report = snapshot.reports.get(node.name)
+        if report is None or node is snapshot.primary:
+            continue
+        found = _astray(before, snapshot, report, now)
+        known = before.strays.get(node.name)
+        if known is not None and (not known.lasting or known.over(report, timeline)):
+            known = None
+        stray = known if found is None or (known is not None and not found.lasting) else found
+        if stray is not None:
+            strays[node.name] = stray
+    return MappingProxyType(strays) if strays else _NONE
+
+
+def _astray(before: Snapshot, snapshot: Snapshot, report: Report, now: float) -> Stray | None:
+    """What shows that the node of `report` does not follow the primary, None where nothing does.
+
+    A timeline that the control file tells is a lower bound: it excludes no replica by itself, or
+    after each failover a role without ``pg_read_all_stats`` would see none for minutes.
+    """
+    timeline, branch, samples = snapshot.timeline, snapshot.branch, snapshot.samples
+
+    def stray(why: str, *, lasting: bool = True, sure: bool = True) -> Stray:
+        return Stray(why, lasting, sure, timeline, report.timeline, now)
+
+    if branch is not None and timeline != before.timeline:
+        seen = report.known_before(branch.until)
+        past = None if seen is None else seen.lsn
+        if before.primary is not None and report.node == before.primary.name and before.samples:
+            past = before.samples[-1].flushed
+        if past is not None and past > branch.lsn:
+            return stray(f"it had WAL up to {past} when timeline {timeline} began at {branch.lsn}")
+    if not report.ok or report.role is not Role.REPLICA:
+        return None
+    if 0 < report.received < timeline:
+        new = report.started >= _known_since(snapshot)
+        why = f"its WAL receiver is on timeline {report.received}, the primary on {timeline}"
+        return stray(why, lasting=new, sure=new)
+    if report.timeline > timeline:
+        # Its primary may be the next to answer. With ours away reads go on there.
+        mine = None if snapshot.primary is None else snapshot.reports.get(snapshot.primary.name)
+        seen = None if mine is None else report.known_before(mine.started)
+        if not snapshot.writable or seen is None or seen.timeline <= timeline:
+            return None
+        why = f"it is on timeline {report.timeline}, the primary on {timeline}"
+        return stray(why, lasting=False)
+    if not report.received and 0 < report.timeline < timeline:
+        why = (
+            f"it was last seen on timeline {report.timeline}, on which a server that is not "
+            "followed claimed to be the primary"
+        )
+        # It has a receiver, whose timeline this role may not see.
+        why += "; GRANT pg_read_all_stats shows sooner which one it follows" * report.streaming
+        if report.timeline < snapshot.contested:
+            return stray(why)
+        if any(_rivals(snapshot)):
+            return stray(why, lasting=False, sure=False)
+    if samples:
+        # Since it was asked the primary can only have gone on.
+        seen = report.known_before(samples[-1].started)
+        past = None if seen is None else seen.lsn
+        if past is not None and past > samples[-1].lsn:
+            return stray(f"it has WAL up to {past}, the primary only up to {samples[-1].lsn}")
+    return None
 
 
 def _unasked(name: str, now: float) -> Report:
@@ -606,12 +877,18 @@ def _may_read(snapshot: Snapshot, node: Node) -> bool:
     report = snapshot.reports.get(node.name)
     if report is None or not report.ok or report.role is not Role.REPLICA:
         return False
-    if node.name in snapshot.joining:
+    if node.name in snapshot.joining or node.name in snapshot.strays:
         return False
     if snapshot.foreign(node.name):
         return False
     if report.lsn is not None and report.highest is not None and report.lsn < report.highest:
         return False
+    branch = snapshot.branch
+    if report.lsn is not None and report.highest_before is not None and branch is not None:
+        on, highest = report.highest_before
+        # What it had past the branch is lost; up to there it may still have less than it had.
+        if on == branch.parent and report.lsn < min(highest, branch.lsn):
+            return False
     limits = snapshot.limits
     if limits.seconds is None and limits.bytes is None:
         return True

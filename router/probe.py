@@ -21,12 +21,16 @@ SELECT r.standby,
        (SELECT system_identifier::text FROM pg_control_system()),
        extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp())::float8,
        w.pid IS NOT NULL,
+       w.received_tli,
+       CASE WHEN NOT r.standby THEN pg_last_wal_replay_lsn() END::text,
+       CASE WHEN NOT r.standby THEN pg_current_wal_flush_lsn() END::text,
        current_database()::text
   FROM (SELECT pg_is_in_recovery() AS standby) r
   LEFT JOIN pg_stat_wal_receiver w ON r.standby
 """
-"""One row: in recovery, position, timeline, system identifier, lag in seconds, streaming, and the
-database, which is the server's own name for it, whatever a pooler in between calls it.
+"""One row: in recovery, position, timeline, system identifier, lag in seconds, streaming; of a
+standby its WAL receiver's timeline; of a primary where its recovery ended, and what it flushed;
+and the database, which is the server's own name for it, whatever a pooler in between calls it.
 
 The timeline of a primary is read from the name of the segment it writes, because the control
 file still shows the old one until the checkpoint after a promotion. A standby's comes from its
@@ -35,10 +39,16 @@ file costs the server as much as a small query; to a role without ``pg_read_all_
 hidden, and the control file's, which may be older, has to do: the pin then holds longer, never
 shorter.
 
+A server that was promoted goes on telling its last replay position. It is where its timeline
+began, as its history file has it.
+
 Source: https://www.postgresql.org/docs/current/functions-admin.html
 """
 
-ROLE_SQL = "SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL, current_database()::text"
+ROLE_SQL = """
+SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       current_database()::text
+"""
 """The same row from a server that tells no WAL position, such as Amazon Aurora's readers."""
 
 NO_POSITION = frozenset({"42883", "42501", "0A000"})
@@ -56,7 +66,7 @@ Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_in
 
 def report(node: str, started: float, row: Sequence[Any]) -> Report:
     """The Report for one row of `PROBE_SQL`, asked for at `started` (monotonic seconds)."""
-    standby, lsn, timeline, system_id, lag, streaming, database = row
+    standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = row
     position = None if lsn is None else Lsn.parse(lsn)
     if not standby and position is not None:
         # On a fresh WAL page the insert position stands behind the page header while a standby
@@ -75,5 +85,8 @@ def report(node: str, started: float, row: Sequence[Any]) -> Report:
         system_id=system_id or "",
         lag_seconds=lag,
         streaming=bool(streaming),
+        received=received or 0,
+        began=None if began is None else Lsn.parse(began),
+        flushed=None if flushed is None else Lsn.parse(flushed),
         database=database or "",
     )

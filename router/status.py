@@ -88,6 +88,8 @@ def status(router: Router) -> Status:
             problem = f"gets nothing: it {foreign}"
         elif node.name in snapshot.fenced:
             problem = "fenced: another server is the primary"
+        elif node.name in snapshot.strays:
+            problem = f"does not follow the primary: {snapshot.strays[node.name].why}"
         else:
             problem = "" if is_primary or reads else "too far behind, or not joined yet"
         nodes.append(

@@ -105,6 +105,8 @@ class PreparedStatement:
             )
         if held is routed.primary:
             routed.must_not_go_on(held)
+        if held is routed.replica:
+            routed.must_follow(held.node)
         return self._real
 
     def _route(self) -> Route[NodeConnection]:
@@ -135,6 +137,7 @@ class PreparedStatement:
         elif kind is Kind.TRANSACTION or (self._pins and self._routed.router.asks_position):
             await greenlet_spawn(route.done)
         elif self._pins and not self._held.in_transaction:
+            self._routed.acknowledge()
             self._routed.written()
             self._routed.must_count(self._held)
         return result

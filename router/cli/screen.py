@@ -153,6 +153,8 @@ class Screen:
             return "no answer", "red"
         if node.name in snapshot.fenced:
             return "fenced", "magenta"
+        if node.name in snapshot.strays:
+            return "not following", "magenta"
         lag = snapshot.lag_bytes(node.name)
         if node is not snapshot.primary and lag:
             return f"{lag / 1024:.1f} kB behind", "yellow"

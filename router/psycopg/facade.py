@@ -53,20 +53,24 @@ class PsycopgCheckout(Checkout[NodeConnection]):
             asks: the commit's position may be waited for here.
         """
         self._blocks += 1
-        wrote = False
+        wrote = returned = False
         try:
             yield
+            returned = True
         finally:
             self._blocks -= 1
-            wrote = self.settled()
+            wrote = self.settled(acknowledged=returned)
             if wrote and asks:
                 self.ask_position()
         if wrote and self.primary is not None:
             self.must_count(self.primary)
 
-    def settled(self) -> bool:
+    def settled(self, *, acknowledged: bool = False) -> bool:
         """The driver may have committed: pin to after this moment, unless the server still has a
         transaction open.
+
+        Args:
+            acknowledged: it has, if anything was written.
 
         Returns:
             whether the commit's position may be asked for.
@@ -77,8 +81,15 @@ class PsycopgCheckout(Checkout[NodeConnection]):
                 primary.in_transaction = True  # begun unseen: its end pins
             return False
         wrote = bool(self._writers)
+        if acknowledged:
+            self.acknowledge()
         self.written()
         return wrote
+
+    def acknowledge(self) -> None:
+        """As the base class has it, but not before the commit."""
+        if not self._blocks:
+            super().acknowledge()
 
     def written(self) -> None:
         """As the base class has it; in a block of the driver's own the commit is still to come."""

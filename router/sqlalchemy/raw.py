@@ -75,6 +75,8 @@ class RoutedDBAPIConnection:
         held = routed.bind_primary()
         try:
             getattr(held.dbapi, method)(*xid)
+            if method == "tpc_commit":
+                routed.acknowledge()
         finally:
             held.in_transaction = routed.pool.driver.in_transaction(held.dbapi)
             routed.written()

@@ -1,0 +1,184 @@
+"""Reads leave a replica that follows another server than the primary, and come back after an
+ordinary failover."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+import router
+from router.core import Router
+from router.errors import NoReplicaAvailable, PrimaryUnavailable, TransactionLost
+from router.status import status
+from router.testing import Cluster, Server
+from tests.conftest import MakeCluster
+from tests.failover.kit import PORT, ROLE, cut_off, doors, follow, prepare, replayed, until, url
+
+ROLES = pytest.mark.parametrize("role", ["postgres", ROLE])
+"""One that sees the timelines of WAL receivers, and one that does not."""
+
+
+def served_by(run: Callable[[str], Any], server: Server) -> bool:
+    return bool(run(PORT) == server.port)
+
+
+def primary_is(router: Router, server: Server) -> bool:
+    return router.refresh().primary in [n for n in router.servers if n.port == server.port]
+
+
+def torn(cluster: Cluster, opened: list[Any]) -> tuple[Server, Server]:
+    """Promote the first replica while the old primary lives on, writes, and feeds the second."""
+    old, (new, left) = cluster.primary, cluster.replicas
+    new.promote()
+    follow(opened, new)
+    old.execute("INSERT INTO item (name) VALUES ('of another client')")
+    replayed(left, old)
+    return old, new
+
+
+@ROLES
+def test_a_replica_of_the_fenced_primary_serves_no_read(
+    make_cluster: MakeCluster, role: str
+) -> None:
+    """Once another primary is followed no door reads on the old one's replica, pinned or not, nor
+    when it was asked for, nor when the old primary is gone, nor when no primary is left."""
+    cluster = make_cluster(2)
+    prepare(cluster)
+    with doors(cluster, role, max_lag_seconds=None) as opened:
+        old, new = torn(cluster, opened)
+
+        def nobody_reads_there() -> None:
+            for door in opened:
+                assert {door.read() for _ in range(5)} == {new.port}, door.name
+                with router.request_context():
+                    door.write()
+                    assert door.run(PORT) == new.port, door.name
+                with router.request_context(), router.using_replica():
+                    assert door.run(PORT) == new.port, door.name
+
+        nobody_reads_there()
+        for door in opened:
+            door.router.refresh()
+            found = next(n for n in status(door.router).nodes if n.name == "replica2")
+            assert (found.reads, found.lag_seconds, found.lag_bytes) == (False, None, None)
+            assert "does not follow the primary" in found.problem
+            assert door.router.stats()["events"]["not_following"] == 1
+        old.kill()
+        for door in opened:
+            until(partial(door.misses, "primary"), "the old one is missed")
+        nobody_reads_there()
+        new.kill()
+        for door in opened:
+            until(partial(door.misses, "replica1"), "the new one is missed")
+            with pytest.raises(PrimaryUnavailable):
+                door.read()
+
+
+@ROLES
+def test_what_is_open_on_it_reads_there_no_more(make_cluster: MakeCluster, role: str) -> None:
+    """A read in a transaction already open on such a replica runs on the primary; one that was
+    declared read-only ends with TransactionLost, but for one that has its one snapshot; and with
+    fallback="error" the error says why the replica is out."""
+    cluster = make_cluster(2)
+    prepare(cluster)
+    primary, (first, second) = cluster.primary, cluster.replicas
+    options: dict[str, Any] = {"replicas": [url(first, role), url(second, role)]}
+    options |= {"max_lag_seconds": None, "probe_interval": 0.2}
+    address = url(primary, role, "psycopg")
+    engine = router.create_engine(address, reads_in_transaction=True, **options)
+    strict = router.create_engine(address, fallback="error", **options)
+    try:
+        for each in (engine, strict):
+            each.router.start()
+            each.router.blacklist(first.name)
+        with engine.connect() as held, engine.connect() as declared, engine.connect() as snapshot:
+            declared.execution_options(postgresql_readonly=True)
+            snapshot.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
+            for connection in (held, declared, snapshot):
+                assert connection.scalar(sa.text(PORT)) == second.port
+            _, new = torn(cluster, [])
+            for each in (engine, strict):
+                until(partial(primary_is, each.router, new), "it is followed")
+                each.router.restore(first.name)
+            assert held.scalar(sa.text(PORT)) == new.port
+            with pytest.raises(TransactionLost, match=r"replica2.*does not follow the primary"):
+                declared.scalar(sa.text(PORT))
+            assert snapshot.scalar(sa.text("SELECT count(*) FROM item")) == 0
+            declared.rollback()
+            assert declared.scalar(sa.text(PORT)) == new.port
+        why = r"replica2: does not follow the primary: .* timeline 1"
+        with pytest.raises(NoReplicaAvailable, match=why), strict.connect() as connection:
+            connection.scalar(sa.text(PORT))
+    finally:
+        engine.dispose()
+        strict.dispose()
+
+
+@ROLES
+def test_an_ordinary_failover_has_reads_back_on_replicas(
+    make_cluster: MakeCluster, role: str
+) -> None:
+    """Within five seconds from the other replica's new primary_conninfo it serves reads at every
+    door, those of a context that wrote before the failover too, and goes on although nobody
+    writes and the last write is older than max_lag_seconds."""
+    cluster = make_cluster(2)
+    prepare(cluster)
+    primary, (new, other) = cluster.primary, cluster.replicas
+    # Pages for the promoted server's first checkpoint to write, which takes its time over them.
+    primary.execute(
+        "CREATE TABLE big AS SELECT g, repeat('x', 300) FROM generate_series(1, 5000) g"
+    )
+    cluster.wait_caught_up()
+    with doors(cluster, role, max_lag_seconds=1) as opened, router.request_context():
+        for door in opened:
+            door.run("INSERT INTO item (name) VALUES ('before')")
+        cluster.wait_caught_up()
+        for door in opened:
+            door.router.refresh()
+        age = "SELECT now() - pg_last_xact_replay_timestamp() > '1.5 s'"
+        until(lambda: other.execute(age)[0][0], "the last write is old")
+        told: list[str] = []
+        for door in opened:
+            door.router.telemetry.hooks.append(lambda event, _: told.append(event))
+        primary.kill()
+        new.promote()
+        cluster.repoint(other)
+        began = time.monotonic()
+        follow(opened, new)
+        for door in opened:
+            until(partial(served_by, door.run, other), f"{door.name} reads there", 5)
+        assert time.monotonic() - began < 5
+        for door in opened:
+            door.router.refresh()
+            assert door.run(PORT) == other.port, door.name
+        assert not {"lagging", "pin_dropped"} & set(told)
+
+
+@ROLES
+def test_a_replica_that_has_more_than_the_promoted_one_is_left_out(
+    make_cluster: MakeCluster, role: str
+) -> None:
+    """With the old primary dead, a replica that has WAL which the promoted one never received
+    serves no reads, however little it is, until it was set up anew."""
+    cluster = make_cluster(2)
+    prepare(cluster)
+    primary, (new, ahead) = cluster.primary, cluster.replicas
+    with doors(cluster, role, max_lag_seconds=None) as opened:
+        cut_off(new)
+        primary.execute("INSERT INTO item (name) VALUES ('lost')")
+        replayed(ahead, primary)
+        for door in opened:
+            door.router.refresh()
+        primary.kill()
+        new.promote()
+        follow(opened, new)
+        for door in opened:
+            door.router.refresh()
+            assert {door.read() for _ in range(5)} == {new.port}, door.name
+        new.execute("ALTER SYSTEM RESET primary_conninfo")  # a copy would have it too
+        cluster.rejoin(ahead)
+        for door in opened:
+            until(partial(served_by, door.run, ahead), f"{door.name} reads there again")
