@@ -14,7 +14,7 @@ from typing import Any
 
 import pgparse  # type: ignore[import-not-found]  # an extension module without stubs
 
-from router import functions, placeholders
+from router import bounds, functions, placeholders
 from router.builtins import OPERATORS, RELATIONS, TYPES
 from router.catalog import BUILTIN, UNLOGGED, Cast, Catalog, Function, Operator, Relation, Type
 
@@ -188,13 +188,17 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
             Kind.WRITE,
             f"does not parse: {_message(error)}",
             binds=_mentions_session(sql),
+            ddl=bool(_DEFINES.search(sql)),
             on_standby=OnStandby.UNSEEN,
         )
+    except bounds.TooComplex as error:
+        return _unparsed(sql, str(error), judge)
     except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
         return Intent(
             Kind.WRITE,
             f"does not parse: {type(error).__name__}",
             binds=True,
+            ddl=bool(_DEFINES.search(sql)),
             on_standby=OnStandby.UNSEEN,
         )
     intent = _strongest(intents)
@@ -202,6 +206,21 @@ def _classify(sql: str, judge: "_Judge") -> Intent:
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True, holds=True)
     return intent
+
+
+def _unparsed(sql: str, why: str, judge: "_Judge") -> Intent:
+    """The intent of a text that is kept from the parser: a write, and the rest by its words."""
+    walk = _Walk(judge)
+    walk.scan(sql)
+    walk.resolve()
+    return Intent(
+        Kind.WRITE,
+        f"not parsed: {why}",
+        # Several statements may set anything, or leave a transaction open.
+        binds=walk.binds or not judge.catalog.loaded or ";" in sql.rstrip("; \t\r\n"),
+        ddl=walk.ddl,
+        on_standby=OnStandby.ACTS if walk.acts else OnStandby.UNSEEN,
+    )
 
 
 def _names_temp(root: dict[str, Any], kind: Kind) -> bool:
@@ -221,16 +240,26 @@ def _names_temp(root: dict[str, Any], kind: Kind) -> bool:
 
 
 def _message(error: Exception) -> str:
-    return " ".join(str(error.args[0]).split()) if error.args else "syntax error"
+    # It quotes the text from where it went wrong, a literal without an end for instance.
+    return " ".join(str(error.args[0])[:200].split()) if error.args else "syntax error"
 
 
 def _mentions_session(sql: str) -> bool:
     """Whether a text the grammar refuses may leave something behind in its session."""
-    return bool(_SETS.search(sql)) or any(
+    if len(sql) > bounds.MAX_SCANNED or _SETS.search(sql):
+        return True
+    return any(
         word in {"temp", "temporary", "listen", "prepare", "set_config", "load", "discard"}
         or functions.binds(word)
-        for word in (m["word"].lower() for m in _WORD.finditer(sql) if m["word"])
+        for word in (m["word"].lower() for m in _WORD.finditer(_ended(sql)) if m["word"])
     )
+
+
+def _ended(source: str) -> str:
+    """`source` without the signs of comments that do not end, each of which `_WORD` would follow
+    to the end of the text."""
+    last = source.rfind("*/") + 2 if "*/" in source else 0
+    return source[:last] + source[last:].replace("/*", "  ")
 
 
 _LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
@@ -240,6 +269,8 @@ _LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
 def _parse(sql: str) -> list[dict[str, Any]]:
     if "\0" in sql:
         raise ValueError(sql)
+    if len(sql) > bounds.MAX_TOKENS:
+        bounds.check(sql)  # before placeholders are looked for, which takes its time
     try:
         return _tree(placeholders.percent(sql) or sql)
     except pgparse.PGQueryError as error:
@@ -269,6 +300,13 @@ def _variants(sql: str) -> Iterable[str]:
 
 
 def _tree(sql: str) -> list[dict[str, Any]]:
+    """The only way to the parser.
+
+    Raises:
+        bounds.TooComplex: it is not for the parser.
+        pgparse.PGQueryError: it does not parse.
+    """
+    bounds.check(sql)
     return pgparse.parse(sql)  # type: ignore[no-any-return]
 
 
@@ -1116,6 +1154,11 @@ class _Walk:
     def scan(self, source: str) -> None:
         """A body in PL/pgSQL: every name in it that could be unsafe counts as used."""
         catalog = self.catalog
+        if len(source) > bounds.MAX_SCANNED:
+            self.binds = self.ddl = True
+            self._refuse("a text too long to be looked through")
+            return
+        source = _ended(source)
         if _SETS.search(source):
             self.binds = True
         if _DEFINES.search(source):

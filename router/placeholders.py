@@ -13,7 +13,7 @@ _SKIP = r"""
         '(?: (?<=[eE]')(?<![\w$][eE]') (?:[^'\\]|\\.|'')* | (?:[^']|'')* )'
       | "[^"]*"
       | (?P<line> --[^\n\r]*)
-      | \$(?<![\w$]\$)(?P<tag>(?:[^\W\d]\w*)?)\$ .*? \$(?P=tag)\$
+      | (?P<dollar> \$(?<![\w$]\$)(?:[^\W\d]\w*)?\$)
       | (?P<comment> /\*)
 """
 # A name holds no parenthesis, quote or comment: it cannot swallow a call.
@@ -76,6 +76,10 @@ def _rewrite(
             at = _comment_end(sql, at)
             if at < 0:
                 break
+        elif kind == "dollar":
+            at = _quote_end(sql, match["dollar"], at)
+            if at < 0:
+                break
         elif kind == "mark" or kind == "escape":
             out.append(sql[copied : match.start(kind)])
             if kind == "mark":
@@ -108,10 +112,18 @@ def uncommented(sql: str) -> str | None:
         if kind == "comment" or kind == "line":
             out += (sql[copied : match.start(kind)], " ")
             copied = at = _comment_end(sql, at) if kind == "comment" else at
-            if at < 0:
-                return None
+        elif kind == "dollar":
+            at = _quote_end(sql, match["dollar"], at)
+        if at < 0:
+            return None
     out.append(sql[copied:])
     return "".join(out)
+
+
+def _quote_end(sql: str, tag: str, at: int) -> int:
+    """Where the literal opened by `tag` before `at` ends, -1 if it does not."""
+    end = sql.find(tag, at)
+    return end if end < 0 else end + len(tag)
 
 
 def _comment_end(sql: str, at: int) -> int:

@@ -15,7 +15,7 @@ HOUSE = ROOT / "router"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
-GRAMMAR = {"classify", "placeholders", "functions", "builtins", "catalog"}
+GRAMMAR = {"classify", "bounds", "placeholders", "functions", "builtins", "catalog"}
 RULES = {"attempts", "context", "blacklist", "balance", "patience", "probe", "journal", "pooling"}
 JUDGING = {"facts", "findings"}  # the doctor's values and rules
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}

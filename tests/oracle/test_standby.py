@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 
+import pgparse  # type: ignore[import-not-found]
 import psycopg
 import pytest
 from psycopg import Connection
@@ -12,6 +13,7 @@ from router.catalog import Catalog
 from router.classify import Kind, OnStandby, classify
 from router.testing import Cluster
 from tests.core.statements import SCHEMA, STATEMENTS, Case
+from tests.core.test_bounds import deepest, said, tree_depth
 from tests.oracle.judge import NOT_RUN, Verdict, run
 
 NAME = "oracle"
@@ -121,3 +123,45 @@ def test_what_is_refused_by_the_standby_is_known(standby: tuple[Connection, Cata
     assert not wrong
     assert refused > 60
     assert len(kept) <= refused // 8
+
+
+FORMS = """
+SELECT a¦ {} a
+SELECT a¦ {}
+SELECT¦ {}¦ a
+SELECT a¦ IS {}
+SELECT a¦ IS NOT {}
+SELECT a¦ NOT {} a
+SELECT a¦ {} NULL
+SELECT a¦ {} TO a
+SELECT a¦ {} (a)
+SELECT ¦{}(¦a¦)
+SELECT 1¦ {} SELECT 1
+SELECT 1¦ {} (SELECT 1)
+SELECT * FROM a¦ {} a
+SELECT * FROM a¦ {} JOIN a
+SELECT * FROM ¦{}(¦a¦)
+SELECT CASE¦ {} a WHEN b THEN c¦ END
+CREATE TABLE t (a int¦ {} a¦)
+CREATE FUNCTION f() RETURNS int¦ {} ATOMIC SELECT 1;
+¦{} ¦SELECT 1
+""".strip().splitlines()
+
+
+def test_no_word_nests_unseen(
+    standby: tuple[Connection, Catalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No keyword the server knows makes a tree deeper than the text's tokens were said to."""
+    words = [w for (w,) in standby[0].execute("SELECT word FROM pg_get_keywords()").fetchall()]
+    parsed = 0
+    for form in FORMS:
+        head, left, middle, right = (*form.split("¦"), "", "", "")[:4]
+        for word in words:
+            sql = (head + left * 20 + middle + right * 20).replace("{}", word)
+            try:
+                tree = pgparse.parse(sql)
+            except pgparse.PGQueryError:
+                continue
+            parsed += 1
+            assert tree_depth(tree) <= deepest(said(sql, monkeypatch)), sql
+    assert parsed > 500
