@@ -47,6 +47,12 @@ RELATIONS = f"""
     where {_USER} and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S') and c.relpersistence <> 't'
 """
 
+SEQUENCE = "is a sequence, whose values a replica shows before they are given out"
+"""WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
+
+Source: SEQ_LOG_VALS in https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/sequence.c
+"""
+
 INHERITS = "select inhparent::int8, inhrelid::int8 from pg_inherits"
 
 TYPES = f"""
@@ -232,7 +238,9 @@ def _relations(rows: Mapping[str, Iterable[Sequence[Any]]]) -> Iterable[Relation
     found = list(rows["relations"])
     refused: dict[int, str] = {}
     for oid, _, _, kind, persistence, _, _ in found:
-        if kind == "f":
+        if kind == "S":
+            refused[oid] = SEQUENCE
+        elif kind == "f":
             refused[oid] = "is a foreign table: it acts on a further server"
         elif persistence == "u":
             refused[oid] = UNLOGGED

@@ -918,8 +918,8 @@ class _Walk:
             self.varies = name
         found = self.catalog.relations.get(name, ())
         builtin = name in RELATIONS
-        if name in functions.PRIMARYS and (schema == "pg_catalog" or not (schema or found)):
-            self._refuse(functions.PRIMARYS[name])
+        if name in functions.PRIMARYS and schema in (None, "pg_catalog"):
+            self._refuse(f"{name}: {functions.PRIMARYS[name]}")
         if schema is not None:
             if schema == "information_schema" or (schema == "pg_catalog" and builtin):
                 return False
@@ -1188,6 +1188,8 @@ class _Walk:
                     self._todo.extend(catalog.functions[name])
                 elif name in catalog.functions and source[match.start() - 1] == ".":
                     self._todo.extend(f for f in catalog.functions[name] if f.accepts(1))
+            if name in functions.PRIMARYS:
+                self._refuse(f"{name}: {functions.PRIMARYS[name]}")
             self._todo.extend(catalog.relations.get(name, ()))
             self._todo.extend(catalog.types.get(name, ()))
 

@@ -35,10 +35,7 @@ _HARMLESS: Mapping[str, str] = {
     ),
     "pg_stat_get_*": "statistics as seen here",
     "pg_stat_have_stats pg_notification_queue_usage": "statistics as seen here",
-    "pg_xact_status txid_status pg_get_multixact_members pg_sequence_last_value": (
-        "replicated state"
-    ),
-    "pg_get_sequence_data": "replicated state",
+    "pg_xact_status txid_status pg_get_multixact_members": "replicated state",
     "pg_get_aios pg_get_backend_memory_contexts pg_get_shmem_allocations "
     "pg_get_shmem_allocations_numa": "memory as seen here",
     "pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings": "configuration as here",
@@ -86,6 +83,9 @@ _UNSAFE: Mapping[str, str] = {
     "currval lastval": "a sequence value of the primary's session",
     "txid_current* pg_current_xact_id*": "a transaction id, given by the primary only",
     "pg_prepared_xact": "a standby shows no prepared transaction",
+    "pg_sequence_last_value pg_get_sequence_data": (
+        "a replica shows values of a sequence before they are given out"
+    ),
     # a standby refuses them
     "nextval setval": "advances a sequence",
     "pg_nextoid": "takes an oid",
@@ -105,8 +105,9 @@ _UNSAFE: Mapping[str, str] = {
 
 PRIMARYS: Mapping[str, str] = {
     "pg_prepared_xacts": _UNSAFE["pg_prepared_xact"],
+    "pg_sequences": _UNSAFE["pg_sequence_last_value pg_get_sequence_data"],
 }
-"""Relations of PostgreSQL's own that are empty on a standby, each with the reason."""
+"""Relations of PostgreSQL's own that show something else on a standby, each with the reason."""
 
 REFUSED = frozenset(
     {

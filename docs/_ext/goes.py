@@ -1,7 +1,7 @@
 """The tables of "What goes where", made by the classifier itself so that they cannot drift."""
 
 from router import functions
-from router.catalog import Catalog, Function, Relation
+from router.catalog import SEQUENCE, Catalog, Function, Relation
 from router.classify import Intent, Kind, classify
 
 EXAMPLES = """
@@ -25,6 +25,7 @@ SELECT * INTO copied FROM users
 SELECT * FROM users FOR UPDATE SKIP LOCKED
 SELECT * FROM (SELECT * FROM users FOR SHARE) locked
 SELECT nextval('users_id_seq')
+SELECT last_value FROM users_id_seq
 SELECT pg_advisory_xact_lock(1)
 SELECT pg_advisory_lock(1)
 SELECT writes_something(1)
@@ -67,7 +68,7 @@ SELEC 1
 _RELATIONS = (
     Relation("public", "users", "r"),
     Relation("public", "orders", "r"),
-    Relation("public", "users_id_seq", "S"),
+    Relation("public", "users_id_seq", "S", refused=SEQUENCE),
     Relation("public", "cache_unlogged", "r", refused="is unlogged: a replica has nothing of it"),
     Relation("public", "far_away", "f", refused="is a foreign table: it acts on a further server"),
 )

@@ -7,7 +7,7 @@ what they speak of, on a real server; `CATALOG` is the same as values, for tests
 
 from typing import Any, NamedTuple
 
-from router.catalog import Cast, Catalog, Function, Operator, Relation, Type
+from router.catalog import SEQUENCE, Cast, Catalog, Function, Operator, Relation, Type
 
 SCHEMA = """
 create schema audit;
@@ -26,6 +26,14 @@ create unlogged table cache_entries (k text, v text);
 create view active_users as select * from users where active;
 create materialized view totals as select user_id, sum(total) from orders group by 1;
 create sequence tickets;
+create sequence audit."Odd Seq";
+select nextval('tickets'), nextval('audit."Odd Seq"');
+create view last_ticket as select last_value from tickets;
+create function ticket() returns bigint language sql stable as 'select last_value from tickets';
+create function odd_ticket() returns bigint language plpgsql stable as
+    $$begin return (select last_value from audit."Odd Seq"); end$$;
+create function any_ticket() returns bigint language plpgsql stable as
+    $$begin return (select max(last_value) from pg_sequences); end$$;
 create type mood as enum ('sad', 'happy');
 create type pair as (a int, b int);
 
@@ -129,6 +137,11 @@ _FUNCTIONS = [
               language="plpgsql"),
     _function("outer_sly", 1, source="begin return public.sly_lock($1); end",
               language="plpgsql"),
+    _function("ticket", 0, source="select last_value from tickets"),
+    _function("odd_ticket", 0, source='begin return (select last_value from audit."Odd Seq"); end',
+              language="plpgsql"),
+    _function("any_ticket", 0, source="begin return (select max(last_value) from pg_sequences); end",
+              language="plpgsql"),
     _function("dynamic", 1, source="begin execute $1 into n; return n; end",
               language="plpgsql"),
     _function("quoted_words", 0, source="begin return 'nextval execute pg_advisory_lock'; end",
@@ -176,7 +189,9 @@ _RELATIONS = [
     Relation("public", "cache_entries", "r", refused="is unlogged: a replica has nothing of it"),
     Relation("public", "active_users", "v", "select * from users where active"),
     Relation("public", "totals", "m"),
-    Relation("public", "tickets", "S"),
+    Relation("public", "tickets", "S", refused=SEQUENCE),
+    Relation("audit", "Odd Seq", "S", refused=SEQUENCE),
+    Relation("public", "last_ticket", "v", "select last_value from tickets"),
     Relation("public", "locked_users", "v", "select id, pg_try_advisory_lock(id) from users"),
     Relation("public", "nested_locked", "v", "select id from locked_users"),
     Relation("public", "sly_view", "v", "select id from users where outer_sly(id) = 1"),
@@ -358,7 +373,10 @@ SELECT * FROM active_users
 SELECT * FROM totals
 SELECT * FROM events
 SELECT * FROM tenants
-SELECT last_value, is_called FROM tickets
+SELECT 'tickets'::regclass, pg_sequence_parameters('tickets'::regclass), pg_get_serial_sequence('users', 'id')
+SELECT seqstart, seqincrement FROM pg_sequence
+SELECT start_value, increment FROM information_schema.sequences
+SELECT relname FROM pg_class WHERE relkind = 'S'
 SELECT add_one(1), add_one(add_one(2))
 SELECT public.add_one(id) FROM users
 SELECT peek(1)
@@ -594,6 +612,35 @@ SELECT pg_current_xact_id()
 SELECT pg_current_xact_id_if_assigned()
 """),
     *_cases("WRITE", "snapshot", "SELECT pg_export_snapshot()\nSELECT txid_current_snapshot()"),
+    *_cases("WRITE", "is a sequence", """
+SELECT last_value FROM tickets
+SELECT last_value, is_called FROM tickets
+SELECT log_cnt FROM public.tickets
+SELECT * FROM tickets
+SELECT * FROM ONLY tickets
+TABLE tickets
+SELECT last_value FROM audit."Odd Seq"
+SELECT last_value FROM "tickets" AS t
+SELECT name, (SELECT last_value FROM tickets) FROM users
+SELECT * FROM users, tickets WHERE id < last_value
+WITH t AS (SELECT last_value FROM tickets) SELECT * FROM t
+SELECT 1 UNION ALL SELECT last_value FROM tickets
+EXPLAIN ANALYZE SELECT last_value FROM tickets
+COPY (SELECT last_value FROM tickets) TO STDOUT
+DECLARE c CURSOR FOR SELECT last_value FROM tickets
+SELECT * FROM last_ticket
+SELECT ticket()
+SELECT odd_ticket()
+"""),
+    *_cases("WRITE", "of a sequence", """
+SELECT * FROM pg_sequences
+SELECT last_value FROM pg_catalog.pg_sequences WHERE sequencename = 'tickets'
+SELECT pg_sequence_last_value('tickets')
+SELECT pg_catalog.pg_sequence_last_value('tickets'::regclass)
+SELECT ('tickets'::regclass).pg_sequence_last_value
+SELECT * FROM pg_get_sequence_data('tickets')
+SELECT any_ticket()
+"""),
     *_cases("WRITE", "prepared transaction", """
 SELECT gid FROM pg_prepared_xacts
 SELECT pg_prepared_xact()

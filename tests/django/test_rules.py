@@ -74,6 +74,20 @@ def test_atomic_is_on_the_primary(routed: Routed) -> None:
         assert items().count() == 1
 
 
+def test_a_sequence_is_read_on_the_primary(routed: Routed) -> None:
+    """What is read of a sequence is the primary's: a replica shows values 32 ahead."""
+    routed.database.execute("SELECT nextval('shop_item_id_seq')")
+    routed.settle()
+    for sql in (
+        "SELECT last_value FROM shop_item_id_seq",
+        "SELECT last_value FROM pg_sequences WHERE sequencename = 'shop_item_id_seq'",
+        "SELECT pg_sequence_last_value('shop_item_id_seq')",
+    ):
+        with request_context(), routed.connection.cursor() as cursor:
+            cursor.execute(sql)
+            assert cursor.fetchall() == [(1,)]
+
+
 @STRAIGHT
 def test_what_psycopgs_own_block_wrote_is_read_after_it(routed: Routed) -> None:
     """connection.connection.transaction() commits at its end, and other requests' reads, which

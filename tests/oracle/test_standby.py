@@ -23,7 +23,7 @@ NAME = "oracle"
 SILENT = re.compile(
     r"""
       advisory | set_config | is\ volatile | dynamic\ SQL | random\(\) | further\ server
-    | foreign\ table | transaction\ id | prepared\ transaction | snapshot
+    | foreign\ table | a\ sequence | transaction\ id | prepared\ transaction | snapshot
     | server\ it\ runs\ on | PROGRAM | a\ file
     | WITH\ HOLD | ^PREPARE$ | EXECUTE | LISTEN | DISCARD | CHECKPOINT | LOAD | ALTER\ SYSTEM
     | default_transaction | SERIALIZABLE | several\ statements | \bDO\b | DEALLOCATE | control
@@ -34,18 +34,23 @@ SILENT = re.compile(
 
 
 @pytest.fixture(scope="module")
-def standby() -> Iterator[tuple[Connection, Catalog]]:
+def cluster() -> Iterator[Cluster]:
+    """A primary and a standby, with the objects the statements speak of."""
+    with Cluster(1) as started:
+        started.primary.execute(f"create database {NAME}")
+        started.primary.execute(SCHEMA, dbname=NAME)
+        started.replicas[0].wait_caught_up()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def standby(cluster: Cluster) -> Iterator[tuple[Connection, Catalog]]:
     """A connection to a standby that may be ruined, and the catalog."""
-    with Cluster(1) as cluster:
-        primary, replica = cluster.primary, cluster.replicas[0]
-        primary.execute(f"create database {NAME}")
-        primary.execute(SCHEMA, dbname=NAME)
-        replica.wait_caught_up()
-        with psycopg.connect(replica.conninfo(NAME), autocommit=True) as connection:
-            catalog = Catalog.from_rows(
-                {part: connection.execute(sql).fetchall() for part, sql in Catalog.QUERIES.items()}
-            )
-            yield connection, catalog
+    with psycopg.connect(cluster.replicas[0].conninfo(NAME), autocommit=True) as connection:
+        catalog = Catalog.from_rows(
+            {part: connection.execute(sql).fetchall() for part, sql in Catalog.QUERIES.items()}
+        )
+        yield connection, catalog
 
 
 def ask(connection: Connection, sql: str, *, transaction: bool) -> Verdict:
@@ -123,6 +128,29 @@ def test_what_is_refused_by_the_standby_is_known(standby: tuple[Connection, Cata
     assert not wrong
     assert refused > 60
     assert len(kept) <= refused // 8
+
+
+def test_a_standby_shows_other_values_of_sequences(
+    cluster: Cluster, standby: tuple[Connection, Catalog]
+) -> None:
+    """What reads a sequence tells something else on a caught-up standby, and is no read; what
+    only describes one tells the same, and is a read."""
+    primary = cluster.primary
+    primary.execute("SELECT nextval('tickets')", dbname=NAME)
+    cluster.replicas[0].wait_caught_up()
+    same = [
+        "SELECT * FROM pg_sequence_parameters('tickets'::regclass)",
+        "SELECT * FROM pg_catalog.pg_sequence",
+        "SELECT * FROM information_schema.sequences",
+        "SELECT relname, relpages, reltuples FROM pg_class WHERE relkind = 'S'",
+    ]
+    asked = {case.sql for case in STATEMENTS if case.reason in ("is a sequence", "of a sequence")}
+    differ = [sql for sql in asked if sql.startswith(("SELECT", "TABLE", "WITH"))]
+    assert len(differ) > 20
+    for sql in (*same, *differ):
+        answers = [s.execute(sql, dbname=NAME) for s in (primary, cluster.replicas[0])]
+        assert (answers[0] == answers[1]) is (sql in same), (sql, answers)
+        assert classify(sql, standby[1]).kind is (Kind.READ if sql in same else Kind.WRITE)
 
 
 FORMS = """
