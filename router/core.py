@@ -40,7 +40,8 @@ from router.decide import (
 )
 from router.dryrun import DryRunReport, summed_up
 from router.errors import ConfigError, NoReplicaAvailable
-from router.model import Lsn, Node, Report, Role, Sample, Snapshot
+from router.lost_writes import Place, Write, loss, place
+from router.model import Node, Report, Role, Snapshot
 from router.pooling import SHARED
 from router.telemetry import Tally, Telemetry
 
@@ -65,6 +66,12 @@ RETRIAL = 5.0
 DRAIN_STEP = 0.02
 """Seconds between two looks at whether connections are still in use."""
 
+LOST_WRITES = (
+    "it was promoted without WAL that the former primary had flushed: look there for what is "
+    "missing before you rebuild it, and see synchronous_standby_names"
+)
+"""What to do about writes a promotion lost."""
+
 _NO_MONITOR = "the Router has no monitor: it was built without a way to connect"
 
 
@@ -78,40 +85,6 @@ class Use(NamedTuple):
 
     busy: int = 0
     idle: int = 0
-
-
-class Acknowledged(NamedTuple):
-    """A write that the primary has acknowledged to this process.
-
-    Attributes:
-        sent: when its COMMIT, or the autocommitted statement, was sent (monotonic seconds).
-        returned: when that had returned.
-    """
-
-    sent: float
-    returned: float
-
-
-class Placed(NamedTuple):
-    """Where a write stands in the log of the primary that acknowledged it.
-
-    Attributes:
-        write: the write.
-        low: a sample of the primary from before it; the write's own end is past its `lsn`.
-        high: the primary had flushed up to here soon after it; None where nobody has looked.
-    """
-
-    write: Acknowledged
-    low: Sample | None = None
-    high: Lsn | None = None
-
-
-def placed_by(snapshot: Snapshot, write: Acknowledged) -> Placed | None:
-    """Where `write` stands by the samples of `snapshot`; None while none is new enough."""
-    sample = snapshot.sample_after(write.returned)
-    if sample is None:
-        return None
-    return Placed(write, snapshot.sample_before(write.sent), sample.flushed)
 
 
 class NodePools(Protocol):
@@ -192,8 +165,8 @@ class Router:
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
         self._root_writes = 0
-        self._acknowledged: Acknowledged | None = None
-        self._placed: Placed | None = None
+        self._last_acknowledged: Write | None = None
+        self._placed: Place | None = None
         self._blind_told = False
         self.started: bool = False
         self.draining: bool = False
@@ -486,7 +459,7 @@ class Router:
         Args:
             sent: when its COMMIT, or the autocommitted statement, was sent (monotonic seconds).
         """
-        self._acknowledged = Acknowledged(sent, self.clock())
+        self._last_acknowledged = Write(sent, self.clock())
 
     def pin(self, context: RoutingContext | None = None) -> None:
         """Treat `context`, by default the current one, as if it had just written."""
@@ -709,7 +682,7 @@ class Router:
             after = before.with_reports(reports, now)
             self.view = View(after, self._blacklist.entries)
         self._mind_positions(after)
-        self._place(before, after)
+        self._place_write(before, after)
         for report in reports:
             if report.ok:
                 self._retrial.pop(report.node, None)
@@ -798,52 +771,51 @@ class Router:
                     advice="it gets no statement: correct its address or database",
                 )
 
-    def _place(self, before: Snapshot, after: Snapshot) -> None:
+    def _place_write(self, before: Snapshot, after: Snapshot) -> None:
         """Remember where the last acknowledged write stands, before its samples are forgotten."""
-        write, placed = self._acknowledged, self._placed
+        write, known = self._last_acknowledged, self._placed
         if write is None or before.timeline != after.timeline:
             return
-        if placed is None or placed.write is not write:
-            self._placed = placed_by(after, write)
+        if known is None or known.write is not write:
+            self._placed = place(after, write)
 
     def _tell_lost_writes(self, before: Snapshot, after: Snapshot) -> None:
-        """Say that what a former primary had acknowledged to this process is not on the new one.
-
-        A replica that is promoted has what it had received; what it had not is lost. Only WAL
-        that is known to have been flushed counts, and of writes the last one: if any is lost, it
-        is. That a statement changed nothing is not known here.
-        """
-        write, primary, branch = self._acknowledged, after.primary, after.branch
-        if write is None or primary is None or branch is None or not before.samples:
+        """Say that what a former primary had acknowledged to this process is not on the new one,
+        or may not be."""
+        write, primary = self._last_acknowledged, after.primary
+        if write is None or primary is None:
             return
-        if self._acknowledged is write:
-            self._acknowledged = None  # judged at one promotion
-        placed = self._placed
-        if placed is None or placed.write is not write:
-            placed = placed_by(before, write) or Placed(write, before.sample_before(write.sent))
-        began = branch.lsn
-        if placed.high is not None and placed.high <= began:
+        if self._last_acknowledged is write:
+            self._last_acknowledged = None  # each is judged at one promotion
+        found = loss(before, after, write, self._placed)
+        if found is None:
             return
-        ends = [placed.high, before.samples[-1].flushed]
-        seen = [report.known_before(branch.until) for report in after.reports.values()]
-        ends += [r.lsn for r in seen if r is not None and r.role is Role.REPLICA]
-        written = max(end for end in ends if end is not None)
-        if written <= began:
-            return
-        low = None if placed.low is None else placed.low.lsn
-        certain = low is not None and low >= began
-        self.telemetry.event(
-            "writes_lost" if certain else "writes_maybe_lost",
-            level="error" if certain else "warning",
-            node=primary.name,
-            before=before.primary.name if before.primary else None,
-            timeline=after.timeline,
-            began=str(began),
-            written=str(written),
-            bytes=written - began,
-            advice="it was promoted without WAL that the former primary had flushed: look there "
-            "for what is missing before you rebuild it, and see synchronous_standby_names",
-        )
+        former = None if before.primary is None else before.primary.name
+        began, written, certain = found
+        if certain:
+            self.telemetry.event(
+                "writes_lost",
+                level="error",
+                node=primary.name,
+                before=former,
+                timeline=after.timeline,
+                began=str(began),
+                written=str(written),
+                bytes=written - began,
+                advice=LOST_WRITES,
+            )
+        else:
+            self.telemetry.event(
+                "writes_maybe_lost",
+                level="warning",
+                node=primary.name,
+                before=former,
+                timeline=after.timeline,
+                began=str(began),
+                written=str(written),
+                bytes=written - began,
+                advice=LOST_WRITES,
+            )
 
     def _tell_lag(self, before: Snapshot, after: Snapshot) -> None:
         """Say of a replica that answers why it takes reads no more, or that it does again."""

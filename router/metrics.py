@@ -51,7 +51,7 @@ LAG_SECONDS = Metric(
 )  # fmt: skip
 LAG_BYTES = Metric(
     "pg_router_node_lag_bytes", "gauge", ("cluster", "node"),
-    "Bytes of WAL between the primary and a replica's replay",
+    "Bytes of WAL between what the primary has flushed and a replica's replay",
 )  # fmt: skip
 IN_USE = Metric(
     "pg_router_connections_in_use", "gauge", ("cluster",),

@@ -180,6 +180,11 @@ class Report:
         earlier = self.earlier
         return earlier if earlier is not None and earlier.taken < at else None
 
+    def position_before(self, at: float) -> Lsn | None:
+        """The position that had been taken in before `at`, on the timeline of this report."""
+        known = self.known_before(at)
+        return None if known is None or known.timeline != self.timeline else known.lsn
+
     def after(self, before: "Report | None", now: float) -> "Report":
         """This report, taken in at `now`, with what only the history knows continued from the one
         before it."""
@@ -272,7 +277,7 @@ class Limits:
 
 class Floor(NamedTuple):
     """What a node that joined has to have replayed before it may serve reads: a position on a
-    timeline, or any on a later one, for no timeline begins without what was promised before."""
+    timeline; on a later one as much of it as is left there, or what was there when that began."""
 
     timeline: int
     lsn: Lsn
@@ -817,9 +822,8 @@ def _astray(before: Snapshot, snapshot: Snapshot, report: Report, now: float) ->
     def stray(why: str, *, lasting: bool = True, sure: bool = True) -> Stray:
         return Stray(why, lasting, sure, timeline, report.timeline, now)
 
-    if branch is not None and timeline != before.timeline:
-        seen = report.known_before(branch.until)
-        past = None if seen is None else seen.lsn
+    if branch is not None and timeline != before.timeline and report.timeline < timeline:
+        past = report.position_before(branch.until)
         if before.primary is not None and report.node == before.primary.name and before.samples:
             past = before.samples[-1].flushed
         if past is not None and past > branch.lsn:
@@ -851,8 +855,7 @@ def _astray(before: Snapshot, snapshot: Snapshot, report: Report, now: float) ->
             return stray(why, lasting=False, sure=False)
     if samples:
         # Since it was asked the primary can only have gone on.
-        seen = report.known_before(samples[-1].started)
-        past = None if seen is None else seen.lsn
+        past = report.position_before(samples[-1].started)
         if past is not None and past > samples[-1].lsn:
             return stray(f"it has WAL up to {past}, the primary only up to {samples[-1].lsn}")
     return None
@@ -870,7 +873,13 @@ def _joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
         return True  # a server that does not tell: pins there are a matter of time
     if report.timeline != snapshot.timeline:
         return False
-    return floor.timeline != snapshot.timeline or report.lsn >= floor.lsn
+    if floor.timeline == snapshot.timeline:
+        return report.lsn >= floor.lsn
+    branch = snapshot.branch
+    if branch is None:
+        return True
+    there = floor.timeline == branch.parent  # else it may have been anywhere before
+    return report.lsn >= (min(floor.lsn, branch.lsn) if there else branch.lsn)
 
 
 def _may_read(snapshot: Snapshot, node: Node) -> bool:

@@ -16,7 +16,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 VALUES = {"model", "errors"}
 GRAMMAR = {"classify", "bounds", "placeholders", "functions", "builtins", "catalog"}
-RULES = {"attempts", "context", "blacklist", "balance", "patience", "probe", "journal", "pooling"}
+RULES = {
+    "attempts", "context", "blacklist", "balance", "patience", "probe", "journal", "lost_writes",
+    "pooling",
+}  # fmt: skip
 JUDGING = {"facts", "findings"}  # the doctor's values and rules
 SETTINGS = {"config", "checks", "server", "sources", "budget", "pgbouncer"}
 PURE = VALUES | GRAMMAR | RULES | SETTINGS | JUDGING | {"decide", "dryrun", "telemetry"}

@@ -21,9 +21,24 @@ def cluster(*reports: Report, limits: Limits = LOOSE, now: float = 100.0) -> Sna
 
 
 def primary(
-    node: str = "p", lsn: int = 1000, started: float = 1.0, timeline: int = 1, system_id: str = "1"
+    node: str = "p",
+    lsn: int = 1000,
+    started: float = 1.0,
+    timeline: int = 1,
+    system_id: str = "1",
+    began: int | None = None,
+    flushed: int | None = None,
 ) -> Report:
-    return Report(node, started, Role.PRIMARY, Lsn(lsn), timeline=timeline, system_id=system_id)
+    return Report(
+        node,
+        started,
+        Role.PRIMARY,
+        Lsn(lsn),
+        timeline=timeline,
+        system_id=system_id,
+        began=None if began is None else Lsn(began),
+        flushed=None if flushed is None else Lsn(flushed),
+    )
 
 
 def replica(
@@ -34,6 +49,7 @@ def replica(
     lag: float | None = 0.0,
     system_id: str = "1",
     streaming: bool = True,
+    received: int = 0,
 ) -> Report:
     return Report(
         node,
@@ -44,6 +60,7 @@ def replica(
         system_id=system_id,
         lag_seconds=lag,
         streaming=streaming,
+        received=received,
     )
 
 
@@ -382,6 +399,195 @@ def test_on_a_new_timeline_the_furthest_replay_counts_anew() -> None:
     assert names(snapshot.replicas) == ["b"]
 
 
+def test_a_replica_that_crashed_around_a_promotion_has_it_to_regain_all_the_same() -> None:
+    """What it had replayed before the new timeline began counts on that timeline too: pins it
+    satisfied may be forgotten. What it had past that is lost, and counts for nothing."""
+    told = Told(primary(lsn=1000), replica("a", 900), replica("b", 1000))
+    told(lost("p", 2.0), lost("p", 3.0), replica("a", 900, 3.0))
+    told(primary("a", 950, 4.0, timeline=2, began=900))
+    assert "b" not in told.readable  # for it has more than the promoted one
+    told(replica("b", 899, 5.0, timeline=2, received=2))
+    assert told.readable == []
+    told(replica("b", 900, 6.0, timeline=2, received=2))
+    assert told.readable == ["b"]
+
+
+def test_a_crashed_replica_that_names_an_older_timeline_has_not_regained_anything() -> None:
+    """The control file of a replica that starts again may be of before the promotion."""
+    told = Told(primary(timeline=2), replica("a", 1000, timeline=2, received=2))
+    told(lost("a", 2.0))
+    told(replica("a", 900, 3.0, timeline=1), replica("a", 900, 4.0, timeline=2, received=2))
+    assert told.readable == []
+    told(replica("a", 1000, 5.0, timeline=2, received=2))
+    assert told.readable == ["a"]
+
+
+# -- who follows whom --------------------------------------------------------------------------
+
+
+class Told:
+    """A snapshot that takes reports in one by one, each half a second after it was asked for."""
+
+    def __init__(self, *reports: Report, limits: Limits = LOOSE) -> None:
+        self.snapshot = Snapshot.initial((P, A, B), limits, 0.0)
+        self(*reports)
+
+    def __call__(self, *reports: Report) -> None:
+        for report in reports:
+            self.snapshot = self.snapshot.with_reports([report], report.started + 0.5)
+
+    @property
+    def readable(self) -> list[str]:
+        return names(self.snapshot.replicas)
+
+    def why(self, name: str) -> str:
+        stray = self.snapshot.strays.get(name)
+        return "" if stray is None else stray.why
+
+
+def promoted(started: float = 3.0) -> tuple[Report, ...]:
+    """The replica "a" is found to be the primary of timeline 2, twice."""
+    return tuple(primary("a", 1100, at, timeline=2, began=1000) for at in (started, started + 1))
+
+
+def test_a_receiver_on_an_older_timeline_is_that_of_another_primarys_replica() -> None:
+    """Such a replica serves nothing and has no lag to tell, from the moment the primary is
+    followed, and until it shows that it has come to the followed timeline."""
+    told = Told(primary(), replica("b", received=1, started=2.0), limits=Limits(seconds=2.0))
+    told(promoted()[0])
+    assert told.readable == []
+    assert (told.snapshot.lag_seconds("b"), told.snapshot.lag_bytes("b")) == (None, None)
+    assert told.why("b") == "its WAL receiver is on timeline 1, the primary on 2"
+    told(replica("b", 1100, 4.0, timeline=2, received=2))
+    assert told.readable == ["b"]
+
+
+@pytest.mark.parametrize("claims", [True, False])
+def test_whom_it_was_seen_to_follow_is_not_forgotten_with_the_old_primary(claims: bool) -> None:
+    """When the old primary dies its replica has no receiver to tell of, and is no better; also
+    where nobody but the replica ever reached that primary."""
+    told = Told(primary(), replica("b", received=1), *promoted())
+    told(primary(started=5.0) if claims else lost("p", 5.0))
+    told(replica("b", received=1, started=5.0), lost("p", 6.0), lost("p", 7.0))
+    told(replica("b", 1200, 8.0, streaming=False), primary("a", 1500, 9.0, timeline=2, began=1000))
+    assert told.readable == []
+    told(lost("a", 10.0), lost("a", 11.0), replica("b", 1200, 12.0, streaming=False))
+    assert told.readable == []
+    told(lost("b", 13.0), replica("b", 1100, 14.0, timeline=2, streaming=False))
+    assert told.readable == ["b"]
+
+
+def test_a_control_file_excludes_once_another_claims_to_be_the_primary() -> None:
+    """A role that sees no receiver reads on no replica of an older timeline once a server claimed
+    to be the primary there, however long that is gone, nor one that was not asked meanwhile."""
+    told = Told(primary(), replica("b"), *promoted())
+    told(primary(started=5.0), lost("b", 5.0), lost("b", 6.0), lost("p", 6.0), lost("p", 7.0))
+    told(replica("b", started=8.0))
+    assert told.readable == []
+    assert "GRANT pg_read_all_stats" in told.why("b")
+    told(replica("b", timeline=2, started=9.0))
+    assert told.readable == ["b"]
+
+
+def test_an_ordinary_failover_leaves_replicas_whose_receiver_nobody_sees() -> None:
+    """Their control file names the old timeline for minutes: as nobody else claims to be the
+    primary they follow it, and their lag is judged by its positions."""
+    told = Told(primary(), replica("b"), lost("p", 2.0), *promoted(), limits=Limits(seconds=2.0))
+    told(replica("b", 1100, 5.0, lag=900.0))
+    assert (told.readable, told.snapshot.lag_seconds("b")) == (["b"], 0.0)
+    told(primary("a", 1500, 6.0, timeline=2, began=1000), replica("b", 1100, 9.0, lag=900.0))
+    assert (told.readable, told.snapshot.lag_seconds("b")) == ([], 5.0)
+
+
+def test_the_last_claim_of_a_primary_that_died_excludes_for_a_moment_only() -> None:
+    """It was promoted before the next probe of the old one: that one's last answer is older than
+    what is known of the new one."""
+    told = Told(primary(started=2.9), replica("b", started=2.9), promoted()[0])
+    assert told.readable == []
+    assert not told.snapshot.strays["b"].sure
+    told(lost("p", 4.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_with_more_than_the_primary_has_it_from_another() -> None:
+    """What it told before the primary was asked is more than the primary has, and it stays out
+    when that has written as much; what it tells later may be what was written meanwhile."""
+    told = Told(primary("a", 1000, 1.0, timeline=2), lost("p", 1.0))
+    told(replica("b", 1300, 2.0), primary("a", 1200, 2.4, timeline=2))
+    assert told.readable == ["b"]
+    told(replica("b", 1300, 3.0), primary("a", 1250, 3.2, timeline=2))
+    assert told.readable == []
+    assert told.why("b") == "it has WAL up to 0/514, the primary only up to 0/4E2"
+    told(primary("a", 1300, 5.0, timeline=2), replica("b", 1300, 5.0))
+    assert told.readable == []
+
+
+def test_of_two_primaries_on_one_timeline_positions_may_tell() -> None:
+    """A replica that is ahead of the followed one follows the other, until it was away and is not
+    ahead when it comes back."""
+    told = Told(primary(), primary("a", started=2.0), replica("b", 1500, 2.0, received=1))
+    told(primary("p", 1400, 3.0), primary("p", 2000, 4.0), replica("b", 1600, 5.0, received=1))
+    assert told.readable == []
+    told(lost("b", 6.0), replica("b", 1700, 7.0, received=1), primary("p", 2000, 8.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_on_a_newer_timeline_serves_only_while_the_primary_is_away() -> None:
+    """It follows a server that is not among the nodes: with the followed one alive it misses what
+    is written there, with that one gone its state is the newest there is."""
+    told = Told(primary(), replica("b", received=1), replica("b", 1100, 2.0, 2, received=2))
+    assert told.readable == ["b"]  # its primary may be the next to answer
+    told(primary(started=3.0))
+    assert told.readable == []
+    told(lost("p", 4.0), lost("p", 5.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_without_a_receiver_is_on_no_older_timeline_than_it_was() -> None:
+    """Its control file, which is then all it tells, may be of before the promotion."""
+    told = Told(primary(timeline=2), replica("b", timeline=2, received=2))
+    told(primary("a", timeline=1, started=2.0), primary(timeline=2, started=2.0))
+    told(replica("b", timeline=1, started=3.0, streaming=False))
+    assert told.readable == ["b"]
+    assert told.snapshot.replayed("b") == 1000
+
+
+def test_what_was_written_before_a_promotion_is_bounded_by_where_the_timeline_began() -> None:
+    """Both timelines are the same up to there: a pin from before needs no more, and a replica
+    that names the old timeline is known to have that."""
+    told = Told(primary(), replica("a"), replica("b", 1000), lost("p", 2.0))
+    told(replica("a", started=3.0), *promoted(4.0))
+    assert told.snapshot.bound(2.5) == 1000
+    assert told.snapshot.bound(3.5) == 1100
+    told(replica("b", 1100, 6.0))
+    assert told.snapshot.replayed("b") == 1000
+    told(replica("b", 990, 7.0))
+    assert told.snapshot.replayed("b") == 990
+
+
+def test_where_a_timeline_began_is_not_believed_of_a_server_that_was_met_anew() -> None:
+    """It may have crashed since, and what ended last was the recovery from that."""
+    told = Told(primary(), replica("a"), replica("b"), lost("p", 2.0), replica("a", started=3.0))
+    told.snapshot = told.snapshot.interrupted("a", 3.6)
+    told(*promoted(4.0), replica("b", 1100, 6.0))
+    assert told.snapshot.replayed("b") is None
+    assert told.snapshot.bound(2.5) == 1000
+
+
+def test_lag_is_behind_what_was_flushed() -> None:
+    """A standby is sent no more than that, and a checkpoint's first record waits for its last."""
+    told = Told(primary(lsn=1032, flushed=1000), replica("a", 1000, lag=99.0))
+    assert (told.snapshot.lag_bytes("a"), told.snapshot.lag_seconds("a")) == (0, 0.0)
+    assert told.snapshot.bound(0.5) == 1032
+
+
+def test_one_that_has_all_from_before_the_promotion_is_as_old_as_that() -> None:
+    """Until it receives what the new primary wrote, also after a quiet day."""
+    told = Told(primary(), replica("a"), replica("b"), lost("p", 2.0), replica("a", started=3.0))
+    told(*promoted(4.0), replica("b", 1000, 5.0, lag=86400.0))
+    assert told.snapshot.lag_seconds("b") == 2.0
+
+
 # -- lag ---------------------------------------------------------------------------------------
 
 
@@ -440,7 +646,7 @@ def test_a_replica_on_an_older_timeline_is_as_old_as_it_says() -> None:
     """It may have replayed further than the new primary has written, and is not fresh for that."""
     snapshot = cluster(
         primary(lsn=5000), replica("a", lsn=5000), replica("b", lsn=6000),
-        primary("a", lsn=5100, started=2.0, timeline=2),
+        primary("a", lsn=5100, started=2.0, timeline=2), lost("p", 2.0),
         replica("b", lsn=6000, lag=60.0, started=2.0),
         limits=Limits(5.0, 10_000),
     )  # fmt: skip

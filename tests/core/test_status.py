@@ -4,6 +4,7 @@ import pytest
 
 from router.config import Config, Server
 from router.core import Router
+from router.history import words
 from router.model import Lsn, Report, Role
 from router.status import NodeStatus, brief, status
 
@@ -107,3 +108,17 @@ NOBODY = 'connection to server at "db", port 5432 failed: FATAL: role "shop" doe
 def test_an_error_is_told_in_brief(error: str, told: str) -> None:
     """What libpq puts around an error is left out, and nothing else."""
     assert brief(error) == told
+
+
+def test_events_in_words() -> None:
+    """A replica that follows another, and writes that a promotion lost, are one line each."""
+    assert words("not_following", {"node": "replica2", "reason": "long"}) == (
+        "replica2 does not follow the primary and gets no reads"
+    )
+    lost = {"node": "replica1", "bytes": 104}
+    assert words("writes_lost", lost) == (
+        "replica1 was promoted without 104 bytes of WAL: writes lost"
+    )
+    assert words("writes_maybe_lost", lost) == (
+        "replica1 was promoted without 104 bytes of WAL: writes maybe lost"
+    )

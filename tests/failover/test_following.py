@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
+from router import doctor
 from router.core import Router
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, TransactionLost
 from router.status import status
@@ -62,10 +63,14 @@ def test_a_replica_of_the_fenced_primary_serves_no_read(
         nobody_reads_there()
         for door in opened:
             door.router.refresh()
-            found = next(n for n in status(door.router).nodes if n.name == "replica2")
-            assert (found.reads, found.lag_seconds, found.lag_bytes) == (False, None, None)
-            assert "does not follow the primary" in found.problem
+            shown = next(n for n in status(door.router).nodes if n.name == "replica2")
+            assert (shown.reads, shown.lag_seconds, shown.lag_bytes) == (False, None, None)
+            assert "does not follow the primary" in shown.problem
             assert door.router.stats()["events"]["not_following"] == 1
+        found = {
+            (f.code, f.level) for f in doctor(opened[0].router).findings if f.node == "replica2"
+        }
+        assert ("not-following", "error") in found
         old.kill()
         for door in opened:
             until(partial(door.misses, "primary"), "the old one is missed")

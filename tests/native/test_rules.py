@@ -53,6 +53,18 @@ def test_row_2_a_transaction_is_on_the_primary_and_sees_its_own_rows(native: Nat
     assert native.count() == 1
 
 
+def test_a_commit_sent_as_text_is_read_after_it(native: Native) -> None:
+    """A pin counts from the COMMIT of a transaction that was begun and ended by text, not from
+    its statements, however long before that they were replayed."""
+    with request_context(), native.door.connection() as connection:
+        native.door.run(connection, "BEGIN")
+        native.door.run(connection, INSERT)
+        native.settle()
+        with native.cluster.replay_paused():
+            native.door.run(connection, "COMMIT")
+            assert native.door.run(connection, "SELECT count(*) FROM item") == [(1,)]
+
+
 def test_no_half_of_a_transaction_is_committed(native: Native) -> None:
     """When the connection is lost in a transaction and the code goes on, nothing more of that
     transaction runs, and nothing of it is committed."""
