@@ -107,10 +107,11 @@ class Config:
         pin_max: a pin that no replica ever satisfied is dropped after this, with a warning.
         pin_probe_interval: pause between probes while a pin waits.
         probe_interval: pause between probes at rest.
-        probe_timeout: how long one probe may take, connecting included.
+        probe_timeout: how long a server may be silent when it is asked, by a probe or, where
+            probes fail, over a connection that is open.
         start_timeout: how long the first statement waits for the first probe of the nodes; after
             that it goes to the primary. 0 does not wait.
-        connect_timeout: how long opening one connection may take, unless the URL,
+        connect_timeout: how long opening one connection may take, a probe's too, unless the URL,
             ``connect_args`` or ``PGCONNECT_TIMEOUT`` say it. libpq takes whole seconds, 2 or more.
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.

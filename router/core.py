@@ -867,7 +867,9 @@ class Router:
                 "degraded",
                 level="error",
                 node=after.primary.name if after.primary else None,
-                advice="writes fail until there is a primary; reads go on",
+                advice="writes fail until there is a primary; reads go on"
+                if after.primary is None
+                else "writes fail unless a connection that is open still serves; reads go on",
             )
         elif now and not was:
             self.telemetry.event("writable", node=after.primary.name if after.primary else None)

@@ -124,13 +124,16 @@ class Prober:
             return Report(name, self._asked, error=silent)
         if self._silent:
             return Report(name, started, error=silent)
-        known = self.router.snapshot.reports.get(name)
+        return self._no_news(started, "a connection for probes is still being opened")
+
+    def _no_news(self, started: float, why: str) -> Report | None:
+        """What it means that nothing is known: a node that was taken to be down stays so."""
+        known = self.router.snapshot.reports.get(self.node.name)
         if known is not None and not known.ok and not known.obstacle:
             return None
-        waiting = "a connection for probes is still being opened"
-        return Report(name, started, error=waiting, obstacle=waiting)
+        return Report(self.node.name, started, error=why, obstacle=why)
 
-    def _failed(self, error: Exception, started: float) -> Report:
+    def _failed(self, error: Exception, started: float) -> Report | None:
         """What it means that asking ended with `error`."""
         import psycopg
 
@@ -151,7 +154,7 @@ class Prober:
             return Report(name, started, error=text, obstacle=text)
         if isinstance(error, psycopg.errors.ConnectionTimeout):
             if self._busy:
-                return Report(name, started, error=text, obstacle=text)
+                return self._no_news(started, text)
             return Report(name, started, error=text, failures=2)  # as long as several probes
         return Report(name, started, error=text)
 

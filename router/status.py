@@ -82,7 +82,7 @@ def status(router: Router) -> Status:
             problem = f"out {_term(out.until - now)}: {brief(out.reason)}"
         elif report is None:
             problem = "not probed yet"
-        elif not report.ok:
+        elif not report.ok and not report.vouched:
             problem = f"no answer: {brief(' '.join(report.error.split()))}"
         elif foreign := snapshot.foreign(node.name):
             problem = f"gets nothing: it {foreign}"

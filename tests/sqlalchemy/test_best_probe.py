@@ -34,11 +34,11 @@ def events(engine: RoutedEngine, *names: str) -> list[int]:
 
 def restored(engine: RoutedEngine) -> None:
     """Wait for an answer to a probe of the primary that is asked from now on."""
-    snapshot = engine.router.snapshot
     asked = time.monotonic()
-    name = snapshot.primary.name if snapshot.primary else ""
-    until(lambda: engine.router.snapshot.samples[-1].started > asked, engine.router.stats)
-    assert engine.router.snapshot.reports[name].ok
+    until(
+        lambda: any(s.started > asked for s in engine.router.snapshot.samples[-1:]),
+        engine.router.stats,
+    )
 
 
 @EVERY_DOOR
@@ -57,6 +57,39 @@ def test_a_server_that_is_slow_to_let_in_is_not_down(routed: Routed) -> None:
             time.sleep(0.05)
         assert events(engine, "unreachable", "degraded", "blacklisted") == [0, 0, 0]
         restored(engine)
+
+
+def test_a_process_that_begins_while_logins_are_slow_writes(routed: Routed) -> None:
+    """A first probe that needs longer than probe_timeout to get in does not refuse the writes,
+    which are let in as late, and is answered in the end."""
+    with slow_logins(routed.cluster.servers, routed.dbname):
+        engine = routed.another(**FAST, start_timeout=1)
+        write(engine)
+        assert events(engine, "unreachable", "degraded") == [0, 0]
+        restored(engine)
+
+
+def test_an_answer_that_comes_too_late_is_waited_for(routed: Routed) -> None:
+    """A server that answers each probe later than probe_timeout is asked on, over one connection,
+    and not taken to be down, though nobody writes meanwhile."""
+    primary = routed.cluster.primary
+    with Proxy(primary.host, primary.port) as proxy:
+        engine = routed.another(
+            url=proxy.url(primary.url(routed.dbname)).replace(
+                "postgresql:", "postgresql+psycopg:"
+            ),
+            replicas=[routed.cluster.replicas[0].url(routed.dbname)],
+            **FAST,
+        )
+        write(engine)
+        proxy.delay(0.45)
+        restored(engine)
+        opened = proxy.connections
+        for _ in range(3):
+            restored(engine)
+        assert proxy.connections == opened
+        write(engine)
+        assert events(engine, "degraded") == [0]
 
 
 def test_a_client_short_of_cpu_blames_no_server(routed: Routed) -> None:
