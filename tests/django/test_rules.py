@@ -409,7 +409,7 @@ def test_a_restarted_server_is_not_noticed(
         for server in cluster.servers:
             server.stop()
             server.start()
-        routed.router.refresh()
+        routed.settle()
     for each in requests:
         request(each)
     assert items().count() == 9
@@ -438,8 +438,9 @@ def atomic(routed: Routed) -> None:
 def read_only(routed: Routed) -> None:
     from router.django import read_only as block
 
-    with block():
-        assert routed.served() == "replica"
+    with block(), routed.connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('transaction_read_only')")
+        assert cursor.fetchone() == ("on",)
 
 
 def execute(*statements: str) -> None:
@@ -510,7 +511,7 @@ def test_what_one_request_does_the_next_need_not_know(connect: Connect, how: str
                 request(work)
         request(lambda: read_only(routed))
         request(lambda: atomic(routed))
-        assert request(routed.served) == "replica"
+        request(routed.await_replica)
         for server in routed.cluster.servers:
             assert server.execute(IN_TRANSACTION, [routed.database.name]) == [(0,)]
     assert items().count() == len(ONE_REQUESTS)
