@@ -323,7 +323,8 @@ class Checkout(Generic[H]):
         session = intent.kind is SESSION and not intent.local
         if transaction and router.pooled and not self.past:
             self._must_span(held.node)
-        if transaction or session or self.journal or self.characteristics.read_only:
+        read_only = self.characteristics.read_only or held.characteristics.read_only
+        if transaction or session or self.journal or read_only:
             try:
                 self._prepare(held, transaction)
                 if session:

@@ -204,9 +204,10 @@ class AsyncConnectionPool(RoutedPool):
         if self._open_when_used and not self._opened:
             await self.open()
         self._must_be_open()
+        timeout = self.timeout if timeout is None else timeout
         if not self._learnt or self.server_isolation is None:
-            await self._look()
-        return AsyncConnection(self, self.timeout if timeout is None else timeout)
+            await self._look(timeout)
+        return AsyncConnection(self, timeout)
 
     async def putconn(self, connection: AsyncConnection) -> None:
         """Take a connection back; what is open on it is rolled back.
@@ -218,10 +219,10 @@ class AsyncConnectionPool(RoutedPool):
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         await connection.close()
 
-    async def _look(self) -> None:
+    async def _look(self, timeout: float) -> None:
         """Have a first connection configured, to know what ``configure`` does, and how isolated
         transactions are where nobody says."""
-        first = AsyncConnection(self, self.timeout)
+        first = AsyncConnection(self, timeout)
         try:
             with suppress(psycopg.Error, RouterError):
                 await greenlet_spawn(getattr, first.routed, "any")

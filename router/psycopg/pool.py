@@ -466,9 +466,10 @@ class ConnectionPool(RoutedPool):
     def getconn(self, timeout: float | None = None) -> Connection:
         """A routed connection, to be given back by `putconn`. As `connection`."""
         self._must_be_open()
+        timeout = self.timeout if timeout is None else timeout
         if not self._learnt or self.server_isolation is None:
-            self._look()
-        return Connection(self, self.timeout if timeout is None else timeout)
+            self._look(timeout)
+        return Connection(self, timeout)
 
     def putconn(self, connection: Connection) -> None:
         """Take a connection back; what is open on it is rolled back.
@@ -480,11 +481,11 @@ class ConnectionPool(RoutedPool):
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
         connection.close()
 
-    def _look(self) -> None:
+    def _look(self, timeout: float) -> None:
         """Have a first connection configured, to know what ``configure`` does, and how isolated
         transactions are where nobody says."""
         with suppress(psycopg.Error, RouterError):
-            first = Connection(self, self.timeout)
+            first = Connection(self, timeout)
             try:
                 _ = first.any
             finally:

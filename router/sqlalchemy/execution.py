@@ -19,6 +19,7 @@ from router.decide import Reason
 from router.recovery import failed_inside, recover, timed
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
+from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 OPTION = "router"
@@ -329,8 +330,11 @@ class RoutedDialect(DefaultDialect):
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Ask a pooled connection whether it lives, and leave no transaction behind: in the one
         that pg8000 begins for it, the isolation level of the next would have no effect."""
+        facade = isinstance(dbapi_connection, RoutedDBAPIConnection | RoutedConnection)
+        begins = not facade and not driver_of(self).in_transaction(dbapi_connection)
         lives = bool(_above(self).do_ping(dbapi_connection))
-        dbapi_connection.rollback()  # sends nothing where none is open
+        if begins:
+            dbapi_connection.rollback()  # sends nothing where the ping began none
         return lives
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
