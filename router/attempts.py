@@ -4,7 +4,8 @@ Time comes in as `now`; nothing here sleeps or connects.
 """
 
 import enum
-import threading
+
+from router import registry
 
 PATIENCE = 0.25
 """Seconds an attempt may take before others take another node."""
@@ -27,7 +28,7 @@ class Attempts:
     __slots__ = ("_lock", "_proved", "_under_way")
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         self._under_way: dict[str, list[float]] = {}
         self._proved: dict[str, float] = {}
 

@@ -4,11 +4,12 @@ An entry moves from *out* (no user meets the node) to *due* (its time is over: a
 first) to gone. While it keeps failing, its duration doubles up to a cap.
 """
 
-import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+from router import registry
 
 LOST = frozenset({"08", "57P01", "57P02", "57P03", "53300"})
 """SQLSTATEs, and classes of them, that mean the server or the way to it is gone: connection
@@ -145,7 +146,7 @@ class Blacklist:
         self.entries: Mapping[str, Entry] = _NOBODY
         self.longest: float = longest
         self._history: deque[Outage] = deque(maxlen=HISTORY)
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
 
     @property
     def history(self) -> tuple[Outage, ...]:
@@ -200,10 +201,6 @@ class Blacklist:
                     {n: e for n, e in self.entries.items() if n != name}
                 )
             return entry
-
-    def after_fork(self) -> None:
-        """Take a new lock: in a forked child the old one may be held by a thread left behind."""
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Blacklist {', '.join(self.entries) or 'empty'}>"

@@ -10,12 +10,12 @@ so the pin is satisfied for all of them at once, however short each is.
 import asyncio
 import inspect
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from router import registry
 from router.config import masked
 from router.context import Arrivals, Block, Pin, Pins, RoutingContext, covering, current_context
 from router.core import routers
@@ -51,7 +51,7 @@ class Met:
     def __init__(self, size: int = REMEMBERED) -> None:
         self._size = size
         self._at: dict[Entry, float] = {}
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
 
     def first(self, entry: Entry, now: float) -> float:
         """When `entry` was first met: `now` if it is new."""

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from router import registry
 from router.blacklist import is_full
 from router.classify import Intent, Kind, OnStandby, Verb
 from router.context import Pins, RoutingContext, current_context
@@ -223,6 +224,9 @@ class Checkout(Generic[H]):
         # The decision `inside` came to last, and what counts its like.
         self._within: Decision | None = None
         self._counted: Iterator[int] = _NOTHING
+        # Whether something was open on it when this process was forked.
+        self._forked = False
+        registry.renew(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{self.state()}>"
@@ -591,6 +595,13 @@ class Checkout(Generic[H]):
 
     def _must_be_open(self) -> None:
         # A connection taken now would never be given back.
+        if self._forked:
+            raise self.pool.translated(
+                TransactionLost(
+                    "what is open on this connection belongs to the process that this one was "
+                    "forked from: take another connection, and begin anew"
+                )
+            )
         if not self.open:
             raise self.closed_error()
 
@@ -1187,6 +1198,19 @@ class Checkout(Generic[H]):
         self.primary = self.replica = self.last = None
         if self._writers or self._ddl:
             self.written()
+
+    def after_fork(self) -> None:
+        """In a forked child: leave to the parent what is held, and what is open there.
+
+        With nothing open, this checkout takes connections of the child's own from now on.
+        """
+        helds = [held for held in (self.primary, self.replica) if held is not None]
+        if any(held.in_transaction for held in helds) or self.bound:
+            self._forked, self.open = True, False
+        registry.leave_to_parent(*helds)
+        self.primary = self.replica = self.last = None
+        self._writers.clear()
+        self._ddl = False
 
     def drop(self, held: H) -> None:
         """Give back one of the connections held before the checkout ends."""

@@ -7,14 +7,13 @@ write: the primary runs it, which is always right.
 
 import enum
 import re
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pgparse  # type: ignore[import-not-found]  # an extension module without stubs
 
-from router import bounds, functions, placeholders
+from router import bounds, functions, placeholders, registry
 from router.builtins import OPERATORS, RELATIONS, TYPES
 from router.catalog import BUILTIN, UNLOGGED, Cast, Catalog, Function, Operator, Relation, Type
 
@@ -1308,7 +1307,7 @@ class Classifier:
         self._write = tuple(re.compile(p) for p in write_patterns)
         self._rule = rule
         self._max = max_entries
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         self.known: dict[str, Intent] = {}
         self._learnt: dict[str, Intent] = {}
         self._misses = 0

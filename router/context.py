@@ -7,12 +7,12 @@ invisible to the parent. No connection is ever kept here: child tasks would inhe
 
 import functools
 import inspect
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, TypeVar, cast
 
+from router import registry
 from router.model import Lsn, Node
 
 P = ParamSpec("P")
@@ -102,6 +102,11 @@ class Arrivals:
         return [*found, self.everywhere] if self.everywhere else found
 
 
+_writing = registry.lock()
+"""Of all `Pins`: held for a few steps at a time, and one for each request would have to be known
+to `router.registry`."""
+
+
 class Pins:
     """The pins of one request, one per cluster. Read without a lock; writing takes one.
 
@@ -113,11 +118,10 @@ class Pins:
             to whoever asks next.
     """
 
-    __slots__ = ("_lock", "arrived", "by_cluster", "changes", "reads")
+    __slots__ = ("arrived", "by_cluster", "changes", "reads")
 
     def __init__(self) -> None:
         self.by_cluster: dict[str, Pin] = {}
-        self._lock = threading.Lock()
         self.reads: dict[str, LastRead] = {}
         self.arrived: Arrivals | None = None
         self.changes: int = 0
@@ -130,7 +134,7 @@ class Pins:
 
     def set(self, cluster: str, pin: Pin) -> None:
         """Pin to `pin` unless a newer write is pinned already."""
-        with self._lock:
+        with _writing:
             self.changes += 1
             before = self.by_cluster.get(cluster)
             if before is None or before.at <= pin.at:
@@ -138,7 +142,7 @@ class Pins:
 
     def arrive(self, arrivals: Arrivals) -> None:
         """Let Routers take `arrivals`, and what had arrived before and was not taken."""
-        with self._lock:
+        with _writing:
             if self.arrived is not None:
                 for name, pin in self.arrived.pins.items():
                     other = arrivals.pins.get(name)
@@ -147,7 +151,7 @@ class Pins:
             self.arrived = arrivals
 
     def _take(self, cluster: str) -> None:
-        with self._lock:
+        with _writing:
             arrived = self.arrived
             if arrived is None:
                 return
@@ -160,14 +164,14 @@ class Pins:
     def resolve(self, cluster: str, pin: Pin, lsn: Lsn, timeline: int) -> Pin:
         """Give `pin` its position, unless another write replaced it meanwhile."""
         resolved = replace(pin, lsn=lsn, timeline=timeline)
-        with self._lock:
+        with _writing:
             if self.by_cluster.get(cluster) is pin:
                 self.by_cluster[cluster] = resolved
         return resolved
 
     def clear(self, cluster: str | None = None, pin: Pin | None = None) -> None:
         """Forget the pin of `cluster`, or all; with `pin`, only if it is still that one."""
-        with self._lock:
+        with _writing:
             if cluster is None:
                 self.by_cluster.clear()
                 self.arrived = None

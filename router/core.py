@@ -6,8 +6,6 @@ run, who failed, who is well again, what was written.
 Nothing here opens a connection: adapters run statements, the monitor probes.
 """
 
-import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,6 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from router import registry
 from router.attempts import Attempts, Turn
 from router.balance import BALANCERS, Balancer, Watching, preferring
 from router.blacklist import ENDED, LOST, Blacklist, Entry, Outage
@@ -154,13 +153,13 @@ class Router:
         )
         self.catalog: Catalog = BUILTIN
         self.catalog_generation: int = 0
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
         self.pooled: bool = any(map(self.pools, self.servers))
         self.view: View = View(
             Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
-        self._members_lock = threading.Lock()
+        self._members_lock = registry.lock()
         self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
@@ -180,6 +179,7 @@ class Router:
         self._choose_balancer()
         key, forget = id(self), _instances.pop
         _instances[key] = weakref.ref(self, lambda _: forget(key, None))
+        registry.renew(self)
 
     # -- what is known ---------------------------------------------------------------------
 
@@ -1166,17 +1166,13 @@ class Router:
             self._monitor.stop()
         return drained
 
-    def _after_fork(self) -> None:
-        # Locks may have been held by threads that do not exist in the child.
-        self._lock = threading.Lock()
-        self._members_lock = threading.Lock()
+    def after_fork(self) -> None:
+        """In a forked child: probe anew before the first statement, and forget what is under way
+        in the parent."""
         self.started = False
-        self._blacklist.after_fork()
+        # Connections being opened, and statements sent, in the parent never come back here.
         self._attempts = Attempts()
-        # Statements under way in the parent never come back here.
         self._choose_balancer()
-        if self._monitor is not None:
-            self._monitor.after_fork()
 
 
 def pin() -> None:
@@ -1196,15 +1192,6 @@ _instances: dict[int, "weakref.ref[Router]"] = {}
 def routers() -> list[Router]:
     """Every Router of this process."""
     return [router for ref in list(_instances.values()) if (router := ref()) is not None]
-
-
-def _after_fork() -> None:
-    for instance in routers():
-        instance._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def describe(stats: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from router import registry
 from router.chance import rand
 from router.config import Config, own_query
 from router.core import Router
@@ -143,6 +144,7 @@ class Listener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
+        registry.renew(self)
 
     def __repr__(self) -> str:
         health = self.health
@@ -199,7 +201,9 @@ class Listener:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        runner = self._running()
+        runner = self._runner
+        if runner is None:
+            return  # the parent's, of which this process was forked
         try:
             runner.run(self._end())
         finally:
@@ -235,6 +239,13 @@ class Listener:
         if loop is not None:
             with suppress(RuntimeError):  # closed between the look and the call
                 loop.call_soon_threadsafe(self._news.set)
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the connection and the loop to the parent, which listens on."""
+        if self._task is not None:
+            registry.leave_to_parent(self._runner, self._loop, self._task)
+            self._runner = self._loop = self._task = None
+            self.health = ListenerHealth(False, reason="begun before a fork, in the parent")
 
     # -- what is the same for both -------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 """Watches the nodes of one Router: starts and stops the thread that probes them."""
 
-import threading
+import importlib
+from contextlib import suppress
 
+from router import registry
 from router.core import Router
 from router.model import Node
 from router.names import addresses_of
@@ -14,7 +16,8 @@ class Monitor:
     def __init__(
         self, router: Router, connect_args: ConnectArgs, *, resolve: Resolve | None = None
     ) -> None:
-        """Prepare; nothing runs until `start`.
+        """Prepare; nothing runs until `start`. What the thread will need is loaded now: a module
+        that is half loaded in a thread when the process forks stays so in the child, and locked.
 
         Args:
             router: whose nodes to probe.
@@ -24,8 +27,13 @@ class Monitor:
         self.router: Router = router
         self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         self._watch: Watch | None = None
+        # psycopg may lack its libpq: the probes will say so.
+        with suppress(ImportError):
+            importlib.import_module("router.probe_connection")
+        router.telemetry.prepare()
+        registry.renew(self)
 
     def start(self, timeout: float = 0.0) -> None:
         """Start the thread unless it runs already, and wait for its first round.
@@ -85,14 +93,6 @@ class Monitor:
         return watch is not None and watch.round(timeout)
 
     def after_fork(self) -> None:
-        """Forget what belongs to the parent process: it is discarded, never closed.
-
-        Closing would say goodbye on sockets the parent still uses.
-        """
-        _abandoned.append(self._watch)
+        """In a forked child: the thread is the parent's, and so are its connections."""
+        registry.leave_to_parent(self._watch)
         self._watch = None
-        self._lock = threading.Lock()
-
-
-_abandoned: list[Watch | None] = []
-"""What a forked child inherited: kept referenced, so that nothing of it is ever finalised."""

@@ -1,5 +1,6 @@
 """Host names: whether something is one, and where it leads."""
 
+import encodings.idna  # noqa: F401 - else loaded by the first name, in a thread that looks it up
 import ipaddress
 import socket
 

@@ -11,7 +11,6 @@ Source: https://prometheus.github.io/client_python/multiprocess/
 """
 
 import os
-import threading
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.registry import Collector
 
 from router import metrics
+from router import registry as house
 from router.core import Router
 from router.metrics import LAG, LAG_BUCKETS, LAG_HELP, METRICS, Labels
 from router.target import router_of
@@ -76,7 +76,7 @@ class Page(Collector):
         self._lag = Histogram(
             LAG, LAG_HELP, ("cluster", "node"), buckets=LAG_BUCKETS, registry=registry
         )
-        self._lock = threading.Lock()
+        self._lock = house.lock()
         self._followed: weakref.WeakKeyDictionary[Router, _Taken] = weakref.WeakKeyDictionary()
 
     def follow(self, router: Router) -> None:
@@ -103,14 +103,8 @@ class Page(Collector):
         return ()
 
     def _take(self, router: Router) -> None:
-        # A fork may have left it locked in a thread that is no more: a taking lost is no harm.
-        if not self._lock.acquire(timeout=1.0):
-            self._lock = threading.Lock()
-            return
-        try:
+        with self._lock:
             self._take_in(router, self._followed[router])
-        finally:
-            self._lock.release()
 
     def _take_in(self, router: Router, taken: "_Taken") -> None:
         taken.due = router.clock() + EVERY
@@ -149,4 +143,4 @@ class _Taken:
 
 
 _pages: "weakref.WeakKeyDictionary[CollectorRegistry, Page]" = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = house.lock()

@@ -3,11 +3,11 @@
 `router.redis` has the stores for several processes; `MemoryPinStore` serves one.
 """
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from router import registry
 from router.token import merged
 
 DOUBT = 10.0
@@ -53,7 +53,7 @@ class MemoryPinStore:
             clock: monotonic seconds.
         """
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         # Re-inserted at every save, so that with one ttl the first is the first to end.
         self._saved: dict[str, tuple[float, dict[str, str]]] = {}
 
@@ -92,7 +92,7 @@ class Breaker:
         self.cooldown: float = cooldown
         self._failed = 0
         self._closed_from = float("-inf")
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
 
     def allows(self, now: float) -> bool:
         """Whether to ask the server at `now` (monotonic seconds)."""

@@ -4,11 +4,12 @@ Events go through structlog into the standard library's logger ``router``, so bo
 see them and nobody gets output they did not configure. No event ever carries SQL parameters.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
+
+from router import registry
 
 if TYPE_CHECKING:
     from structlog.stdlib import BoundLogger
@@ -33,7 +34,7 @@ class Tally(dict[Any, Iterator[int]]):
     def __init__(self) -> None:
         super().__init__()
         self._looked: Counter[Any] = Counter()
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
 
     def __missing__(self, key: Any) -> Iterator[int]:
         return self.setdefault(key, count())

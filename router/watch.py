@@ -6,17 +6,19 @@ one asyncio loop inside the thread, so a black hole delays nobody else's report.
 """
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-up, in our thread
 import contextlib
 import functools
-import importlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from router import registry
 from router.catalog import Catalog
 from router.chance import rand
 from router.config import masked
 from router.core import Router
+from router.loop import Loop
 from router.model import Node
 from router.names import is_name
 from router.prober import Prober, connect
@@ -78,6 +80,8 @@ class Watch:
         self._thread = threading.Thread(
             target=self._run, name=f"pg-router monitor {router.cluster}", daemon=True
         )
+        # Held while the thread is at work, and not while it waits: a fork finds it at rest.
+        self._working = registry.lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -168,19 +172,16 @@ class Watch:
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        # The driver takes its time to load: not out of that of the first probes.
-        with contextlib.suppress(ImportError):
-            importlib.import_module("router.probe_connection")
-        # psycopg needs a selector loop; on Windows the default is another one.
-        loop = asyncio.SelectorEventLoop()
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                loop.run_until_complete(self._watch(loop))
-        finally:
-            loop.close()
-            with self._round_done:
-                self._stopping = True
-                self._round_done.notify_all()
+        with self._working:
+            loop = Loop(self._working)
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(self._watch(loop))
+            finally:
+                loop.close()
+        with self._round_done:
+            self._stopping = True
+            self._round_done.notify_all()
 
     def _leave(self) -> None:
         # Once: a second cancellation would end the clearing up.

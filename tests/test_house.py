@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "router"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-VALUES = {"model", "errors"}
+VALUES = {"model", "errors", "registry"}  # and what a fork must know of
 GRAMMAR = {"classify", "bounds", "placeholders", "functions", "builtins", "catalog"}
 RULES = {
     "attempts", "context", "blacklist", "balance", "patience", "probe", "journal", "lost_writes",
@@ -33,6 +33,7 @@ ADAPTERS = {"sqlalchemy", "django", "psycopg", "asyncpg", "flask", "asgi", "wsgi
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "errors": set(),
+    "registry": set(),
     **dict.fromkeys(GRAMMAR, GRAMMAR | VALUES),
     **dict.fromkeys(RULES, VALUES),
     "pooling": VALUES | {"classify"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "telemetry": VALUES | GRAMMAR | RULES | {"decide"},
     "dryrun": {"decide"},
     "core": PURE | {"chance"},
-    "chance": set(),
+    "chance": {"registry"},
     "hangup": {"patience"},
     "held": {"blacklist", "hangup", "journal", *VALUES},
     "checkout": PURE | {"core", "held"},
@@ -57,7 +58,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "history": PURE | {"core", "status"},
     "statuspage": PURE | {"core", "web"} | SHOWING,
     "monitor": PURE | {"core", "watch", "names"},
-    "watch": PURE | {"chance", "core", "names", "probe_connection", "prober"},
+    "watch": PURE | {"chance", "core", "loop", "names", "probe_connection", "prober"},
+    "loop": set(),
     "prober": PURE | {"core", "probe_connection"},
     "names": set(),
     "probe_connection": {"hangup"},
@@ -65,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "listener": PURE | {"chance", "core", "watch", "probe_connection", "target"},
     "schema": {"errors", "target"},
     "metrics": PURE | {"core"},
-    "prometheus": {"core", "metrics", "target"},
+    "prometheus": {"core", "metrics", "registry", "target"},
     "opentelemetry": {"core", "decide", "errors", "metrics", "target"},
     "facts": {"budget"},
     "findings": PURE - {"telemetry", "decide"},
@@ -104,8 +106,8 @@ IMPURE = {
     "asyncio", "concurrent", "multiprocessing", "queue", "random", "sched", "secrets", "select",
     "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request",
 }  # fmt: skip
-# For a lock, nothing else.
-LOCKS = {"attempts", "blacklist", "catalog", "classify", "context", "telemetry"}
+# The fork hook: it makes every lock of the house, and waits for them.
+FORKS = {"registry": {"threading", "time"}}
 
 
 def part(path: Path) -> str:
@@ -158,7 +160,7 @@ def breaches(path: Path) -> list[str]:
             if other not in MAY_IMPORT[me] | {me} and not lazy:
                 found.append(f"{at} may not import {module}")
         elif top in sys.stdlib_module_names:
-            allowed = {"threading"} if me in LOCKS else set[str]()
+            allowed = FORKS.get(me, set())
             if me in PURE | {"token", "web"} and within(module, IMPURE - allowed):
                 found.append(f"{at} is pure and may not import {module}")
         elif me in THIRD_PARTY and top not in THIRD_PARTY[me]:
@@ -182,7 +184,7 @@ def test_imports_follow_the_design() -> None:
         ("decide.py", "def f():\n    from asyncio import run", "may not import asyncio.run"),
         ("decide.py", "from router import core", "decide may not import router.core"),
         ("balance.py", "import threading", "balance is pure and may not import threading"),
-        ("context.py", "import threading, socket", "context is pure and may not import socket"),
+        ("context.py", "import math, socket", "context is pure and may not import socket"),
         ("core.py", "from .sqlalchemy import pool", "core may not import router.sqlalchemy.pool"),
         ("core.py", "import psycopg", "core may not import psycopg"),
         ("flask.py", "from router.sqlalchemy import x", "flask may not import router.sqlalchemy"),
@@ -226,6 +228,33 @@ def test_a_right_import_is_left_alone(
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     monkeypatch.setitem(globals(), "HOUSE", tmp_path / "router")
     assert breaches(path) == []
+
+
+MADE_ONCE = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore",
+             "cached_property", "register_at_fork"}  # fmt: skip
+"""What a fork must know of, or is; functools' cached_property has a lock in Python 3.11."""
+WITH_A_THREAD = {("watch.py", "Condition"), ("watch.py", "Event"), ("psycopg/pool.py", "Event")}
+"""What a forked child forgets with the thread it belongs to, or that ends with its function."""
+PROGRAMS = {"cli", "registry", "testing"}  # programs of their own, and the hook itself
+
+
+def test_every_lock_is_known_to_the_fork_hook() -> None:
+    """Whatever one thread waits for another by is made by `registry.lock`, or goes with a thread;
+    and there is one fork hook."""
+    found = set()
+    for path in HOUSE.rglob("*.py"):
+        if part(path) in PROGRAMS:
+            continue
+        for module, _, _ in imports(path):
+            top, _, name = module.rpartition(".")
+            if top in ("threading", "functools") and name in MADE_ONCE - {"RLock"}:
+                found.add((str(path.relative_to(HOUSE)), name))
+        for node in ast.walk(ast.parse(path.read_text())):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            top, _, name = called.rpartition(".")
+            if top in ("threading", "functools", "os") and name in MADE_ONCE:
+                found.add((str(path.relative_to(HOUSE)), name))
+    assert found == WITH_A_THREAD
 
 
 def loaded_after(statement: str) -> set[str]:

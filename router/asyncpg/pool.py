@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import asyncpg
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from router import registry
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
 from router.asyncpg.held import DRIVER_ERRORS, NothingOpen, may_open
@@ -86,6 +87,7 @@ class Pool(asyncpg.Pool):
             self._arguments(server)  # what is malformed is refused now
         self.router.watch(Monitor(self.router, self._for_monitor))
         self.router.attach(self)
+        registry.renew(self)
 
     def __repr__(self) -> str:
         closed = "closed " if self._closing else ""
@@ -197,6 +199,14 @@ class Pool(asyncpg.Pool):
             raise asyncpg.InterfaceError(
                 "the pool belongs to another event loop: make one pool in each loop"
             )
+
+    def after_fork(self) -> None:
+        """In a forked child: leave every connection, and the event loop, to the parent. Whichever
+        loop uses this pool next has it."""
+        registry.leave_to_parent(self._pools, self._lent, self._ending, self._router_loop)
+        self._pools, self._lent, self._ending = {}, set(), set()
+        self.unclean = set()
+        self._all_back = self._router_loop = None
 
     async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which goes on when the caller is cancelled meanwhile."""

@@ -1,17 +1,16 @@
 """``ENGINE: "router.django"``: Django's PostgreSQL backend, each statement routed."""
 
-import os
-import weakref
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.postgresql import base, operations
+from django.utils.functional import cached_property
 from psycopg import ClientCursor, IsolationLevel
 from psycopg.sql import SQL, Literal
 
+from router import registry
 from router.config import Config
 from router.core import Router
 from router.django import bouncer, primary
@@ -74,7 +73,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         options = settings_dict.get("ROUTER")
         if self._routes and isinstance(options, Mapping) and options.get("pgbouncer"):
             self._know_bouncer()
-        _wrappers.add(self)
+        registry.renew(self)
 
     def _know_bouncer(self) -> None:
         # Django looks at this key before it connects, where iterator() begins.
@@ -145,11 +144,15 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return RoutedConnection(Nodes(self, self.cluster))
 
     def after_fork(self) -> None:
-        """Forget a connection that a forked child inherited: its sockets are the parent's."""
+        """In a forked child: leave the connection to the parent, with the ``atomic()`` that is
+        open, its savepoints, and what is to be done on its commit."""
         if isinstance(self.connection, RoutedConnection):
             self.connection.abandon()
             self.connection = None
-            self.in_atomic_block = self.closed_in_transaction = False
+            self.in_atomic_block = self.closed_in_transaction = self.needs_rollback = False
+            self.savepoint_ids: list[Any] = []
+            self.atomic_blocks: list[Any] = []
+            self.run_on_commit: list[Any] = []
 
     def init_connection_state(self) -> None:
         if self._routes:
@@ -230,20 +233,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         else:
             facade.rest()
 
-    @cached_property
+    @cached_property  # type: ignore[untyped-decorator]  # functools' own has a lock in Python 3.11
     def pg_version(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The server's version number, of any node."""
         with self.temporary_connection():
             return int(self.connection.info.server_version)
-
-
-_wrappers: "weakref.WeakSet[DatabaseWrapper]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for wrapper in list(_wrappers):
-        wrapper.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -210,10 +210,10 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
             self.nodes.close()
 
     def abandon(self) -> None:
-        """Forget what a forked child inherited: its sockets are the parent's."""
+        """In a forked child: be closed, with nothing said on the parent's sockets."""
         self.closed = True
-        _abandoned.append((self.checkout.primary, self.checkout.replica))
-        self.checkout.finish()
+        self.checkout.after_fork()
+        self.checkout.open = False
 
     def __enter__(self) -> Self:
         return self
@@ -232,7 +232,3 @@ class RoutedConnection(facade.RoutedConnection[Nodes]):
             held.characterise(self._of_transactions())  # psycopg's BEGIN says them
         with self.checkout.unseen(), held.dbapi.transaction(*args, **kwargs) as block:
             yield block
-
-
-_abandoned: list[object] = []
-"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""

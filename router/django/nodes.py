@@ -7,8 +7,6 @@ wrapper, like the connection of Django's own.
 
 import gc
 import os
-import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
+from router import registry
 from router.config import Config, Server
 from router.core import Router, Use
 from router.django import bouncer
@@ -70,8 +69,9 @@ class Cluster(Servers):
         self.router: Router = Router(self.config)
         self.router.watch(Monitor(self.router, self._for_monitor))
         self._pools: dict[Node, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         self.router.attach(self)
+        registry.renew(self)
 
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`: Django's own parameters, where it differs
@@ -165,10 +165,11 @@ class Cluster(Servers):
         self.router.close()
 
     def after_fork(self) -> None:
-        """Forget what is the parent's: discarded, never closed."""
-        _abandoned.append(self._pools)
+        """In a forked child: leave the pools to the parent, neither used nor closed."""
+        for pool in self._pools.values():
+            nodes.left_behind(pool)
+        registry.leave_to_parent(self._pools)
         self._pools = {}
-        self._lock = threading.Lock()
 
 
 class Nodes(nodes.Nodes):
@@ -192,7 +193,7 @@ class Nodes(nodes.Nodes):
         self._held: dict[Line, Node] = {}
         self._closed = False
         self.router.attach(self)
-        _all.add(self)
+        registry.renew(self)
 
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is Django's as well."""
@@ -322,8 +323,8 @@ class Nodes(nodes.Nodes):
             self.retire(node)
 
     def after_fork(self) -> None:
-        """Forget what is the parent's: discarded, never closed."""
-        _abandoned.extend((self._kept, self._held))
+        """In a forked child: leave every connection to the parent, neither used nor closed."""
+        registry.leave_to_parent(self._kept, self._held)
         self._kept = {}
         self._held = {}
 
@@ -374,20 +375,4 @@ def leave(dbname: str) -> None:
 
 
 _clusters: dict[tuple[object, ...], Cluster] = {}
-_lock = threading.Lock()
-_all: "weakref.WeakSet[Nodes]" = weakref.WeakSet()
-_abandoned: list[object] = []
-"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-    for cluster in _clusters.values():
-        cluster.after_fork()
-    for each in list(_all):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+_lock = registry.lock()

@@ -293,6 +293,13 @@ class AsyncConnectionPool(RoutedPool):
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.real.close(timeout=POOL_LOOK), loop)
 
+    def after_fork(self) -> None:
+        """As the base class has it; the child's own event loop opens it when it is used."""
+        super().after_fork()
+        self._loop = None
+        self._open_when_used = self._open_when_used or self._opened
+        self._opened = False
+
     def _must_be_open(self) -> None:
         super()._must_be_open()
         self._same_loop()

@@ -496,7 +496,8 @@ class Connection(facade.RoutedConnection[PoolNodes]):
         if self.closed:
             return
         checkout = self.checkout
-        if checkout.primary is None and not checkout.journal and not self.in_transaction:
+        idle = checkout.open and checkout.primary is None and not checkout.journal
+        if idle and not self.in_transaction:
             self.begun = False  # nothing but reads outside of any transaction
             self.blocks.clear()
             return

@@ -337,6 +337,12 @@ class Nodes(ABC):
         return None
 
 
+def left_behind(pool: Any) -> None:
+    """In a forked child: have a pool of psycopg_pool's that is the parent's die in silence. Its
+    finaliser would stop workers that are no more, by queues one of them may have locked."""
+    pool._closed = True
+
+
 def line_of(connection: Any) -> Line | None:
     """What is known of a connection of psycopg_pool's that was taken before."""
     line: Line | None = connection.__dict__.get(_LINE)

@@ -3,7 +3,6 @@
 import inspect
 import os
 import threading
-import weakref
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +15,7 @@ import psycopg
 import psycopg_pool
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from router import registry
 from router.config import OPTIONS, Config, Server, did_you_mean
 from router.core import Router, Use
 from router.errors import ConfigError, RouterError
@@ -26,7 +26,7 @@ from router.pooling import check_startup
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.held import Line
-from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers
+from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers, left_behind
 
 _numbers = count(1)
 
@@ -100,7 +100,7 @@ class RoutedPool(Servers):
             self.arguments(server)  # what is malformed is refused now
         self.router.watch(Monitor(self.router, self._for_monitor))
         self.router.attach(self)
-        _all.add(self)
+        registry.renew(self)
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
@@ -290,10 +290,12 @@ class RoutedPool(Servers):
             raise PoolClosed(f"{self.name} is not open yet: open() it, or enter it by with")
 
     def after_fork(self) -> None:
-        """Forget what is the parent's: discarded, never closed."""
-        _abandoned.append((self._pools, self.lent))
+        """In a forked child: leave every connection to the parent, neither used nor closed. Pools
+        of its own, with workers of its own, are made when they are needed."""
+        for pool in self._pools.values():
+            left_behind(pool)
+        registry.leave_to_parent(self._pools, self.lent)
         self._pools, self.lent = {}, {}
-        self._lock = threading.Lock()
 
 
 class ConnectionPool(RoutedPool):
@@ -350,7 +352,7 @@ class ConnectionPool(RoutedPool):
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
         """
-        self._lock = threading.Lock()
+        self._lock = registry.lock()
         super().__init__(
             conninfo,
             replicas,
@@ -652,17 +654,3 @@ def _summed(stats: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
         for key, value in each.items():
             found[key] = found.get(key, 0) + value
     return found
-
-
-_all: "weakref.WeakSet[RoutedPool]" = weakref.WeakSet()
-_abandoned: list[object] = []
-"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
-
-
-def _after_fork() -> None:
-    for pool in list(_all):
-        pool.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -88,6 +88,15 @@ class EngineCheckout(Checkout[NodeConnection]):
                 level = self.pool.server_isolation
             self.characterise(isolation=level)
 
+    def after_fork(self) -> None:
+        """As the base class has it, and nothing is rolled back on the parent's connections when
+        the child ends."""
+        for held in (self.primary, self.replica):
+            record: Any = None if held is None else held.fairy._connection_record
+            if record is not None:
+                record.fairy_ref = None  # by which the pool knows that somebody has it
+        super().after_fork()
+
     def look_again(self) -> None:
         """Notice a transaction the primary's driver connection has open, unseen by us.
 

@@ -6,9 +6,7 @@ listeners see real driver connections and the dialect is initialised once.
 
 import asyncio
 import contextlib
-import os
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -20,6 +18,7 @@ from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
+from router import registry
 from router.config import Config
 from router.core import Router, Use
 from router.errors import RouterError
@@ -136,7 +135,7 @@ class RoutingPool(Pool):
         self._disposed = False
         # Shared with those made of it: when all are gone, the monitor has nobody to watch for.
         self.in_use: InUse | None = None
-        _pools.add(self)
+        registry.renew(self)
         router.attach(self)
 
     @property
@@ -530,26 +529,23 @@ class RoutingPool(Pool):
     def __repr__(self) -> str:
         return f"<RoutingPool {self.router!r}>"
 
-    def _after_fork(self) -> None:
-        # Discarded, not closed: the sockets are the parent's.
-        _abandoned.extend((self._pools, self._leaving))
+    def after_fork(self) -> None:
+        """In a forked child: leave every connection to the parent, neither used nor closed."""
+        registry.leave_to_parent(self._pools, self._leaving)
         self._pools, self._leaving = {}, []
         self._disposed = False
+        for event in (self.dispatch.first_connect, self.dispatch.connect):
+            _unlock(event)
 
 
 def _count(pool: Pool, method: str) -> int:
     return int(getattr(pool, method, int)())  # a NullPool counts nothing
 
 
-_pools: "weakref.WeakSet[RoutingPool]" = weakref.WeakSet()
-_abandoned: list[object] = []
-"""What forked children inherited, kept referenced so that nothing of it is ever finalised."""
-
-
-def _after_fork() -> None:
-    for pool in list(_pools):
-        pool._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _unlock(event: Any) -> None:
+    """Have SQLAlchemy make its lock around an event's first call anew: whoever makes an engine's
+    very first connection holds it for so long, and may be a thread of the parent's."""
+    with contextlib.suppress(AttributeError):  # it has made none yet
+        del event._exec_once_mutex
+    if hasattr(event, "_get_exec_once_mutex"):  # since SQLAlchemy 2.1, which looks for None
+        event._exec_once_mutex = None

@@ -148,14 +148,6 @@ def test_of_racing_failures_one_counts() -> None:
     assert {id(entry) for entry in got} == {id(blacklist.entries["a"])}
 
 
-def test_a_forked_child_can_write_again() -> None:
-    """A lock held by a thread that was left behind at fork does not block the child."""
-    blacklist = Blacklist(LONGEST)
-    blacklist._lock.acquire()
-    blacklist.after_fork()
-    assert blacklist.add("a", "08006", 30.0, 0.0) is not None
-
-
 def test_its_repr_names_who_is_out() -> None:
     """Printed, a blacklist says who is on it."""
     blacklist = Blacklist(LONGEST)
