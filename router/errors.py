@@ -44,7 +44,8 @@ class CommitUnknown(RouterError):
 class TransactionLost(RouterError):
     """The connection broke in the middle of a transaction, or with a session something depends on,
     or its server is the primary no more, or a read-only transaction's replica does not follow the
-    primary any more: nothing more is sent as if it were still whole."""
+    primary any more, or it belongs to the process this one was forked from: nothing more is sent
+    as if it were still whole."""
 
 
 class ListenerFailed(RouterError):

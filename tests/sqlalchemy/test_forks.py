@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,22 @@ def test_a_child_that_ends_ends_nothing_of_its_parents(routed: Routed, door: str
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
     assert routed.count() == 1
+
+
+@SYNCHRONOUS_DRIVERS
+def test_a_child_may_dispose_of_the_engine_either_way(routed: Routed) -> None:
+    """As SQLAlchemy's documentation has it for a plain engine, or for short: the parent's
+    connections live on, and the child makes its own."""
+
+    def child(close: bool) -> None:
+        routed.engine.dispose(close=close)
+        with routed.engine.begin() as own:
+            insert(own)
+
+    with routed.engine.connect() as connection:
+        mine = connection.scalar(PID)
+    for close in (True, False):
+        assert ended(fork(partial(child, close))) == "fine"
+    with routed.engine.connect() as connection:
+        assert connection.scalar(PID) == mine
+    assert routed.count() == 2
