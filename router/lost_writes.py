@@ -75,9 +75,9 @@ def loss(before: Snapshot, after: Snapshot, write: Write, known: Place | None) -
     began = branch.lsn
     if known.flushed is not None and known.flushed <= began:
         return None
-    seen = [report.known_before(branch.until) for report in after.reports.values()]
-    ends = [r.lsn for r in seen if r is not None and r.role is Role.REPLICA]
-    ends += [known.flushed, before.samples[-1].flushed]
+    replicas = [report for report in after.reports.values() if report.role is Role.REPLICA]
+    seen = [report.known_before(branch.until) for report in replicas]
+    ends = [known.flushed, before.samples[-1].flushed, *(r.lsn for r in seen if r is not None)]
     written = max(lsn for lsn in ends if lsn is not None)
     if written <= began:
         return None

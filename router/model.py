@@ -103,6 +103,20 @@ def app_name(node: Node) -> str:
     return f"pg-router {node.name}"
 
 
+class Known(NamedTuple):
+    """What a node had told of its WAL by a moment.
+
+    Attributes:
+        taken: that moment, when the answer was taken in (monotonic seconds).
+        lsn: as in `Report`.
+        timeline: as in `Report`.
+    """
+
+    taken: float
+    lsn: Lsn | None
+    timeline: int
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one probe of one node found.
@@ -131,7 +145,8 @@ class Report:
             restarted since, its timeline began there; None after a start without recovery.
         flushed: how far a primary has flushed its WAL. Standbys are sent no more than that.
         taken: when the answer was taken in (monotonic seconds). The values are no newer.
-        earlier: the report before, where the node has answered both times without a break.
+        earlier: what the report before told, where the node has answered both times without a
+            break, in the same role.
         database: the one that was reached, by the server's own name; empty when unknown.
         obstacle: why nothing newer is known, though nothing says that the node is down: a
             connection is still being opened, or the server answered and lets nobody in.
@@ -157,7 +172,7 @@ class Report:
     began: Lsn | None = None
     flushed: Lsn | None = None
     taken: float = 0.0
-    earlier: "Report | None" = field(default=None, repr=False)
+    earlier: Known | None = None
     database: str = ""
     obstacle: str = ""
     heard: float = float("-inf")
@@ -173,10 +188,10 @@ class Report:
         """Whether the server answers, but tells neither position nor timeline: see `ROLE_SQL`."""
         return self.ok and self.lsn is None and self.timeline == 0
 
-    def known_before(self, at: float) -> "Report | None":
-        """What had been taken in before `at`: this report or the one before it, if either had."""
+    def known_before(self, at: float) -> Known | None:
+        """What it told of the last two times, if it had been taken in before `at`."""
         if self.taken < at:
-            return self
+            return Known(self.taken, self.lsn, self.timeline)
         earlier = self.earlier
         return earlier if earlier is not None and earlier.taken < at else None
 
@@ -211,7 +226,7 @@ class Report:
                 # A standby never goes back. While it has no receiver its control file, which may
                 # be minutes behind, is all that it tells.
                 timeline = max(timeline, before.timeline)
-            earlier = before if before.earlier is None else replace(before, earlier=None)
+            earlier = Known(before.taken, before.lsn, before.timeline)
         return replace(
             self,
             since=since,
@@ -737,8 +752,10 @@ def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         changed=changed,
         branch=branch,
     )
-    settled = replace(settled, contested=_contested(before, settled))
-    settled = replace(settled, strays=_strays(before, settled, now))
+    contested = _contested(before, settled)
+    strays = _strays(before, settled, contested, now)
+    if strays or before.strays or contested != before.contested:
+        settled = replace(settled, contested=contested, strays=strays)
     if before.joining:
         joining = {name: f for name, f in before.joining.items() if not _joined(settled, name, f)}
         settled = replace(settled, joining=MappingProxyType(joining))
@@ -791,7 +808,9 @@ def _known_since(snapshot: Snapshot) -> float:
     return snapshot.changed if mine is None else mine.since
 
 
-def _strays(before: Snapshot, snapshot: Snapshot, now: float) -> Mapping[str, Stray]:
+def _strays(
+    before: Snapshot, snapshot: Snapshot, contested: int, now: float
+) -> Mapping[str, Stray]:
     """`Snapshot.strays`: what was known `before` and still holds, and what the reports show."""
     timeline = snapshot.timeline
     if not timeline or timeline < before.timeline:
@@ -801,7 +820,7 @@ def _strays(before: Snapshot, snapshot: Snapshot, now: float) -> Mapping[str, St
         report = snapshot.reports.get(node.name)
         if report is None or node is snapshot.primary:
             continue
-        found = _astray(before, snapshot, report, now)
+        found = _astray(before, snapshot, report, contested, now)
         known = before.strays.get(node.name)
         if known is not None and (not known.lasting or known.over(report, timeline)):
             known = None
@@ -811,7 +830,9 @@ def _strays(before: Snapshot, snapshot: Snapshot, now: float) -> Mapping[str, St
     return MappingProxyType(strays) if strays else _NONE
 
 
-def _astray(before: Snapshot, snapshot: Snapshot, report: Report, now: float) -> Stray | None:
+def _astray(
+    before: Snapshot, snapshot: Snapshot, report: Report, contested: int, now: float
+) -> Stray | None:
     """What shows that the node of `report` does not follow the primary, None where nothing does.
 
     A timeline that the control file tells is a lower bound: it excludes no replica by itself, or
@@ -849,7 +870,7 @@ def _astray(before: Snapshot, snapshot: Snapshot, report: Report, now: float) ->
         )
         # It has a receiver, whose timeline this role may not see.
         why += "; GRANT pg_read_all_stats shows sooner which one it follows" * report.streaming
-        if report.timeline < snapshot.contested:
+        if report.timeline < contested:
             return stray(why)
         if any(_rivals(snapshot)):
             return stray(why, lasting=False, sure=False)

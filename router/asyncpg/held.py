@@ -33,9 +33,6 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 FRESH = 1.0
 """Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
 
-OPEN_LOOK = 0.05
-"""Seconds to wait for a connection that lay ready, if another task was quicker."""
-
 may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
 """Whether pools may open connections now, or only give those that are open."""
 
@@ -250,7 +247,8 @@ class Nodes:
         token = may_open.set(False)
         try:
             if pool.get_idle_size():
-                con = await_only(pool.acquire(timeout=OPEN_LOOK))
+                # Another task may be quicker; nobody waits longer for its connection than that.
+                con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
                 return NodeConnection(self, node, pool, con)
         except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
             pass

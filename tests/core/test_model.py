@@ -742,6 +742,18 @@ def test_a_new_node_has_to_replay_what_was_written_before_it_came() -> None:
     assert "c" in names(there.replicas)
 
 
+def test_a_new_node_on_a_later_timeline_has_to_have_what_that_began_with() -> None:
+    """A backup from before that follows the promoted server stands in its past at first."""
+    told = Told(primary(lsn=1000), replica("a", 1000))
+    c = Node("c", "c.example")
+    told.snapshot = told.snapshot.with_nodes((P, A, c), 2.0)
+    told(lost("p", 3.0), replica("a", 1000, 3.0), *promoted(4.0))
+    told(replica("c", 999, 6.0, timeline=2, received=2))
+    assert told.readable == []
+    told(replica("c", 1000, 7.0, timeline=2, received=2))
+    assert told.readable == ["c"]
+
+
 def test_a_probe_sent_before_a_node_joined_is_not_about_it() -> None:
     """A report that was on its way when its node left is dropped, also when another took its
     name meanwhile."""

@@ -108,7 +108,7 @@ def test_a_client_short_of_cpu_blames_no_server(routed: Routed) -> None:
     assert events(engine, "degraded", "lagging", "blacklisted") == [0, 0, 0]
 
 
-@EVERY_DRIVER
+@pytest.mark.doors("psycopg", "asyncpg_async", "pg8000")
 def test_a_server_that_is_full_has_answered(routed: Routed) -> None:
     """With too_many_connections for the monitor, and for each new connection of the pools, writes
     and reads go on over those that are open, and nothing is blacklisted."""
@@ -254,7 +254,7 @@ def test_a_frozen_primary_keeps_one_write_waiting_and_no_more(routed: Routed) ->
     write(engine)
 
 
-@EVERY_DRIVER
+@EVERY_DOOR
 def test_a_session_that_a_server_ended_speaks_for_itself(routed: Routed) -> None:
     """Connections to replicas that idle_session_timeout has ended in the pool cost no node its
     reads, and no caller an error."""
