@@ -233,7 +233,10 @@ def test_a_right_import_is_left_alone(
 MADE_ONCE = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore",
              "cached_property", "register_at_fork"}  # fmt: skip
 """What a fork must know of, or is; functools' cached_property has a lock in Python 3.11."""
-WITH_A_THREAD = {("watch.py", "Condition"), ("watch.py", "Event"), ("psycopg/pool.py", "Event")}
+WITH_A_THREAD = {
+    ("hangup.py", "Event"), ("hangup.py", "Lock"), ("psycopg/pool.py", "Event"),
+    ("watch.py", "Condition"), ("watch.py", "Event"),
+}  # fmt: skip
 """What a forked child forgets with the thread it belongs to, or that ends with its function."""
 PROGRAMS = {"cli", "registry", "testing"}  # programs of their own, and the hook itself
 
