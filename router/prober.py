@@ -7,6 +7,7 @@ before us, would never be heard.
 
 import asyncio
 import contextlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -194,10 +195,14 @@ class Prober:
         That is the driver's to keep, and it has a clock, but no idea how long nobody looked: see
         `_failed`.
         """
-        loop, arguments = asyncio.get_running_loop(), self._connect_args()
+        loop, arguments = asyncio.get_running_loop(), dict(self._connect_args())
+        limit = self._limit(arguments)
+        if not arguments.get("connect_timeout"):
+            # Those of another driver than psycopg's may not name it, and psycopg's own is 130 s.
+            arguments["connect_timeout"] = math.ceil(limit)
         patience = self._patience
         if patience is None:
-            patience = self._patience = Patience(self._limit(arguments) / 2, loop.time())
+            patience = self._patience = Patience(limit / 2, loop.time())
         patience.begin(loop.time())
         self._busy = True
 

@@ -36,7 +36,7 @@ settings.register_profile(
 settings.load_profile("quick")
 
 # What these hold is the same whatever Python and SQLAlchemy they run on.
-ONCE = {"chaos", "cli", "consistency", "docker", "docs", "failover", "oracle"}
+ONCE = {"chaos", "cli", "consistency", "docker", "docs", "forks", "failover", "oracle"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

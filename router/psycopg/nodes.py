@@ -293,12 +293,24 @@ class Nodes(ABC):
                         NoReplicaAvailable)  # fmt: skip
                     error = cannot(f"{node} does not answer: {known.error}")
                     raise self.translated(error) from None
+                if closed := self._lets_nobody_in(node, pool):
+                    cannot = PrimaryUnavailable if self.router.primary is node else (
+                        NoReplicaAvailable)  # fmt: skip
+                    error = cannot(f"{node} lets nobody in: {closed}")
+                    raise self.translated(error) from None
                 if (refused := self.refused(node)) is not None:
                     raise refused from None
                 if clock() < until:
                     continue
                 raise self.busy(node, pool.max_size) from None
             return self._taken(pool, dbapi)
+
+    def _lets_nobody_in(self, node: Node, pool: Any) -> str:
+        """Why the server refuses logins, where `pool` never had a connection that somebody could
+        give back; empty else."""
+        known, stats = self.router.snapshot.reports.get(node.name), pool.get_stats()
+        never = 0 < stats.get("connections_num", 0) <= stats.get("connections_errors", 0)
+        return known.obstacle if known is not None and never else ""
 
     def _silent(self, node: Node) -> Report | None:
         """Why nobody shall wait for a connection to `node`; None where nothing speaks against it.

@@ -540,7 +540,7 @@ def test_the_check_finds_a_read_on_a_replica_of_the_old_primary(
     monkeypatch.setattr("router.model._strays", lambda *_: {})
 
     def search() -> None:
-        for seed in range(400):
+        for seed in range(1000):
             wander(seen_by(), random.Random(seed))
 
     with pytest.raises(WrongServer):
@@ -555,7 +555,7 @@ def test_the_check_finds_a_stale_read_where_newcomers_are_trusted_at_once(
     monkeypatch.setattr("router.model._joined", lambda *_: True)
 
     def search() -> None:
-        for seed in range(400):
+        for seed in range(1000):
             wander(Cluster(), random.Random(seed))
 
     with pytest.raises(StaleRead, match="its own writes"):

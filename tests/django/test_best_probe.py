@@ -12,6 +12,8 @@ from tests.conftest import Database
 from tests.django.conftest import Connect, Routed
 from tests.probing import end_monitors, slow_logins, until
 
+pytestmark = pytest.mark.slow
+
 FAST = {"probe_interval": 0.1, "probe_timeout": 0.3}
 POOLED = pytest.mark.parametrize("pooled", [False, True])
 

@@ -104,8 +104,14 @@ def live(door: str, url: str, replica: str, patroni_at: str, deaf: int, refusing
         run("INSERT INTO t DEFAULT VALUES")
         run("SELECT count(*) FROM t")
         replicas = [node for node in router.snapshot.nodes if node is not router.primary]
-        names = {"nameless", "deaf", "refusing"}
-        wait(lambda: names <= {n for n, r in router.snapshot.reports.items() if r.failures > 1})
+        missing = {"nameless", "deaf", "refusing"}
+
+        def failed() -> bool:
+            reports = router.snapshot.reports
+            missing.difference_update(n for n, r in reports.items() if r.failures > 1)
+            return not missing
+
+        wait(failed)
         for node in replicas:
             router.failed(node, "08006")
         monitors = "FROM pg_stat_activity WHERE application_name = 'pg-router monitor'"

@@ -98,7 +98,7 @@ WAYS = {each.__name__: each for each in (after, beside, twice, holding, starting
 
 def main(door: str, how: str, url: str, *replicas: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
-        silent = f"postgresql://127.0.0.1:{deaf.getsockname()[1]}/postgres"
+        silent = f"postgresql://127.0.0.1:{deaf.getsockname()[1]}"
         for way in how.split(","):
             given = [*replicas, silent] if way == "starting" else [*replicas]
             with opened(door, url, start_timeout=1.5, replicas=given) as (router, run):

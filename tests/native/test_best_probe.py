@@ -11,6 +11,8 @@ from tests.native.conftest import MakePool
 from tests.native.kit import PORT, Native
 from tests.probing import end_monitors, leave_no_room, role_for, slow_logins, until
 
+pytestmark = pytest.mark.slow
+
 FAST = {"probe_interval": 0.1, "probe_timeout": 0.3}
 INSERT = "INSERT INTO item (name) VALUES ('new')"
 

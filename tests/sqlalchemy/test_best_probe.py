@@ -14,6 +14,8 @@ from router.testing import Proxy
 from tests.probing import computing, end_monitors, leave_no_room, role_for, slow_logins, until
 from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed, insert
 
+pytestmark = pytest.mark.slow
+
 FAST = {"probe_interval": 0.1, "probe_timeout": 0.3}
 
 
