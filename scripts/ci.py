@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 MINUTES = 70  # for everything together; on two quiet cores it shall take 45 at most
 AGAIN = 240.0  # seconds of them kept for what is run once more
 CHECK = 600.0  # seconds for a linter, the types, the docs, and for installing a session
-TESTS = 1200.0  # seconds for the tests of one session
+TESTS = 1800.0  # seconds for the tests of one session
 GRACE = 30.0  # seconds for an interrupted pytest to say what has failed so far
 
 BOTH_CORES = ("--numprocesses", "2", "--dist", "worksteal")
