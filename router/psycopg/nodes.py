@@ -288,16 +288,10 @@ class Nodes(ABC):
             except psycopg_pool.PoolClosed:
                 raise NoReplicaAvailable(f"{node}: its pool was closed: try again") from None
             except psycopg_pool.PoolTimeout:
-                if (known := self._silent(node)) is not None:
+                if why := self._hopeless(node, pool):
                     cannot = PrimaryUnavailable if self.router.primary is node else (
                         NoReplicaAvailable)  # fmt: skip
-                    error = cannot(f"{node} does not answer: {known.error}")
-                    raise self.translated(error) from None
-                if closed := self._lets_nobody_in(node, pool):
-                    cannot = PrimaryUnavailable if self.router.primary is node else (
-                        NoReplicaAvailable)  # fmt: skip
-                    error = cannot(f"{node} lets nobody in: {closed}")
-                    raise self.translated(error) from None
+                    raise self.translated(cannot(f"{node} {why}")) from None
                 if (refused := self.refused(node)) is not None:
                     raise refused from None
                 if clock() < until:
@@ -305,12 +299,14 @@ class Nodes(ABC):
                 raise self.busy(node, pool.max_size) from None
             return self._taken(pool, dbapi)
 
-    def _lets_nobody_in(self, node: Node, pool: Any) -> str:
-        """Why the server refuses logins, where `pool` never had a connection that somebody could
-        give back; empty else."""
+    def _hopeless(self, node: Node, pool: Any) -> str:
+        """Why nobody will get a connection of `pool`, as a predicate; empty where one may."""
+        if (silent := self._silent(node)) is not None:
+            return f"does not answer: {silent.error}"
         known, stats = self.router.snapshot.reports.get(node.name), pool.get_stats()
+        # Where none was ever opened, there is none that somebody could give back.
         never = 0 < stats.get("connections_num", 0) <= stats.get("connections_errors", 0)
-        return known.obstacle if known is not None and never else ""
+        return f"lets nobody in: {known.obstacle}" if known and known.obstacle and never else ""
 
     def _silent(self, node: Node) -> Report | None:
         """Why nobody shall wait for a connection to `node`; None where nothing speaks against it.
