@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 import router
 from benchmarks.harness import keep
-from router.context import ROOT
+from router.rules.context import ROOT
 from router.testing import Cluster
 
 WRITES = 0.1

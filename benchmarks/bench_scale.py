@@ -16,7 +16,7 @@ from sqlalchemy.pool import StaticPool
 
 import router
 from benchmarks.harness import compare, keep, show
-from router.classify import Classifier
+from router.sql.classifier import Classifier
 from router.testing import Cluster
 
 REPLICAS = (1, 2, 4, 8, 16)

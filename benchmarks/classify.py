@@ -12,9 +12,9 @@ import pgparse  # type: ignore[import-not-found]
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from router import placeholders
-from router.catalog import Catalog, Relation
-from router.classify import Classifier
+from router.sql import placeholders
+from router.sql.catalog import Catalog, Relation
+from router.sql.classifier import Classifier
 
 NAMES = ("users", "orders", "addresses")
 CATALOG = Catalog(loaded=True, relations={n: (Relation("public", n, "r"),) for n in NAMES})

@@ -6,19 +6,9 @@ Importing this package loads no framework and no driver; what needs one is loade
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Eager, and functions named like their modules: imported later, the submodule would take the name.
-from router.classify import Intent, Kind, classify
-from router.config import Config
-from router.context import (
-    current_context,
-    request_context,
-    unpin,
-    using_primary,
-    using_replica,
-    without_pinning,
-)
-from router.core import Router, pin
-from router.doctor import doctor
+from router.cluster.router import Router, pin
+from router.config.config import Config
+from router.doctor.diagnosis import doctor
 from router.errors import (
     CommitUnknown,
     ConfigError,
@@ -32,23 +22,34 @@ from router.errors import (
     TransactionLost,
 )
 from router.explain import explain
+from router.rules.context import (
+    current_context,
+    request_context,
+    unpin,
+    using_primary,
+    using_replica,
+    without_pinning,
+)
+
+# Eager, and functions named like their modules: imported later, the submodule would take the name.
+from router.sql.classifier import Intent, Kind, classify
 
 if TYPE_CHECKING:
-    from router.carrier import PinCarrier
     from router.listener import Listener, ListenerHealth, Notification, listen
+    from router.pins.carrier import PinCarrier
+    from router.pins.store import MemoryPinStore
     from router.schema import create_schema
     from router.sqlalchemy.async_engine import create_async_engine
     from router.sqlalchemy.plugin import create_engine
-    from router.store import MemoryPinStore
 
     __version__: str
 
 _LAZY = {
     "Listener": "router.listener",
     "ListenerHealth": "router.listener",
-    "MemoryPinStore": "router.store",
+    "MemoryPinStore": "router.pins.store",
     "Notification": "router.listener",
-    "PinCarrier": "router.carrier",
+    "PinCarrier": "router.pins.carrier",
     "create_async_engine": "router.sqlalchemy.async_engine",
     "create_engine": "router.sqlalchemy.plugin",
     "create_schema": "router.schema",

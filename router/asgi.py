@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from inspect import isawaitable
 from typing import Any, Unpack
 
-from router.carrier import PinCarrier
-from router.context import RoutingContext, within
-from router.core import Router
+from router.cluster.router import Router
 from router.errors import ConfigError
-from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
-from router.web import Pinning, PinOptions, Visit, values
+from router.pins.carrier import PinCarrier
+from router.pins.http import Pinning, PinOptions, Visit, values
+from router.rules.context import RoutingContext, within
+from router.status.page import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,7 +41,7 @@ class PinMiddleware:
 
         Args:
             app: the application.
-            options: see `router.web.PinOptions`.
+            options: see `router.pins.http.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -160,7 +160,7 @@ class StatusPage:
 
         Args:
             routers: engines show theirs as ``.router``; all of this process where none is given.
-            options: see `router.statuspage.StatusOptions`.
+            options: see `router.status.page.StatusOptions`.
 
         Raises:
             ConfigError: the token is too short or stands beside a guard, or two Routers have one

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-from router.config import masked
+from router.config.config import masked
 from router.errors import ConfigError, RouterError
 
 LARGEST = 1 << 20

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from router.catalog import BUILTIN, Catalog
-from router.classify import Intent, classify
-from router.context import RoutingContext
-from router.core import Router
-from router.decide import Decision, Transaction
+from router.cluster.router import Router
 from router.errors import RouterError
+from router.rules.context import RoutingContext
+from router.rules.decide import Decision, Transaction
+from router.sql.catalog import BUILTIN, Catalog
+from router.sql.classifier import Intent, classify
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,18 @@ from sqlalchemy import Engine, engine_from_config
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from router import core, create_engine
-from router.carrier import PinCarrier
-from router.config import did_you_mean, masked
-from router.context import current_context
-from router.doctor import doctor
+from router import create_engine
+from router.cluster import router as core
+from router.config.config import did_you_mean, masked
+from router.config.server import url_parts
+from router.doctor.diagnosis import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain
-from router.server import url_parts
-from router.status import status
-from router.statuspage import Guard, Page
-from router.web import PinOptions, a, derived, pin_options, safe_methods
+from router.pins.carrier import PinCarrier
+from router.pins.http import PinOptions, a, derived, pin_options, safe_methods
+from router.rules.context import current_context
+from router.status.page import Guard, Page
+from router.status.report import status
 from router.wsgi import PinMiddleware, refuse_coroutines, respond
 
 if TYPE_CHECKING:

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
 from router.chance import rand
-from router.config import Config, own_query
-from router.core import Router
+from router.cluster.probe_loop import one_line
+from router.cluster.router import Router
+from router.config.config import Config, own_query
+from router.config.server import Server, url_parts, url_text
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable, SessionRefused
 from router.model import Node
-from router.pooling import SHARED
-from router.server import Server, url_parts, url_text
+from router.rules.pgbouncer import SHARED
 from router.target import router_of
-from router.watch import one_line
 
 if TYPE_CHECKING:
     from psycopg import Notify
 
-    from router.probe_connection import ProbeConnection
+    from router.connect.probe_connection import ProbeConnection
 
 CHECK_INTERVAL = 0.25
 """Seconds between two looks at whether the primary is still the one listened to."""
@@ -328,7 +328,7 @@ class Listener:
     async def _connect(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
         from psycopg import sql
 
-        from router.probe_connection import ProbeConnection
+        from router.connect.probe_connection import ProbeConnection
 
         if self._session is not None:
             arguments = dict(self._session)

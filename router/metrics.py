@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from router.core import Router
+from router.cluster.router import Router
 
 
 @dataclass(frozen=True, slots=True)

@@ -499,7 +499,7 @@ class Snapshot:
         """The node's last report when it has failed two probes in a row, else None.
 
         One lost probe is no outage. Before a statement is refused for it, a connection that is
-        open shall be tried: see `router.checkout.Checkout`.
+        open shall be tried: see `router.checkout.checkout.Checkout`.
         """
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None

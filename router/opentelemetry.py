@@ -15,17 +15,17 @@ from opentelemetry import trace
 from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
 
 from router import metrics
-from router.core import Router
-from router.decide import Reason
+from router.cluster.router import Router
 from router.errors import ConfigError
 from router.metrics import METRICS, Metric
+from router.rules.decide import Reason
 from router.target import router_of
 
 NODE, ROLE, REASON = "db.router.node", "db.router.role", "db.router.reason"
 """The spans' attributes: the node's name, "primary" or "replica", and the reason's name."""
 
 TRANSACTION = Reason.TRANSACTION
-"""By a name of its own, as in `router.checkout`."""
+"""By a name of its own, as in `router.checkout.checkout`."""
 
 
 def publish(target: object, provider: MeterProvider | None = None) -> None:

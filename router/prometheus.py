@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from router import metrics
 from router import registry as house
-from router.core import Router
+from router.cluster.router import Router
 from router.metrics import LAG, LAG_BUCKETS, LAG_HELP, METRICS, Labels
 from router.target import router_of
 

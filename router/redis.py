@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, Self
 
+from router.config.sources import mediafusion
 from router.errors import ConfigError, RouterError
-from router.sources import mediafusion
-from router.store import DOUBT, Breaker
+from router.pins.store import DOUBT, Breaker
 
 try:
     from redis import Redis
@@ -18,7 +18,7 @@ try:
 except ImportError:
     raise ConfigError("router.redis needs redis-py: pip install 'pg-router[redis,web]'") from None
 
-# `router.token.merged`, as one step for everybody: two requests of one caller may save at once.
+# `router.pins.token.merged`, as one step for everybody: one caller's requests may save at once.
 _SAVE = """
 local function written(value)
   return #value == 36 and string.match(value, '^[0-9a-f]+$')

@@ -1,9 +1,9 @@
 """What functions beside the engines take: anything that names a cluster."""
 
-from router.config import Config
-from router.core import Router
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router
+from router.config.config import Config
 from router.errors import ConfigError
-from router.monitor import Monitor
 
 
 def router_of(target: object) -> tuple[Router, bool]:

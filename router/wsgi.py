@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Unpack
 
-from router.carrier import PinCarrier, is_async
-from router.context import within
-from router.core import Router
+from router.cluster.router import Router
 from router.errors import ConfigError
-from router.statuspage import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
-from router.web import Pinning, PinOptions, Visit, values
+from router.pins.carrier import PinCarrier, is_async
+from router.pins.http import Pinning, PinOptions, Visit, values
+from router.rules.context import within
+from router.status.page import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
@@ -31,7 +31,7 @@ class PinMiddleware:
 
         Args:
             app: the application.
-            options: see `router.web.PinOptions`.
+            options: see `router.pins.http.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -194,7 +194,7 @@ class StatusPage:
 
         Args:
             routers: engines show theirs as ``.router``; all of this process where none is given.
-            options: see `router.statuspage.StatusOptions`.
+            options: see `router.status.page.StatusOptions`.
 
         Raises:
             ConfigError: the token is too short or stands beside a guard, the guard is a coroutine

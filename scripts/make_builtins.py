@@ -1,4 +1,4 @@
-"""Write router/builtins.py from a running server: what pg_catalog holds before any user comes.
+"""Write router/sql/builtins.py from a running server: what pg_catalog holds before any user comes.
 
     python scripts/make_builtins.py "host=127.0.0.1 port=5432 user=postgres dbname=template0"
 
@@ -22,7 +22,7 @@ PARTS = {
         """,
     ),
     "VOLATILE": (
-        "Functions of which some overload is volatile; `router.functions` judges each.",
+        "Functions of which some overload is volatile; `router.sql.functions` judges each.",
         f"""
         select proname from pg_proc p join pg_namespace n on n.oid = pronamespace
         where nspname in {SCHEMAS} and p.oid < 16384
@@ -72,7 +72,9 @@ def main(conninfo: str) -> None:
             prefix = "r" if "\\" in body else ""
             out.append(f'{part} = frozenset(\n    {prefix}"""\n{body}\n    """.split()\n)')
             out.append(f'"""{says}"""\n')
-    pathlib.Path(__file__).parent.parent.joinpath("router/builtins.py").write_text("\n".join(out))
+    pathlib.Path(__file__).parent.parent.joinpath("router/sql/builtins.py").write_text(
+        "\n".join(out)
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from router.core import Router
+from router.cluster.router import Router
 from router.testing import Cluster
 
 ROWS = "SELECT count(*) FROM item"

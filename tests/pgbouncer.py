@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from router.config import Config
-from router.pgbouncer import Bouncer, databases, ini, userlist
+from router.config.config import Config
+from router.config.pgbouncer_ini import Bouncer, databases, ini, userlist
 from router.testing import Cluster, programs
 from router.testing.ports import free_port
 from tests.servers import require

@@ -1,8 +1,8 @@
 """The tables of "What goes where", made by the classifier itself so that they cannot drift."""
 
-from router import functions
-from router.catalog import SEQUENCE, Catalog, Function, Relation
-from router.classify import Intent, Kind, classify
+from router.sql import functions
+from router.sql.catalog import SEQUENCE, Catalog, Function, Relation
+from router.sql.classifier import Intent, Kind, classify
 
 EXAMPLES = """
 SELECT name FROM users WHERE id = %(id)s

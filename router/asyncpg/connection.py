@@ -16,9 +16,9 @@ from router.asyncpg.held import CLOSING, DRIVER_ERRORS, AsyncpgCheckout, NodeCon
 from router.asyncpg.prepared import PreparedStatement
 from router.asyncpg.watchers import Kind as Watched
 from router.asyncpg.watchers import as_own
-from router.checkout import READ, Route
-from router.classify import Intent, Kind, OnStandby
-from router.recovery import failed_inside, recover, timed
+from router.checkout.checkout import READ, Route
+from router.checkout.retry import failed_inside, recover, timed
+from router.sql.classifier import Intent, Kind, OnStandby
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool

@@ -12,15 +12,15 @@ from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.watchers import Watchers
-from router.checkout import Checkout, Route
+from router.checkout.checkout import Checkout, Route
+from router.checkout.node_connection import DEFAULTS, Characteristics, Held
+from router.checkout.retry import in_words
 from router.errors import RouterError
-from router.held import DEFAULTS, Characteristics, Held
 from router.model import Node
-from router.recovery import in_words
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
-    from router.core import Router
+    from router.cluster.router import Router
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     ConnectionError,

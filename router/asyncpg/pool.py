@@ -16,13 +16,13 @@ from router import registry
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
 from router.asyncpg.held import DRIVER_ERRORS, NothingOpen, may_open
-from router.config import OPTIONS, Config, Server, did_you_mean, masked
-from router.core import Router, Use
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router, Use
+from router.config.config import OPTIONS, Config, Server, did_you_mean, masked
+from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, app_name
-from router.monitor import Monitor
-from router.pooling import check_search_path, check_startup, not_the_primary, stranger
-from router.probe import PROBE_SQL, ROLE_SQL, report
+from router.rules.pgbouncer import check_search_path, check_startup, not_the_primary, stranger
 
 ADDRESS = {"host": "host", "port": "port", "user": "user", "password": "password",
            "database": "dbname"}  # fmt: skip

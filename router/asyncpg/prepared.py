@@ -7,10 +7,10 @@ import asyncpg
 from sqlalchemy.util import greenlet_spawn
 
 from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection
-from router.checkout import READ, Route
-from router.classify import Intent, Kind
-from router.context import current_context
-from router.decide import Decision, Reason
+from router.checkout.checkout import READ, Route
+from router.rules.context import current_context
+from router.rules.decide import Decision, Reason
+from router.sql.classifier import Intent, Kind
 
 
 class PreparedStatement:

@@ -3,11 +3,7 @@
 import signal
 import sys
 
-MISSING = 2
-"""Exit status for wrong usage, and for packages an extra would bring."""
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it, and after SIGTERM."""
+from router.cli.exits import INTERRUPTED, MISSING
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from router.core import Router
+from router.cluster.router import Router
 from router.testing import Cluster
 
 

@@ -5,7 +5,7 @@ from importlib import import_module
 
 import click
 
-from router.cli import INTERRUPTED, MISSING
+from router.cli.exits import INTERRUPTED, MISSING
 
 _COMMANDS = {
     "budget": "Count the connections that may be opened, and ask the servers.",

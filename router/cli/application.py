@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.cli.ask import TIMEOUT
-from router.config import masked
+from router.config.config import masked
 
 MOST = 10_000_000
 """Bytes that are read of an answer."""

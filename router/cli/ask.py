@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from router import console
-from router.budget import ROOM_SQL, Room
-from router.config import Config, Server, masked
+from router.config.budget import ROOM_SQL, Room
+from router.config.config import Config, Server, masked
+from router.doctor import pgbouncer_console as console
 
 CLIENTS_SQL = """
     SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*)::int,

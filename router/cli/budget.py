@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import click
 
-from router import console
-from router.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
 from router.cli.source import config_of, servers
-from router.config import Config, Server, masked
+from router.config.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
+from router.config.config import Config, Server, masked
+from router.doctor import pgbouncer_console as console
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from router.cli.acts import Act
     from router.cli.screen import Screen
     from router.cli.workload import Users
-    from router.core import Router
+    from router.cluster.router import Router
     from router.testing import Cluster
 
 

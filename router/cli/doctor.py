@@ -8,8 +8,8 @@ import click
 
 from router.cli.shadow import shadow
 from router.cli.source import config_of, servers
-from router.doctor import doctor as examined
-from router.findings import LEVELS
+from router.doctor.diagnosis import doctor as examined
+from router.doctor.findings import LEVELS
 
 
 @click.command()

@@ -7,7 +7,7 @@ import click
 
 import router as pg_router
 from router.cli.source import PREFIX, config_of, servers
-from router.config import masked
+from router.config.config import masked
 from router.errors import RouterError
 from router.target import router_of
 

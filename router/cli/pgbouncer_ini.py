@@ -8,9 +8,19 @@ from typing import get_args
 import click
 
 from router.cli.source import config_of, servers
-from router.config import Config
-from router.pgbouncer import AUTHS, Auth, Bouncer, databases, ini, md5, scram, userlist, users
-from router.server import Pooling
+from router.config.config import Config
+from router.config.pgbouncer_ini import (
+    AUTHS,
+    Auth,
+    Bouncer,
+    databases,
+    ini,
+    md5,
+    scram,
+    userlist,
+    users,
+)
+from router.config.server import Pooling
 
 SALT = 16  # bytes, as PostgreSQL takes
 

@@ -9,7 +9,7 @@ from typing import TextIO
 import click
 
 from router.errors import ConfigError
-from router.token import Entry, Fault, Tokens, unverified
+from router.pins.token import Entry, Fault, Tokens, unverified
 
 
 @click.command()

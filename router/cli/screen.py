@@ -14,10 +14,10 @@ from rich.text import Text
 
 from router.cli.acts import Act
 from router.cli.workload import Users
-from router.core import Router
-from router.decide import Reason
-from router.history import QUIET, words
+from router.cluster.router import Router
 from router.model import Node, Role
+from router.rules.decide import Reason
+from router.status.history import QUIET, words
 
 READ_ON_REPLICA = frozenset({Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.HELD})
 READ_ON_PRIMARY = frozenset({Reason.PIN_PRIMARY, Reason.MONOTONIC_PRIMARY, Reason.NO_REPLICA})

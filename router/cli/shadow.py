@@ -3,7 +3,7 @@
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from router.findings import Finding
+from router.doctor.findings import Finding
 
 OURS = Path(__file__).resolve().parents[1] / "__init__.py"
 

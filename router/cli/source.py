@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from router.config import Config
+from router.config.config import Config
 from router.errors import ConfigError
 
 F = TypeVar("F", bound=Callable[..., Any])

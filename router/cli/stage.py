@@ -17,8 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 import click
 
 from router.cli.workload import Users
-from router.core import Router
-from router.statuspage import Page
+from router.cluster.router import Router
+from router.status.page import Page
 from router.testing import Cluster, Server, ServerFailed
 from router.wsgi import respond
 

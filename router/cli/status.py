@@ -12,11 +12,11 @@ import click
 from router.cli.application import Application, ask_application
 from router.cli.ask import Answer, arguments_for, ask
 from router.cli.source import config_of, servers
-from router.config import masked
-from router.core import Router
-from router.monitor import Monitor
-from router.status import NodeStatus, Status
-from router.status import status as status_of
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router
+from router.config.config import masked
+from router.status.report import NodeStatus, Status
+from router.status.report import status as status_of
 
 
 @click.command()

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from router.cli.source import config_of, servers
-from router.config import masked
-from router.status import Status, status
+from router.config.config import masked
+from router.status.report import Status, status
 from router.target import router_of
 
 PAUSE = 0.2

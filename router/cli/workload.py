@@ -23,8 +23,8 @@ from sqlalchemy.orm import (
 )
 
 import router
-from router.context import RoutingContext
 from router.errors import CommitUnknown, PrimaryUnavailable
+from router.rules.context import RoutingContext
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from psycopg import ClientCursor, IsolationLevel
 from psycopg.sql import SQL, Literal
 
 from router import registry
-from router.config import Config
-from router.core import Router
+from router.cluster.router import Router
+from router.config.config import Config
 from router.django import bouncer, primary
 from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from router.config import Config
+from router.config.config import Config
 from router.errors import ConfigError
-from router.pooling import SHARED, check_startup
+from router.rules.pgbouncer import SHARED, check_startup
 
 
 def shared(config: Config) -> bool:

@@ -9,11 +9,11 @@ from django.core.checks import CheckMessage, Error, Info
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from router.config import Config
+from router.config.config import Config
 from router.django import bouncer, middleware
 from router.django.base import DatabaseWrapper
 from router.errors import ConfigError
-from router.web import Pinning, safe_methods
+from router.pins.http import Pinning, safe_methods
 
 PATH = "router.django.middleware.PinMiddleware"
 

@@ -10,7 +10,7 @@ from django.db.backends.postgresql.compiler import (
 )
 from django.db.backends.postgresql.compiler import SQLUpdateCompiler as _SQLUpdateCompiler
 
-from router.context import using_primary
+from router.rules.context import using_primary
 
 __all__ = [
     "SQLAggregateCompiler",

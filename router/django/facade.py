@@ -9,8 +9,8 @@ import psycopg
 from django.db.backends.postgresql.base import CursorMixin
 from psycopg.pq import TransactionStatus
 
+from router.checkout.node_connection import Characteristics
 from router.django.nodes import Nodes
-from router.held import Characteristics
 from router.psycopg import facade
 from router.psycopg.cursor import Cursor, Lasting
 from router.psycopg.facade import PEEK

@@ -10,11 +10,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from router.carrier import PinCarrier, is_async
-from router.context import RoutingContext, within
 from router.django import creation
 from router.errors import ConfigError
-from router.web import Pinning, PinOptions, Visit, derived, pin_options, safe_methods
+from router.pins.carrier import PinCarrier, is_async
+from router.pins.http import Pinning, PinOptions, Visit, derived, pin_options, safe_methods
+from router.rules.context import RoutingContext, within
 
 LATE = "written after the headers of the response had left"
 RAISED = "the application raised, and the server answered in its place"

@@ -15,13 +15,13 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from router import registry
-from router.config import Config, Server
-from router.core import Router, Use
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router, Use
+from router.config.config import Config, Server
 from router.django import bouncer
 from router.django.errors import PoolTimeout, TooManyRequests, translated
 from router.errors import ConfigError, RouterError
 from router.model import Node
-from router.monitor import Monitor
 from router.psycopg import nodes
 from router.psycopg.held import Line, NodeConnection
 from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers

@@ -14,7 +14,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.models import Model, QuerySet
 from django.db.models.deletion import Collector
 
-from router.context import using_primary
+from router.rules.context import using_primary
 
 COMMANDS = frozenset(
     f"django.{where}.management.commands.{name}"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from sqlalchemy.util import greenlet_spawn
 
-from router.checkout import Route
+from router.checkout.checkout import Route
+from router.checkout.retry import failed_inside, recover
 from router.psycopg.blocking import BlockingConnection, real_of
 from router.psycopg.connection import Beginning, Connection
 from router.psycopg.cursor import Lasting
 from router.psycopg.facade import new_cursor
 from router.psycopg.held import NodeConnection
 from router.psycopg.transaction import AsyncTransaction
-from router.recovery import failed_inside, recover
 
 if TYPE_CHECKING:
     from router.psycopg.pool import RoutedPool

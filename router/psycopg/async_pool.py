@@ -10,7 +10,7 @@ import psycopg
 import psycopg_pool
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from router.config import Config
+from router.config.config import Config
 from router.errors import RouterError
 from router.model import Node
 from router.psycopg import blocking

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import IsolationLevel
 
-from router.cursor import text_of
+from router.checkout.cursor import text_of
+from router.checkout.node_connection import Characteristics
 from router.errors import RouterError
-from router.held import Characteristics
 from router.model import Node
 from router.psycopg import cursor, facade, nodes
 from router.psycopg.errors import PoolTimeout, TooManyRequests, translated

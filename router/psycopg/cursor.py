@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from router.cursor import RoutedCursor, Routing, text_of
+from router.checkout.cursor import RoutedCursor, Routing, text_of
 from router.psycopg.held import NodeConnection
 
 

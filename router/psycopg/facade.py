@@ -9,14 +9,14 @@ from psycopg.adapt import AdaptersMap
 from psycopg.pq import TransactionStatus
 from psycopg.types import TypeInfo, TypesRegistry
 
-from router.checkout import Checkout
-from router.classify import Intent, Kind
-from router.cursor import RoutedCursor
-from router.decide import Decision
+from router.checkout.checkout import Checkout
+from router.checkout.cursor import RoutedCursor
 from router.model import Node
 from router.psycopg.cursor import Cursor
 from router.psycopg.held import NodeConnection
 from router.psycopg.nodes import Nodes
+from router.rules.decide import Decision
+from router.sql.classifier import Intent, Kind
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 

@@ -8,7 +8,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from router.held import DEFAULTS, Characteristics, Held
+from router.checkout.node_connection import DEFAULTS, Characteristics, Held
 from router.model import Node
 
 if TYPE_CHECKING:

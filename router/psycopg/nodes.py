@@ -8,15 +8,15 @@ import psycopg
 import psycopg_pool
 from psycopg import IsolationLevel
 
-from router.config import Config, Server, masked
-from router.core import Router
+from router.checkout.retry import in_words
+from router.cluster.router import Router
+from router.config.config import Config, Server, masked
+from router.connect.hangup import HangUp
+from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.hangup import HangUp
 from router.model import Node, Report, app_name
-from router.pooling import check_search_path, not_the_primary, stranger
-from router.probe import PROBE_SQL, ROLE_SQL, report
 from router.psycopg.held import Line, NodeConnection, alive, ask, loop_of
-from router.recovery import in_words
+from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
@@ -136,7 +136,7 @@ class Servers(ABC):
 
 
 class Nodes(ABC):
-    """One checkout's connections, by node: what `router.checkout.Pools` asks for.
+    """One checkout's connections, by node: what `router.checkout.checkout.Pools` asks for.
 
     Attributes:
         router: decides.
@@ -164,7 +164,7 @@ class Nodes(ABC):
         return level.name.replace("_", " ")
 
     def start_router(self) -> None:
-        """Start the Router; see `router.core.Router.start`."""
+        """Start the Router; see `router.cluster.router.Router.start`."""
         self.router.start()
 
     def sqlstate(self, error: BaseException) -> str:

@@ -16,17 +16,17 @@ import psycopg_pool
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from router import registry
-from router.config import OPTIONS, Config, Server, did_you_mean
-from router.core import Router, Use
+from router.checkout.node_connection import Characteristics
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router, Use
+from router.config.config import OPTIONS, Config, Server, did_you_mean
 from router.errors import ConfigError, RouterError
-from router.held import Characteristics
 from router.model import Node
-from router.monitor import Monitor
-from router.pooling import check_startup
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.held import Line
 from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers, left_behind
+from router.rules.pgbouncer import check_startup
 
 _numbers = count(1)
 

@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
-from router.config import Config
-from router.context import Pins
-from router.core import Router
+from router.cluster.router import Router
+from router.config.config import Config
+from router.rules.context import Pins
 from router.sqlalchemy.checkout import RoutedConnection
 from router.sqlalchemy.plugin import engine_options, router_of
 from router.sqlalchemy.session import Session

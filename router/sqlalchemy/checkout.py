@@ -10,10 +10,10 @@ from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.pool.base import ResetStyle
 from sqlalchemy.util.concurrency import in_greenlet
 
-from router.checkout import Checkout
-from router.classify import Intent, Kind
-from router.cursor import RoutedCursor
+from router.checkout.checkout import Checkout
+from router.checkout.cursor import RoutedCursor
 from router.model import Node
+from router.sql.classifier import Intent, Kind
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from router.held import DEFAULTS, Characteristics, Held, Life
+from router.checkout.node_connection import DEFAULTS, Characteristics, Held, Life
 from router.model import Node
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.checkout import READ, Route
-from router.context import RoutingContext
-from router.cursor import RoutedCursor
-from router.decide import Reason
-from router.recovery import failed_inside, recover, timed
+from router.checkout.checkout import READ, Route
+from router.checkout.cursor import RoutedCursor
+from router.checkout.retry import failed_inside, recover, timed
+from router.rules.context import RoutingContext
+from router.rules.decide import Reason
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import driver_of

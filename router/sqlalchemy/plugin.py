@@ -18,7 +18,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
 from sqlalchemy.util import get_cls_kwargs
 
-from router.config import (
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router
+from router.config.config import (
     CHOOSING,
     OPTIONS,
     Config,
@@ -31,11 +33,9 @@ from router.config import (
     own_query,
     split_hosts,
 )
-from router.core import Router
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, app_name
-from router.monitor import Monitor
-from router.pooling import SHARED, check_search_path, check_startup
+from router.rules.pgbouncer import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
 from router.sqlalchemy.pool import Creator, InUse, RoutingPool

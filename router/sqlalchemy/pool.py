@@ -19,13 +19,13 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router import registry
-from router.config import Config
-from router.core import Router, Use
+from router.checkout.retry import in_words
+from router.cluster.router import Router, Use
+from router.config.config import Config
+from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import RouterError
 from router.model import Node, Report
-from router.pooling import not_the_primary, stranger
-from router.probe import PROBE_SQL, ROLE_SQL, report
-from router.recovery import in_words
+from router.rules.pgbouncer import not_the_primary, stranger
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import Driver, driver_of

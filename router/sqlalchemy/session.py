@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import event, orm
 from sqlalchemy.orm import SessionTransaction, SessionTransactionOrigin
 
-from router.context import Pins
+from router.rules.context import Pins
 from router.sqlalchemy.checkout import RoutedConnection
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 import router
-from router.core import Router
+from router.cluster.router import Router
 from tests.chaos.ledger import Ledger, Request
 
 SCHEMA = "CREATE TABLE entry (client text, n int, port int DEFAULT inet_server_port())"

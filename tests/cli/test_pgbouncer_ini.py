@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 import router
 from router.cli.app import app
-from router.config import Config
+from router.config.config import Config
+from router.config.pgbouncer_ini import databases, md5, scram
+from router.config.sources.pgbouncer import parse
 from router.errors import ConfigError
-from router.pgbouncer import databases, md5, scram
-from router.sources.pgbouncer import parse
 from router.testing import Cluster
 from tests.conftest import MakeCluster
 from tests.pgbouncer import free_port, running

@@ -19,7 +19,7 @@ from router.testing import Cluster
 from tests.conftest import Database
 from tests.doctor.test_doctor import APP
 from tests.pgbouncer import bouncer
-from tests.web.kit import serve_app
+from tests.pins.kit import serve_app
 
 
 def run(*arguments: str) -> Any:

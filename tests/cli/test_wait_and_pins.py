@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from router.cli.app import app
 from router.model import Lsn
+from router.pins.token import Entry, Tokens
 from router.testing import Cluster
-from router.token import Entry, Tokens
 
 SECRET = "sixteen-or-more-characters"
 ENTRY = Entry("0123456789abcdef", 1_700_000_000.0, Lsn.parse("0/3000148"), 2)

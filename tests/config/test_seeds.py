@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 import router
 from router import Config, ConfigError
-from router.pgbouncer import md5
+from router.config.pgbouncer_ini import md5
 from tests.conftest import Database
 from tests.pgbouncer import bouncer, free_port, running
 

@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only, greenlet_spawn
 
 import router
-from router.context import ROOT
+from router.rules.context import ROOT
 from router.testing import Cluster
 from tests.consistency.history import Operation, violations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from router.context import ROOT
+from router.rules.context import ROOT
 from tests.conftest import Database
 from tests.pgbouncer import bouncer
 

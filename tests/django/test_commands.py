@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.config import Config
+from router.config.config import Config
 from router.errors import ConfigError
 from tests.conftest import Database
 from tests.django.conftest import Connect, Routed, settings_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from router import ConfigError, SessionRefused, using_primary, using_replica
-from router.config import Config
+from router.config.config import Config
 from router.django import bouncer
 from tests.conftest import Database
 from tests.django.conftest import Connect, Routed, settings_of, through_pgbouncer

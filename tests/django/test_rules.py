@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from router import request_context, using_primary, using_replica
-from router.context import within
+from router.rules.context import within
 from tests.django.conftest import EVERY_WAY, STRAIGHT, Connect, Routed
 
 pytestmark = EVERY_WAY

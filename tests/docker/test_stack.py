@@ -17,7 +17,7 @@ import pytest
 from router.testing.ports import HOST, free_port
 from tests.docker.stage import DOCKER, SECRETS, Stage
 from tests.docker.test_compose import DOCKERFILE, ROOT, SERVICES, environment
-from tests.web.conftest import RedisServer, redis_server
+from tests.pins.conftest import RedisServer, redis_server
 
 __all__ = ["redis_server"]  # a fixture here as well
 

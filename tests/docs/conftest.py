@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.web.conftest import RedisServer, redis_server
+from tests.pins.conftest import RedisServer, redis_server
 
 __all__ = ["redis_server"]  # a fixture here as well
 

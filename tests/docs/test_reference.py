@@ -14,11 +14,11 @@ import pytest
 
 import router
 from router.cli.app import app
-from router.config import OPTIONS
-from router.decide import Reason
+from router.config.config import OPTIONS
+from router.doctor.findings import LEVELS
 from router.errors import RouterError
-from router.findings import LEVELS
-from router.web import Pinning, PinOptions
+from router.pins.http import Pinning, PinOptions
+from router.rules.decide import Reason
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -96,7 +96,7 @@ def test_every_event_is_documented_with_its_fields() -> None:
 def test_every_finding_of_the_doctor_is_documented_with_its_levels() -> None:
     """The table of findings gives each code and the levels at which the rules tell it."""
     found: dict[str, set[str]] = {}
-    files = [ROOT / "router" / name for name in ("findings.py", "cli/shadow.py")]
+    files = [ROOT / "router" / name for name in ("doctor/findings.py", "cli/shadow.py")]
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "Finding":
             levels, code = node.args[0], ast.literal_eval(node.args[1])

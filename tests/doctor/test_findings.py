@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from router.config import Config
-from router.facts import Console, Facts, Pooler
-from router.findings import Case, examine
+from router.config.config import Config
+from router.doctor.facts import Console, Facts, Pooler
+from router.doctor.findings import Case, examine
 from router.model import Snapshot
 
 SETTINGS = {

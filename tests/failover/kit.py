@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 import router
-from router.core import Router
+from router.cluster.router import Router
 from router.testing import Cluster, Server
 from tests.conftest import Database
 from tests.django.conftest import settings_of

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 import router
 from router import doctor
-from router.core import Router
+from router.cluster.router import Router
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, TransactionLost
-from router.status import status
+from router.status.report import status
 from router.testing import Cluster, Server
 from tests.conftest import MakeCluster
 from tests.failover.kit import PORT, ROLE, cut_off, doors, follow, prepare, replayed, until, url

@@ -7,8 +7,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient, FlaskCliRunner
 
-from router.context import ROOT
 from router.flask import Router
+from router.rules.context import ROOT
 from tests.conftest import Database
 from tests.flask.kit import views
 

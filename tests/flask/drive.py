@@ -27,7 +27,7 @@ from urllib.parse import urlencode
 
 from examples.flask.blog import create_app
 from examples.flask.blog.models import db
-from router import context
+from router.rules import context
 from router.testing import Cluster
 from router.testing.ports import free_port
 from tests.consistency.history import Kind, Operation, violations

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient, FlaskCliRunner
 
 from examples.flask.blog import create_app
 from examples.flask.blog.models import db
-from router.context import ROOT
+from router.rules.context import ROOT
 from tests.conftest import Database, MakeCluster
 from tests.flask.drive import drive
 

@@ -13,9 +13,9 @@ from flask_sqlalchemy import SQLAlchemy
 from flask_sqlalchemy_lite import SQLAlchemy as Lite
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from router.context import ROOT
 from router.errors import ConfigError
 from router.flask import Router
+from router.rules.context import ROOT
 from tests.conftest import Database
 from tests.flask.kit import views
 from tests.flask.test_extension import said, served

@@ -22,9 +22,9 @@ import sqlalchemy as sa
 
 import router
 from router import registry
-from router.classify import Kind
+from router.pins.store import MemoryPinStore
 from router.psycopg import ConnectionPool
-from router.store import MemoryPinStore
+from router.sql.classifier import Kind
 from tests.forks.kit import ended, fork
 
 WHOLE = 20

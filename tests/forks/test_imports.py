@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Database
-from tests.core.test_discovery import rest_api
 from tests.forks.test_first import EVERY
+from tests.test_discovery import rest_api
 
 ROOT = Path(__file__).parents[2]
 

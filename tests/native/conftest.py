@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.context import ROOT
+from router.rules.context import ROOT
 from tests.conftest import Database
 from tests.native.kit import DOORS, Native
 from tests.pgbouncer import bouncer

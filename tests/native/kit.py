@@ -18,7 +18,7 @@ import psycopg_pool
 
 import router.asyncpg
 import router.psycopg
-from router.core import Router
+from router.cluster.router import Router
 from tests.conftest import Database
 
 PORT = "SELECT inet_server_port()"

@@ -12,8 +12,8 @@ from psycopg.rows import dict_row
 from sqlalchemy.util import greenlet_spawn
 
 from router import request_context, using_primary, using_replica
-from router.context import RoutingContext, within
 from router.psycopg import AsyncConnectionPool
+from router.rules.context import RoutingContext, within
 from tests.conftest import Database
 from tests.native.kit import STORM, cancelled_at_random, how
 

@@ -12,7 +12,7 @@ from router import request_context, using_primary, using_replica
 from router.errors import ReplicaWriteRefused, TransactionLost
 from tests.native.conftest import EVERY_WAY, MakePool
 from tests.native.kit import DRIVER_ERRORS, Native
-from tests.rules import NOT_READS
+from tests.rules.kit import NOT_READS
 
 pytestmark = EVERY_WAY
 

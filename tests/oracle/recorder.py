@@ -16,8 +16,8 @@ import psycopg
 from psycopg import ClientCursor, Connection, Cursor
 from psycopg.pq import TransactionStatus
 
-from router.catalog import Catalog
-from router.classify import Classifier, Kind
+from router.sql.catalog import Catalog
+from router.sql.classifier import Classifier, Kind
 from tests.oracle.judge import NOT_RUN, run
 
 ATTEMPTS = 4

@@ -8,13 +8,13 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from router import placeholders
-from router.catalog import Catalog
-from router.classify import Kind, OnStandby, classify
+from router.sql import placeholders
+from router.sql.catalog import Catalog
+from router.sql.classifier import Kind, OnStandby, classify
 from router.testing import Cluster
-from tests.core.statements import SCHEMA, STATEMENTS, Case
-from tests.core.test_bounds import deepest, said, tree_depth
 from tests.oracle.judge import NOT_RUN, Verdict, run
+from tests.sql.statements import SCHEMA, STATEMENTS, Case
+from tests.sql.test_bounds import deepest, said, tree_depth
 
 NAME = "oracle"
 

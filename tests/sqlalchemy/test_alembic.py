@@ -14,7 +14,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from router.context import ROOT
+from router.rules.context import ROOT
 from tests.conftest import Database
 from tests.pgbouncer import bouncer, pooled
 

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import create_async_engine as plain_create_async_eng
 from sqlalchemy.pool import NullPool, QueuePool
 
 import router
-from router.context import ROOT, RoutingContext
+from router.rules.context import ROOT, RoutingContext
 from router.sqlalchemy import RoutedAsyncEngine, router_of
 from router.testing import Cluster
 from tests.conftest import Database, MakeCluster

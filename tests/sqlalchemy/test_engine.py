@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
 
 import router
-from router.core import Router
+from router.cluster.router import Router
 from router.sqlalchemy import router_of
 from router.testing import Proxy
 from tests.sqlalchemy.kit import EVERY_DOOR, PORT, SYNCHRONOUS, Routed, insert, rewrite

@@ -1,8 +1,8 @@
 """explain() says what a statement does and where it would go now."""
 
 import router
-from router.decide import Transaction
 from router.explain import Explanation
+from router.rules.decide import Transaction
 from tests.sqlalchemy.kit import Routed
 
 
@@ -46,7 +46,7 @@ def test_explain_says_why_a_statement_cannot_run() -> None:
 
 def test_functions_named_like_modules_stay_functions() -> None:
     """router.classify and router.explain are the functions even after their modules are loaded."""
-    import router.classify
     import router.explain
+    import router.sql.classifier
 
     assert router.classify("SELECT 1").kind is router.Kind.READ

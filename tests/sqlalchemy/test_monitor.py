@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 import router
+from router.cluster.probe_loop import Watch
 from router.model import Report
 from router.testing import Proxy
-from router.watch import Watch
 from tests.sqlalchemy.kit import PORT, Routed, insert
 
 

@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router.names import addresses_of, is_name
+from router.connect.dns import addresses_of, is_name
 from router.sqlalchemy import RoutedEngine
 from tests.sqlalchemy.kit import Routed
 from tests.sqlalchemy.test_membership import await_joined
@@ -42,8 +42,8 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Every monitor of the test looks names up here, without pause."""
     found = Names()
-    monkeypatch.setattr("router.watch.RESOLVE_INTERVAL", 0.0)
-    monkeypatch.setattr("router.monitor.addresses_of", found)
+    monkeypatch.setattr("router.cluster.probe_loop.RESOLVE_INTERVAL", 0.0)
+    monkeypatch.setattr("router.cluster.monitor.addresses_of", found)
     return found
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import router
 from router import ListenerHealth, listen
 from router.errors import ConfigError, NoReplicaAvailable, SessionRefused
-from router.status import status
+from router.status.report import status
 from router.testing import Proxy
 from tests.pgbouncer import bouncer
 from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, THROUGH, Routed

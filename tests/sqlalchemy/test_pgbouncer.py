@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router.config import Config
+from router.config.config import Config
 from router.errors import ConfigError, SessionRefused
 from router.sqlalchemy import RoutedEngine
 from tests.pgbouncer import bouncer, pooled

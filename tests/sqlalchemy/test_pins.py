@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import sessionmaker
 
 import router
-from router.context import ROOT
+from router.rules.context import ROOT
 from router.sqlalchemy import AsyncSession, RoutedEngine, Session
 from tests.conftest import Database
 from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed, insert

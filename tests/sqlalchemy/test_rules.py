@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 import router
 from router.errors import NoReplicaAvailable, ReplicaWriteRefused
-from tests.rules import NOT_READS
+from tests.rules.kit import NOT_READS
 from tests.sqlalchemy.kit import EVERY_WAY, PORT, Routed, insert
 
 pytestmark = EVERY_WAY

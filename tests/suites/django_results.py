@@ -47,7 +47,7 @@ def install() -> None:
     runner.DiscoverRunner.test_runner.resultclass = Result
     plain = runner.DiscoverRunner.get_resultclass
     runner.DiscoverRunner.get_resultclass = lambda self: plain(self) or Result
-    from router.core import Router
+    from router.cluster.router import Router
 
     made: list[Router] = []
     init = Router.__init__

@@ -20,7 +20,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("PG_ROUTER_REPLICAS"):
         _route_every_engine(os.environ["PG_ROUTER_PORT"], os.environ["PG_ROUTER_REPLICAS"])
 
-    from router.core import Router
+    from router.cluster.router import Router
 
     made: list[Router] = []
     init = Router.__init__

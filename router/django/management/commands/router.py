@@ -5,12 +5,12 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from router.config import did_you_mean, masked
+from router.config.config import did_you_mean, masked
 from router.django.base import DatabaseWrapper
-from router.doctor import doctor
+from router.doctor.diagnosis import doctor
 from router.errors import RouterError
 from router.explain import explain
-from router.status import status
+from router.status.report import status
 
 
 class Command(BaseCommand):

@@ -1,0 +1,256 @@
+"""One node's pooled connection while a checkout holds it, and how to leave it as it was found."""
+
+import asyncio
+import enum
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple
+
+from router.connect.hangup import HangUp
+from router.model import Node
+from router.rules.blacklist import ENDED, LOST
+from router.rules.journal import Entry, Journal
+
+
+class Characteristics(NamedTuple):
+    """Transaction settings made through the front door; None is the connection's default."""
+
+    isolation: str | None = None
+    read_only: bool | None = None
+    deferrable: bool | None = None
+
+
+DEFAULTS = Characteristics()
+
+PING = "SHOW transaction_read_only"
+"""Asks nothing of a server but to answer. In an open transaction it takes no snapshot, so that
+``SET TRANSACTION`` may still follow, and in one that has failed its error is an answer too."""
+
+
+class Life(enum.Enum):
+    """What became of asking a server over one connection."""
+
+    ANSWERS = "it answers"
+    ENDED = "the connection had ended"
+    SILENT = "it said nothing in time"
+
+
+class Held(ABC):
+    """One node's pooled connection while a `router.checkout.checkout.Checkout` holds it.
+
+    What differs between drivers and pools is abstract here.
+    """
+
+    __slots__ = (
+        "applied", "broken", "characteristics", "distrusted", "fresh", "in_transaction", "node",
+        "spoilt",
+    )  # fmt: skip
+
+    def __init__(self, node: Node, *, in_transaction: bool) -> None:
+        """Prepare.
+
+        Args:
+            node: whose connection it is.
+            in_transaction: a transaction is open on it already, as a pool's listeners may have
+                left it; it is then the user's.
+        """
+        self.node: Node = node
+        self.in_transaction: bool = in_transaction
+        self.broken: bool = False
+        # Broken, and whatever else its pool holds is no better.
+        self.distrusted: bool = False
+        # A statement left something in its session that nothing but its end undoes.
+        self.spoilt: bool = False
+        # Opened for the statement that is being run: what it meets, every new one meets.
+        self.fresh: bool = False
+        self.applied: list[Entry] = []
+        self.characteristics: Characteristics = DEFAULTS
+
+    def __repr__(self) -> str:
+        state = " in transaction" * self.in_transaction
+        return f"<{type(self).__name__} {self.node.name}{state}>"
+
+    # -- what an adapter knows -----------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+
+    @property
+    @abstractmethod
+    def first_settings(self) -> dict[str, str]:
+        """Values that changed settings had when the connection was new; lives as long as it."""
+
+    @abstractmethod
+    def autocommit(self, value: bool) -> None:
+        """Switch autocommit, if it is not so already; no transaction may be open."""
+
+    @abstractmethod
+    def run(self, sql: str, parameters: Any = None) -> None:
+        """Run a statement whose rows nobody wants."""
+
+    @abstractmethod
+    def ask(self, sql: str) -> tuple[Any, ...]:
+        """The one row a query gives."""
+
+    @abstractmethod
+    def look(self) -> bool:
+        """Whether the server has a transaction open; a driver's own idea of it is put right."""
+
+    @abstractmethod
+    def end(self, verb: Literal["commit", "rollback"]) -> None:
+        """End the open transaction, whoever began it."""
+
+    @abstractmethod
+    def characterise(self, wanted: Characteristics) -> None:
+        """Make `wanted` the settings of the transactions to come."""
+
+    def characterise_alone(self, wanted: Characteristics) -> None:
+        """Make of `wanted` what the driver has hold for statements in autocommit, too: with most
+        drivers nothing."""
+        return
+
+    @abstractmethod
+    def lost(self, error: Any, cursor: Any = None) -> bool:
+        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
+
+    @abstractmethod
+    def give_back(self) -> None:
+        """Give it to its pool, to be used again."""
+
+    @abstractmethod
+    def discard(self, *, distrust: bool) -> None:
+        """Close it.
+
+        Args:
+            distrust: the server was gone; what its pool holds is as good as closed.
+        """
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+
+    @abstractmethod
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it belongs to; None where its calls block the thread."""
+        return None
+
+    @property
+    def in_autocommit(self) -> bool:
+        """Whether `autocommit` would find it so already, and has nothing to wait for."""
+        return False
+
+    @property
+    def busy(self) -> bool:
+        """Whether its server is at something, or has something open, that nobody told of."""
+        return False
+
+    @property
+    def unsure(self) -> bool:
+        """Whether its server may still be at a statement that an exception interrupted."""
+        return self.busy
+
+    # -- what is the same for all --------------------------------------------------------------
+
+    def answers(self, seconds: float) -> Life:
+        """Ask the server whether it is there. Unless it answers, this is of no use any more.
+
+        Args:
+            seconds: for how long it may be silent.
+        """
+        limit: HangUp | None = None
+        errors: tuple[type[Exception], ...] = (*self.errors, OSError)
+        try:
+            limit = HangUp(self.fileno(), seconds, self.loop)
+            with limit:
+                if not self.in_transaction and not self.busy:
+                    self.autocommit(True)
+                self.ask(PING)
+        except errors as error:
+            state = self.sqlstate(error)
+            if not state or state in LOST | ENDED or state[:2] in LOST:
+                self.broken = True
+                return Life.SILENT if limit is not None and limit.done else Life.ENDED
+        except BaseException:
+            self.broken = True
+            raise
+        if limit is not None and limit.done:  # just as it answered
+            self.broken = True
+        return Life.ANSWERS
+
+    def replay(self, entries: list[Entry]) -> None:
+        """Run those of `entries` that this connection has not run yet."""
+        for entry in entries[len(self.applied) :]:
+            if not entry.local:
+                self.note_settings(entry.settings)
+            self.run(entry.sql, entry.parameters)
+            self.applied.append(entry)
+
+    def note_settings(self, names: tuple[str, ...] | None) -> None:
+        """Remember what the settings about to be changed are now, to put them back later.
+
+        Asked once per connection and setting; what a connect listener set counts as theirs.
+        """
+        known = self.first_settings
+        missing = [name for name in names or () if name not in known]
+        if missing:
+            asked = ", ".join(f"current_setting({_literal(n)}, true)" for n in missing)
+            row = self.ask(f"SELECT {asked}")
+            known.update((n, v or "") for n, v in zip(missing, row, strict=True))
+
+    def restore_settings(self) -> bool:
+        """Put back every session setting changed here; False where that cannot be done."""
+        names: set[str] = set()
+        for entry in self.applied:
+            if not entry.settings or "session_authorization" in entry.settings:
+                return False
+            names.update(entry.settings)
+        known = self.first_settings
+        if not names <= known.keys():
+            return False
+        self.autocommit(True)
+        # The role first: what it may not change, the login role may.
+        ordered = sorted(names, key=lambda name: (name != "role", name))
+        for name in ordered:
+            value = known[name] or ("none" if name == "role" else "")
+            self.run(f"SELECT set_config({_literal(name)}, {_literal(value)}, false)")
+        return True
+
+    def release(self, journal: Journal) -> None:
+        """Give it back to its pool as it was taken, or throw it away.
+
+        Args:
+            journal: what of the applied settings outlives the open transaction.
+        """
+        if self.broken or self.spoilt:
+            self.discard(distrust=self.distrusted)
+            return
+        try:
+            if self.in_transaction:
+                self.end("rollback")
+                self.in_transaction = False
+                self.applied = [e for e in self.applied if e in journal.committed()]
+            if self.applied and not self.restore_settings():
+                # Session settings reach no other user. Closing is the one undo that is always
+                # right; a pool replaces the connection when it needs one.
+                self.discard(distrust=False)
+                return
+            if self.characteristics != DEFAULTS:
+                self.characterise(DEFAULTS)
+        except self.errors:
+            self.discard(distrust=True)
+            return
+        except BaseException:
+            # Cancelled or interrupted half-way: nobody knows what was put back.
+            self.discard(distrust=False)
+            raise
+        self.give_back()
+
+
+def _literal(text: str) -> str:
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"

@@ -1,0 +1,1 @@
+"""How the servers of a cluster are, as one process sees them."""

@@ -1,0 +1,98 @@
+"""Watches the nodes of one Router: starts and stops the thread that probes them."""
+
+import importlib
+from contextlib import suppress
+
+from router import registry
+from router.cluster.probe_loop import ConnectArgs, Resolve, Watch
+from router.cluster.router import Router
+from router.connect.dns import addresses_of
+from router.model import Node
+
+
+class Monitor:
+    """Probes the nodes of one Router and tells it what was found. All methods are thread-safe."""
+
+    def __init__(
+        self, router: Router, connect_args: ConnectArgs, *, resolve: Resolve | None = None
+    ) -> None:
+        """Prepare; nothing runs until `start`. What the thread will need is loaded now: a module
+        that is half loaded in a thread when the process forks stays so in the child, and locked.
+
+        Args:
+            router: whose nodes to probe.
+            connect_args: how to reach each of them.
+            resolve: gives the addresses of a host name; the system's resolver by default.
+        """
+        self.router: Router = router
+        self.connect_args: ConnectArgs = connect_args
+        self._resolve = resolve or addresses_of
+        self._lock = registry.lock()
+        self._watch: Watch | None = None
+        # psycopg may lack its libpq: the probes will say so.
+        with suppress(ImportError):
+            importlib.import_module("router.connect.probe_connection")
+        router.telemetry.prepare()
+        registry.renew(self)
+
+    def start(self, timeout: float = 0.0) -> None:
+        """Start the thread unless it runs already, and wait for its first round.
+
+        Args:
+            timeout: seconds to wait.
+        """
+        with self._lock:
+            watch = self._watch
+            if watch is None or not watch.alive:
+                watch = self._watch = Watch(self.router, self.connect_args, self._resolve)
+                watch.start()
+        watch.ready.wait(timeout)
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread and close its connections. `start` may be called again.
+
+        Args:
+            timeout: seconds to wait for a probe under way.
+        """
+        with self._lock:
+            watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.stop(timeout)
+
+    def let_go(self) -> None:
+        """As `stop`, without waiting or taking a lock: for finalisers, which run anywhere."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.let_go()
+
+    def hurry(self, node: Node | None = None) -> None:
+        """Probe soon: a pin began to wait, or `node` failed.
+
+        Costs nothing while the loop is awake anyway.
+        """
+        watch = self._watch
+        if watch is not None:
+            watch.hurry(node)
+
+    def refresh_catalog(self) -> None:
+        """Read the catalog again soon: DDL was run."""
+        watch = self._watch
+        if watch is not None:
+            watch.refresh_catalog()
+
+    def round(self, timeout: float) -> bool:
+        """Wait for a round of probes that begins after this call.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            whether the round was finished in time.
+        """
+        watch = self._watch
+        return watch is not None and watch.round(timeout)
+
+    def after_fork(self) -> None:
+        """In a forked child: the thread is the parent's, and so are its connections."""
+        registry.leave_to_parent(self._watch)
+        self._watch = None

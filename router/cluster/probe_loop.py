@@ -1,0 +1,422 @@
+"""The probe loop: one thread's life, with short-timeout connections of its own.
+
+At rest it asks every node once per ``probe_interval``. While a pin waits it asks more often, the
+more so the younger the write is, for all waiting pins together. All nodes are asked at once, on
+one asyncio loop inside the thread, so a black hole delays nobody else's report.
+"""
+
+import asyncio
+import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-up, in our thread
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from router import registry
+from router.chance import rand
+from router.cluster.loop import Loop
+from router.cluster.prober import Prober, connect
+from router.cluster.router import Router
+from router.config.config import masked
+from router.connect.dns import is_name
+from router.model import Node
+from router.sql.catalog import Catalog
+
+if TYPE_CHECKING:
+    from router.connect.probe_connection import ProbeConnection
+
+
+ConnectArgs = Callable[[Node], Mapping[str, Any]]
+"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
+
+JITTER = 0.1
+"""Part of a pause at rest that is random, so that many processes do not probe in step."""
+
+Resolve = Callable[[str], frozenset[str]]
+"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
+
+RESOLVE_INTERVAL = 5.0
+"""Seconds between two look-ups of the nodes' host names."""
+
+CATALOG_INTERVAL = 60.0
+"""Seconds between two readings of the catalog, for DDL run by other processes."""
+
+CATALOG_PATIENCE = 10.0
+"""Seconds one reading may take."""
+
+CATALOG_RETRY = 5.0
+"""Seconds until the next one after a failure."""
+
+CATALOG_LOCK_WAIT = 100
+"""Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
+
+GIVE_UP_PATIENCE = 1.0
+"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
+
+LOCKED = "55P03"
+"""What the server answers when that time is over."""
+
+
+class Watch:
+    """One thread that probes a Router's nodes until it is stopped; it is never started again.
+
+    Nothing of it is shared with the thread before or after it: a monitor may be started while the
+    thread it had before is still ending.
+    """
+
+    def __init__(self, router: Router, connect_args: ConnectArgs, resolve: Resolve) -> None:
+        """Prepare; `start` starts it.
+
+        Args:
+            router: whose nodes to probe.
+            connect_args: how to reach each of them.
+            resolve: gives the addresses of a host name.
+        """
+        self.router: Router = router
+        self.ready: threading.Event = threading.Event()
+        self._connect_args = connect_args
+        self._resolve = resolve
+        self._thread = threading.Thread(
+            target=self._run, name=f"pg-router monitor {router.cluster}", daemon=True
+        )
+        # Held while the thread is at work, and not while it waits: a fork finds it at rest.
+        self._working = registry.lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._leaving = False
+        self._probers: dict[Node, Prober] = {}
+        self._reading: ProbeConnection | None = None  # the catalog
+        self._probing: dict[Node, asyncio.Task[None]] = {}
+        self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
+        self._callers = 0
+        self._resting = False
+        self._rounds = 0
+        self._round_done = threading.Condition()
+        self._addresses: dict[Node, frozenset[str]] = {}
+        self._lookup_due = float("-inf")
+        self._catalog_due = float("-inf")
+        self._catalog_failed = False
+        self._discovery_due = float("-inf")
+        self._discovery_failed = False
+
+    # -- called from any thread ----------------------------------------------------------------
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End the thread and close its connections.
+
+        Args:
+            timeout: seconds to wait for that.
+        """
+        self.let_go()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+
+    def let_go(self) -> None:
+        """End the thread and close its connections, without waiting for that."""
+        self._stopping = True
+        self._call(self._leave)
+
+    def hurry(self, node: Node | None = None) -> None:
+        """Probe soon: a pin began to wait, or `node` failed."""
+        if self._resting or node is not None:
+            self._resting = False
+            self._call(self._wake.set)
+
+    def refresh_catalog(self) -> None:
+        """Read the catalog again soon."""
+        self._catalog_due = float("-inf")
+        self.hurry()
+
+    def round(self, timeout: float) -> bool:
+        """Wait for a round of probes that begins after this call.
+
+        Args:
+            timeout: seconds to wait.
+
+        Returns:
+            whether the round was finished in time.
+        """
+        with self._round_done:
+            # The round under way may have asked some node already; the one after it has not.
+            wanted = self._rounds + 2
+            self._callers += 1
+            try:
+                self._call(self._wake.set)
+                while self._rounds < wanted:
+                    if self._stopping or not self._round_done.wait(timeout):
+                        return False
+                    self._call(self._wake.set)
+            finally:
+                self._callers -= 1
+        return True
+
+    def _call(self, do: Callable[[], object]) -> None:
+        loop = self._loop
+        if loop is not None:
+            # The loop may be closed between the look and the call.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(do)
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with self._working:
+            loop = Loop(self._working)
+            try:
+                with contextlib.suppress(asyncio.CancelledError):
+                    loop.run_until_complete(self._watch(loop))
+            finally:
+                loop.close()
+        with self._round_done:
+            self._stopping = True
+            self._round_done.notify_all()
+
+    def _leave(self) -> None:
+        # Once: a second cancellation would end the clearing up.
+        if self._task is not None and not self._leaving:
+            self._leaving = True
+            self._task.cancel()
+
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = asyncio.current_task()
+        self._loop = loop
+        router = self.router
+        try:
+            while not self._stopping:
+                began = loop.time()
+                try:
+                    self._look_up()
+                    await self._discover()
+                    await self._probe_all()
+                    await self._read_catalog()
+                except Exception as error:  # noqa: BLE001 - the loop must outlive any round
+                    router.telemetry.event(
+                        "monitor_error", level="error", error=masked(f"{error!r}")
+                    )
+                # A replica that has replayed nothing yet is judged by two looks at the primary.
+                if self._rounds or not router.snapshot.unjudged():
+                    self.ready.set()
+                router.telemetry.prepare()
+                with self._round_done:
+                    self._rounds += 1
+                    self._round_done.notify_all()
+                pause = self._pause()
+                self._resting = pause >= router.config.probe_interval * (1 - JITTER)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                # A process that writes all the time wakes us all the time: one round for many.
+                early = began + router.config.pin_probe_interval - loop.time()
+                if early > 0 and not self._callers:
+                    await asyncio.sleep(early)
+                self._wake.clear()
+        finally:
+            self._leaving = True
+            tasks = [*self._probing.values(), *self._beside.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for prober in self._probers.values():
+                await prober.drop()
+
+    def _pause(self) -> float:
+        """Seconds until the next round: short while a write waits for a replica."""
+        router, config = self.router, self.router.config
+        rest = config.probe_interval * (1 - JITTER * rand())
+        snapshot, last = router.snapshot, router.last_write
+        if self._rounds == 1 and snapshot.unjudged():
+            return min(rest, config.pin_probe_interval)
+        if last == float("-inf") or router.policy.consistency != "lsn":
+            return rest
+        lsn = snapshot.bound(last)
+        waiting = lsn is None or any(
+            (at := snapshot.replayed(n.name)) is not None and at < lsn for n in snapshot.replicas
+        )
+        if not waiting:
+            return rest
+        # The older the write, the less a moment matters: a tenth of its age bounds what probing
+        # adds to the pin, and a replica that stands still is not asked fifty times a second.
+        age = router.clock() - last
+        return min(rest, max(config.pin_probe_interval, age / 10))
+
+    def _busy(self, name: str) -> bool:
+        task = self._beside.get(name)
+        return task is not None and not task.done()
+
+    def _look_up(self) -> None:
+        """Look up the nodes' names when it is time; no probe waits for a name server."""
+        now = self.router.clock()
+        if now < self._lookup_due or self._busy("lookup"):
+            return
+        self._lookup_due = now + RESOLVE_INTERVAL
+        nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
+        if nodes:
+            self._beside["lookup"] = asyncio.create_task(self._compare_addresses(nodes))
+
+    async def _compare_addresses(self, nodes: list[Node]) -> None:
+        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
+        for node in nodes:
+            try:
+                found = await asyncio.to_thread(self._resolve, node.host)
+            except (OSError, UnicodeError):
+                continue  # a name server that does not answer moves no server
+            before = self._addresses.setdefault(node, found)
+            # A name with several addresses may show some of them at a time, in any order.
+            if found and before.isdisjoint(found):
+                self._addresses[node] = found
+                await self._drop(node)
+                self.router.moved(node, before, found)
+
+    async def _discover(self) -> None:
+        """Ask who belongs to the cluster when it is time; only the first round waits for it."""
+        now, config = self.router.clock(), self.router.config
+        if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
+            return
+        self._discovery_due = now + config.discovery_interval
+        asking = asyncio.create_task(self._ask_members(config.discovery))
+        self._beside["discovery"] = asking
+        if not self._rounds:
+            await asyncio.wait({asking}, timeout=config.start_timeout / 2)
+
+    async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
+        try:
+            self.router.members(await asyncio.to_thread(ask))
+        except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
+            if not self._discovery_failed:
+                self._discovery_failed = True
+                self.router.telemetry.event(
+                    "discovery_failed",
+                    level="warning",
+                    reason=one_line(error),
+                    advice="the servers stay as they are until it succeeds again",
+                )
+        else:
+            self._discovery_failed = False
+
+    async def _probe_all(self) -> None:
+        nodes = self.router.snapshot.nodes
+        for node in self._probers.keys() - set(nodes):
+            await self._drop(node)
+        probing = self._probing
+        for node in [node for node, task in probing.items() if task.done()]:
+            probing.pop(node).result()
+        for node in nodes:
+            if node not in probing:
+                probing[node] = asyncio.create_task(self._probe(node))
+        # A node that did not answer last time may take its whole time-out again: that must not
+        # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
+        failing = {n for n, r in self.router.snapshot.reports.items() if r.failures or r.obstacle}
+        awaited = [n for n in probing if self._callers or n.name not in failing]
+        await asyncio.gather(*(probing.pop(node) for node in awaited))
+
+    async def _probe(self, node: Node) -> None:
+        """Ask one node and tell the Router at once, without waiting for slower nodes."""
+        prober = self._probers.get(node)
+        if prober is None:
+            arguments = functools.partial(self._connect_args, node)
+            prober = self._probers[node] = Prober(self.router, node, arguments)
+        found = await prober.probe()
+        if found is not None:
+            self.router.observe(found)
+
+    async def _drop(self, node: Node) -> None:
+        prober = self._probers.pop(node, None)
+        if prober is not None:
+            await prober.drop()
+
+    async def _read_catalog(self) -> None:
+        """Read the catalog when it is time, from the primary, or else from a replica.
+
+        Over a connection of its own: views are locked while they are read, and neither a migration
+        that holds such a lock nor a server that hangs may hold up a probe.
+        """
+        now, snapshot = self.router.clock(), self.router.snapshot
+        if now < self._catalog_due or self._busy("catalog"):
+            return
+        nodes = [snapshot.primary] if snapshot.primary else []
+        nodes += snapshot.replicas
+        reached = {n for n, prober in self._probers.items() if prober.connection is not None}
+        node = next((n for n in nodes if n in reached), None)
+        if node is None:
+            return
+        self._catalog_due = now + CATALOG_INTERVAL
+        learning = asyncio.create_task(self._learn_catalog(node))
+        self._beside["catalog"] = learning
+        # It takes milliseconds as a rule, so that who waits for this round has it too.
+        await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
+
+    async def _learn_catalog(self, node: Node) -> None:
+        generation = self.router.catalog_generation
+        asking = asyncio.create_task(self._catalog_rows(node))
+        try:
+            await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
+            if not asking.done():
+                raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
+            rows = asking.result()
+        except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
+            self._catalog_due = self.router.clock() + CATALOG_RETRY
+            locked = getattr(error, "sqlstate", None) == LOCKED
+            if not locked and not self._catalog_failed:
+                self._catalog_failed = True
+                self.router.telemetry.event(
+                    "catalog_unreadable",
+                    level="warning",
+                    node=node.name,
+                    reason=one_line(error),
+                    advice="statements over tables and functions run on the primary until the "
+                    "role may read pg_catalog",
+                )
+            return
+        finally:
+            await _give_up(asking, self._reading)
+            self._reading = None
+        self._catalog_failed = False
+        if not self.router.learn(Catalog.from_rows(rows), generation):
+            self._catalog_due = float("-inf")
+
+    async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
+        async with await connect(self._connect_args(node)) as connection:
+            self._reading = connection
+            rows = {}
+            for part, sql in Catalog.QUERIES.items():
+                # Local to a transaction, for behind a PgBouncer a session is everybody's.
+                async with connection.transaction():
+                    await connection.execute(
+                        f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
+                    )
+                    cursor = await connection.execute(sql.encode())
+                    rows[part] = await cursor.fetchall()
+            return rows
+
+
+async def _give_up(task: "asyncio.Task[Any]", connection: "ProbeConnection | None") -> None:
+    """End a task that waits for a server.
+
+    Over a connection by hanging up: cancelled, psycopg would log that it was interrupted.
+    """
+    if connection is not None and not task.done():
+        connection.hang_up()
+        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
+    if task.done() and not task.cancelled():
+        task.exception()  # looked at: nobody else will
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message as one line, without secrets."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return masked(text)

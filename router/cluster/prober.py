@@ -1,0 +1,245 @@
+"""One node as the monitor asks it: a connection, and a question that may outlast a round.
+
+A question without an answer is waited for in the next round as well. Were it given up and put
+anew, a server that needs longer than a round to let somebody in, or a PgBouncer that has others
+before us, would never be heard.
+"""
+
+import asyncio
+import contextlib
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from router.cluster.router import Router
+from router.config.config import masked
+from router.connect.patience import Patience
+from router.connect.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
+from router.model import Node, Report
+from router.rules.blacklist import refuses_login
+
+if TYPE_CHECKING:
+    from router.connect.probe_connection import ProbeConnection
+
+LOOK = 0.05
+"""Seconds between two looks at an answer that has come, but was not read yet."""
+
+_PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
+
+
+class Prober:
+    """Asks one node, over one connection; belongs to the monitor's event loop."""
+
+    def __init__(self, router: Router, node: Node, connect_args: Callable[[], Any]) -> None:
+        """Prepare; nothing is opened before `probe`.
+
+        Args:
+            router: whose node it is.
+            node: which.
+            connect_args: gives the keyword arguments of psycopg's ``connect``.
+        """
+        self.router: Router = router
+        self.node: Node = node
+        self.connection: ProbeConnection | None = None
+        self._connect_args: Callable[[], Mapping[str, Any]] = connect_args
+        self._asking: asyncio.Task[Report] | None = None
+        self._asked = 0.0  # when the question that is out was sent, by the router's clock
+        # The last connection got no answer: a server that does not let the next one in is as
+        # silent as before, where otherwise it is only slow.
+        self._silent = False
+        self._refused = False
+        self._busy = False  # this process was too, for half of the time, to look at a connection
+        self._patience: Patience | None = None
+
+    async def probe(self) -> Report | None:
+        """Put the question, or wait for the answer to the last one, for ``probe_timeout``.
+
+        Returns:
+            what was found; None where that is no news.
+        """
+        loop, router = asyncio.get_running_loop(), self.router
+        began, started = loop.time(), router.clock()
+        asking = self._asking
+        if asking is None:
+            asking = self._asking = asyncio.create_task(self._ask())
+        if not await self._ends(asking, began):
+            return self._overdue(began, started)
+        self._asking = None
+        try:
+            found = asking.result()
+        except asyncio.CancelledError:
+            return None  # dropped: the node has left, or moved
+        except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
+            await self._close()
+            return self._failed(error, started)
+        self._silent = self._refused = False
+        return found
+
+    async def drop(self) -> None:
+        """Give up the question that is out, and close the connection."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _ends(self, asking: "asyncio.Task[Report]", began: float) -> bool:
+        """Whether `asking` ends before the server has been silent for ``probe_timeout``.
+
+        From when the question left: what this process needs to come to it, and to read what has
+        arrived, is no time of the server's.
+        """
+        loop, seconds = asyncio.get_running_loop(), self.router.config.probe_timeout
+        until = began + seconds
+        while True:
+            await asyncio.wait({asking}, timeout=max(0.0, until - loop.time()))
+            if asking.done():
+                return True
+            connection, now = self.connection, loop.time()
+            if connection is None:
+                return False
+            heard = min(connection.heard, now)  # not sent yet: it begins now
+            if now < max(began, heard) + seconds:
+                until = max(began, heard) + seconds
+            elif connection.unread:
+                until = now + LOOK
+            else:
+                return False
+
+    def _overdue(self, began: float, started: float) -> Report | None:
+        """What it means that there is no answer in time."""
+        name, config = self.node.name, self.router.config
+        silent = f"no answer to a probe within {config.probe_timeout:g} s"
+        connection = self.connection
+        if connection is not None:
+            if began - connection.heard > config.connect_timeout:
+                # That way may lead nowhere any more: the task goes on with a new connection.
+                self._silent = True
+                connection.hang_up()
+            return Report(name, self._asked, error=silent)
+        if self._silent:
+            return Report(name, started, error=silent)
+        return self._no_news(started, "a connection for probes is still being opened")
+
+    def _no_news(self, started: float, why: str) -> Report | None:
+        """What it means that nothing is known: a node that was taken to be down stays so."""
+        known = self.router.snapshot.reports.get(self.node.name)
+        if known is not None and not known.ok and not known.obstacle:
+            return None
+        return Report(self.node.name, started, error=why, obstacle=why)
+
+    def _failed(self, error: Exception, started: float) -> Report | None:
+        """What it means that asking ended with `error`."""
+        import psycopg
+
+        name = self.node.name
+        text = masked(" ".join(str(error).split()) or type(error).__name__)
+        if isinstance(error, psycopg.Error) and refuses_login(error.sqlstate or "", text):
+            self._silent = False
+            if not self._refused:
+                self._refused = True
+                self.router.telemetry.event(
+                    "probe_refused",
+                    level="warning",
+                    node=name,
+                    reason=text,
+                    advice="statements go on over the connections that are open, by what the last "
+                    "probe found: let the monitor's role in again",
+                )
+            return Report(name, started, error=text, obstacle=text)
+        if isinstance(error, psycopg.errors.ConnectionTimeout):
+            if self._busy:
+                return self._no_news(started, text)
+            return Report(name, started, error=text, failures=2)  # as long as several probes
+        return Report(name, started, error=text)
+
+    async def _ask(self) -> Report:
+        import psycopg
+
+        known = self.connection
+        try:
+            return await self._query()
+        except psycopg.OperationalError:
+            if known is None:
+                raise
+            # The connection had died since the last probe; that says little about the server now.
+            await self._close()
+            self.router.interrupted(self.node)
+            return await self._query()
+
+    async def _query(self) -> Report:
+        import psycopg
+
+        connection = self.connection
+        if connection is None:
+            connection = await self._connect()
+            self.connection = connection
+        started = self._asked = self.router.clock()
+        try:
+            row = await connection.ask(_PROBE)
+        except psycopg.Error as error:
+            if error.sqlstate not in NO_POSITION:
+                raise
+            row = await connection.ask(_ROLE)
+        return report(self.node.name, started, row)
+
+    async def _connect(self) -> "ProbeConnection":
+        """A new connection, within ``connect_timeout``.
+
+        That is the driver's to keep, and it has a clock, but no idea how long nobody looked: see
+        `_failed`.
+        """
+        loop, arguments = asyncio.get_running_loop(), dict(self._connect_args())
+        limit = self._limit(arguments)
+        if not arguments.get("connect_timeout"):
+            # Those of another driver than psycopg's may not name it, and psycopg's own is 130 s.
+            arguments["connect_timeout"] = math.ceil(limit)
+        patience = self._patience
+        if patience is None:
+            patience = self._patience = Patience(limit / 2, loop.time())
+        patience.begin(loop.time())
+        self._busy = True
+
+        def look() -> None:
+            if patience.ends(loop.time()):
+                self._busy = False
+            else:
+                self._timer = loop.call_later(patience.step, look)
+
+        self._timer = loop.call_later(patience.step, look)
+        try:
+            connection = await connect(arguments)
+        finally:
+            self._timer.cancel()
+            if not self._busy:
+                self._patience = None
+        self._patience = None
+        return connection
+
+    def _limit(self, arguments: Mapping[str, Any]) -> float:
+        """Seconds until the driver gives a connection up, as it is told."""
+        said = arguments.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or ""
+        with contextlib.suppress(ValueError):
+            return max(2.0, float(said))
+        return self.router.config.connect_timeout
+
+
+async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
+    """A connection to ask over.
+
+    Args:
+        arguments: of psycopg's ``connect``.
+
+    Raises:
+        psycopg.Error: it cannot be opened.
+    """
+    from router.connect.probe_connection import ProbeConnection
+
+    given = {"application_name": "pg-router monitor", **arguments}
+    return await ProbeConnection.connect(**given, autocommit=True, prepare_threshold=None)

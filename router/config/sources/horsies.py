@@ -1,0 +1,106 @@
+"""The fields of Horsies' ``PostgresConfig``, by name and with its defaults."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from router.config.server import did_you_mean
+from router.config.sources.settings import Settings
+from router.errors import ConfigError
+
+Part = Literal["broker", "worker", "child"]
+
+FIELDS: Mapping[str, object] = MappingProxyType(
+    {
+        "database_url": None,
+        "session_database_url": None,
+        "pgbouncer_transaction_mode": False,
+        "pool_size": 5,
+        "max_overflow": 10,
+        "worker_pool_size": 3,
+        "worker_max_overflow": 2,
+        "worker_child_pool_min_size": 0,
+        "worker_child_pool_max_size": 2,
+        "worker_child_pool_check": True,
+        "pool_timeout": 30,
+        "pool_pre_ping": True,
+        "tcp_keepalives": True,
+        "tcp_keepalives_idle": 30,
+        "tcp_keepalives_interval": 10,
+        "tcp_keepalives_count": 3,
+        "echo": False,
+        "pool_recycle": 1800,
+    }
+)
+"""Every field and its default; ``database_url`` is required."""
+
+_SAME = ("pool_timeout", "pool_pre_ping", "echo", "pool_recycle")
+
+
+def read(fields: Mapping[str, object], part: Part) -> Settings:
+    """What the fields mean for the pools of one part of Horsies.
+
+    Args:
+        fields: by name; what is left out has Horsies' default.
+        part: "broker" is the engine of producers and web processes, "worker" a worker's
+            coordinator, "child" one of its child processes.
+
+    Raises:
+        ConfigError: a field is unknown or missing, or means something that is not there.
+    """
+    for key in fields.keys() - FIELDS.keys():
+        raise ConfigError(f"unknown field {key!r}{did_you_mean(str(key), FIELDS)}")
+    if part not in ("broker", "worker", "child"):
+        raise ConfigError(f"part: {part!r} is none of broker, worker, child")
+    every = {**FIELDS, **fields}
+    if not every["database_url"]:
+        raise ConfigError("database_url: required: give the primary's URL")
+    pgbouncer, session = every["pgbouncer_transaction_mode"], every["session_database_url"]
+    if pgbouncer and not session and part != "broker":
+        raise ConfigError(
+            "session_database_url: a worker needs it where pgbouncer_transaction_mode is true, "
+            "for LISTEN and the schema: give a URL that does not lead through PgBouncer"
+        )
+    taken: dict[str, str] = {"url": "database_url", **{name: name for name in _SAME}}
+    if session:
+        taken["session_url"] = "session_database_url"
+    if pgbouncer:
+        taken["pgbouncer"] = "pgbouncer_transaction_mode"
+    if part == "broker":
+        taken |= {"pool_size": "pool_size", "max_overflow": "max_overflow"}
+    elif part == "worker":
+        for name in ("pool_size", "max_overflow"):
+            own = f"worker_{name}"
+            taken[name] = name if every[own] is None else own
+    else:
+        if str(every["worker_child_pool_min_size"]) != "0":
+            raise ConfigError(
+                "worker_child_pool_min_size: connections are opened when needed and not before: "
+                "leave it out or give 0"
+            )
+        taken["pool_size"] = "worker_child_pool_max_size"
+        taken["pool_pre_ping"] = "worker_child_pool_check"
+    values: dict[str, object] = {name: every[key] for name, key in taken.items()}
+    sources = {
+        name: key if key in fields else f"Horsies' default for {key}"
+        for name, key in taken.items()
+    }
+    if part == "child":
+        values["max_overflow"], sources["max_overflow"] = 0, "Horsies has no overflow there"
+    values["params"], sources["params"] = _keepalives(every), "tcp_keepalives"
+    return Settings(values, sources)
+
+
+def _keepalives(every: Mapping[str, object]) -> dict[str, str]:
+    """Libpq's parameters where they differ from Horsies' defaults, which are the router's too."""
+    on = every["tcp_keepalives"]
+    if not isinstance(on, bool):
+        raise ConfigError(f"tcp_keepalives: {on!r} is neither True nor False")
+    if not on:
+        return {"keepalives": "0"}
+    names = ("idle", "interval", "count")
+    return {
+        f"keepalives_{name}": str(every[key])
+        for name in names
+        if every[key := f"tcp_keepalives_{name}"] != FIELDS[key]
+    }

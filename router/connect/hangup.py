@@ -1,0 +1,98 @@
+"""A limit for a question whose driver knows none: when the server is silent, this hangs up.
+
+A driver that blocks waits for an answer as long as the socket is open. Its other side shut down,
+the socket ends as if the server had closed it, and the driver raises.
+"""
+
+import asyncio
+import contextlib
+import select
+import socket
+import threading
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from router.connect.patience import Patience
+
+
+class HangUp:
+    """Shuts a connection's socket down unless its ``with`` block ends first.
+
+    Attributes:
+        done: whether it has done so; the connection is then of no more use.
+    """
+
+    def __init__(
+        self, fileno: int, seconds: float, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """Prepare.
+
+        Args:
+            fileno: the socket's.
+            seconds: for how long the server may be silent.
+            loop: the event loop that must not be blocked meanwhile; None where threads are.
+        """
+        self.done: bool = False
+        # Another descriptor of the same socket: that of the driver may be closed at any moment,
+        # and its number given to another file.
+        self._line = socket.fromfd(fileno, -1, -1, -1)
+        self._seconds = seconds
+        self._loop = loop
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        self._patience = Patience(self._seconds, monotonic())
+        if self._loop is not None:
+            self._timer = self._loop.call_later(self._patience.step, self._look)
+        else:
+            threading.Thread(target=self._wait, name="pg-router patience", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._over.set()
+            self._line.close()
+
+    def _wait(self) -> None:
+        while not self._over.wait(self._patience.step):
+            if self._ends():
+                return
+
+    def _look(self) -> None:
+        if self._loop is not None and not self._ends():
+            self._timer = self._loop.call_later(self._patience.step, self._look)
+
+    def _ends(self) -> bool:
+        with self._lock:
+            if self._over.is_set():
+                return True
+            if not self._patience.ends(monotonic(), unread=unread(self._line)):
+                return False
+            self.done = True
+            hang_up(self._line)
+            return True
+
+
+def hang_up(line: socket.socket) -> None:
+    """Shut a socket down for both sides: who waits for it gets an error."""
+    with contextlib.suppress(OSError):  # the other side was quicker
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def unread(line: socket.socket | int) -> bool:
+    """Whether something lies there to be read from a socket, its end included."""
+    if hasattr(select, "poll"):  # which, unlike select(), knows descriptors beyond 1023
+        poll = select.poll()
+        poll.register(line, select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([line], [], [], 0)[0])

@@ -1,0 +1,1 @@
+"""Pins carried from one process to another."""

@@ -1,0 +1,1 @@
+"""Where a statement may go; pure."""

@@ -1,0 +1,206 @@
+"""Who is out, until when, and why. Time comes in as `now`; nothing here sleeps or probes.
+
+An entry moves from *out* (no user meets the node) to *due* (its time is over: a probe must pass
+first) to gone. While it keeps failing, its duration doubles up to a cap.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from router import registry
+
+LOST = frozenset({"08", "57P01", "57P02", "57P03", "53300"})
+"""SQLSTATEs, and classes of them, that mean the server or the way to it is gone: connection
+exceptions, shutdown, crash, starting up, no connection left.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+ENDED = frozenset({"57P05", "25P03", "25P04"})
+"""SQLSTATEs by which a server ends one session for what became of that session: it was idle for
+too long, also in a transaction, or its transaction took too long. They say nothing of the server.
+
+Source: as above.
+"""
+
+FULL = "53300"
+"""SQLSTATE too_many_connections: a server that says so has answered."""
+
+# What is looked for in an error that has no SQLSTATE, for libpq keeps it to itself while it
+# connects. Only servers that speak English are understood; PgBouncer always does.
+# Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/init/postinit.c
+_TOO_MANY = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "no more connections allowed",
+)
+_NOT_LET_IN = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "pg_hba.conf rejects",
+    "is not permitted to log in",
+    "permission denied for database",
+    "is not currently accepting connections",
+)
+
+
+def is_full(state: str, said: str) -> bool:
+    """Whether a server refused a new connection because it has as many as it may.
+
+    Args:
+        state: the error's SQLSTATE, empty when the driver does not tell.
+        said: the error's message.
+    """
+    return state == FULL or (not state and any(text in said for text in _TOO_MANY))
+
+
+def refuses_login(state: str, said: str) -> bool:
+    """Whether a server that runs has refused a new connection: for want of room, or for who asked.
+
+    Not so while it starts, stops or recovers (57P03), nor where a pooler in front of it says that
+    it cannot reach it (class 08).
+
+    Args:
+        state: the error's SQLSTATE, empty when the driver does not tell.
+        said: the error's message.
+    """
+    if state:
+        return state not in LOST - {FULL} and state[:2] not in LOST
+    if is_full(state, said) or any(text in said for text in _NOT_LET_IN):
+        return True
+    return "does not exist" in said and ("role " in said or "database " in said)
+
+
+HISTORY = 100
+"""Outages that are over and still remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Why one node is out.
+
+    Attributes:
+        node: the node's name.
+        reason: one line: SQLSTATE or the probe's error.
+        since: when the first of these failures happened (monotonic seconds).
+        until: when a probe may let it back in.
+        duration: seconds of the current term; the next one is twice as long.
+        failures: failures in a row.
+        primary: whether it was the primary then: only so it keeps writes out, for what a node got
+            as a replica must not count once it is promoted.
+    """
+
+    node: str
+    reason: str
+    since: float
+    until: float
+    duration: float
+    failures: int = 1
+    primary: bool = False
+
+    def due(self, now: float) -> bool:
+        """Whether the term is over, so that one passed probe restores the node."""
+        return now >= self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time a node was kept out that is over.
+
+    Attributes:
+        node: the node's name.
+        reason: the last of its reasons.
+        since: when it began (monotonic seconds).
+        ended: when the node was let back in, or left the cluster.
+        failures: failures in a row.
+    """
+
+    node: str
+    reason: str
+    since: float
+    ended: float
+    failures: int
+
+
+_NOBODY: Mapping[str, Entry] = MappingProxyType({})
+
+
+class Blacklist:
+    """The nodes kept out of routing.
+
+    `entries` is an immutable mapping replaced whole: the hot path reads it without a lock. The
+    lock orders writers only and is never held across I/O.
+    """
+
+    __slots__ = ("_history", "_lock", "entries", "longest")
+
+    def __init__(self, longest: float) -> None:
+        """Start empty.
+
+        Args:
+            longest: seconds a term never exceeds, however often the node failed.
+        """
+        self.entries: Mapping[str, Entry] = _NOBODY
+        self.longest: float = longest
+        self._history: deque[Outage] = deque(maxlen=HISTORY)
+        self._lock = registry.lock()
+
+    @property
+    def history(self) -> tuple[Outage, ...]:
+        """The last `HISTORY` outages that are over, oldest first."""
+        with self._lock:
+            return tuple(self._history)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def add(
+        self, name: str, reason: str, duration: float, now: float, *, primary: bool = False
+    ) -> Entry | None:
+        """Keep `name` out for `duration` seconds; longer if it was out already and its term over.
+
+        A failure seen while the node is out anyway (a connection that was already checked out)
+        belongs to the same outage and does not lengthen it. A duration of 0 keeps nothing out.
+        """
+        if duration <= 0:
+            return None
+        with self._lock:
+            before = self.entries.get(name)
+            if before is None:
+                duration = min(duration, self.longest)
+                entry = Entry(name, reason, now, now + duration, duration, primary=primary)
+            elif before.due(now):
+                longer = min(before.duration * 2, self.longest)
+                entry = replace(
+                    before,
+                    reason=reason,
+                    until=now + longer,
+                    duration=longer,
+                    failures=before.failures + 1,
+                )
+            else:
+                return before
+            self.entries = MappingProxyType({**self.entries, name: entry})
+            return entry
+
+    def put(self, entry: Entry) -> None:
+        """Keep a node out as `entry` says, whatever was there before: somebody's own will."""
+        with self._lock:
+            self.entries = MappingProxyType({**self.entries, entry.node: entry})
+
+    def remove(self, name: str, now: float) -> Entry | None:
+        """Let `name` back in; returns the entry that kept it out."""
+        with self._lock:
+            entry = self.entries.get(name)
+            if entry is not None:
+                self._history.append(Outage(name, entry.reason, entry.since, now, entry.failures))
+                self.entries = MappingProxyType(
+                    {n: e for n, e in self.entries.items() if n != name}
+                )
+            return entry
+
+    def __repr__(self) -> str:
+        return f"<Blacklist {', '.join(self.entries) or 'empty'}>"

@@ -1,0 +1,118 @@
+"""What PgBouncer takes away, by pool mode, and what is refused for it before it is sent.
+
+Where PgBouncer pools by transaction, each transaction may run on another server session: what a
+statement leaves in its session reaches other clients, or is missing later.
+
+Source: https://www.pgbouncer.org/features.html
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from router.errors import ConfigError, SessionRefused
+from router.model import Node, Report, Role, Snapshot
+from router.sql.classifier import Intent, Kind
+
+SHARED = ("transaction", "statement")
+"""Modes in which a client has no server session of its own."""
+
+TRACKED = frozenset(
+    {"application_name", "client_encoding", "datestyle", "standard_conforming_strings", "timezone"}
+)
+"""Start-up parameters that every PgBouncer takes.
+
+Source: https://www.pgbouncer.org/config.html#ignore_startup_parameters
+"""
+
+
+def needs_session(intent: Intent) -> bool:
+    """Whether the statement leaves something in its server session for certain.
+
+    What a function it calls does inside cannot be told and does not count.
+    """
+    return intent.holds or (intent.kind is Kind.SESSION and not intent.local)
+
+
+def advice(intent: Intent) -> str:
+    """Why it cannot run and what to do instead, for people."""
+    instead = "give session_url, which leads past PgBouncer"
+    if not needs_session(intent):
+        return 'router="session" asks for a session past PgBouncer: give session_url'
+    if intent.kind is Kind.SESSION:
+        instead = (
+            "use SET LOCAL or set_config(…, true), which last for the transaction, or set it for "
+            "the role with ALTER ROLE … SET"
+        )
+    return (
+        f"{intent.reason} needs a server session of its own, and PgBouncer gives none by "
+        f"transaction: {instead}"
+    )
+
+
+def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
+    """Why the server that ``session_url`` leads to is not the primary, empty where it is.
+
+    Args:
+        found: what it says of itself, None where it says nothing.
+        node: the primary.
+        snapshot: the cluster as last seen.
+    """
+    if found is None or found.role is not Role.PRIMARY:
+        return "the server there is not the primary"
+    known = snapshot.reports.get(node.name)
+    for mine, theirs in (
+        (found.timeline, snapshot.timeline),
+        (found.system_id, snapshot.system_id),
+    ):
+        if known is not None and mine and theirs and mine != theirs:
+            return "the server there is another than the primary"
+    if known is not None and found.database and snapshot.database not in ("", found.database):
+        return f"the database there is {found.database!r}, and the primary's {snapshot.database!r}"
+    return ""
+
+
+def not_the_primary(problem: str, node: Node) -> SessionRefused:
+    """The error of a statement for which none of ``session_url``'s hosts will do."""
+    return SessionRefused(
+        f"session_url: {problem}: give the address and database of {node}, past PgBouncer, or of "
+        "every server that may be the primary"
+    )
+
+
+def check_search_path(wanted: str, found: str, node: str) -> None:
+    """Refuse a server behind a PgBouncer whose sessions begin in other schemas.
+
+    Args:
+        wanted: the ``search_path`` that `schema` asks for.
+        found: the one that is in force.
+        node: whose it is.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    if found.replace(" ", "").replace('"', "") != wanted.replace('"', ""):
+        raise ConfigError(
+            f"{node}: schema: behind PgBouncer search_path is {found or 'empty'}, not {wanted}: "
+            "write the database's entry with pg-router pgbouncer-ini, or set it for the role with "
+            "ALTER ROLE … SET search_path"
+        )
+
+
+def check_startup(parameters: Mapping[str, Any], node: str) -> None:
+    """Refuse what PgBouncer would refuse when a connection is opened.
+
+    Args:
+        parameters: the driver's connection parameters.
+        node: whose they are.
+
+    Raises:
+        ConfigError: one of them is not among `TRACKED`.
+    """
+    found = ["options"] if parameters.get("options") else []
+    settings: Any = parameters.get("server_settings") or {}
+    found += [name for name in settings if name.lower() not in TRACKED]
+    if found:
+        raise ConfigError(
+            f"{node}: {found[0]}: PgBouncer refuses this start-up parameter: leave it out, and "
+            "set what it says for the role with ALTER ROLE … SET"
+        )

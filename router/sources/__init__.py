@@ -1,9 +1,0 @@
-"""Where options come from: one module for each way people already write them down.
-
-Each turns what it reads into `Settings`; `router.config.Config` puts them over each other, checks
-them and names the source in its errors.
-"""
-
-from router.sources.settings import ADDRESS, Settings
-
-__all__ = ["ADDRESS", "Settings"]

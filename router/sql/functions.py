@@ -1,0 +1,188 @@
+"""Which of PostgreSQL's own functions may run on a replica, and why the others may not.
+
+Volatility is the general test (`router.sql.builtins`); this file holds the exceptions, each with
+its reason. A function in none of the tables is not known, and runs on the primary.
+Volatile built-ins were taken from pg_proc of PostgreSQL 18 and judged one by one.
+"""
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+
+from router.sql.builtins import STABLE, VOLATILE
+
+_HARMLESS: Mapping[str, str] = {
+    # volatile because each call answers anew; they change nothing
+    "random random_normal array_sample array_shuffle": "a random value",
+    "gen_random_uuid uuidv4 uuidv7": "a random value",
+    "clock_timestamp timeofday": "the time of day",
+    "pg_sleep pg_sleep_for pg_sleep_until": "waits",
+    "bernoulli system": "TABLESAMPLE methods",
+    "amvalidate": "checks an operator class",
+    "current_query": "the statement itself",
+    # sizes, descriptions and states that are read
+    "pg_database_size pg_indexes_size pg_relation_size pg_table_size pg_tablespace_size "
+    "pg_total_relation_size": "sizes on disk",
+    "pg_partition_ancestors pg_partition_tree": "the shape of a partitioned table",
+    "pg_collation_actual_version pg_database_collation_actual_version": "a library's version",
+    "pg_control_* pg_get_wal_resource_managers pg_get_wait_events": "describes this server",
+    "pg_jit_available pg_get_loaded_modules": "describes this server",
+    "pg_blocking_pids pg_safe_snapshot_blocking_pids pg_lock_status": "locks as seen here",
+    "pg_isolation_test_session_is_blocked": "locks as seen here",
+    "pg_is_in_recovery pg_is_wal_replay_paused pg_get_wal_replay_pause_state "
+    "pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp": (
+        "asks a replica about its replay"
+    ),
+    "pg_stat_get_*": "statistics as seen here",
+    "pg_stat_have_stats pg_notification_queue_usage": "statistics as seen here",
+    "pg_xact_status txid_status pg_get_multixact_members": "replicated state",
+    "pg_get_aios pg_get_backend_memory_contexts pg_get_shmem_allocations "
+    "pg_get_shmem_allocations_numa": "memory as seen here",
+    "pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings": "configuration as here",
+    "pg_available_wal_summaries pg_wal_summary_contents pg_get_wal_summarizer_state": (
+        "WAL summaries as here"
+    ),
+    "pg_show_replication_origin_status": "replication origins as here",
+}
+
+_UNSAFE: Mapping[str, str] = {
+    # a standby accepts them, and the effect is in the wrong place
+    "pg_advisory_* pg_try_advisory_*": "an advisory lock excludes nobody on another server",
+    "set_config": "changes session state",
+    "pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts": (
+        "signals a process of the server it runs on"
+    ),
+    "pg_reload_conf pg_rotate_logfile pg_promote pg_wal_replay_pause pg_wal_replay_resume "
+    "pg_log_standby_snapshot pg_stop_making_pinned_objects": "a command to the server it runs on",
+    "pg_stat_reset* pg_stat_force_next_flush pg_stat_clear_snapshot": (
+        "changes statistics of the server it runs on"
+    ),
+    "setseed": "changes what random() gives in this session only",
+    "pg_export_snapshot": "a snapshot of one server means nothing to another",
+    "pg_current_snapshot txid_current_snapshot": "a snapshot of one server, not of its peers",
+    "lo_* loread lowrite": "large object descriptors belong to one transaction of one server",
+    "lo_import lo_export": "reads or writes a file of the server it runs on",
+    "pg_read_file pg_read_binary_file pg_stat_file pg_ls_* pg_current_logfile": (
+        "shows files of the server it runs on"
+    ),
+    "pg_create_*_replication_slot pg_copy_*_replication_slot pg_drop_replication_slot "
+    "pg_replication_slot_advance pg_logical_slot_* pg_sync_replication_slots "
+    "pg_replication_origin_*": "replication control",
+    "pg_backup_* pg_start_backup pg_stop_backup pg_is_in_backup pg_backup_start_time": (
+        "backup control"
+    ),
+    "dblink* postgres_fdw_*": "acts on a further server",
+    # they run SQL given as text, or read relations the grammar does not show
+    "query_to_xml* cursor_to_xml* table_to_xml* schema_to_xml* database_to_xml*": (
+        "runs SQL hidden in its argument"
+    ),
+    "ts_stat ts_rewrite": "runs SQL hidden in its argument",
+    "currtid2": "reads a relation named by text",
+    "xpath_table crosstab* connectby*": "runs SQL hidden in its argument",
+    # about this session, which lives on the primary
+    "currval lastval": "a sequence value of the primary's session",
+    "txid_current* pg_current_xact_id*": "a transaction id, given by the primary only",
+    "pg_prepared_xact": "a standby shows no prepared transaction",
+    "pg_sequence_last_value pg_get_sequence_data": (
+        "a replica shows values of a sequence before they are given out"
+    ),
+    # a standby refuses them
+    "nextval setval": "advances a sequence",
+    "pg_nextoid": "takes an oid",
+    "pg_notify": "sends a notification",
+    "pg_current_wal_* pg_switch_wal pg_create_restore_point pg_logical_emit_message "
+    "pg_walfile_name pg_walfile_name_offset pg_xact_commit_timestamp* pg_last_committed_xact": (
+        "answers on the primary only"
+    ),
+    "brin_summarize_* brin_desummarize_range gin_clean_pending_list": "maintains an index",
+    "pg_clear_*_stats pg_restore_*_stats": "writes statistics",
+    "pg_extension_config_dump pg_import_system_collations": "writes the catalog",
+    "binary_upgrade_*": "for pg_upgrade",
+    # never called by hand
+    "*handler plpgsql_* dsnowball_* RI_FKey_* suppress_redundant_updates_trigger "
+    "tsvector_update_trigger* unique_key_recheck pg_event_trigger_*": "not for callers",
+}
+
+PRIMARYS: Mapping[str, str] = {
+    "pg_prepared_xacts": _UNSAFE["pg_prepared_xact"],
+    "pg_sequences": _UNSAFE["pg_sequence_last_value pg_get_sequence_data"],
+}
+"""Relations of PostgreSQL's own that show something else on a standby, each with the reason."""
+
+REFUSED = frozenset(
+    {
+        "nextval", "pg_create_restore_point", "pg_current_wal_flush_lsn",
+        "pg_current_wal_insert_lsn", "pg_current_wal_lsn", "pg_current_xact_id", "pg_notify",
+        "pg_switch_wal", "setval", "txid_current",
+    }
+)  # fmt: skip
+"""Unsafe ones that a standby refuses to run, before anything of them acts."""
+
+BINDS = (
+    "pg_advisory_lock*",
+    "pg_try_advisory_lock*",
+    "dblink_connect*",
+    "dblink_open",
+    "pg_replication_origin_session_setup",
+    "setseed",
+    "set_config",
+)
+"""Functions whose effect stays with the server session that ran them."""
+
+THREE = frozenset({"ts_rewrite"})
+"""Run SQL given as text with two arguments, and are immutable with three."""
+
+
+def _expand(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    known = STABLE | VOLATILE
+    for patterns, reason in table.items():
+        for pattern in patterns.split():
+            if "*" not in pattern:
+                yield pattern, reason
+                continue
+            for name in known:
+                if fnmatchcase(name, pattern):
+                    yield name, reason
+
+
+UNSAFE: Mapping[str, str] = dict(_expand(_UNSAFE))
+"""Name to reason: only the primary may run it."""
+
+HARMLESS: Mapping[str, str] = {n: r for n, r in _expand(_HARMLESS) if n not in UNSAFE}
+"""Name to reason: volatile, and yet fine on a replica."""
+
+PLANNED = VOLATILE
+"""Never run while a statement is only planned: the planner folds no volatile function."""
+
+SAFE = (STABLE | frozenset(HARMLESS)) - frozenset(UNSAFE)
+"""Every function of pg_catalog and information_schema that a replica may run."""
+
+
+STABLE_SAFE = SAFE - frozenset(HARMLESS)
+"""Those of them that are not volatile."""
+
+_PATTERNS = tuple(
+    (pattern, reason)
+    for patterns, reason in _UNSAFE.items()
+    for pattern in patterns.split()
+    if pattern.startswith(("dblink", "postgres_fdw", "crosstab", "connectby", "xpath_table"))
+)
+
+
+@lru_cache(10_000)
+def unsafe(name: str) -> str | None:
+    """Why a function must run on the primary, judged by its name alone; None if nothing says so.
+
+    Extensions install where they like, so their functions are known by name in any schema.
+    """
+    reason = UNSAFE.get(name)
+    if reason is None:
+        for pattern, why in _PATTERNS:
+            if fnmatchcase(name, pattern):
+                return why
+    return reason
+
+
+def binds(name: str) -> bool:
+    """Whether what the function does stays with one server session."""
+    return any(fnmatchcase(name, pattern) for pattern in BINDS)
