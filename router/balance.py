@@ -1,5 +1,7 @@
 """What a balancer of your own has, for the option ``balance``; see `router.rules.balance`."""
 
-from router.rules.balance import Balancer, Watching
+from router.rules.balance import Balancer, TimedBalancer
 
-__all__ = ["Balancer", "Watching"]
+Watching = TimedBalancer
+
+__all__ = ["Balancer", "TimedBalancer", "Watching"]

@@ -25,7 +25,7 @@ from router.doctor.diagnosis import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.pins.carrier import PinCarrier
-from router.pins.http import PinOptions, a, derived, pin_options, safe_methods
+from router.pins.http import PinOptions, derived, kind_of, pin_options, safe_methods
 from router.rules.context import current_context
 from router.status.page import Guard, Page
 from router.status.report import status
@@ -212,7 +212,7 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
     uri, options, binds = (_either(config, key) for key in _ENGINE_KEYS)
     for key, given in (("ENGINE_OPTIONS", options), ("BINDS", binds)):
         if not isinstance(given or {}, Mapping):
-            raise ConfigError(f"ROUTER_{key}: it is {a(given)}: give a mapping")
+            raise ConfigError(f"ROUTER_{key}: it is {kind_of(given)}: give a mapping")
     asked = {name: _bind(name, given) for name, given in (binds or {}).items()}
     if uri is not None:
         asked[DEFAULT] = {**(options or {}), "url": uri}
@@ -336,7 +336,7 @@ def _status_page(
         raise ConfigError(f"ROUTER_STATUS_URL_PREFIX: {prefix!r} is no path: say '/router'")
     token: object = config.get("ROUTER_STATUS_TOKEN")
     if not isinstance(token, str | None):
-        raise ConfigError(f"ROUTER_STATUS_TOKEN: it is {a(token)}: give a text")
+        raise ConfigError(f"ROUTER_STATUS_TOKEN: it is {kind_of(token)}: give a text")
     if guard is not None and not callable(guard):
         raise ConfigError(f"ROUTER_STATUS_GUARD: {guard!r} cannot be called: give a function")
     prefix = prefix.rstrip("/")

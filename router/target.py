@@ -25,7 +25,7 @@ def router_of(target: object) -> tuple[Router, bool]:
             f"target: {type(target).__name__} is no routed engine, Router, Config or URL"
         )
     router, config = Router(target), target
-    router.watch(
+    router.use_monitor(
         Monitor(router, lambda node: config.libpq() | router.servers[node].connect_args())
     )
     return router, True

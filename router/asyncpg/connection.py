@@ -12,12 +12,18 @@ from asyncpg import transaction as asyncpg_transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
-from router.asyncpg.held import CLOSING, DRIVER_ERRORS, AsyncpgCheckout, NodeConnection, Nodes
+from router.asyncpg.listeners import Kind as Watched
+from router.asyncpg.listeners import as_own
+from router.asyncpg.node_connection import (
+    CLOSING,
+    DRIVER_ERRORS,
+    AsyncpgCheckout,
+    AsyncpgConnection,
+    AsyncpgSource,
+)
 from router.asyncpg.prepared import PreparedStatement
-from router.asyncpg.watchers import Kind as Watched
-from router.asyncpg.watchers import as_own
 from router.checkout.checkout import READ, Route
-from router.checkout.retry import failed_inside, recover, timed
+from router.checkout.retry import failed_fast_read, recover, timed
 from router.sql.classifier import Intent, Kind, OnStandby
 
 if TYPE_CHECKING:
@@ -49,7 +55,7 @@ class Connection:
         """
         self._pool: Pool = pool
         self.timeout: float | None = timeout
-        self._nodes: Nodes = Nodes(pool, timeout)
+        self._nodes: AsyncpgSource = AsyncpgSource(pool, timeout)
         self._routed: AsyncpgCheckout = AsyncpgCheckout(self._nodes)
         # What asyncpg's own Transaction asks a connection for.
         self._top_xact: Any = None
@@ -129,7 +135,7 @@ class Connection:
             SessionRefused: PgBouncer pools by transaction there, and ``session_url`` is not given.
         """
 
-        def call(held: NodeConnection) -> PreparedStatement:
+        def call(held: AsyncpgConnection) -> PreparedStatement:
             real = await_only(held.con.prepare(query, **kw))
             return PreparedStatement(self._routed, held, query, real)
 
@@ -151,7 +157,7 @@ class Connection:
         """
         heard = as_own(self, callback)
 
-        def call(held: NodeConnection) -> None:
+        def call(held: AsyncpgConnection) -> None:
             await_only(held.con.add_listener(channel, heard))
 
         await self._spawned(self._bound, "LISTEN", call)
@@ -174,14 +180,14 @@ class Connection:
         """
         return (await self._spawned(self._bound, "", lambda held: held)).con
 
-    def _reading_only(self) -> NodeConnection | None:
+    def _reading_only(self) -> AsyncpgConnection | None:
         """The replica on which a read-only transaction is open, which takes what comes."""
         primary, replica = self._routed.primary, self._routed.replica
         if replica is None or not replica.in_transaction:
             return None
         return None if primary is not None and primary.in_transaction else replica
 
-    def _bound(self, what: str, call: Callable[[NodeConnection], Any]) -> Any:
+    def _bound(self, what: str, call: Callable[[AsyncpgConnection], Any]) -> Any:
         routed = self._routed
         if self._reading_only() is not None:
             raise asyncpg.InterfaceError(
@@ -190,7 +196,12 @@ class Connection:
                 "its own"
             )
         primary = routed.router.primary
-        if what and primary is not None and routed.router.pools(primary) and not routed.past:
+        if (
+            what
+            and primary is not None
+            and routed.router.shares_sessions(primary)
+            and not routed.dedicated
+        ):
             try:
                 routed.route(None, explicit=False, force="session", intent=PEEK)
             except SessionRefused:
@@ -200,13 +211,13 @@ class Connection:
                 ) from None
         return self._sessions(routed.bind_primary(), call)
 
-    def _sessions(self, held: NodeConnection, call: Callable[[NodeConnection], Any]) -> Any:
+    def _sessions(self, held: AsyncpgConnection, call: Callable[[AsyncpgConnection], Any]) -> Any:
         held.touched = True
         try:
             return call(held)
         except DRIVER_ERRORS as error:
             # Nothing else ends the session: what timed out or was cancelled asyncpg sees to.
-            held.lost(error)
+            held.report_failure(error)
             raise
 
     # -- transactions --------------------------------------------------------------------------
@@ -228,7 +239,7 @@ class Connection:
         """Whether it was given back, or the server session ended that it depends on."""
         return not self._routed.open or self._routed.gone
 
-    def _held(self) -> list[NodeConnection]:
+    def _held(self) -> list[AsyncpgConnection]:
         routed = self._routed
         return [held for held in (routed.primary, routed.replica) if held is not None]
 
@@ -324,14 +335,14 @@ class Connection:
         self._unwatch("termination_listener", callback)
 
     def _watch(self, kind: Watched, callback: Any, told: Any) -> None:
-        watchers = self._nodes.watchers
-        watchers.remove(kind, callback, [held.con for held in self._held()])
-        watchers.add(kind, callback, told)
+        listeners = self._nodes.listeners
+        listeners.remove(kind, callback, [held.con for held in self._held()])
+        listeners.add(kind, callback, told)
         for held in self._held():
             getattr(held.con, f"add_{kind}")(told)
 
     def _unwatch(self, kind: Watched, callback: Any) -> None:
-        self._nodes.watchers.remove(kind, callback, [held.con for held in self._held()])
+        self._nodes.listeners.remove(kind, callback, [held.con for held in self._held()])
 
     # -- what cannot be had --------------------------------------------------------------------
 
@@ -353,31 +364,31 @@ class Connection:
         self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
     ) -> Any:
         routed = self._routed
-        context = routed.inside(query)
+        context = routed.fast_read_on_primary(query)
         if context is not None and (held := routed.primary) is not None:
             try:
                 send = getattr(held.con, method)
                 # Spread arguments make a call slow, empty ones too.
                 result = await (send(query, *args, **kw) if args or kw else send(query))
             except BaseException as error:
-                failed_inside(routed, held, error)
+                failed_fast_read(routed, held, error)
                 raise
             if not context.root:
                 routed.router.read(context, held.node)
             return result
-        if not routed.router.watched:
-            route = routed.ready(query)
+        if not routed.router.instrumented:
+            route = routed.route_without_waiting(query)
             if route is not None:
                 return await self._at_once(route, method, query, args, kw, again=again)
 
-        def call(held: NodeConnection, text: str = query) -> Any:
+        def call(held: AsyncpgConnection, text: str = query) -> Any:
             return await_only(getattr(held.con, method)(text, *args, **kw))
 
         return await self._spawned(self._run, query, call, args, again)
 
     async def _at_once(
         self,
-        route: Route[NodeConnection],
+        route: Route[AsyncpgConnection],
         method: str,
         query: str,
         args: Any,
@@ -393,7 +404,7 @@ class Connection:
             result = await (send(query, *args, **kw) if args or kw else send(query))
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
-            def call(held: NodeConnection) -> Any:
+            def call(held: AsyncpgConnection) -> Any:
                 return await_only(getattr(held.con, method)(query, *args, **kw))
 
             result = await greenlet_spawn(_recovered, route, error, call, again)
@@ -406,7 +417,7 @@ class Connection:
         return result
 
     async def _unseen(self, intent: Intent, method: str, *args: Any, **kw: Any) -> Any:
-        def call(held: NodeConnection, text: str = "") -> Any:
+        def call(held: AsyncpgConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
         return await self._spawned(self._run, None, call, None, False, intent)
@@ -440,10 +451,10 @@ class Connection:
         if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
             routed.commit() if sql == "COMMIT;" else routed.rollback()
             return sql[:-1]
-        route: Route[NodeConnection] = routed.route(sql, explicit=False, intent=intent)
+        route: Route[AsyncpgConnection] = routed.route(sql, explicit=False, intent=intent)
         commented = sql is not None and routed.router.config.sql_comment
 
-        def run(held: NodeConnection) -> Any:
+        def run(held: AsyncpgConnection) -> Any:
             if route.intent.kind is not READ:
                 held.touched = True
             return call(held, f"{sql}{route.comment()}") if commented else call(held)
@@ -490,7 +501,7 @@ class Connection:
             raise self._routed.closed_error()
         async with asyncio.timeout(timeout):
             await self._give_back()
-        self._nodes.watchers.forget("log_listener")
+        self._nodes.listeners.forget("log_listener")
         self._top_xact = None
         self._routed = AsyncpgCheckout(self._nodes)
 
@@ -531,14 +542,14 @@ class Connection:
 
 
 def _recovered(
-    route: Route[NodeConnection],
+    route: Route[AsyncpgConnection],
     error: Exception,
-    call: Callable[[NodeConnection], Any],
+    call: Callable[[AsyncpgConnection], Any],
     again: bool,
 ) -> Any:
     result: Any = None
 
-    def attempt(held: NodeConnection) -> None:
+    def attempt(held: AsyncpgConnection) -> None:
         nonlocal result
         result = call(held)
 
@@ -576,7 +587,7 @@ class CursorFactory:
         self._kw: dict[str, Any] = kw
 
     async def _real(self) -> Any:
-        def make(held: NodeConnection, text: str = "") -> Any:
+        def make(held: AsyncpgConnection, text: str = "") -> Any:
             return held.con.cursor(self._query, *self._args, **self._kw)
 
         connection = self._connection

@@ -15,7 +15,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from router import registry
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
-from router.asyncpg.held import DRIVER_ERRORS, NothingOpen, may_open
+from router.asyncpg.node_connection import DRIVER_ERRORS, NothingOpen, may_open
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
 from router.config.config import OPTIONS, Config, Server, did_you_mean, masked
@@ -85,7 +85,7 @@ class Pool(asyncpg.Pool):
         self.router: Router = Router(config)
         for server in self.router.servers.values():
             self._arguments(server)  # what is malformed is refused now
-        self.router.watch(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self._for_monitor))
         self.router.attach(self)
         registry.renew(self)
 
@@ -319,7 +319,7 @@ class Pool(asyncpg.Pool):
             found = await con.fetchval("SELECT current_setting('search_path')")
             check_search_path(path, found, str(node))
 
-    async def connect_past(self, node: Node) -> Any:
+    async def connect_session_url(self, node: Node) -> Any:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
 
         Raises:

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.util import greenlet_spawn
 
-from router.asyncpg.held import DRIVER_ERRORS, AsyncpgCheckout, NodeConnection
+from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, AsyncpgConnection
 from router.checkout.checkout import READ, Route
 from router.rules.context import current_context
 from router.rules.decide import Decision, Reason
@@ -22,7 +22,7 @@ class PreparedStatement:
     __slots__ = ("_held", "_intent", "_pins", "_query", "_real", "_routed")
 
     def __init__(
-        self, routed: AsyncpgCheckout, held: NodeConnection, query: str, real: Any
+        self, routed: AsyncpgCheckout, held: AsyncpgConnection, query: str, real: Any
     ) -> None:
         """Wrap.
 
@@ -33,7 +33,7 @@ class PreparedStatement:
             real: asyncpg's own.
         """
         self._routed: AsyncpgCheckout = routed
-        self._held: NodeConnection = held
+        self._held: AsyncpgConnection = held
         self._query: str = query
         self._real: Any = real
         self._intent: Intent = routed.router.classifier(query)
@@ -109,7 +109,7 @@ class PreparedStatement:
             routed.must_follow(held.node)
         return self._real
 
-    def _route(self) -> Route[NodeConnection]:
+    def _route(self) -> Route[AsyncpgConnection]:
         held = self._held
         decision = Decision((held.node,), Reason.BOUND, held is self._routed.primary, self._pins)
         context = current_context()
@@ -121,7 +121,7 @@ class PreparedStatement:
         try:
             result = await execution
         except DRIVER_ERRORS as error:
-            self._held.lost(error)
+            self._held.report_failure(error)
             if self._pins and not self._held.in_transaction:
                 self._routed.written()
             raise

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from router import registry
-from router.checkout.node_connection import DEFAULTS, Characteristics, Held, Life
+from router.checkout.node_connection import DEFAULTS, Characteristics, Life, NodeConnection
 from router.errors import (
     CommitUnknown,
     NoReplicaAvailable,
@@ -58,10 +58,10 @@ WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 SESSION_LOST = "with it what only its session had: give this connection back, and take another"
 """What is said where a checkout was bound to the connection that was lost."""
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=NodeConnection)
 
 
-class Pools(Protocol[H]):
+class ConnectionSource(Protocol[H]):
     """The adapter's pools of connections, one for each node, as a checkout sees them."""
 
     @property
@@ -128,11 +128,11 @@ ALONE = Asked()
 class Route(Generic[H]):
     """One statement on its way: what it is, where it goes, and what it found there."""
 
-    __slots__ = ("asked", "connection", "context", "decision", "fresh", "held", "intent", "sql")
+    __slots__ = ("asked", "checkout", "context", "decision", "fresh", "held", "intent", "sql")
 
     def __init__(
         self,
-        connection: "Checkout[H]",
+        checkout: "Checkout[H]",
         sql: str,
         intent: Intent,
         held: H,
@@ -141,7 +141,7 @@ class Route(Generic[H]):
         fresh: bool,
         asked: Asked = ALONE,
     ) -> None:
-        self.connection: Checkout[H] = connection
+        self.checkout: Checkout[H] = checkout
         self.sql: str = sql
         self.intent: Intent = intent
         self.held: H = held
@@ -161,30 +161,30 @@ class Route(Generic[H]):
 
     def begin(self) -> None:
         """The statement is about to be sent."""
-        connection, decision = self.connection, self.decision
-        next(connection.router.decisions[self.held.node.name, decision.reason])
+        checkout, decision = self.checkout, self.decision
+        next(checkout.router.decisions[self.held.node.name, decision.reason])
         if decision.pins:
-            connection.writing(self.context, self.intent)
+            checkout.writing(self.context, self.intent)
 
     def failed(self) -> None:
         """The statement has raised, here and wherever else it was tried."""
-        connection, held, intent = self.connection, self.held, self.intent
+        checkout, held, intent = self.checkout, self.held, self.intent
         if intent.kind is Kind.TRANSACTION and held.in_transaction and not held.broken:
             # A COMMIT that a deferred constraint refused has ended its transaction all the same.
-            with suppress(*connection.pool.driver_errors):
+            with suppress(*checkout.pool.driver_errors):
                 held.in_transaction = held.look()
         if not held.in_transaction:
             # A procedure may have committed before it raised.
-            connection.written()
+            checkout.written()
 
     def done(self, parameters: Any = None) -> None:
         """The statement has returned."""
         intent = self.intent
         if intent.kind is READ:
             if not self.context.root:
-                self.connection.router.read(self.context, self.held.node)
+                self.checkout.router.read(self.context, self.held.node)
             return
-        self.connection.ran(self, parameters)
+        self.checkout.ran(self, parameters)
 
 
 class Checkout(Generic[H]):
@@ -193,13 +193,13 @@ class Checkout(Generic[H]):
     It belongs to one thread or task at a time.
     """
 
-    def __init__(self, pool: Pools[H]) -> None:
+    def __init__(self, pool: ConnectionSource[H]) -> None:
         """Prepare; no connection is taken before a statement needs one.
 
         Args:
             pool: where connections come from.
         """
-        self.pool: Pools[H] = pool
+        self.pool: ConnectionSource[H] = pool
         self.router: Router = pool.router
         self.open: bool = True
         self.primary: H | None = None
@@ -212,7 +212,7 @@ class Checkout(Generic[H]):
         self.explicit: bool = False
         self.bound: bool = False
         # Whether the primary's connection leads past a PgBouncer that shares its sessions.
-        self.past: bool = False
+        self.dedicated: bool = False
         self.declared_read_only: bool = False
         self.characteristics: Characteristics = DEFAULTS
         self.journal: Journal = Journal()
@@ -280,10 +280,10 @@ class Checkout(Generic[H]):
             classifier = router.classifier
             intent = UNKNOWN if sql is None else classifier.known.get(sql) or classifier(sql)
         wanted = force == "session"
-        if router.pooled and not self.past and (wanted or needs_session(intent)):
-            self._go_past(intent, force)
+        if router.pooled and not self.dedicated and (wanted or needs_session(intent)):
+            self._use_session_url(intent, force)
         if wanted:
-            force = None if self.past else "primary"
+            force = None if self.dedicated else "primary"
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
@@ -325,7 +325,7 @@ class Checkout(Generic[H]):
             intent, situation, decision, stream
         )
         session = intent.kind is SESSION and not intent.local
-        if transaction and router.pooled and not self.past:
+        if transaction and router.pooled and not self.dedicated:
             self._must_span(held.node)
         read_only = self.characteristics.read_only or held.characteristics.read_only
         if transaction or session or self.journal or read_only:
@@ -334,7 +334,7 @@ class Checkout(Generic[H]):
                 if session:
                     held.note_settings(intent.settings)
             except self.pool.driver_errors as error:
-                lost = held.lost(error)
+                lost = held.report_failure(error)
                 if not lost or not fresh or self.bound or held.node in avoid:
                     raise
                 if decision.reason is NO_REPLICA:
@@ -406,12 +406,12 @@ class Checkout(Generic[H]):
                 return life is Life.ANSWERS
             held = None
 
-    def inside(self, sql: str) -> RoutingContext | None:
+    def fast_read_on_primary(self, sql: str) -> RoutingContext | None:
         """Whether `sql` is one more read in the transaction open on the primary, which is counted.
 
         The shortest way there is, for what a transaction mostly consists of: nothing is prepared
         or pinned before it, and nothing of it runs again. It is to be run on `primary`; see
-        `router.checkout.retry.failed_inside` and `Router.read` for what follows.
+        `router.checkout.retry.failed_fast_read` and `Router.read` for what follows.
 
         Returns:
             whose read it is; None where the rules have to look.
@@ -421,7 +421,7 @@ class Checkout(Generic[H]):
             primary is None
             or not primary.in_transaction
             or primary.broken
-            or router.watched
+            or router.instrumented
             or router.pooled
             or self.pins is not None
             or self.journal.entries
@@ -443,7 +443,7 @@ class Checkout(Generic[H]):
         self.last = primary
         return context
 
-    def ready(self, sql: str) -> Route[H] | None:
+    def route_without_waiting(self, sql: str) -> Route[H] | None:
         """As `route`, where nothing has to be prepared that an event loop would wait for.
 
         Returns:
@@ -529,7 +529,7 @@ class Checkout(Generic[H]):
             held.fresh = False
         elif take:
             held, decision = self._hold(decision, (), context)
-        elif not view.outdated and (held := self.at_hand(decision)) is not None:
+        elif not view.outdated and (held := self.idle_connection(decision)) is not None:
             self.replica = held
         else:
             return None
@@ -539,14 +539,14 @@ class Checkout(Generic[H]):
         self.last = held
         return Route(self, sql, intent, held, decision, context, fresh)
 
-    def at_hand(self, decision: Decision) -> H | None:
+    def idle_connection(self, decision: Decision) -> H | None:
         """A connection to one of the decision's nodes, where there is nothing to wait for.
 
         An adapter that can tell says so by a method of its own.
         """
         return None
 
-    def _go_past(self, intent: Intent, force: str | None) -> None:
+    def _use_session_url(self, intent: Intent, force: str | None) -> None:
         """Have a session of one's own, past PgBouncer, for what it would leave in another's.
 
         Raises:
@@ -557,7 +557,7 @@ class Checkout(Generic[H]):
         wanted = force == "session"
         # What stays in one session runs on the primary; settings are for any node.
         anywhere = intent.kind is SESSION and not wanted
-        if primary is not None and not router.pools(primary) and not anywhere:
+        if primary is not None and not router.shares_sessions(primary) and not anywhere:
             return
         replica = self.replica
         on_replica = force or current_context().force
@@ -573,7 +573,7 @@ class Checkout(Generic[H]):
         if self.primary is not None:
             self.drop(self.primary)
         self.primary, self.timeline = held, router.view.timeline
-        self.past = self.bound = True
+        self.dedicated = self.bound = True
 
     def session(self, node: Node) -> H | None:
         """A connection to `node`, the primary, by `session_url`; None where there is no such URL.
@@ -789,7 +789,7 @@ class Checkout(Generic[H]):
             self.pool.probe(held)
         except self.pool.driver_errors as error:
             held.broken = True
-            held.lost(error)
+            held.report_failure(error)
             return False
         except BaseException:
             held.broken = True
@@ -857,7 +857,7 @@ class Checkout(Generic[H]):
         """Whether `error` says that the server cannot be reached or lets nobody in; else it is of
         something the user has done with each new or taken connection."""
         state = self.pool.sqlstate(error)
-        return not state or state[:2] in LOGIN or self.router.lost(state)
+        return not state or state[:2] in LOGIN or self.router.is_disconnect(state)
 
     def must_not_go_on(self, held: H) -> None:
         """Refuse to run the rest of a transaction by itself, or on a server that was replaced.
@@ -1012,7 +1012,7 @@ class Checkout(Generic[H]):
             self.pool.probe(primary)
         except self.pool.driver_errors as error:
             # The write is done: its pin waits for the monitor instead.
-            primary.lost(error)
+            primary.report_failure(error)
         except BaseException:
             primary.broken = True
             raise
@@ -1049,7 +1049,7 @@ class Checkout(Generic[H]):
                 except RouterError:
                     raise  # an adapter's may be its driver's as well
                 except self.pool.driver_errors as error:
-                    if not primary.lost(error):
+                    if not primary.report_failure(error):
                         raise
                     self.drop(primary)
                     raise self.pool.translated(
@@ -1151,7 +1151,7 @@ class Checkout(Generic[H]):
             replica.end(how)
         except self.pool.driver_errors as error:
             # Nothing was written there: its loss must not fail the caller's transaction.
-            replica.lost(error)
+            replica.report_failure(error)
             replica.broken = True
         except BaseException:
             replica.broken = True
@@ -1217,7 +1217,7 @@ class Checkout(Generic[H]):
         primary = held is self.primary
         if primary:
             self.primary = None
-            self.past = False
+            self.dedicated = False
         elif held is self.replica:
             self.replica = None
         try:

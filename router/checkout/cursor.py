@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
 from router.checkout.checkout import READ, Checkout, Route
-from router.checkout.node_connection import Held
-from router.checkout.retry import failed_inside, recover, timed
+from router.checkout.node_connection import NodeConnection
+from router.checkout.retry import failed_fast_read, recover, timed
 
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=NodeConnection)
 
 
 class Routing(Generic[H]):
@@ -54,7 +54,7 @@ class Routing(Generic[H]):
         sql = query if isinstance(query, str) else text_of(query)
         route = routed.route(sql, explicit=routed.explicit, stream=own["_stream"])
         router = routed.router
-        if router.watched and (router.watching is not None or sql is query):
+        if router.instrumented and (router.timed_balancer is not None or sql is query):
             return self._watched(route, method, query, params, kwargs)
         route.begin()
         try:
@@ -180,7 +180,7 @@ class RoutedCursor(Routing[H]):
             held is None
             or held is not (routed := own["_routed"]).primary
             or query.__class__ is not str
-            or (context := routed.inside(query)) is None
+            or (context := routed.fast_read_on_primary(query)) is None
         ):
             return self._run("execute", query, params, kwargs)
         real = own["_real"]
@@ -192,7 +192,7 @@ class RoutedCursor(Routing[H]):
             else:
                 real.execute(query, params)
         except BaseException as error:
-            failed_inside(routed, held, error, real)
+            failed_fast_read(routed, held, error, real)
             raise
         if not context.root:
             routed.router.read(context, held.node)

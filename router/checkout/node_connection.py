@@ -34,7 +34,7 @@ class Life(enum.Enum):
     SILENT = "it said nothing in time"
 
 
-class Held(ABC):
+class NodeConnection(ABC):
     """One node's pooled connection while a `router.checkout.checkout.Checkout` holds it.
 
     What differs between drivers and pools is abstract here.
@@ -111,7 +111,7 @@ class Held(ABC):
         return
 
     @abstractmethod
-    def lost(self, error: Any, cursor: Any = None) -> bool:
+    def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from router.checkout.node_connection import Held
+from router.checkout.node_connection import NodeConnection
 from router.config.config import masked
 from router.model import Node
 from router.rules.decide import Reason
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-H = TypeVar("H", bound=Held)
+H = TypeVar("H", bound=NodeConnection)
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
 """What a standby answers to a statement that only the primary can run."""
@@ -51,12 +51,12 @@ def recover(
         cursor: the cursor it was raised from.
         attempt: runs the statement on a connection.
     """
-    pool = route.connection.pool
+    pool = route.checkout.pool
     tried: list[Node] = []
     while True:
         tried.append(route.held.node)
         on_primary = route.decision.on_primary
-        _noticed(route.connection, route.held, error, cursor, on_primary=on_primary)
+        _noticed(route.checkout, route.held, error, cursor, on_primary=on_primary)
         again = None
         if isinstance(error, pool.driver_errors):
             again = _again(route, error, tried)
@@ -79,8 +79,8 @@ def recover(
 def timed(route: "Route[H]", call: Callable[P, R]) -> Callable[P, R]:
     """`call`, which runs the statement, made to tell a balancer that asks for it how long it
     took, on whatever node it ran."""
-    router = route.connection.router
-    if router.watching is None:
+    router = route.checkout.router
+    if router.timed_balancer is None:
         return call
 
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -115,10 +115,10 @@ def in_words(state: str, error: BaseException) -> str:
     return f"{state}: {text}" if state else text
 
 
-def failed_inside(
+def failed_fast_read(
     connection: "Checkout[H]", held: H, error: BaseException, cursor: Any = None
 ) -> None:
-    """A statement of `Checkout.inside` was not run; `error` is to be raised again.
+    """A statement of `Checkout.fast_read_on_primary` was not run; `error` is to be raised again.
 
     Args:
         connection: the checkout whose statement failed.
@@ -152,7 +152,7 @@ def _noticed(
         if not held.in_transaction and held.unsure:
             held.broken = True
         return
-    if held.lost(error, cursor):
+    if held.report_failure(error, cursor):
         return
     refused = pool.sqlstate(error) == "25006"
     if refused and on_primary and not connection.is_read_only():
@@ -169,7 +169,7 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
     intent = route.intent
     if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
         return None
-    connection = route.connection
+    connection = route.checkout
     held, router, pool = route.held, connection.router, connection.pool
     if connection.bound and held is connection.primary:
         return None  # what only its session had is gone with it, and no other connection has it
@@ -185,7 +185,7 @@ def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None
         router.heal(route.sql, state, pool.reason(error))
         reason = Reason.HEALED
         intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
-    elif held.broken or router.lost(state) or (on_replica and state in CONFLICT):
+    elif held.broken or router.is_disconnect(state) or (on_replica and state in CONFLICT):
         if len(tried) > len(router.snapshot.nodes):
             return None
         router.telemetry.event(

@@ -61,7 +61,7 @@ def status(
         raise click.BadParameter("give an http:// or https:// URL", param_hint="--app")
     config = config_of(url, replicas, file, section, system)
     router = Router(config)
-    router.watch(Monitor(router, lambda node: arguments_for(config, router.servers[node])))
+    router.use_monitor(Monitor(router, lambda node: arguments_for(config, router.servers[node])))
     try:
         while True:
             router.refresh()

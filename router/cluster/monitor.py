@@ -4,7 +4,7 @@ import importlib
 from contextlib import suppress
 
 from router import registry
-from router.cluster.probe_loop import ConnectArgs, Resolve, Watch
+from router.cluster.probe_loop import ConnectArgs, ProbeLoop, Resolve
 from router.cluster.router import Router
 from router.connect.dns import addresses_of
 from router.model import Node
@@ -28,7 +28,7 @@ class Monitor:
         self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of
         self._lock = registry.lock()
-        self._watch: Watch | None = None
+        self._watch: ProbeLoop | None = None
         # psycopg may lack its libpq: the probes will say so.
         with suppress(ImportError):
             importlib.import_module("router.connect.probe_connection")
@@ -44,7 +44,7 @@ class Monitor:
         with self._lock:
             watch = self._watch
             if watch is None or not watch.alive:
-                watch = self._watch = Watch(self.router, self.connect_args, self._resolve)
+                watch = self._watch = ProbeLoop(self.router, self.connect_args, self._resolve)
                 watch.start()
         watch.ready.wait(timeout)
 

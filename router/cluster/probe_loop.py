@@ -58,7 +58,7 @@ LOCKED = "55P03"
 """What the server answers when that time is over."""
 
 
-class Watch:
+class ProbeLoop:
     """One thread that probes a Router's nodes until it is stopped; it is never started again.
 
     Nothing of it is shared with the thread before or after it: a monitor may be started while the

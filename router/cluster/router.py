@@ -21,7 +21,7 @@ from router.config.config import Config, Server, did_you_mean, free_name, masked
 from router.connect.dialing import Attempts, Turn
 from router.errors import ConfigError, NoReplicaAvailable
 from router.model import Node, Report, Role, Snapshot
-from router.rules.balance import BALANCERS, Balancer, Watching, preferring
+from router.rules.balance import BALANCERS, Balancer, TimedBalancer, preferring
 from router.rules.blacklist import ENDED, LOST, Blacklist, Entry, Outage
 from router.rules.context import ROOT, LastRead, Pin, RoutingContext, current_context
 from router.rules.decide import (
@@ -110,7 +110,7 @@ class Router:
         observers: called with this Router after probes were taken in, in the monitor's thread;
             must not block, nor change anything here.
         pooled: whether a PgBouncer that pools by transaction or statement stands before any node.
-        watched: whether statements take a way round: they are timed, or get a comment.
+        instrumented: whether statements take a way round: they are timed, or get a comment.
         view: the snapshot and the blacklist, as one value to check and use; for reading.
     """
 
@@ -155,7 +155,7 @@ class Router:
         self.catalog_generation: int = 0
         self._lock = registry.lock()
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
-        self.pooled: bool = any(map(self.pools, self.servers))
+        self.pooled: bool = any(map(self.shares_sessions, self.servers))
         self.view: View = View(
             Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
         )
@@ -246,7 +246,7 @@ class Router:
             decisions.setdefault(node, {})[str(reason)] = n
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
 
-    def pools(self, node: Node) -> bool:
+    def shares_sessions(self, node: Node) -> bool:
         """Whether one stands before `node`."""
         server = self.servers.get(node)
         return server is not None and self.config.pooling(server) in SHARED
@@ -394,8 +394,10 @@ class Router:
         chosen = self.config.balance
         base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
         self._base = base
-        self.watching: Watching | None = base if isinstance(base, Watching) else None
-        self.watched: bool = base is self.watching or self.config.sql_comment
+        self.timed_balancer: TimedBalancer | None = (
+            base if isinstance(base, TimedBalancer) else None
+        )
+        self.instrumented: bool = base is self.timed_balancer or self.config.sql_comment
         self._prefer()
 
     def _prefer(self) -> None:
@@ -404,21 +406,21 @@ class Router:
     def sent(self, node: Node) -> float:
         """Tell the balancer that a statement is about to be sent to `node`.
 
-        Adapters call this and `answered` only where `watching` is not None.
+        Adapters call this and `answered` only where `timed_balancer` is not None.
 
         Returns:
             when that was (monotonic seconds), to be handed to `answered`.
         """
         now = self.clock()
-        if self.watching is not None:
-            self.watching.sent(node, now)
+        if self.timed_balancer is not None:
+            self.timed_balancer.sent(node, now)
         return now
 
     def answered(self, node: Node, sent: float) -> None:
         """Tell the balancer that the statement sent at `sent` has come back, or failed."""
         now = self.clock()
-        if self.watching is not None:
-            self.watching.answered(node, now - sent, now)
+        if self.timed_balancer is not None:
+            self.timed_balancer.answered(node, now - sent, now)
 
     def wrote(self, context: RoutingContext, *, done: bool) -> None:
         """Pin `context`: a write is about to be sent, or has just returned.
@@ -476,7 +478,7 @@ class Router:
 
     # -- health ----------------------------------------------------------------------------
 
-    def lost(self, sqlstate: str) -> bool:
+    def is_disconnect(self, sqlstate: str) -> bool:
         """Whether an error of this SQLSTATE blacklists the node that sent it."""
         return sqlstate in self._lost or sqlstate[:2] in self._lost
 
@@ -985,7 +987,7 @@ class Router:
         changed = [node for node in self.servers if node not in servers]
         with self._lock:
             self.servers = MappingProxyType(dict(servers))
-            self.pooled = any(map(self.pools, self.servers))
+            self.pooled = any(map(self.shares_sessions, self.servers))
             for node in leaving:
                 self._blacklist.remove(node.name, now)
             snapshot = self.view.snapshot.with_nodes(self.servers, now)
@@ -1085,7 +1087,7 @@ class Router:
 
     # -- life ------------------------------------------------------------------------------
 
-    def watch(self, monitor: "Monitor") -> None:
+    def use_monitor(self, monitor: "Monitor") -> None:
         """Let `monitor` probe the nodes once `start` is called."""
         self._monitor = monitor
 

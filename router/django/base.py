@@ -16,9 +16,9 @@ from router.config.config import Config
 from router.django import bouncer, primary
 from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection
-from router.django.nodes import Cluster, Nodes, cluster_of
+from router.django.source import DjangoConnector, DjangoSource, cluster_of
 from router.errors import ConfigError
-from router.psycopg.held import NodeConnection
+from router.psycopg.node_connection import PsycopgConnection
 
 if not base.is_psycopg3:
     raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
@@ -85,7 +85,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> DjangoConnector:
         """What all wrappers of this alias share.
 
         Raises:
@@ -124,7 +124,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def pool(self) -> Any:
-        """None: each node has one of its own, see `router.django.nodes.Cluster.pool`."""
+        """None: each node has one of its own, see `router.django.source.DjangoConnector.pool`."""
         return None if self._routes else super().pool
 
     def close_pool(self) -> None:
@@ -141,7 +141,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not self._routes:
             return super().get_new_connection(conn_params)
         self.isolation_level = self.configured_isolation or IsolationLevel.READ_COMMITTED
-        return RoutedConnection(Nodes(self, self.cluster))
+        return RoutedConnection(DjangoSource(self, self.cluster))
 
     def after_fork(self) -> None:
         """In a forked child: leave the connection to the parent, with the ``atomic()`` that is
@@ -191,7 +191,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return facade.cursor_class(facade.checkout, facade, self._cursor_on)
         return facade.cursor_by(lambda c: _create_on(_On(self, c), name), stream=True)
 
-    def _cursor_on(self, held: NodeConnection) -> Any:
+    def _cursor_on(self, held: PsycopgConnection) -> Any:
         return _create_on(_On(self, held.dbapi))
 
     def _set_autocommit(self, autocommit: bool) -> None:

@@ -8,7 +8,7 @@ import psycopg
 from django.db.backends.postgresql import creation
 
 from router.config.server import url_parts
-from router.django.nodes import leave
+from router.django.source import leave
 
 PATIENCE = 30.0
 """Seconds to wait for one replica to replay the creation of a database."""

@@ -10,11 +10,11 @@ from django.db.backends.postgresql.base import CursorMixin
 from psycopg.pq import TransactionStatus
 
 from router.checkout.node_connection import Characteristics
-from router.django.nodes import Nodes
+from router.django.source import DjangoSource
 from router.psycopg import facade
 from router.psycopg.cursor import Cursor, Lasting
 from router.psycopg.facade import PEEK
-from router.psycopg.held import NodeConnection, alive
+from router.psycopg.node_connection import PsycopgConnection, alive
 
 
 class _Cursor(Cursor):
@@ -27,7 +27,7 @@ class _Cursor(Cursor):
 class _Stream(_Cursor):
     """A server-side cursor. While it is open, its connection goes to no other user of a pool."""
 
-    def _replaced(self, held: NodeConnection) -> Any:
+    def _replaced(self, held: PsycopgConnection) -> Any:
         before, had = self._of, self._real
         real = super()._replaced(held)
         if before is not None and had is not None:
@@ -45,9 +45,9 @@ class _Stream(_Cursor):
                 _streaming(held, -1)
 
 
-def _streaming(held: NodeConnection, step: int) -> None:
+def _streaming(held: PsycopgConnection, step: int) -> None:
     nodes = held.nodes
-    assert isinstance(nodes, Nodes)
+    assert isinstance(nodes, DjangoSource)
     nodes.streaming(held.line, step)
 
 
@@ -55,14 +55,14 @@ class _LastingStream(Lasting, _Stream):
     """One WITH HOLD that Django did not ask for itself."""
 
 
-class RoutedConnection(facade.RoutedConnection[Nodes]):
+class RoutedConnection(facade.RoutedConnection[DjangoSource]):
     """A wrapper's connection, which lasts as long as Django keeps it."""
 
     cursor_class: type[Cursor] = _Cursor
     stream_class: type[Cursor] = _Stream
     lasting_class: type[Cursor] = _LastingStream
 
-    def __init__(self, nodes: Nodes) -> None:
+    def __init__(self, nodes: DjangoSource) -> None:
         """Prepare; nothing is opened before something is executed.
 
         Args:

@@ -226,7 +226,7 @@ class PinCarrier:
         self._said.add(what)
         return True
 
-    def lost(self, reason: str) -> None:
+    def report_lost(self, reason: str) -> None:
         """A pin could not be told to its caller."""
         if self._first("pin_lost"):
             self.telemetry.event(

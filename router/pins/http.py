@@ -79,7 +79,9 @@ def pin_options(
     """
     given = {} if given is True or given is None else given
     if not isinstance(given, Mapping):
-        raise ConfigError(f"ROUTER_PINS: {a(given)} is neither a mapping of options nor a bool")
+        raise ConfigError(
+            f"ROUTER_PINS: {kind_of(given)} is neither a mapping of options nor a bool"
+        )
     known = PinOptions.__annotations__
     for key in given:
         if key not in known:
@@ -90,7 +92,7 @@ def pin_options(
     return cast("PinOptions", options)
 
 
-def a(value: object) -> str:
+def kind_of(value: object) -> str:
     """What kind of thing `value` is, for errors about what may be a secret."""
     name = type(value).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
@@ -149,7 +151,7 @@ class Pinning:
         for option, given in texts.items():
             known: object = given
             if not (isinstance(known, str) or (known is None and option != "path")):
-                raise ConfigError(f"{option}: it is {a(known)}: give a text")
+                raise ConfigError(f"{option}: it is {kind_of(known)}: give a text")
         for option, name in (("cookie", cookie), ("header", header)):
             if name is not None and not _NAME.fullmatch(name):
                 raise ConfigError(f"{option}: {name!r} is no name: letters, digits, '-' and '_'")
@@ -171,10 +173,12 @@ class Pinning:
         if cookie is not None and cookie.startswith(("__Host-", "__Secure-")) and not secure:
             raise ConfigError(f"cookie: browsers take {cookie!r} only with secure=True")
         if identify is not None and not callable(identify):
-            raise ConfigError(f"identify: it is {a(identify)}: give a function")
+            raise ConfigError(f"identify: it is {kind_of(identify)}: give a function")
         for method in ("load", "save"):
             if store is not None and not callable(getattr(store, method, None)):
-                raise ConfigError(f"store: {a(store)} has no method {method}(): see PinStore")
+                raise ConfigError(
+                    f"store: {kind_of(store)} has no method {method}(): see PinStore"
+                )
         if (store is None) is not (identify is None):
             raise ConfigError("store: it needs identify=, which says who calls, and the reverse")
         if cookie is None and header is None and store is None:
@@ -345,4 +349,4 @@ class Visit:
         if changes in (self._told, self._saved):
             return
         if self.pinning.carrier.entries(self.context):
-            self.pinning.carrier.lost(reason)
+            self.pinning.carrier.report_lost(reason)

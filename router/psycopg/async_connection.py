@@ -10,12 +10,12 @@ import psycopg
 from sqlalchemy.util import greenlet_spawn
 
 from router.checkout.checkout import Route
-from router.checkout.retry import failed_inside, recover
+from router.checkout.retry import failed_fast_read, recover
 from router.psycopg.blocking import BlockingConnection, real_of
 from router.psycopg.connection import Beginning, Connection
 from router.psycopg.cursor import Lasting
 from router.psycopg.facade import new_cursor
-from router.psycopg.held import NodeConnection
+from router.psycopg.node_connection import PsycopgConnection
 from router.psycopg.transaction import AsyncTransaction
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class AsyncCursor(Beginning):
             held is None
             or held is not (routed := own["_routed"]).primary
             or query.__class__ is not str
-            or (context := routed.inside(query)) is None
+            or (context := routed.fast_read_on_primary(query)) is None
         ):
             await self._elsewhere(query, params, kwargs)
             return self
@@ -58,7 +58,7 @@ class AsyncCursor(Beginning):
                 else driver.execute(query, params)
             )
         except BaseException as error:
-            failed_inside(routed, held, error, driver)
+            failed_fast_read(routed, held, error, driver)
             raise
         if not context.root:
             routed.router.read(context, held.node)
@@ -81,7 +81,7 @@ class AsyncCursor(Beginning):
             )
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
 
-            def again(held: NodeConnection) -> None:
+            def again(held: PsycopgConnection) -> None:
                 self._send(held, "execute", query, params, kwargs)
 
             await greenlet_spawn(recover, route, error, self._real, again)
@@ -90,13 +90,13 @@ class AsyncCursor(Beginning):
             raise
         route.done(params)
 
-    def _ready(self, query: str) -> Route[NodeConnection] | None:
+    def _ready(self, query: str) -> Route[PsycopgConnection] | None:
         """Its route, where nothing has to be prepared that an event loop would wait for."""
         checkout = self._routed
-        if checkout.router.watched or self._stream:
+        if checkout.router.instrumented or self._stream:
             return None
         self._owner.beginning()
-        route = checkout.ready(query)
+        route = checkout.route_without_waiting(query)
         # A cursor that is there on another node's connection would have to be closed first.
         fits = route is not None and (self._real is None or self._of is route.held)
         return route if fits else None
@@ -152,7 +152,7 @@ class AsyncCursor(Beginning):
         try:
             yield real.real
         except psycopg.Error as error:
-            await greenlet_spawn(route.held.lost, error, real)
+            await greenlet_spawn(route.held.report_failure, error, real)
             raise
         except asyncio.CancelledError:
             route.held.broken = True

@@ -17,9 +17,9 @@ from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
 from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolClosed, PoolTimeout
-from router.psycopg.held import Line
-from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, line_of
+from router.psycopg.node_connection import ConnectionRecord
 from router.psycopg.pool import RoutedPool, full, resized, silent
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, line_of
 
 
 class AsyncConnectionPool(RoutedPool):
@@ -269,7 +269,9 @@ class AsyncConnectionPool(RoutedPool):
                 self.retire(node)
         return pool
 
-    def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
+    def idle_connection(
+        self, node: Node, trusted: Callable[[ConnectionRecord], bool]
+    ) -> ConnectionRecord | None:
         """A connection of the node's pool where there is nothing to wait for; else None.
 
         Args:
@@ -284,7 +286,7 @@ class AsyncConnectionPool(RoutedPool):
             line = line_of(connection)
             return line is not None and trusted(line)
 
-        taken = pool.at_hand(known)
+        taken = pool.idle_connection(known)
         return None if taken is None else line_of(taken)
 
     def retire(self, node: Node) -> None:

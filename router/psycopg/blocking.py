@@ -91,7 +91,9 @@ class BlockingPool(_Blocking):
         """As the real one's, waited for; the same object for a connection as long as it lives."""
         return self._kept(await_only(self.real.getconn(timeout=timeout)))
 
-    def at_hand(self, trusted: Callable[[BlockingConnection], bool]) -> BlockingConnection | None:
+    def idle_connection(
+        self, trusted: Callable[[BlockingConnection], bool]
+    ) -> BlockingConnection | None:
         """The connection that lies ready and is the next to be given, if it can be taken without
         waiting for anybody.
 

@@ -13,10 +13,10 @@ from router.checkout.cursor import text_of
 from router.checkout.node_connection import Characteristics
 from router.errors import RouterError
 from router.model import Node
-from router.psycopg import cursor, facade, nodes
+from router.psycopg import cursor, facade, source
 from router.psycopg.errors import PoolTimeout, TooManyRequests, translated
 from router.psycopg.facade import PEEK
-from router.psycopg.held import Line, NodeConnection
+from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
 from router.psycopg.transaction import Block, Transaction
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _named(level: IsolationLevel | None) -> str | None:
     return None if level is None else level.name.replace("_", " ")
 
 
-class PoolNodes(nodes.Nodes):
+class PoolSource(source.PsycopgSource):
     """The connections of one checkout, taken from the nodes' pools."""
 
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:
@@ -93,7 +93,7 @@ class PoolNodes(nodes.Nodes):
         """Do with a new connection what the user wants done."""
         return self.pool.configure(connection)
 
-    def line(self, node: Node) -> Line:
+    def line(self, node: Node) -> ConnectionRecord:
         """A connection of the node's pool, asked whether it lives if the node was away."""
         if self.pool.closed:
             return self.pool.single(node)
@@ -111,27 +111,27 @@ class PoolNodes(nodes.Nodes):
                 raise
             self.discard(node, line, distrust=False)
 
-    def open_line(self, node: Node) -> Line | None:
+    def open_line(self, node: Node) -> ConnectionRecord | None:
         """A connection of the node's pool that is open and not in use, if there is one."""
         pool = None if self.pool.closed else self.pool.node_pool(node)
         return None if pool is None else self.open_in(pool)
 
-    def at_hand(self, node: Node) -> NodeConnection | None:
+    def idle_connection(self, node: Node) -> PsycopgConnection | None:
         """A connection that lies ready in its pool and needs not be asked whether it lives."""
-        taken = self.pool.at_hand(node, lambda line: self._trusted(node, line))
+        taken = self.pool.idle_connection(node, lambda line: self._trusted(node, line))
         return None if taken is None else self.held_by(node, taken)
 
-    def _trusted(self, node: Node, line: Line) -> bool:
+    def _trusted(self, node: Node, line: ConnectionRecord) -> bool:
         distrusted = self.pool.distrusted
         doubted = distrusted and distrusted.get(node, line.proven) > line.proven
         return not line.dbapi.closed and not doubted and not self.interrupted(node, line)
 
-    def held_by(self, node: Node, line: Line) -> NodeConnection:
+    def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
         """Prepare a connection that is taken for a checkout."""
         self.pool.lent[line] = node
         return super().held_by(node, line)
 
-    def give_back(self, node: Node, line: Line) -> None:
+    def give_back(self, node: Node, line: ConnectionRecord) -> None:
         """Give a connection to its pool, without what this checkout set on it."""
         self.pool.lent.pop(line, None)
         if line.pool is None:
@@ -147,7 +147,7 @@ class PoolNodes(nodes.Nodes):
             raise
         line.pool.putconn(line.dbapi)
 
-    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+    def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
         """Close a connection; with `distrust` those that are as old are asked before their use."""
         self.pool.lent.pop(line, None)
         if distrust:
@@ -165,7 +165,7 @@ class PoolNodes(nodes.Nodes):
         do()
         self.undo.append((dbapi, undo))
 
-    def _undone(self, line: Line, *, forget: bool = False) -> None:
+    def _undone(self, line: ConnectionRecord, *, forget: bool = False) -> None:
         for dbapi, undo in reversed(self.undo):
             if dbapi is line.dbapi and not forget:
                 undo()
@@ -207,7 +207,7 @@ class Cursor(Beginning, cursor.Cursor):
         try:
             yield from real.stream(query, params, **kwargs)
         except psycopg.Error as error:
-            route.held.lost(error, real)
+            route.held.report_failure(error, real)
             raise
         route.done(params)
 
@@ -224,7 +224,7 @@ class LastingCursor(cursor.Lasting, Cursor):
     """A server-side cursor that outlives its transaction."""
 
 
-class Connection(facade.RoutedConnection[PoolNodes]):
+class Connection(facade.RoutedConnection[PoolSource]):
     """What `router.psycopg.ConnectionPool.connection` gives: psycopg's connection, routed.
 
     As with psycopg, a transaction begins with the first statement unless ``autocommit`` is on;
@@ -245,7 +245,7 @@ class Connection(facade.RoutedConnection[PoolNodes]):
             pool: where connections come from.
             timeout: seconds to wait for a connection of a node's pool.
         """
-        super().__init__(PoolNodes(pool, timeout))
+        super().__init__(PoolSource(pool, timeout))
         self.pool: RoutedPool = pool
         self.blocks: list[Block] = []
         defaults = pool.defaults

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg
 
 from router.checkout.cursor import RoutedCursor, Routing, text_of
-from router.psycopg.held import NodeConnection
+from router.psycopg.node_connection import PsycopgConnection
 
 
-class Closing(Routing[NodeConnection]):
+class Closing(Routing[PsycopgConnection]):
     """Refuses to be used after it was closed, executed before or not, as psycopg's does."""
 
     def close(self) -> Any:
@@ -25,13 +25,13 @@ class Closing(Routing[NodeConnection]):
         """Whether it was closed, or its connection was."""
         return "_closed" in self.__dict__ or (self._real is not None and bool(self._real.closed))
 
-    def _replaced(self, held: NodeConnection) -> Any:
+    def _replaced(self, held: PsycopgConnection) -> Any:
         if "_closed" in self.__dict__:
             raise psycopg.InterfaceError("the cursor is closed")
         return super()._replaced(held)
 
 
-class Lasting(Routing[NodeConnection]):
+class Lasting(Routing[PsycopgConnection]):
     """A cursor WITH HOLD: on the primary, where everything stays from then on."""
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
@@ -39,7 +39,7 @@ class Lasting(Routing[NodeConnection]):
         return super()._run(method, query, params, kwargs)
 
 
-class Cursor(Closing, RoutedCursor[NodeConnection]):
+class Cursor(Closing, RoutedCursor[PsycopgConnection]):
     """A cursor for threads."""
 
     @contextmanager
@@ -53,6 +53,6 @@ class Cursor(Closing, RoutedCursor[NodeConnection]):
             with cursor.copy(statement, params, **kwargs) as copy:
                 yield copy
         except psycopg.Error as error:
-            route.held.lost(error, cursor)
+            route.held.report_failure(error, cursor)
             raise
         route.done(params)

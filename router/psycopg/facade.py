@@ -13,15 +13,15 @@ from router.checkout.checkout import Checkout
 from router.checkout.cursor import RoutedCursor
 from router.model import Node
 from router.psycopg.cursor import Cursor
-from router.psycopg.held import NodeConnection
-from router.psycopg.nodes import Nodes
+from router.psycopg.node_connection import PsycopgConnection
+from router.psycopg.source import PsycopgSource
 from router.rules.decide import Decision
 from router.sql.classifier import Intent, Kind
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 
 
-class PsycopgCheckout(Checkout[NodeConnection]):
+class PsycopgCheckout(Checkout[PsycopgConnection]):
     """A checkout of psycopg's connections."""
 
     _blocks: int = 0
@@ -30,17 +30,17 @@ class PsycopgCheckout(Checkout[NodeConnection]):
         """What a statement gets after the connection was closed, as from psycopg."""
         return psycopg.OperationalError("the connection is closed")
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> PsycopgConnection | None:
         """A connection to `node`, the primary, by ``session_url``."""
-        nodes: Nodes = self.pool  # type: ignore[assignment]
+        nodes: PsycopgSource = self.pool  # type: ignore[assignment]
         return nodes.session(node)
 
-    def at_hand(self, decision: Decision) -> NodeConnection | None:
+    def idle_connection(self, decision: Decision) -> PsycopgConnection | None:
         """A connection to one of the decision's nodes, where there is nothing to wait for."""
-        nodes: Nodes = self.pool  # type: ignore[assignment]
+        nodes: PsycopgSource = self.pool  # type: ignore[assignment]
         if nodes.registered or nodes.isolation is not None:
             return None
-        return nodes.at_hand(self.router.pick(decision.nodes))
+        return nodes.idle_connection(self.router.pick(decision.nodes))
 
     # -- commits that are not seen from here ---------------------------------------------------
 
@@ -106,10 +106,10 @@ class PsycopgCheckout(Checkout[NodeConnection]):
             super().ask_position()
 
 
-N = TypeVar("N", bound=Nodes)
+N = TypeVar("N", bound=PsycopgSource)
 
 
-def new_cursor(held: NodeConnection) -> Any:
+def new_cursor(held: PsycopgConnection) -> Any:
     """A cursor as connections make it."""
     return held.dbapi.cursor()
 
@@ -140,7 +140,7 @@ class RoutedConnection(Generic[N]):
 
     # -- statements ----------------------------------------------------------------------------
 
-    def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[NodeConnection]:
+    def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[PsycopgConnection]:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
         if not args and not kwargs:
             return self.cursor_class(self.checkout, self, new_cursor)
@@ -154,7 +154,7 @@ class RoutedConnection(Generic[N]):
 
     def cursor_by(
         self, make: Callable[[Any], Any], *, stream: bool
-    ) -> RoutedCursor[NodeConnection]:
+    ) -> RoutedCursor[PsycopgConnection]:
         """A routed cursor.
 
         Args:
@@ -211,7 +211,7 @@ class RoutedConnection(Generic[N]):
         return replica is not None and replica.in_transaction
 
     @property
-    def holding(self) -> tuple[NodeConnection | None, NodeConnection | None]:
+    def holding(self) -> tuple[PsycopgConnection | None, PsycopgConnection | None]:
         """The connections that are taken now: the primary's and a replica's."""
         return self.checkout.primary, self.checkout.replica
 

@@ -24,8 +24,8 @@ from router.errors import ConfigError, RouterError
 from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
-from router.psycopg.held import Line
-from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers, left_behind
+from router.psycopg.node_connection import ConnectionRecord
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector, left_behind
 from router.rules.pgbouncer import check_startup
 
 _numbers = count(1)
@@ -43,7 +43,7 @@ _SQLALCHEMYS: dict[str, str] = {
 """Options of SQLAlchemy's pools, and what is their like here."""
 
 
-class RoutedPool(Servers):
+class RoutedPool(Connector):
     """What is the same for threads and for event loops.
 
     Attributes:
@@ -92,13 +92,13 @@ class RoutedPool(Servers):
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
-        self.lent: dict[Line, Node] = {}
+        self.lent: dict[ConnectionRecord, Node] = {}
         self._opened = False
         self._closed = False
         self.router: Router = Router(self.config)
         for server in self.router.servers.values():
             self.arguments(server)  # what is malformed is refused now
-        self.router.watch(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self._for_monitor))
         self.router.attach(self)
         registry.renew(self)
 
@@ -156,7 +156,7 @@ class RoutedPool(Servers):
         primary = self.router.primary
         if primary is None:
             raise PrimaryUnavailable("there is no primary now")
-        pools = self.router.pools(primary)
+        pools = self.router.shares_sessions(primary)
         past = self.config.sessions() if pools else ()
         server = next(iter(past), None) or self.server(primary)
         return make_conninfo(**{**self.config.libpq(), **server.connect_args()})
@@ -203,7 +203,7 @@ class RoutedPool(Servers):
     def node_pool(self, node: Node) -> Any:
         """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
 
-    def single(self, node: Node) -> Line:
+    def single(self, node: Node) -> ConnectionRecord:
         """A connection that ends with its use, for who was lent one before the pool was closed.
 
         Raises:
@@ -216,9 +216,11 @@ class RoutedPool(Servers):
         except BaseException:
             connection.close()
             raise
-        return Line(connection, None, self.router.clock(), fresh=True)
+        return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
 
-    def at_hand(self, node: Node, trusted: Callable[[Line], bool]) -> Line | None:
+    def idle_connection(
+        self, node: Node, trusted: Callable[[ConnectionRecord], bool]
+    ) -> ConnectionRecord | None:
         """A connection of the node's pool where there is nothing to wait for; else None."""
         return None
 

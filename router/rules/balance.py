@@ -21,7 +21,7 @@ class Balancer(Protocol):
 
 
 @runtime_checkable
-class Watching(Protocol):
+class TimedBalancer(Protocol):
     """A balancer that is told of each statement; any `Balancer` with these two methods is."""
 
     def sent(self, node: Node, now: float, /) -> None:
@@ -127,11 +127,11 @@ class LeastOutstanding:
         return min(_taking(nodes), key=key)
 
     def sent(self, node: Node, _now: float, /) -> None:
-        """See `Watching.sent`."""
+        """See `TimedBalancer.sent`."""
         self._outstanding.add(node)
 
     def answered(self, node: Node, _seconds: float, _now: float, /) -> None:
-        """See `Watching.answered`."""
+        """See `TimedBalancer.answered`."""
         self._outstanding.remove(node)
 
 
@@ -186,12 +186,12 @@ class Latency:
         return (self.mean(node) + UNNOTICED) * (self._outstanding[node] + 1) / _share(node)
 
     def sent(self, node: Node, now: float, /) -> None:
-        """See `Watching.sent`."""
+        """See `TimedBalancer.sent`."""
         self._now = now
         self._outstanding.add(node)
 
     def answered(self, node: Node, seconds: float, now: float, /) -> None:
-        """See `Watching.answered`."""
+        """See `TimedBalancer.answered`."""
         self._now = now
         self._outstanding.remove(node)
         value, at = self._means.get(node.name, (0.0, float("-inf")))

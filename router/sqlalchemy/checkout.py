@@ -14,7 +14,7 @@ from router.checkout.checkout import Checkout
 from router.checkout.cursor import RoutedCursor
 from router.model import Node
 from router.sql.classifier import Intent, Kind
-from router.sqlalchemy.connection import NodeConnection
+from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class CheckoutRecord:
         self.record_info: dict[str, Any] = {}
 
 
-class EngineCheckout(Checkout[NodeConnection]):
+class EngineCheckout(Checkout[DbapiConnection]):
     """Where the statements of one checkout of a routed engine go.
 
     Apart from the `RoutedConnection` it belongs to: that one asks a driver's connection for names
@@ -58,7 +58,7 @@ class EngineCheckout(Checkout[NodeConnection]):
             "this connection was closed or invalidated: take another one from the engine"
         )
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> DbapiConnection | None:
         """A connection to `node`, the primary, by ``session_url``."""
         return self.pool.session(node)
 
@@ -73,7 +73,7 @@ class EngineCheckout(Checkout[NodeConnection]):
         except BaseException:
             self.release()
             raise
-        self.last: NodeConnection | None = None
+        self.last: DbapiConnection | None = None
 
     def committing_each(self, value: bool) -> None:
         """The driver connection's autocommit was switched: as with the driver itself, switched off
@@ -159,7 +159,7 @@ class RoutedConnection(PoolProxiedConnection):
     def cursor(self, *args: Any, **kwargs: Any) -> DBAPICursor:
         """A cursor that is routed statement by statement."""
 
-        def make(held: NodeConnection) -> Any:
+        def make(held: DbapiConnection) -> Any:
             return held.dbapi.cursor(*args, **kwargs)
 
         # A cursor with a name is the server's; asyncpg's dialect asks for one by another word.
@@ -298,5 +298,5 @@ class RoutedConnection(PoolProxiedConnection):
                 pool.dialect.do_commit(self)
         except pool.driver_errors as error:
             for held in (routed.primary, routed.replica):
-                if held is not None and held.lost(error):
+                if held is not None and held.report_failure(error):
                     held.broken = True

@@ -24,7 +24,7 @@ class Driver:
         named: given connection parameters and a name, those by which the server shows it as
             ``application_name`` unless the user gave one.
         errors: what it raises beside the ``Error`` of its module, which is given.
-        lost: whether an error says that the connection is gone, where `Dialect.is_disconnect`
+        is_disconnect: whether an error says that the connection is gone, where SQLAlchemy's own
             would not know.
         connect_timeout: its name among the driver's connection parameters.
         unprepared: connection parameters by which it keeps no prepared statements; psycopg2 and
@@ -44,7 +44,7 @@ class Driver:
     named: Callable[[Mapping[str, Any], str], dict[str, Any]]
     fileno: Callable[[Any], int]
     errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
-    lost: Callable[[BaseException], bool] = lambda error: False
+    is_disconnect: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
     unprepared: Mapping[str, Any] = field(default_factory=dict)
     shareable: bool = True
@@ -124,7 +124,7 @@ def _asyncpg_errors(dbapi: Any) -> tuple[type[Exception], ...]:
     return OSError, own.PostgresError, own.InterfaceError, own.InternalClientError
 
 
-def _asyncpg_lost(error: BaseException) -> bool:
+def _asyncpg_is_disconnect(error: BaseException) -> bool:
     # Raised where the server's last words, that it is ending, are still being read. By name, for
     # SQLAlchemy 2.1 has a class of its own for it.
     return any(c.__name__ == "InternalClientError" for c in type(error).__mro__)
@@ -218,7 +218,7 @@ DRIVERS: dict[str, Driver] = {
         _named_in_settings,
         _asyncpg_fileno,
         _asyncpg_errors,
-        _asyncpg_lost,
+        _asyncpg_is_disconnect,
         connect_timeout="timeout",
         # Two caches: SQLAlchemy's dialect has one of its own.
         # It prepares all the same: without a name nothing can collide, and nothing stays behind

@@ -14,12 +14,12 @@ from sqlalchemy.engine.interfaces import Dialect
 
 from router.checkout.checkout import READ, Route
 from router.checkout.cursor import RoutedCursor
-from router.checkout.retry import failed_inside, recover, timed
+from router.checkout.retry import failed_fast_read, recover, timed
 from router.rules.context import RoutingContext
 from router.rules.decide import Reason
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
-from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import driver_of
+from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 OPTION = "router"
@@ -29,7 +29,7 @@ which is the primary past a PgBouncer."""
 TRANSACTION = Reason.TRANSACTION
 
 
-class ListenersCursor(RoutedCursor[NodeConnection]):
+class ListenersCursor(RoutedCursor[DbapiConnection]):
     """The cursor of a statement that a listener may execute itself, routed when that is done."""
 
     @property
@@ -52,12 +52,12 @@ class ByListener:
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         """A cursor that is routed when it is executed."""
 
-        def make(held: NodeConnection) -> Any:
+        def make(held: DbapiConnection) -> Any:
             return held.dbapi.cursor(*args, **kwargs)
 
         return ListenersCursor(cast(Any, self), self._connection.dbapi_connection, make)
 
-    def route(self, sql: str | None, **_: Any) -> Route[NodeConnection]:
+    def route(self, sql: str | None, **_: Any) -> Route[DbapiConnection]:
         """As the checkout's, with what the statement's options say."""
         context, routed = self._context, self._connection.routed
         route = routed.route(
@@ -81,10 +81,10 @@ class ByListener:
 class RoutedContext:
     """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
 
-    router_route: Route[NodeConnection] | None = None
+    router_route: Route[DbapiConnection] | None = None
     # Where it is one more read in the primary's transaction: of which checkout, on which
     # connection, and whose read it is.
-    router_inside: tuple[EngineCheckout, NodeConnection, RoutingContext] | None = None
+    router_inside: tuple[EngineCheckout, DbapiConnection, RoutingContext] | None = None
     # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
     unicode_statement: str | None = None
     # Whether making a cursor is SQLAlchemy's own, which is but a choice between two others.
@@ -112,7 +112,7 @@ class RoutedContext:
         )
         force, sql, context = options.get(OPTION), this.unicode_statement, None
         if force is None and not stream and sql is not None:
-            context = routed.inside(sql)
+            context = routed.fast_read_on_primary(sql)
         held: Any
         if context is not None:
             held, reason = routed.primary, TRANSACTION
@@ -130,7 +130,7 @@ class RoutedContext:
         this._is_server_side = bool(stream)
         return this.create_server_side_cursor() if stream else held.dbapi.cursor()
 
-    def on_another_node(self, held: NodeConnection) -> Any:
+    def on_another_node(self, held: DbapiConnection) -> Any:
         """Put a cursor of another node in place; nothing of the first was delivered."""
         this: Any = self
         this._dbapi_connection = held.fairy
@@ -140,10 +140,10 @@ class RoutedContext:
 
 
 def _watched(
-    route: Route[NodeConnection], execute: Callable[[Any, str, Any, Any], None]
+    route: Route[DbapiConnection], execute: Callable[[Any, str, Any, Any], None]
 ) -> Callable[[Any, str, Any, Any], None]:
     """`execute` where somebody wants to know how long it took, or what it was sent with."""
-    commented = route.connection.router.config.sql_comment
+    commented = route.checkout.router.config.sql_comment
 
     def run(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
         text = statement + route.comment() if commented else statement
@@ -153,7 +153,7 @@ def _watched(
 
 
 def _elsewhere(
-    route: Route[NodeConnection],
+    route: Route[DbapiConnection],
     error: Exception,
     execute: Callable[[Any, str, Any, Any], None],
     cursor: Any,
@@ -163,22 +163,22 @@ def _elsewhere(
 ) -> None:
     """Execute on another node what failed, or raise `error`."""
 
-    def attempt(held: NodeConnection) -> None:
+    def attempt(held: DbapiConnection) -> None:
         execute(context.on_another_node(held), statement, parameters, context)
 
     recover(route, error, cursor, attempt)
 
 
-def _anew(routed: EngineCheckout, statement: str, context: Any) -> Route[NodeConnection]:
+def _anew(routed: EngineCheckout, statement: str, context: Any) -> Route[DbapiConnection]:
     """Route a statement that was taken for one more read in the transaction."""
     context.router_inside = None
     route = context.router_route = routed.route(statement, explicit=not routed.autobegun)
     return route
 
 
-def _again(route: Route[NodeConnection], cursor: Any, statement: str, context: Any) -> Any:
+def _again(route: Route[DbapiConnection], cursor: Any, statement: str, context: Any) -> Any:
     """Route a statement once more, and give the cursor it is to be executed with."""
-    checkout, before = route.connection, route.held
+    checkout, before = route.checkout, route.held
     again = checkout.route(
         statement,
         explicit=not checkout.autobegun,
@@ -251,12 +251,12 @@ class RoutedDialect(DefaultDialect):
                 else:
                     by(cursor, statement, parameters, context)
             except BaseException as error:
-                failed_inside(routed, held, error, cursor)
+                failed_fast_read(routed, held, error, cursor)
                 raise
             if not reader.root:
                 routed.router.read(reader, held.node)
             return
-        route: Route[NodeConnection] | None = getattr(context, "router_route", None)
+        route: Route[DbapiConnection] | None = getattr(context, "router_route", None)
         if inside is not None:
             # A listener changed it, and may have made a write of it; or it ended the transaction.
             route = _anew(inside[0], statement, context)
@@ -265,7 +265,7 @@ class RoutedDialect(DefaultDialect):
         elif route is None:
             (by or self._above_execute)(cursor, statement, parameters, context)
             return
-        elif (held := route.held) is not (checkout := route.connection).last or (
+        elif (held := route.held) is not (checkout := route.checkout).last or (
             held is not checkout.replica and held is not checkout.primary
         ):
             # A listener's own statement came between, and went elsewhere or had this one's
@@ -275,7 +275,7 @@ class RoutedDialect(DefaultDialect):
             context.unicode_statement, statement
         ):
             cursor = self._reconsider(route, cursor, statement, context)
-        if route.connection.router.watched:
+        if route.checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()
         try:
@@ -308,11 +308,11 @@ class RoutedDialect(DefaultDialect):
         RoutedDialect.do_execute(self, cursor, statement, None, context, call)
 
     def _reconsider(
-        self, route: Route[NodeConnection], cursor: Any, statement: str, context: Any
+        self, route: Route[DbapiConnection], cursor: Any, statement: str, context: Any
     ) -> Any:
         """A listener changed the statement after it was routed, or it is a default's own one."""
         if route.decision.on_primary and (
-            route.intent.writes or not route.connection.router.classifier(statement).writes
+            route.intent.writes or not route.checkout.router.classifier(statement).writes
         ):
             return cursor
         return _again(route, cursor, statement, context)

@@ -114,7 +114,7 @@ class RouterPlugin(CreateEnginePlugin):
             router=self.router,
             config=self.config,
             connect_to=self._connect_to,
-            connect_past=self._connect_past,
+            connect_session_url=self._connect_session_url,
             poolclass=poolclass,
         )
 
@@ -135,7 +135,7 @@ class RouterPlugin(CreateEnginePlugin):
             return create
         return lambda rec: _checked(create(rec), path, str(node))
 
-    def _connect_past(self) -> list[Creator]:
+    def _connect_session_url(self) -> list[Creator]:
         return [
             _creator(self._dialect, *self._arguments(server)) for server in self.config.sessions()
         ]
@@ -175,7 +175,7 @@ class RouterPlugin(CreateEnginePlugin):
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
         monitor = Monitor(self.router, self._for_monitor)
-        self.router.watch(monitor)
+        self.router.use_monitor(monitor)
         pool: RoutingPool = engine.pool  # type: ignore[assignment]
         pool.in_use = InUse()
         # Nobody has to dispose of an engine: a plain one leaves nothing behind either.

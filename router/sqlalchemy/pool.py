@@ -27,9 +27,9 @@ from router.errors import RouterError
 from router.model import Node, Report
 from router.rules.pgbouncer import not_the_primary, stranger
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
-from router.sqlalchemy.connection import NodeConnection
 from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
+from router.sqlalchemy.node_connection import DbapiConnection
 
 PROVEN = "pg_router_proven"
 """Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
@@ -79,7 +79,7 @@ class RoutingPool(Pool):
         router: Router,
         config: Config,
         connect_to: Callable[[Node], Creator | None],
-        connect_past: Callable[[], list[Creator]],
+        connect_session_url: Callable[[], list[Creator]],
         poolclass: type[Pool] = QueuePool,
         recycle: int = -1,
         pre_ping: bool = False,
@@ -97,7 +97,7 @@ class RoutingPool(Pool):
             router: decides; one Router for the life of the engine.
             config: what the user asked for.
             connect_to: gives what opens a connection to a node; None where `creator` does.
-            connect_past: gives what opens one to each host of ``session_url``.
+            connect_session_url: gives what opens one to each host of ``session_url``.
             poolclass: the class of the node pools.
             recycle: seconds after which a connection is replaced.
             pre_ping: ask each connection whether it lives before it is used.
@@ -110,7 +110,7 @@ class RoutingPool(Pool):
         self.router = router
         self.config = config
         self.connect_to = connect_to
-        self.connect_past = connect_past
+        self.connect_session_url = connect_session_url
         self.poolclass = poolclass
         self.node_options: dict[str, Any] = {
             key: value
@@ -175,10 +175,12 @@ class RoutingPool(Pool):
             found: str = dialect.get_isolation_level(connection)
             self.server_isolation = self.default_isolation = found
 
-    def lost(self, error: Any, dbapi: Any, cursor: Any) -> bool:
+    def is_disconnect(self, error: Any, dbapi: Any, cursor: Any) -> bool:
         """Whether `error` says that the connection is gone: the dialect's own judgement."""
         dialect: Any = self._dialect
-        return self.driver.lost(error) or bool(dialect.is_disconnect(error, dbapi, cursor))
+        return self.driver.is_disconnect(error) or bool(
+            dialect.is_disconnect(error, dbapi, cursor)
+        )
 
     def sqlstate(self, error: BaseException) -> str:
         """The five-character code of an error, empty when the server sent none."""
@@ -217,7 +219,7 @@ class RoutingPool(Pool):
                 self.retire(node)  # it left meanwhile: what is taken now is closed afterwards
         return pool
 
-    def hold(self, node: Node) -> NodeConnection:
+    def hold(self, node: Node) -> DbapiConnection:
         """A pooled connection to `node`, for a checkout.
 
         One that is older than the node's last interruption is asked whether it lives: a write
@@ -243,12 +245,12 @@ class RoutingPool(Pool):
         except exc.TimeoutError as error:
             cure = self.config.relief("pool_size or max_overflow")
             raise PoolTimeout(f"{node}: {error}: {cure}") from error
-        held = NodeConnection(self, node, fairy)
+        held = DbapiConnection(self, node, fairy)
         if fresh:
             held.fresh = True
         return held
 
-    def idle(self, node: Node) -> NodeConnection | None:
+    def idle(self, node: Node) -> DbapiConnection | None:
         """A pooled connection to `node` that is open and not in use, if there is one; it was not
         asked whether it lives, not even with ``pool_pre_ping``."""
         pool = self._pools.get(node)
@@ -260,7 +262,7 @@ class RoutingPool(Pool):
                 with contextlib.suppress(NothingOpen):
                     fairy: Any = _ConnectionRecord.checkout(pool)
                     fairy._counter += 1  # it is in use, though nobody was told: see `introduced`
-                    held = NodeConnection(self, node, fairy)
+                    held = DbapiConnection(self, node, fairy)
                     held.unasked = True
                     return held
         except exc.TimeoutError:
@@ -290,7 +292,7 @@ class RoutingPool(Pool):
         pool._invalidate(fairy)  # and what else is as old
         return pool.connect()
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> DbapiConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
 
         It is closed when it is given back, and what its session holds ends with it.
@@ -299,7 +301,7 @@ class RoutingPool(Pool):
             Exception: none of its hosts is the primary; as `translated` has it.
         """
         problem, cause = "", None
-        for create in self.connect_past():
+        for create in self.connect_session_url():
             pool = NullPool(create, dialect=self._dialect)
             pool.__dict__["dispatch"] = self.dispatch
             try:
@@ -310,7 +312,7 @@ class RoutingPool(Pool):
             try:
                 problem = self._stranger(node, fairy.dbapi_connection)
                 if not problem:
-                    return NodeConnection(self, node, fairy)
+                    return DbapiConnection(self, node, fairy)
             except BaseException:
                 fairy.invalidate()
                 raise
@@ -399,7 +401,7 @@ class RoutingPool(Pool):
         if driver.autocommit(connection) is not autocommit:
             driver.set_autocommit(connection, autocommit)
 
-    def probe(self, held: NodeConnection) -> None:
+    def probe(self, held: DbapiConnection) -> None:
         """Probe a node over a connection held, and tell the Router.
 
         Raises:
@@ -420,7 +422,7 @@ class RoutingPool(Pool):
                 cursor.execute(sql)
                 row = cursor.fetchone()
             except self.driver_errors as error:
-                if self.lost(error, connection, cursor):
+                if self.is_disconnect(error, connection, cursor):
                     raise
                 if self.driver.in_transaction(connection):
                     return None  # a listener's, and failed now: the monitor will find out
@@ -437,7 +439,7 @@ class RoutingPool(Pool):
             router=self.router,
             config=self.config,
             connect_to=self.connect_to,
-            connect_past=self.connect_past,
+            connect_session_url=self.connect_session_url,
             poolclass=self.poolclass,
             recycle=self._recycle,
             echo=self.echo,

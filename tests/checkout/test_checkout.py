@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.checkout.checkout import Checkout, Route
-from router.checkout.node_connection import Held
+from router.checkout.node_connection import NodeConnection
 from router.cluster.router import Router
 from router.config.config import Config
 from router.errors import RouterError
@@ -27,7 +27,7 @@ from router.rules.decide import Decision
 from router.rules.journal import Entry
 
 
-class Connection(Held):
+class Connection(NodeConnection):
     """A connection that does nothing."""
 
     errors = (OSError,)
@@ -46,7 +46,7 @@ class Connection(Held):
     def ask(self, sql: str) -> tuple[Any, ...]:
         return ("",)
 
-    look = end = characterise = lost = give_back = discard = run  # type: ignore[assignment]
+    look = end = characterise = report_failure = give_back = discard = run  # type: ignore[assignment]
     fileno = sqlstate = run  # type: ignore[assignment]
 
 
@@ -74,7 +74,7 @@ class LongWay(Checkout[Any]):
 class EventLoop(Checkout[Any]):
     """One that goes as an asynchronous adapter does: by what needs no waiting, if it can."""
 
-    def at_hand(self, decision: Decision) -> Connection:
+    def idle_connection(self, decision: Decision) -> Connection:
         return Connection(self.router.balance(decision.nodes))
 
     def route(
@@ -88,11 +88,11 @@ class EventLoop(Checkout[Any]):
     ) -> Route[Any]:
         self.explicit = explicit
         if force is None and sql is not None:
-            context, decision = self.inside(sql), self.router.view.any_within
+            context, decision = self.fast_read_on_primary(sql), self.router.view.any_within
             if context is not None and decision is not None:
                 intent = self.router.intent(sql)
                 return Route(self, sql, intent, self.primary, decision, context, False)
-            ready = None if stream else self.ready(sql)
+            ready = None if stream else self.route_without_waiting(sql)
             if ready is not None:
                 return ready
         return super().route(sql, explicit=explicit, force=force, stream=stream, **more)

@@ -166,9 +166,9 @@ def test_an_outage_that_was_noticed_is_remembered_with_its_failures() -> None:
 )  # fmt: skip
 def test_sqlstates_of_the_users_own_count_beside_the_built_in(state: str, lost: bool) -> None:
     """blacklist_sqlstates adds whole codes and classes; others stay what they were."""
-    assert Site({"blacklist_sqlstates": "58,XX001"}).router.lost(state) is lost
+    assert Site({"blacklist_sqlstates": "58,XX001"}).router.is_disconnect(state) is lost
     if state[:2] in ("58", "XX"):
-        assert not Site().router.lost(state)
+        assert not Site().router.is_disconnect(state)
 
 
 @pytest.mark.parametrize("given", ["5803", "58x30", "580301", "é8"])

@@ -77,7 +77,7 @@ def test_migrate_has_a_session_of_its_own(connect: Connect, database: Database) 
     past: list[bool] = []
 
     def look(**_: Any) -> None:
-        past.append(routed.connection.connection.checkout.past)
+        past.append(routed.connection.connection.checkout.dedicated)
 
     post_migrate.connect(look)
     try:

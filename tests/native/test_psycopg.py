@@ -18,7 +18,7 @@ import router
 from router import Config, request_context
 from router.errors import ConfigError
 from router.psycopg import AsyncConnectionPool, ConnectionPool
-from router.psycopg.nodes import POOL_LOOK
+from router.psycopg.source import POOL_LOOK
 from tests.conftest import Database
 from tests.native.kit import PORT, how
 

@@ -16,7 +16,7 @@ from router.rules.balance import (
     Latency,
     LeastOutstanding,
     RoundRobin,
-    Watching,
+    TimedBalancer,
     Weighted,
     preferring,
 )
@@ -132,7 +132,7 @@ def test_round_robin_stays_exact_between_threads() -> None:
 def driven(balancer: Balancer, among: tuple[Node, ...], latency: dict[str, float], picks: int,
            *, clients: int = 1, now: float = 0.0) -> Counter[str]:  # fmt: skip
     """Reads of `clients` that take turns, each answered after its node's latency, in order."""
-    assert isinstance(balancer, Watching)
+    assert isinstance(balancer, TimedBalancer)
     found: Counter[str] = Counter()
     free = [now] * clients
     under_way: list[tuple[float, float, int, Node]] = []
@@ -184,9 +184,9 @@ def test_only_what_is_offered_is_ever_chosen(
             if any(n.weight for n in offered) and name != "round_robin":
                 assert node.weight
             under_way.append(node)
-            if isinstance(base, Watching):
+            if isinstance(base, TimedBalancer):
                 base.sent(node, now)
-        elif under_way and isinstance(base, Watching):
+        elif under_way and isinstance(base, TimedBalancer):
             base.answered(under_way.pop(), now, now)
 
 

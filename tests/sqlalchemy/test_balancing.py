@@ -65,8 +65,8 @@ def test_a_watching_balancer_hears_of_every_statement_and_its_end(routed: Routed
 
 def test_a_plain_balancer_is_told_nothing(routed: Routed) -> None:
     """The default balancer has nothing to be told, so the adapter does not time statements."""
-    assert routed.engine.router.watching is None
-    assert routed.another(balance="latency").router.watching is not None
+    assert routed.engine.router.timed_balancer is None
+    assert routed.another(balance="latency").router.timed_balancer is not None
 
 
 def test_a_slow_replica_is_left_alone(routed: Routed) -> None:

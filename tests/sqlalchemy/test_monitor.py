@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router.cluster.probe_loop import Watch
+from router.cluster.probe_loop import ProbeLoop
 from router.model import Report
 from router.testing import Proxy
 from tests.sqlalchemy.kit import PORT, Routed, insert
@@ -133,7 +133,7 @@ def test_routing_never_reads_the_wall_clock() -> None:
     doctor, who compares clocks; nothing else minds its jumps."""
     found = []
     house = Path(__file__).parents[2] / "router"
-    known = {house / "carrier.py", house / "statuspage.py", house / "survey.py"}
+    known = {house / name for name in ("pins/carrier.py", "status/page.py", "doctor/survey.py")}
     known |= {*house.glob("testing/*"), *house.glob("cli/*")}
     for path in sorted(set(house.rglob("*.py")) - known):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -189,7 +189,7 @@ def test_a_migrations_lock_holds_up_no_probe(routed: Routed) -> None:
 def test_many_processes_do_not_probe_in_step(routed: Routed) -> None:
     """A pause at rest is up to a tenth shorter than probe_interval, by chance."""
     engine = routed.another(probe_interval=1)
-    watch = Watch(engine.router, lambda node: {}, lambda name: frozenset())
+    watch = ProbeLoop(engine.router, lambda node: {}, lambda name: frozenset())
     pauses = {watch._pause() for _ in range(50)}
     assert len(pauses) > 40
     assert 0.9 <= min(pauses) < max(pauses) <= 1

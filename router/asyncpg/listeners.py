@@ -25,7 +25,7 @@ def as_own(owner: Any, callback: Callable[..., Any]) -> Callable[..., Any]:
     return now
 
 
-class Watchers:
+class Listeners:
     """The callbacks of one routed connection."""
 
     __slots__ = ("_known",)
@@ -49,7 +49,7 @@ class Watchers:
         for known in [key for key in self._known if key[0] == kind]:
             del self._known[known]
 
-    def watch(self, con: Any) -> None:
+    def listen_on(self, con: Any) -> None:
         """Register all of them on a connection that was taken."""
         for (kind, _), told in self._known.items():
             _call(con, f"add_{kind}", told)

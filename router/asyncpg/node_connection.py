@@ -11,9 +11,9 @@ import asyncpg
 from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
-from router.asyncpg.watchers import Watchers
+from router.asyncpg.listeners import Listeners
 from router.checkout.checkout import Checkout, Route
-from router.checkout.node_connection import DEFAULTS, Characteristics, Held
+from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
 from router.checkout.retry import in_words
 from router.errors import RouterError
 from router.model import Node
@@ -44,7 +44,7 @@ class NothingOpen(Exception):
     """A pool has no connection that is open."""
 
 
-class NodeConnection(Held):
+class AsyncpgConnection(NodeConnection):
     """One node's connection while a checkout holds it.
 
     Attributes:
@@ -55,14 +55,14 @@ class NodeConnection(Held):
 
     __slots__ = ("con", "nodes", "pool", "settings", "touched")
 
-    def __init__(self, nodes: "Nodes", node: Node, pool: Any, con: Any) -> None:
-        self.nodes: Nodes = nodes
+    def __init__(self, nodes: "AsyncpgSource", node: Node, pool: Any, con: Any) -> None:
+        self.nodes: AsyncpgSource = nodes
         self.pool: Any = pool
         self.con: Any = con
         # What comes back is reset: no setting outlives the checkout.
         self.settings: dict[str, str] = {}
         self.touched: bool = False
-        nodes.watchers.watch(con)
+        nodes.listeners.listen_on(con)
         super().__init__(node, in_transaction=False)
 
     @property
@@ -108,12 +108,12 @@ class NodeConnection(Held):
         """Take note: asyncpg's transactions say in their BEGIN what they are."""
         self.characteristics: Characteristics = wanted
 
-    def lost(self, error: Any, cursor: Any = None) -> bool:
+    def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         nodes = self.nodes
         state = nodes.sqlstate(error)
         closed = self.gone or isinstance(error, ConnectionError)
-        if not closed and not nodes.router.lost(state):
+        if not closed and not nodes.router.is_disconnect(state):
             return False
         if closed or state[:2] == "08" or state in ("57P01", "57P02"):
             self.broken: bool = True
@@ -156,21 +156,21 @@ class NodeConnection(Held):
     def give_back(self) -> None:
         """Give it to its pool, to be used again."""
         if self.pool is None:
-            self.nodes.watchers.leave(self.con)
+            self.nodes.listeners.leave(self.con)
             await_only(self.con.close())
             return
         await_only(self.put())
 
     async def put(self) -> None:
         """As `give_back`, on an event loop; asyncpg itself keeps it from being cancelled."""
-        self.nodes.watchers.leave(self.con)
+        self.nodes.listeners.leave(self.con)
         if self.touched and not self.gone:
             self.nodes.pool.unclean.add((self.node, self.con.get_server_pid()))
         await self.pool.release(self.con)
 
     def discard(self, *, distrust: bool) -> None:
         """Close it; where the server was gone, whatever else its pool holds is opened anew too."""
-        self.nodes.watchers.leave(self.con)
+        self.nodes.listeners.leave(self.con)
         if gone := self.gone:
             if self.pool is not None:
                 await_only(self.pool.release(self.con))
@@ -190,10 +190,10 @@ async def _closed(con: Any) -> None:
         await con.close(timeout=CLOSING)
 
 
-class Nodes:
+class AsyncpgSource:
     """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
 
-    __slots__ = ("pool", "router", "timeout", "watchers")
+    __slots__ = ("listeners", "pool", "router", "timeout")
 
     default_isolation = "AUTOCOMMIT"
 
@@ -201,7 +201,7 @@ class Nodes:
         self.pool: Pool = pool
         self.router: Router = pool.router
         self.timeout: float | None = timeout
-        self.watchers: Watchers = Watchers()
+        self.listeners: Listeners = Listeners()
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
@@ -212,7 +212,7 @@ class Nodes:
         """Start the Router, while the event loop runs on."""
         await_only(asyncio.to_thread(self.router.start))
 
-    def hold(self, node: Node) -> NodeConnection:
+    def hold(self, node: Node) -> AsyncpgConnection:
         """A pooled connection to `node`.
 
         Raises:
@@ -234,14 +234,14 @@ class Nodes:
             if self.pool.is_closing():
                 raise PoolClosed("the pool is closed: make another one") from None
             raise
-        held = NodeConnection(self, node, pool, con)
+        held = AsyncpgConnection(self, node, pool, con)
         if (opened := self.pool.opened) and opened.pop((node, con.get_server_pid()), -inf) > (
             monotonic() - FRESH
         ):
             held.fresh = True
         return held
 
-    def idle(self, node: Node) -> NodeConnection | None:
+    def idle(self, node: Node) -> AsyncpgConnection | None:
         """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
         pool = self.pool.node_pool(node)
         token = may_open.set(False)
@@ -249,19 +249,19 @@ class Nodes:
             if pool.get_idle_size():
                 # Another task may be quicker; nobody waits longer for its connection than that.
                 con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
-                return NodeConnection(self, node, pool, con)
+                return AsyncpgConnection(self, node, pool, con)
         except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
             pass
         finally:
             may_open.reset(token)
         return None
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> AsyncpgConnection | None:
         """A connection to `node`, the primary, by ``session_url``; None without that."""
-        con = await_only(self.pool.connect_past(node))
-        return None if con is None else NodeConnection(self, node, None, con)
+        con = await_only(self.pool.connect_session_url(node))
+        return None if con is None else AsyncpgConnection(self, node, None, con)
 
-    def probe(self, held: NodeConnection) -> None:
+    def probe(self, held: AsyncpgConnection) -> None:
         """Probe a node over a connection held, and tell the Router."""
         await_only(self.pool.probe(held.node, held.con))
 
@@ -278,7 +278,7 @@ class Nodes:
         return translated(error)
 
 
-class AsyncpgCheckout(Checkout[NodeConnection]):
+class AsyncpgCheckout(Checkout[AsyncpgConnection]):
     """A checkout of asyncpg's connections."""
 
     @property
@@ -287,7 +287,7 @@ class AsyncpgCheckout(Checkout[NodeConnection]):
         held = self.primary
         return self.bound and (held is None or held.broken or held.gone)
 
-    def route(self, sql: str | None, **how: Any) -> Route[NodeConnection]:
+    def route(self, sql: str | None, **how: Any) -> Route[AsyncpgConnection]:
         """As `Checkout.route`; refuses to go on in another session than it was bound to."""
         if self.open and self.gone:
             raise asyncpg.InterfaceError(
@@ -303,7 +303,7 @@ class AsyncpgCheckout(Checkout[NodeConnection]):
         )
         return error
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> AsyncpgConnection | None:
         """A connection to `node`, the primary, by ``session_url``."""
-        nodes: Nodes = self.pool  # type: ignore[assignment]
+        nodes: AsyncpgSource = self.pool  # type: ignore[assignment]
         return nodes.session(node)

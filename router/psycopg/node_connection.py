@@ -8,14 +8,14 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from router.checkout.node_connection import DEFAULTS, Characteristics, Held
+from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
 from router.model import Node
 
 if TYPE_CHECKING:
-    from router.psycopg.nodes import Nodes
+    from router.psycopg.source import PsycopgSource
 
 
-class Line:
+class ConnectionRecord:
     """A connection of psycopg, and what is known of it for as long as it lives.
 
     Attributes:
@@ -28,7 +28,16 @@ class Line:
         past: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("dbapi", "fresh", "given_back", "past", "pool", "proven", "settings", "streams")
+    __slots__ = (
+        "dbapi",
+        "dedicated",
+        "fresh",
+        "given_back",
+        "pool",
+        "proven",
+        "settings",
+        "streams",
+    )
 
     def __init__(self, dbapi: Any, pool: Any, proven: float, *, fresh: bool = False) -> None:
         self.dbapi: Any = dbapi
@@ -38,17 +47,17 @@ class Line:
         self.settings: dict[str, str] = {}
         self.streams: int = 0
         self.given_back: bool = False
-        self.past: bool = False
+        self.dedicated: bool = False
 
 
-class NodeConnection(Held):
+class PsycopgConnection(NodeConnection):
     """One node's connection while a checkout holds it."""
 
     __slots__ = ("dbapi", "line", "nodes")
 
-    def __init__(self, nodes: "Nodes", node: Node, line: Line) -> None:
-        self.nodes: Nodes = nodes
-        self.line: Line = line
+    def __init__(self, nodes: "PsycopgSource", node: Node, line: ConnectionRecord) -> None:
+        self.nodes: PsycopgSource = nodes
+        self.line: ConnectionRecord = line
         self.dbapi: Any = line.dbapi
         super().__init__(node, in_transaction=False)
         if line.fresh:
@@ -112,12 +121,12 @@ class NodeConnection(Held):
             dbapi.deferrable = wanted.deferrable
         self.characteristics = wanted
 
-    def lost(self, error: Any, cursor: Any = None) -> bool:
+    def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         nodes = self.nodes
         state = nodes.sqlstate(error)
         closed = isinstance(error, psycopg.OperationalError) and self.dbapi.closed
-        if not closed and not nodes.router.lost(state):
+        if not closed and not nodes.router.is_disconnect(state):
             return False
         self.broken: bool = (
             self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")

@@ -1,7 +1,7 @@
 """Where connections come from: what one process knows of a database, and what one wrapper keeps.
 
-A `Cluster` is shared by every thread's wrapper of one alias: the Router, and where
-``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `Nodes` belongs to one
+A `DjangoConnector` is shared by every thread's wrapper of one alias: the Router, and where
+``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `DjangoSource` belongs to one
 wrapper, like the connection of Django's own.
 """
 
@@ -22,9 +22,9 @@ from router.django import bouncer
 from router.django.errors import PoolTimeout, TooManyRequests, translated
 from router.errors import ConfigError, RouterError
 from router.model import Node
-from router.psycopg import nodes
-from router.psycopg.held import Line, NodeConnection
-from router.psycopg.nodes import POOL_LOOK, POOL_TIMEOUT, Servers
+from router.psycopg import source
+from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector
 
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
@@ -35,7 +35,7 @@ _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLI
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
 
-class Cluster(Servers):
+class DjangoConnector(Connector):
     """What the wrappers of one alias share in one process.
 
     Attributes:
@@ -67,7 +67,7 @@ class Cluster(Servers):
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
         self.health_checks: bool = bool(settings.get("CONN_HEALTH_CHECKS"))
         self.router: Router = Router(self.config)
-        self.router.watch(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self._for_monitor))
         self._pools: dict[Node, Any] = {}
         self._lock = registry.lock()
         self.router.attach(self)
@@ -148,7 +148,7 @@ class Cluster(Servers):
         return pool
 
     def use(self) -> dict[Node, Use]:
-        """What the nodes' pools keep; the wrappers' `Nodes` tell what they hold."""
+        """What the nodes' pools keep; the wrappers' `DjangoSource` tell what they hold."""
         pools = self._pools.copy().items()
         return {node: Use(0, pool.get_stats()["pool_available"]) for node, pool in pools}
 
@@ -167,12 +167,12 @@ class Cluster(Servers):
     def after_fork(self) -> None:
         """In a forked child: leave the pools to the parent, neither used nor closed."""
         for pool in self._pools.values():
-            nodes.left_behind(pool)
+            source.left_behind(pool)
         registry.leave_to_parent(self._pools)
         self._pools = {}
 
 
-class Nodes(nodes.Nodes):
+class DjangoSource(source.PsycopgSource):
     """One wrapper's connections, by node: the pools of its checkout.
 
     Attributes:
@@ -181,16 +181,16 @@ class Nodes(nodes.Nodes):
         isolation: the level ``OPTIONS["isolation_level"]`` asks for.
     """
 
-    def __init__(self, wrapper: "DatabaseWrapper", cluster: Cluster) -> None:
+    def __init__(self, wrapper: "DatabaseWrapper", cluster: DjangoConnector) -> None:
         super().__init__(cluster, wrapper.configured_isolation)
-        self.cluster: Cluster = cluster
+        self.cluster: DjangoConnector = cluster
         self._configure: Callable[[Any], object] = wrapper._configure_connection
         self._timeout: float = POOL_TIMEOUT
         if isinstance(cluster.pooled, Mapping):
             self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
-        self._kept: dict[Node, Line] = {}
+        self._kept: dict[Node, ConnectionRecord] = {}
         self._unchecked: set[Node] = set()
-        self._held: dict[Line, Node] = {}
+        self._held: dict[ConnectionRecord, Node] = {}
         self._closed = False
         self.router.attach(self)
         registry.renew(self)
@@ -217,13 +217,13 @@ class Nodes(nodes.Nodes):
         """Set time zone and role, as Django does."""
         return self._configure(connection)
 
-    def held_by(self, node: Node, line: Line) -> NodeConnection:
+    def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
         """Prepare a connection that is taken for the checkout."""
         held = super().held_by(node, line)
         self._held[line] = node
         return held
 
-    def line(self, node: Node) -> Line:
+    def line(self, node: Node) -> ConnectionRecord:
         """A connection to `node` that lives: the one kept, or one of its pool."""
         pool = self.cluster.pool(node)
         if pool is None:
@@ -233,7 +233,7 @@ class Nodes(nodes.Nodes):
                     return line
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
-            return Line(connection, None, self.router.clock(), fresh=True)
+            return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
         line = self.from_pool(pool, node, self._timeout)
         if self._lives(node, line):
             return line
@@ -241,7 +241,7 @@ class Nodes(nodes.Nodes):
         pool.check()
         return self.from_pool(pool, node, self._timeout)
 
-    def open_line(self, node: Node) -> Line | None:
+    def open_line(self, node: Node) -> ConnectionRecord | None:
         """The connection to `node` that is kept, or an open one of its pool, if there is one."""
         pool = self.cluster.pool(node)
         if pool is not None:
@@ -249,7 +249,7 @@ class Nodes(nodes.Nodes):
         line = self._kept.pop(node, None)
         return None if line is None or line.dbapi.closed else line
 
-    def _lives(self, node: Node, line: Line) -> bool:
+    def _lives(self, node: Node, line: ConnectionRecord) -> bool:
         if line.dbapi.closed:
             return False
         if not self.interrupted(node, line) and node not in self._unchecked:
@@ -257,7 +257,7 @@ class Nodes(nodes.Nodes):
         self._unchecked.discard(node)
         return self.lives(line)
 
-    def give_back(self, node: Node, line: Line) -> None:
+    def give_back(self, node: Node, line: ConnectionRecord) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
         line.given_back = True
         self._held.pop(line, None)
@@ -265,24 +265,26 @@ class Nodes(nodes.Nodes):
             if not line.streams:
                 self._put(line)
             return
-        gone = self._closed or line.past or node not in self.router.servers or node in self._kept
+        gone = (
+            self._closed or line.dedicated or node not in self.router.servers or node in self._kept
+        )
         if (gone and not line.streams) or not _put_right(line.dbapi):
             line.dbapi.close()
         else:
             self._kept[node] = line
 
-    def _put(self, line: Line) -> None:
+    def _put(self, line: ConnectionRecord) -> None:
         if not _put_right(line.dbapi):
             line.dbapi.close()  # its pool makes another
         line.pool.putconn(line.dbapi)
 
-    def streaming(self, line: Line, step: int) -> None:
+    def streaming(self, line: ConnectionRecord, step: int) -> None:
         """A server-side cursor was opened on `line` (1) or closed (-1)."""
         line.streams += step
         if line.pool is not None and line.given_back and not line.streams:
             self._put(line)
 
-    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+    def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
         """Close a connection; with `distrust` the next one kept is asked before it is used."""
         self._held.pop(line, None)
         line.dbapi.close()
@@ -342,11 +344,11 @@ def _put_right(connection: Any) -> bool:
     return True
 
 
-def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:
-    """The one `Cluster` of this process for the wrapper's alias and settings.
+def cluster_of(wrapper: "DatabaseWrapper") -> DjangoConnector:
+    """The one `DjangoConnector` of this process for the wrapper's alias and settings.
 
     Raises:
-        django.core.exceptions.ImproperlyConfigured: as `Cluster`.
+        django.core.exceptions.ImproperlyConfigured: as `DjangoConnector`.
     """
     settings = wrapper.settings_dict
     key = (
@@ -358,7 +360,7 @@ def cluster_of(wrapper: "DatabaseWrapper") -> Cluster:
     with _lock:
         found = _clusters.get(key)
         if found is None:
-            found = _clusters[key] = Cluster(wrapper)
+            found = _clusters[key] = DjangoConnector(wrapper)
         return found
 
 
@@ -374,5 +376,5 @@ def leave(dbname: str) -> None:
     gc.collect()
 
 
-_clusters: dict[tuple[object, ...], Cluster] = {}
+_clusters: dict[tuple[object, ...], DjangoConnector] = {}
 _lock = registry.lock()

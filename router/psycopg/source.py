@@ -15,7 +15,7 @@ from router.connect.hangup import HangUp
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node, Report, app_name
-from router.psycopg.held import Line, NodeConnection, alive, ask, loop_of
+from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
 from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
 
 POOL_LOOK = 0.25
@@ -33,7 +33,7 @@ FRESH = 1.0
 """Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
 
 
-class Servers(ABC):
+class Connector(ABC):
     """The servers of one Router, as psycopg connects to them.
 
     Attributes:
@@ -70,7 +70,7 @@ class Servers(ABC):
         """As `arguments`, with a name by which the server's own views show the node's use."""
         return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
 
-    def connect_past(self, node: Node, configure: Callable[[Any], object]) -> Any:
+    def connect_session_url(self, node: Node, configure: Callable[[Any], object]) -> Any:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
 
         Raises:
@@ -135,8 +135,8 @@ class Servers(ABC):
         return None
 
 
-class Nodes(ABC):
-    """One checkout's connections, by node: what `router.checkout.checkout.Pools` asks for.
+class PsycopgSource(ABC):
+    """One checkout's connections, by node: its `ConnectionSource`.
 
     Attributes:
         router: decides.
@@ -144,8 +144,8 @@ class Nodes(ABC):
         registered: done with each connection that is held: adapters, notice handlers.
     """
 
-    def __init__(self, servers: Servers, isolation: IsolationLevel | None) -> None:
-        self.servers: Servers = servers
+    def __init__(self, servers: Connector, isolation: IsolationLevel | None) -> None:
+        self.servers: Connector = servers
         self.router: Router = servers.router
         self.isolation: IsolationLevel | None = isolation
         self.registered: list[Callable[[Any], object]] = []
@@ -191,7 +191,7 @@ class Nodes(ABC):
         """Why new connections to `node` are refused here, though its server answers."""
         return None
 
-    def hold(self, node: Node) -> NodeConnection:
+    def hold(self, node: Node) -> PsycopgConnection:
         """A connection to `node`, for the checkout.
 
         One that is older than the node's last interruption is asked whether it lives.
@@ -201,70 +201,70 @@ class Nodes(ABC):
         """
         return self.held_by(node, self.line(node))
 
-    def at_hand(self, node: Node) -> NodeConnection | None:
+    def idle_connection(self, node: Node) -> PsycopgConnection | None:
         """As `hold`, where there is nothing to wait for; else None."""
         return None
 
-    def session(self, node: Node) -> NodeConnection | None:
+    def session(self, node: Node) -> PsycopgConnection | None:
         """A connection to `node`, the primary, by ``session_url``, closed after its use; None
-        without that. Raises as `Servers.connect_past`."""
-        connection = self.servers.connect_past(node, self.configure)
+        without that. Raises as `Connector.connect_session_url`."""
+        connection = self.servers.connect_session_url(node, self.configure)
         if connection is None:
             return None
-        line = Line(connection, None, self.router.clock())
-        line.past = True
+        line = ConnectionRecord(connection, None, self.router.clock())
+        line.dedicated = True
         return self.held_by(node, line)
 
-    def held_by(self, node: Node, line: Line) -> NodeConnection:
+    def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
         """Prepare a connection that is taken for a checkout."""
         if self.isolation is not None:
             line.dbapi.isolation_level = self.isolation
         for register in self.registered:
             register(line.dbapi)
-        return NodeConnection(self, node, line)
+        return PsycopgConnection(self, node, line)
 
     @abstractmethod
     def configure(self, connection: Any) -> object:
         """Do with a new connection what the user wants done."""
 
     @abstractmethod
-    def line(self, node: Node) -> Line:
+    def line(self, node: Node) -> ConnectionRecord:
         """A connection to `node` that lives. Raises as `hold`."""
 
-    def probe(self, held: NodeConnection) -> None:
+    def probe(self, held: PsycopgConnection) -> None:
         """Probe a node over a connection held, and tell the Router."""
         self.servers.probe(held.node, held.dbapi)
 
     @abstractmethod
-    def open_line(self, node: Node) -> Line | None:
+    def open_line(self, node: Node) -> ConnectionRecord | None:
         """A connection to `node` that is open and not in use, if there is one."""
 
-    def idle(self, node: Node) -> NodeConnection | None:
+    def idle(self, node: Node) -> PsycopgConnection | None:
         """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
         line = self.open_line(node)
         return None if line is None else self.held_by(node, line)
 
     @abstractmethod
-    def give_back(self, node: Node, line: Line) -> None:
+    def give_back(self, node: Node, line: ConnectionRecord) -> None:
         """Keep a connection for the next statement there, or give it to its pool."""
 
     @abstractmethod
-    def discard(self, node: Node, line: Line, *, distrust: bool) -> None:
+    def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
         """Close a connection; with `distrust` the next one kept is asked before it is used."""
 
-    def interrupted(self, node: Node, line: Line) -> bool:
+    def interrupted(self, node: Node, line: ConnectionRecord) -> bool:
         """Whether the node was away since the connection was last known to live."""
         known = self.router.view.snapshot.reports.get(node.name)
         return known is not None and line.proven < known.since
 
-    def lives(self, line: Line) -> bool:
+    def lives(self, line: ConnectionRecord) -> bool:
         """Ask the server of a connection."""
         if line.dbapi.closed or not alive(line.dbapi):
             return False
         line.proven = self.router.clock()
         return True
 
-    def from_pool(self, pool: Any, node: Node, timeout: float) -> Line:
+    def from_pool(self, pool: Any, node: Node, timeout: float) -> ConnectionRecord:
         """A connection of psycopg_pool's.
 
         Args:
@@ -319,17 +319,17 @@ class Nodes(ABC):
         known = snapshot.reports.get(node.name)
         return None if known is None or known.ok else known
 
-    def _taken(self, pool: Any, dbapi: Any) -> Line:
+    def _taken(self, pool: Any, dbapi: Any) -> ConnectionRecord:
         line = line_of(dbapi)
         if line is None:
             now = self.router.clock()
             fresh = now - dbapi.__dict__.get(_OPENED, now) < FRESH
-            line = Line(dbapi, pool, now, fresh=fresh)
+            line = ConnectionRecord(dbapi, pool, now, fresh=fresh)
             setattr(dbapi, _LINE, line)
         line.given_back = False
         return line
 
-    def open_in(self, pool: Any) -> Line | None:
+    def open_in(self, pool: Any) -> ConnectionRecord | None:
         """A connection of psycopg_pool's that is open and not in use, if there is one; none is
         opened, and none waited for."""
         for _ in range(pool.get_stats().get("pool_available", 0)):
@@ -351,7 +351,7 @@ def left_behind(pool: Any) -> None:
     pool._closed = True
 
 
-def line_of(connection: Any) -> Line | None:
+def line_of(connection: Any) -> ConnectionRecord | None:
     """What is known of a connection of psycopg_pool's that was taken before."""
-    line: Line | None = connection.__dict__.get(_LINE)
+    line: ConnectionRecord | None = connection.__dict__.get(_LINE)
     return line

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy.pool import PoolProxiedConnection
 
-from router.checkout.node_connection import DEFAULTS, Characteristics, Held, Life
+from router.checkout.node_connection import DEFAULTS, Characteristics, Life, NodeConnection
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ SETTINGS = "pg_router_settings"
 """Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
 
 
-class NodeConnection(Held):
+class DbapiConnection(NodeConnection):
     """One node's pooled connection while a `RoutedConnection` holds it."""
 
     __slots__ = ("dbapi", "fairy", "pool", "unasked", "undo")
@@ -48,7 +48,11 @@ class NodeConnection(Held):
         """Switch autocommit, if it is not so already; no transaction may be open."""
         driver = self.pool.driver
         if driver.autocommit(self.dbapi) is not value:
-            if value and self.characteristics != DEFAULTS and self.pool.router.pools(self.node):
+            if (
+                value
+                and self.characteristics != DEFAULTS
+                and self.pool.router.shares_sessions(self.node)
+            ):
                 # In autocommit psycopg2 makes them settings of a session that is not ours.
                 self.characterise(DEFAULTS)
             driver.set_autocommit(self.dbapi, value)
@@ -88,12 +92,12 @@ class NodeConnection(Held):
         """End the open transaction, whoever began it."""
         self.pool.driver.end(self.dbapi, verb)
 
-    def lost(self, error: Any, cursor: Any = None) -> bool:
+    def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         pool = self.pool
-        broken = pool.lost(error, self.dbapi, cursor)
+        broken = pool.is_disconnect(error, self.dbapi, cursor)
         state = pool.driver.sqlstate(error)
-        if not broken and not pool.router.lost(state):
+        if not broken and not pool.router.is_disconnect(state):
             return False
         # These end a connection, even where the driver has yet to notice its closed socket.
         ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
