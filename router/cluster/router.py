@@ -236,6 +236,11 @@ class Router:
             f"{f'; blacklisted {out}' if out else ''}>"
         )
 
+    @property
+    def watched(self) -> bool:
+        """`instrumented`, by its name of before."""
+        return self.instrumented
+
     def stats(self) -> dict[str, Any]:
         """Counts since the start: ``decisions`` by node and reason, and every event's count."""
         decisions: dict[str, dict[str, int]] = {}
