@@ -71,7 +71,7 @@ class ByListener:
             root._log_info("%s: %s", route.held.node.name, route.decision.reason)
         return route
 
-    def inside(self, sql: str) -> None:
+    def fast_read_on_primary(self, sql: str) -> None:
         """The short way does not ask what the statement's options say."""
 
     def __getattr__(self, key: str) -> Any:
