@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from router.cluster.router import Router
 from router.errors import RouterError
 from router.rules.context import RoutingContext
-from router.rules.decide import Decision, Transaction
+from router.rules.decision import Decision
+from router.rules.situation import Situation, Transaction
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Intent, classify
 
@@ -73,7 +74,7 @@ def explain(
     intent = router.intent(sql)
     try:
         # A context of its own: explaining pins nobody, and nobody's pin decides.
-        decision = router.decide(intent, transaction, context=RoutingContext())
+        decision = router.decide(intent, Situation(transaction), context=RoutingContext())
     except RouterError as error:
         return Explanation(sql, intent, problem=str(error))
     return Explanation(sql, intent, decision)

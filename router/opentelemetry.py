@@ -18,7 +18,7 @@ from router import metrics
 from router.cluster.router import Router
 from router.errors import ConfigError
 from router.metrics import METRICS, Metric
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from router.target import router_of
 
 NODE, ROLE, REASON = "db.router.node", "db.router.role", "db.router.reason"

@@ -22,8 +22,9 @@ from router.asyncpg.node_connection import (
     AsyncpgSource,
 )
 from router.asyncpg.prepared import PreparedStatement
-from router.checkout.checkout import READ, Route
-from router.checkout.retry import failed_fast_read, recover, timed
+from router.checkout.retry import failed_fast_read, recover
+from router.checkout.route import Route, timed
+from router.rules.decide import READ
 from router.sql.classifier import Intent, Kind, OnStandby
 
 if TYPE_CHECKING:

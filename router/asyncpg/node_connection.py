@@ -12,9 +12,10 @@ from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
-from router.checkout.checkout import Checkout, Route
+from router.checkout.checkout import Checkout
 from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
-from router.checkout.retry import in_words
+from router.checkout.route import Route
+from router.checkout.words import in_words
 from router.errors import RouterError
 from router.model import Node
 

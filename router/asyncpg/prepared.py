@@ -7,9 +7,10 @@ import asyncpg
 from sqlalchemy.util import greenlet_spawn
 
 from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, AsyncpgConnection
-from router.checkout.checkout import READ, Route
+from router.checkout.route import Route
 from router.rules.context import current_context
-from router.rules.decide import Decision, Reason
+from router.rules.decide import READ
+from router.rules.decision import Decision, Reason
 from router.sql.classifier import Intent, Kind
 
 

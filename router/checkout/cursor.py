@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
-from router.checkout.checkout import READ, Checkout, Route
+from router.checkout.checkout import Checkout
 from router.checkout.node_connection import NodeConnection
-from router.checkout.retry import failed_fast_read, recover, timed
+from router.checkout.retry import failed_fast_read, recover
+from router.checkout.route import Route, timed
+from router.rules.decide import READ
 
 H = TypeVar("H", bound=NodeConnection)
 

@@ -1,36 +1,20 @@
-"""What a failed statement may still do: a read runs elsewhere, a write is never sent twice."""
+"""Runs a failed statement again where the rules allow it; which those are stands in
+`router.rules.retry`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.checkout.node_connection import NodeConnection
-from router.config.config import masked
 from router.model import Node
-from router.rules.decide import Reason
+from router.rules.decision import Reason
+from router.rules.retry import READ_ONLY_SERVER, STALE_PLAN, Failure, may_run_again
 from router.sql.classifier import Intent, Kind
 
 if TYPE_CHECKING:
-    from router.checkout.checkout import Checkout, Route
+    from router.checkout.checkout import Checkout
+    from router.checkout.route import Route
 
-P = ParamSpec("P")
-R = TypeVar("R")
 H = TypeVar("H", bound=NodeConnection)
-
-REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
-"""What a standby answers to a statement that only the primary can run."""
-
-CONFLICT = frozenset({"40001", "40P01"})
-"""What a standby answers when replay had to cancel the query.
-
-Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
-"""
-
-
-STALE_PLAN = "RevalidateCachedQuery"
-"""Where the server raises "cached plan must not change result type", whose SQLSTATE is 0A000 too.
-
-Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/utils/cache/plancache.c
-"""
 
 
 def recover(
@@ -39,11 +23,7 @@ def recover(
     cursor: Any,
     attempt: Callable[[H], None],
 ) -> None:
-    """Run a failed read elsewhere, or raise `error`.
-
-    A read runs again only when nothing of it was delivered and no transaction was open, and
-    at most once on each node. A write is never sent twice: one that a standby refused was
-    not executed, so running it on the primary is the first time.
+    """Run a failed statement again where it may, or raise `error`.
 
     Args:
         route: the statement; its node is replaced by the one that succeeded.
@@ -52,14 +32,13 @@ def recover(
         attempt: runs the statement on a connection.
     """
     pool = route.checkout.pool
-    tried: list[Node] = []
+    failed: tuple[Node, ...] = ()
     while True:
-        tried.append(route.held.node)
-        on_primary = route.decision.on_primary
-        _noticed(route.checkout, route.held, error, cursor, on_primary=on_primary)
+        failed = (*failed, route.held.node)
+        _noticed(route.checkout, route.held, error, cursor, on_primary=route.decision.on_primary)
         again = None
         if isinstance(error, pool.driver_errors):
-            again = _again(route, error, tried)
+            again = _again(route, error, failed)
         if again is None:
             route.failed()
             raise error
@@ -76,76 +55,37 @@ def recover(
             raise
 
 
-def timed(route: "Route[H]", call: Callable[P, R]) -> Callable[P, R]:
-    """`call`, which runs the statement, made to tell a balancer that asks for it how long it
-    took, on whatever node it ran."""
-    router = route.checkout.router
-    if router.timed_balancer is None:
-        return call
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        node = route.held.node
-        sent = router.sent(node)
-        try:
-            return call(*args, **kwargs)
-        finally:
-            router.answered(node, sent)
-
-    return run
-
-
-def in_words(state: str, error: BaseException) -> str:
-    """`error` as one line without secrets: SQLSTATE and message.
-
-    Not what a server adds to its message: as its context it quotes the statement that a function
-    put together, of the parameters too.
-
-    Args:
-        state: the SQLSTATE, empty when the server sent none.
-        error: what a driver raised.
-    """
-    if state and getattr(error.__cause__, "sqlstate", "") == state:
-        error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
-    said: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's
-    if said is None:
-        said = error.args[0] if state and error.args else str(error)
-    if isinstance(said, dict):  # pg8000's
-        said = said.get("M", "")
-    text = masked(" ".join(str(said).split())) or type(error).__name__
-    return f"{state}: {text}" if state else text
-
-
 def failed_fast_read(
-    connection: "Checkout[H]", held: H, error: BaseException, cursor: Any = None
+    checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any = None
 ) -> None:
     """A statement of `Checkout.fast_read_on_primary` was not run; `error` is to be raised again.
 
     Args:
-        connection: the checkout whose statement failed.
+        checkout: whose statement failed.
         held: the primary's connection.
         error: what was raised.
         cursor: the cursor it was raised from.
     """
     held.fresh = False
     if isinstance(error, Exception):
-        _noticed(connection, held, error, cursor, on_primary=True)
+        _noticed(checkout, held, error, cursor, on_primary=True)
     else:
         held.broken = True  # cancelled: the server may still be at it
 
 
 def _noticed(
-    connection: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
+    checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:
     """Blacklist the node if the error says that the server or the way to it is gone.
 
     Args:
-        connection: the checkout whose statement failed.
+        checkout: whose statement failed.
         held: where it ran.
         error: what was raised.
         cursor: the cursor it was raised from.
         on_primary: the rules had sent it to the primary.
     """
-    pool = connection.pool
+    pool = checkout.pool
     if not isinstance(error, pool.driver_errors):
         # A signal's handler may have raised it while the server is still at the statement. In a
         # transaction that shows at its end.
@@ -154,52 +94,70 @@ def _noticed(
         return
     if held.report_failure(error, cursor):
         return
-    refused = pool.sqlstate(error) == "25006"
-    if refused and on_primary and not connection.is_read_only():
-        connection.router.failed(held.node, "refused a write: it is read-only, or a replica now")
+    refused = pool.sqlstate(error) == READ_ONLY_SERVER
+    if refused and on_primary and not checkout.is_read_only():
+        checkout.router.failed(held.node, "refused a write: it is read-only, or a replica now")
 
 
-def _again(route: "Route[H]", error: Any, tried: list[Node]) -> "Route[H] | None":
-    """The same read prepared once more, None when it must not run again.
+def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H] | None":
+    """The same statement routed once more, None when it must not run again.
 
-    The rules choose the node, by all that was asked of the statement at first: the read that
-    opens an explicit transaction stays on the primary, for what is written next is computed from
-    it. There it gets a fresh connection, once.
+    The rules choose the node by all that was asked of the statement at first, and by what failed:
+    the read that opens an explicit transaction stays on the primary, for what is written next is
+    computed from it.
     """
-    intent = route.intent
-    if intent.kind not in (Kind.READ, Kind.SESSION) or not route.fresh:
+    checkout, held = route.checkout, route.held
+    router, pool = checkout.router, checkout.pool
+    failure = _failure(route, error)
+    reason = may_run_again(
+        route.intent,
+        failure,
+        failed,
+        fresh=route.fresh,
+        bound=checkout.bound and held is checkout.primary,
+    )
+    if reason is None or (reason is Reason.RETRIED and len(failed) > len(router.snapshot.nodes)):
         return None
-    connection = route.checkout
-    held, router, pool = route.held, connection.router, connection.pool
-    if connection.bound and held is connection.primary:
-        return None  # what only its session had is gone with it, and no other connection has it
-    on_replica = not route.decision.on_primary
-    if not on_replica and tried.count(held.node) > 1:
-        return None
-    state = pool.sqlstate(error)
-    stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN
-    if stale:
+    if failure.stale:
         # As are all of its pool that prepared the statement before some DDL.
         held.broken = held.distrusted = True
-    if on_replica and state in REFUSED_BY_STANDBY and not stale and not connection.is_read_only():
-        router.heal(route.sql, state, pool.reason(error))
-        reason = Reason.HEALED
-        intent = Intent(Kind.WRITE, f"a replica refused it ({state})")
-    elif held.broken or router.is_disconnect(state) or (on_replica and state in CONFLICT):
-        if len(tried) > len(router.snapshot.nodes):
-            return None
+    intent = route.intent
+    if reason is Reason.HEALED:
+        router.heal(route.sql, failure.state, pool.reason(error))
+        intent = Intent(Kind.WRITE, f"a replica refused it ({failure.state})")
+    else:
         router.telemetry.event(
             "retried", level="info", node=held.node.name, reason=pool.reason(error)
         )
-        reason = Reason.RETRIED
-    else:
+    checkout.drop(held)
+    if _was_the_last(route):
         return None
-    connection.drop(held)
-    fell_back = not on_replica and route.decision.reason in (Reason.NO_REPLICA, Reason.RETRIED)
-    if fell_back and not router.replicas and not router.last_resort(route.context):
-        return None  # the primary was the last node left
-    again = connection.route(route.sql, **route.asked._asdict(), intent=intent, avoid=tuple(tried))
-    if again.held.node in tried and not (again.decision.on_primary and not on_replica):
+    again = checkout.route(route.sql, **route.asked._asdict(), intent=intent, failed=failed)
+    on_primary = failure.on_primary and again.decision.on_primary
+    if again.held.node in failed and not on_primary:
         return None
     again.decision = again.decision._replace(reason=reason)
     return again
+
+
+def _failure(route: "Route[H]", error: Any) -> Failure:
+    """What became of the statement, as the rules take it."""
+    checkout, held = route.checkout, route.held
+    state = checkout.pool.sqlstate(error)
+    stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN
+    return Failure(
+        held.node,
+        route.decision.on_primary,
+        state,
+        gone=stale or held.broken or checkout.router.is_disconnect(state),
+        stale=stale,
+        read_only=checkout.is_read_only(),
+    )
+
+
+def _was_the_last(route: "Route[H]") -> bool:
+    """Whether a read that had come to the primary for want of replicas still finds none."""
+    decision, router = route.decision, route.checkout.router
+    if not decision.on_primary or decision.reason not in (Reason.NO_REPLICA, Reason.RETRIED):
+        return False
+    return not router.replicas and not router.last_resort(route.context)

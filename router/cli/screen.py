@@ -16,7 +16,7 @@ from router.cli.acts import Act
 from router.cli.workload import Users
 from router.cluster.router import Router
 from router.model import Node, Role
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from router.status.history import QUIET, words
 
 READ_ON_REPLICA = frozenset({Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.HELD})

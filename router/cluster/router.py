@@ -24,22 +24,13 @@ from router.model import Node, Report, Role, Snapshot
 from router.rules.balance import BALANCERS, Balancer, TimedBalancer, preferring
 from router.rules.blacklist import ENDED, LOST, Blacklist, Entry, Outage
 from router.rules.context import ROOT, LastRead, Pin, RoutingContext, current_context
-from router.rules.decide import (
-    Decision,
-    Policy,
-    Reason,
-    Transaction,
-    View,
-    as_recent,
-    caught_up,
-    decide,
-    dry,
-    expired,
-    last_resort,
-    resolved,
-)
+from router.rules.decide import decide, dry, last_resort
+from router.rules.decision import Decision, Policy, Reason
 from router.rules.dryrun import DryRunReport, summed_up
 from router.rules.pgbouncer import SHARED
+from router.rules.pin import as_recent, caught_up, expired, resolved
+from router.rules.situation import NOTHING, Situation
+from router.rules.view import View
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Classifier, Intent
 from router.telemetry import Tally, Telemetry
@@ -265,7 +256,7 @@ class Router:
     def decide(
         self,
         intent: Intent,
-        transaction: Transaction = Transaction.NONE,
+        situation: Situation = NOTHING,
         *,
         force: str | None = None,
         context: RoutingContext | None = None,
@@ -274,7 +265,7 @@ class Router:
 
         Args:
             intent: what the statement does.
-            transaction: what surrounds it.
+            situation: what surrounds it.
             force: "primary" or "replica" when the statement itself says so.
             context: the request's context; the current one by default.
         """
@@ -290,7 +281,7 @@ class Router:
             last = pins.reads.get(self.cluster)
         decision = decide(
             intent,
-            transaction,
+            situation,
             view,
             self.policy,
             now=now,

@@ -45,7 +45,7 @@ from router.config.sources import (
 from router.errors import ConfigError
 from router.model import Limits, Node, Role
 from router.rules.balance import Balancer
-from router.rules.decide import Policy
+from router.rules.decision import Policy
 from router.rules.pgbouncer import SHARED
 from router.sql.classifier import Rule
 

@@ -15,7 +15,7 @@ from router.model import Node
 from router.psycopg.cursor import Cursor
 from router.psycopg.node_connection import PsycopgConnection
 from router.psycopg.source import PsycopgSource
-from router.rules.decide import Decision
+from router.rules.decision import Decision
 from router.sql.classifier import Intent, Kind
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")

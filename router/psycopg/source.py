@@ -8,7 +8,7 @@ import psycopg
 import psycopg_pool
 from psycopg import IsolationLevel
 
-from router.checkout.retry import in_words
+from router.checkout.words import in_words
 from router.cluster.router import Router
 from router.config.config import Config, Server, masked
 from router.connect.hangup import HangUp

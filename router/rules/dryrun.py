@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 
 WHY: Mapping[Reason, str] = {
     Reason.WRITE: "writes, and what is not surely a read",

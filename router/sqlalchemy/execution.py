@@ -12,11 +12,12 @@ from sqlalchemy.engine import ExecutionContext
 from sqlalchemy.engine.default import DefaultDialect, DefaultExecutionContext
 from sqlalchemy.engine.interfaces import Dialect
 
-from router.checkout.checkout import READ, Route
 from router.checkout.cursor import RoutedCursor
-from router.checkout.retry import failed_fast_read, recover, timed
+from router.checkout.retry import failed_fast_read, recover
+from router.checkout.route import Route, timed
 from router.rules.context import RoutingContext
-from router.rules.decide import Reason
+from router.rules.decide import READ
+from router.rules.decision import Reason
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.node_connection import DbapiConnection

@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router import registry
-from router.checkout.retry import in_words
+from router.checkout.words import in_words
 from router.cluster.router import Router, Use
 from router.config.config import Config
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report

@@ -27,7 +27,7 @@ from router.cluster.router import Router, Use, routers
 from router.errors import ConfigError
 from router.model import Role
 from router.pins.http import Headers
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from router.status.history import History, recent
 from router.status.report import NodeStatus, Status, brief, kept_out, status
 

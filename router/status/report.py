@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from router.cluster.router import Router
 from router.model import Role
 from router.rules.blacklist import Entry
-from router.rules.decide import View
+from router.rules.view import View
 
 _AROUND = re.compile(
     r"(connection failed: )?connection to server .* failed: |consuming input failed: "

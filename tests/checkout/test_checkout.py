@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router.checkout.checkout import Checkout, Route
+from router.checkout.checkout import Checkout
 from router.checkout.node_connection import NodeConnection
+from router.checkout.route import Route
 from router.cluster.router import Router
 from router.config.config import Config
 from router.errors import RouterError
@@ -23,7 +24,7 @@ from router.rules.context import (
     using_primary,
     using_replica,
 )
-from router.rules.decide import Decision
+from router.rules.decision import Decision
 from router.rules.journal import Entry
 
 

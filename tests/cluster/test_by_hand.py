@@ -12,7 +12,7 @@ from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable
 from router.model import Lsn, Report, Role
 from router.rules.blacklist import HISTORY
 from router.rules.context import RoutingContext
-from router.rules.decide import Transaction
+from router.rules.situation import Situation, Transaction
 from router.sql.classifier import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")
@@ -40,7 +40,7 @@ class Site:
             )
 
     def went(self, intent: Intent = READ, transaction: Transaction = Transaction.NONE) -> set[str]:
-        decision = self.router.decide(intent, transaction, context=RoutingContext())
+        decision = self.router.decide(intent, Situation(transaction), context=RoutingContext())
         return {n.name for n in decision.nodes}
 
 

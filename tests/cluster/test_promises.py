@@ -29,7 +29,7 @@ from router.config.config import Config, Server
 from router.errors import PrimaryUnavailable
 from router.model import Lsn, Node, Report, Role
 from router.rules.context import RoutingContext
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from router.sql.classifier import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")

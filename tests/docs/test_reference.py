@@ -18,7 +18,7 @@ from router.config.config import OPTIONS
 from router.doctor.findings import LEVELS
 from router.errors import RouterError
 from router.pins.http import Pinning, PinOptions
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

@@ -18,16 +18,11 @@ from router.errors import (
 from router.model import Limits, Lsn, Node, Report, Role, Snapshot
 from router.rules.blacklist import Entry
 from router.rules.context import LastRead, Pin
-from router.rules.decide import (
-    Decision,
-    Policy,
-    Reason,
-    Transaction,
-    View,
-    decide,
-    expired,
-    resolved,
-)
+from router.rules.decide import decide
+from router.rules.decision import Decision, Policy, Reason
+from router.rules.pin import expired, resolved
+from router.rules.situation import Situation, Transaction
+from router.rules.view import View
 from router.sql.classifier import Intent, Kind, OnStandby
 
 P = Node("p", "p.example", role=Role.PRIMARY)
@@ -81,7 +76,8 @@ def asked(
     policy: Policy = Policy(),  # noqa: B008 - a frozen tuple
     **more: Any,
 ) -> Decision:
-    return decide(intent, transaction, view, policy, **{"now": NOW, **more})
+    situation = Situation(transaction)
+    return decide(intent, situation, view, policy, **{"now": NOW, **more})
 
 
 def went(decision: Decision) -> str:

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 import router
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from tests.conftest import MakeCluster
 from tests.sqlalchemy.kit import PORT, Routed, insert
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 import router
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from tests.sqlalchemy.kit import PORT, SYNCHRONOUS, Routed, insert
 
 pytestmark = SYNCHRONOUS

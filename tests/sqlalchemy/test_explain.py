@@ -2,7 +2,7 @@
 
 import router
 from router.explain import Explanation
-from router.rules.decide import Transaction
+from router.rules.situation import Transaction
 from tests.sqlalchemy.kit import Routed
 
 

@@ -24,7 +24,7 @@ from router.cluster.router import Router
 from router.config.config import Config, Server
 from router.errors import ConfigError
 from router.model import Report, Role
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from router.status import page as statuspage
 from router.status.history import EVENTS, EVERY, KEPT, RECENT, History, recent
 from router.status.page import STALE, is_local

@@ -17,7 +17,7 @@ from router import asgi, wsgi
 from router.cluster.router import Router
 from router.config.config import Config, Server
 from router.model import Lsn, Report, Role
-from router.rules.decide import Reason
+from router.rules.decision import Reason
 from tests.browser import browser, visit
 from tests.pins.kit import serve_app
 

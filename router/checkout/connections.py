@@ -1,0 +1,427 @@
+"""The connections a checkout holds: at most one to the primary, and one to a replica."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from router import registry
+from router.checkout.node_connection import Life, NodeConnection
+from router.errors import (
+    CommitUnknown,
+    NoReplicaAvailable,
+    PrimaryUnavailable,
+    RouterError,
+    SessionRefused,
+    TransactionLost,
+)
+from router.model import Node
+from router.rules.blacklist import is_full
+from router.rules.context import current_context
+from router.rules.journal import Journal
+from router.rules.pgbouncer import advice
+from router.rules.retry import cannot_connect
+from router.sql.classifier import Intent, Kind
+
+if TYPE_CHECKING:
+    from router.cluster.router import Router
+
+SESSION_LOST = "with it what only its session had: give this connection back, and take another"
+"""What is said where a checkout was bound to the connection that was lost."""
+
+H = TypeVar("H", bound=NodeConnection)
+
+
+class ConnectionSource(Protocol[H]):
+    """The adapter's pools of connections, one for each node, as a checkout sees them."""
+
+    @property
+    def router(self) -> "Router":
+        """Decides."""
+        ...
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises."""
+        ...
+
+    @property
+    def default_isolation(self) -> str:
+        """The isolation level of a connection on which none was set."""
+        ...
+
+    def start_router(self) -> None:
+        """Start the Router; see `router.cluster.router.Router.start`."""
+        ...
+
+    def hold(self, node: Node) -> H:
+        """A connection to `node`, taken from its pool."""
+        ...
+
+    def idle(self, node: Node) -> H | None:
+        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
+        ...
+
+    def probe(self, held: H) -> None:
+        """Probe a node over a connection held, and tell the Router; raises as the driver."""
+        ...
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        ...
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        ...
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's as the adapter's users expect it."""
+        ...
+
+
+class Connections(Generic[H]):
+    """At most one connection to the primary and one to a replica, taken when they are needed.
+
+    Attributes:
+        pool: where connections come from.
+        router: the Router of the cluster.
+        open: whether statements are taken.
+        primary: the connection to the primary that is held.
+        replica: the connection to a replica that is held.
+        last: the one that ran the last statement.
+        timeline: the primary's timeline when its connection was taken, 0 when unknown.
+        bound: everything stays on the primary's connection.
+        dedicated: that connection leads past a PgBouncer that shares its sessions.
+        journal: the session state that was built up, for a node taken later.
+    """
+
+    def __init__(self, pool: ConnectionSource[H]) -> None:
+        """Prepare; no connection is taken before a statement needs one.
+
+        Args:
+            pool: where connections come from.
+        """
+        self.pool: ConnectionSource[H] = pool
+        self.router: Router = pool.router
+        self.open: bool = True
+        self.primary: H | None = None
+        self.replica: H | None = None
+        self.last: H | None = None
+        self.timeline: int = 0
+        self.bound: bool = False
+        self.dedicated: bool = False
+        self.journal: Journal = Journal()
+        # Whether something was open on it when this process was forked.
+        self._forked = False
+        registry.renew(self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{self.state()}>"
+
+    def state(self) -> str:
+        """What it holds, for people."""
+        held = [h.node.name for h in (self.primary, self.replica) if h is not None]
+        return f"{'' if self.open else ' closed'} holding {', '.join(held) or 'nothing'}"
+
+    def closed_error(self) -> Exception:
+        """What a statement gets after the checkout has ended."""
+        return RuntimeError("this connection was given back: take another one")
+
+    def _must_be_open(self) -> None:
+        # A connection taken now would never be given back.
+        if self._forked:
+            raise self.pool.translated(
+                TransactionLost(
+                    "what is open on this connection belongs to the process that this one was "
+                    "forked from: take another connection, and begin anew"
+                )
+            )
+        if not self.open:
+            raise self.closed_error()
+
+    # -- a replica's ---------------------------------------------------------------------------
+
+    def hold_replica(self, nodes: Collection[Node]) -> tuple[H | None, Node, BaseException | None]:
+        """A connection to one of `nodes`: the one held, or one to the balancer's choice.
+
+        Returns:
+            the connection, or None; the node; and why it gave none, None where it is known
+            only that it may not be used.
+        """
+        router = self.router
+        if (held := self.replica) is not None:
+            held.fresh = False
+            if held.node in nodes and not held.broken:
+                return held, held.node, None
+            self.replica = None
+            held.release(self.journal)
+        node = router.pick(tuple(nodes))
+        try:
+            held = self.pool.hold(node)
+        except NoReplicaAvailable as error:
+            return None, node, self.pool.translated(error)
+        except RouterError:
+            raise  # a pool's time-out may be a driver's error as well, and busy is not broken
+        except self.pool.driver_errors as error:
+            if not self._cannot_connect(error):
+                raise
+            reason = self.pool.reason(error)
+            if not is_full(self.pool.sqlstate(error), reason):
+                router.failed(node, reason)
+            return None, node, error
+        if self.replica is not None:
+            # Another thread or task has used this checkout meanwhile, and took one too.
+            held.release(self.journal)
+            return self.hold_replica(nodes)
+        if router.view.outdated and not self._asked(held):
+            held.release(self.journal)
+            return None, node, None
+        known = router.view.snapshot
+        if node not in known.replicas and node is not known.primary:
+            # The probe every new connection makes found it changed under us.
+            held.release(self.journal)
+            return None, node, None
+        self.replica = held
+        return held, node, None
+
+    def _asked(self, held: H) -> bool:
+        """Have a node's own connection ask what the monitor cannot, who is not let in.
+
+        Returns:
+            whether it answered, or had not to be asked.
+        """
+        report = self.router.view.snapshot.reports.get(held.node.name)
+        if report is None or not report.obstacle or held.in_transaction or held.busy:
+            return True
+        try:
+            held.autocommit(True)
+            self.pool.probe(held)
+        except self.pool.driver_errors as error:
+            held.broken = True
+            held.report_failure(error)
+            return False
+        except BaseException:
+            held.broken = True
+            if held is not self.primary:
+                held.release(self.journal)
+            raise
+        return True
+
+    # -- the primary's -------------------------------------------------------------------------
+
+    def hold_primary(self, node: Node) -> H:
+        """The connection to the primary: the one held, or a new one to `node`.
+
+        Raises:
+            TransactionLost: what was open on the one held is gone; as the adapter has it.
+            PrimaryUnavailable: `node` cannot be reached, or is not the primary any more.
+        """
+        held, router = self.primary, self.router
+        if held is not None:
+            self.must_not_go_on(held)
+            held.fresh = False
+            if not held.broken and (held.node is node or held.in_transaction or self.bound):
+                if not router.view.outdated or self._asked(held):
+                    self.timeline = self.timeline or router.view.timeline
+                    return held
+                self.must_not_go_on(held)
+            self.drop(held)
+        elif self.bound:
+            raise self.pool.translated(
+                TransactionLost(f"{node}: the connection was lost, and {SESSION_LOST}")
+            )
+        self._leave_replica()
+        held = self._connect_primary(node)
+        if self.primary is not None:
+            # Another thread or task has used this checkout meanwhile, and took one too.
+            held.release(self.journal)
+            return self.hold_primary(node)
+        if router.view.outdated and not self._asked(held):
+            held.release(self.journal)
+            return self.hold_primary(node)  # which ends with a new connection, or none
+        if router.primary is not node:
+            held.release(self.journal)
+            raise self.pool.translated(
+                PrimaryUnavailable(f"{node} is not the primary any more: try again")
+            )
+        self.primary, self.timeline = held, router.view.timeline
+        return held
+
+    def _leave_replica(self) -> None:
+        """Wait for the primary's pool with no replica's connection in hand: those who wait for
+        that one might hold the primary's, and all would wait for each other."""
+        replica = self.replica
+        if replica is None or replica.in_transaction:
+            return
+        if replica.broken or not replica.busy:
+            self.drop(replica)
+
+    def _connect_primary(self, node: Node) -> H:
+        try:
+            return self.pool.hold(node)
+        except RouterError:
+            raise
+        except self.pool.driver_errors as error:
+            if not self._cannot_connect(error):
+                raise
+            reason = self.pool.reason(error)
+            cure = "Start it, or correct its address in url"
+            if is_full(self.pool.sqlstate(error), reason):
+                cure = "Make the pools smaller, or raise max_connections there"
+            else:
+                self.router.failed(node, reason)
+            raise self.pool.translated(
+                PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
+            ) from error
+
+    def _cannot_connect(self, error: BaseException) -> bool:
+        state = self.pool.sqlstate(error)
+        return cannot_connect(state) or self.router.is_disconnect(state)
+
+    def vouched(self) -> bool:
+        """Whether the primary, which answers no probe, answers over a connection that is open;
+        that one is then held.
+
+        The connections that serve are the best probe: the monitor's own may be slow to open, or
+        be let in no more. None is opened here. A server that is silent makes its caller wait for
+        ``probe_timeout``, and is then down for all others for a while: see `Router.may_try`.
+        """
+        router, held = self.router, self.primary
+        node = router.primary
+        if node is None or router.snapshot.doubted(node.name) is None:
+            return False
+        if held is not None and (held.broken or held.node is not node):
+            return False  # what is open there has to be ended first
+        if not router.may_try(node):
+            return False
+        while True:
+            if held is None and (held := self.pool.idle(node)) is None:
+                router.silent(node, tried=False)
+                return False
+            try:
+                life = held.answers(router.config.probe_timeout)
+            except BaseException:
+                if held is not self.primary:
+                    held.release(self.journal)
+                raise
+            if life is Life.ANSWERS:
+                router.vouch(node)
+            elif life is Life.SILENT:
+                router.silent(node, tried=True)
+            if held is not self.primary:
+                if life is Life.ANSWERS and not held.broken and self.primary is None:
+                    self.primary, self.timeline = held, router.view.timeline
+                else:
+                    held.release(self.journal)
+            elif held.broken and (held.in_transaction or self.bound):
+                return False
+            elif held.broken:
+                self.drop(held)
+            if life is not Life.ENDED:
+                return life is Life.ANSWERS
+            held = None
+
+    def must_not_go_on(self, held: H) -> None:
+        """Refuse to run the rest of a transaction by itself, or on a server that was replaced.
+
+        Raises:
+            TransactionLost: the first part went with a connection, or with a primary that is
+                followed no more; as the adapter has it.
+        """
+        fenced = self._superseded(held)
+        if fenced:
+            # Closed, not given back: whoever had it next would write there again.
+            held.broken = held.distrusted = True
+        if not held.broken or not (held.in_transaction or self.bound):
+            return
+        lost = SESSION_LOST
+        if held.in_transaction:
+            lost = "nothing of the open transaction was committed: roll it back, and begin anew"
+        why = "another server is the primary now" if fenced else "the connection was lost"
+        raise self.pool.translated(TransactionLost(f"{held.node}: {why}, and {lost}"))
+
+    def _superseded(self, held: H) -> bool:
+        """Whether `held`, the primary's connection, leads to a server that was replaced."""
+        return self.router.view.snapshot.superseded(held.node, self.timeline)
+
+    def must_count(self, held: H) -> None:
+        """Say that a commit which `held` has just acknowledged may have been for nothing.
+
+        Raises:
+            CommitUnknown: its server was replaced meanwhile; as the adapter has it.
+        """
+        if held is not self.primary or not self._superseded(held):
+            return
+        held.broken = held.distrusted = True
+        raise self.pool.translated(
+            CommitUnknown(
+                f"{held.node}: another server became the primary while this was committed here, "
+                "so the new one may have it or not: look before you repeat it"
+            )
+        )
+
+    # -- a session past PgBouncer --------------------------------------------------------------
+
+    def use_session_url(self, intent: Intent, force: str | None) -> None:
+        """Have a session of one's own, past PgBouncer, for what it would leave in another's.
+
+        Raises:
+            RouterError: there is none to be had; as the adapter has it.
+        """
+        router = self.router
+        primary = router.primary
+        wanted = force == "session"
+        # What stays in one session runs on the primary; settings are for any node.
+        anywhere = intent.kind is Kind.SESSION and not wanted
+        if primary is not None and not router.shares_sessions(primary) and not anywhere:
+            return
+        replica = self.replica
+        on_replica = force or current_context().force
+        if primary is None or on_replica == "replica" or (replica and replica.in_transaction):
+            raise self.pool.translated(SessionRefused(advice(intent)))
+        if self.primary is not None and self.primary.in_transaction:
+            late = "; or make it the first statement of its transaction"
+            told = late if router.config.session_url is not None else ""
+            raise self.pool.translated(SessionRefused(advice(intent) + told))
+        held = self.session(primary)
+        if held is None:
+            raise self.pool.translated(SessionRefused(advice(intent)))
+        if self.primary is not None:
+            self.drop(self.primary)
+        self.primary, self.timeline = held, router.view.timeline
+        self.dedicated = self.bound = True
+
+    def session(self, node: Node) -> H | None:
+        """A connection to `node`, the primary, by `session_url`; None where there is no such URL.
+
+        An adapter that knows how to connect there says so by a method of its own.
+        """
+        return None
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def written(self) -> None:
+        """What was written on the primary is committed, or may be; see `Transactions.written`."""
+
+    def drop(self, held: H) -> None:
+        """Give back one of the connections held before the checkout ends."""
+        primary = held is self.primary
+        if primary:
+            self.primary = None
+            self.dedicated = False
+        elif held is self.replica:
+            self.replica = None
+        try:
+            held.release(self.journal)
+        finally:
+            if primary:
+                self.written()  # or lost with it
+
+    def after_fork(self) -> None:
+        """In a forked child: leave to the parent what is held, and what is open there.
+
+        With nothing open, this checkout takes connections of the child's own from now on.
+        """
+        helds = [held for held in (self.primary, self.replica) if held is not None]
+        if any(held.in_transaction for held in helds) or self.bound:
+            self._forked, self.open = True, False
+        registry.leave_to_parent(*helds)
+        self.primary = self.replica = self.last = None
