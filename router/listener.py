@@ -388,7 +388,7 @@ class Listener:
                 # What listens is the best probe: the monitor's connection may be the one at fault.
                 if not await self._answers(connection, first):
                     return "it answers no probe"
-                self.router.vouch(node)
+                self.router.health.vouch(node)
                 while first:
                     await self._keep(first.pop(0), node)
         except psycopg.Error as error:

@@ -139,19 +139,19 @@ def test_members_join_and_leave_by_their_address() -> None:
     """Known servers keep name and report, unknown ones join, missing ones leave."""
     router = site()
     kept = router.snapshot.node("replica1")
-    router.members(["p", {"host": "a", "name": "other"}, {"host": "c", "name": "new"}])
+    router.membership.members(["p", {"host": "a", "name": "other"}, {"host": "c", "name": "new"}])
     assert names(router) == ["primary", "replica1", "new"]
     assert router.snapshot.node("replica1") is kept
     assert kept in router.replicas
     before = router.view
-    router.members([{"host": "c", "name": "new"}, "a", "p"])
+    router.membership.members([{"host": "c", "name": "new"}, "a", "p"])
     assert router.view is before
 
 
 def test_a_members_share_is_taken_over() -> None:
     """Weight, zone and priority may change from one time to the next; what is known stays."""
     router = site()
-    router.members(["p", {"host": "a", "weight": 0, "zone": "z", "priority": 2}, "b"])
+    router.membership.members(["p", {"host": "a", "weight": 0, "zone": "z", "priority": 2}, "b"])
     node = router.snapshot.node("replica1")
     assert (node.weight, node.zone, node.priority) == (0.0, "z", 2)
     assert node in router.replicas
@@ -161,10 +161,10 @@ def test_a_members_share_is_taken_over() -> None:
 def test_the_primary_stays_until_another_is_followed() -> None:
     """A primary that discovery does not name keeps the writes, and leaves after a promotion."""
     router = site()
-    router.members(["a", "b"])
+    router.membership.members(["a", "b"])
     assert names(router) == ["primary", "replica1", "replica2"]
     answer(router, "replica1", primary=True, timeline=2)
-    router.members(["a", "b"])
+    router.membership.members(["a", "b"])
     assert names(router) == ["replica1", "replica2"]
     assert router.primary is router.snapshot.node("replica1")
 
@@ -172,10 +172,10 @@ def test_the_primary_stays_until_another_is_followed() -> None:
 def test_a_primary_known_by_two_addresses_is_followed_by_the_discovered_one() -> None:
     """Where discovery names the primary by another address, that one takes over; pins hold."""
     router = site()
-    router.members([{"host": "10.0.0.1", "name": "pg1"}, "a", "b"])
+    router.membership.members([{"host": "10.0.0.1", "name": "pg1"}, "a", "b"])
     answer(router, "pg1", primary=True)
     assert router.primary == router.snapshot.node("primary")
-    router.members([{"host": "10.0.0.1", "name": "pg1"}, "a", "b"])
+    router.membership.members([{"host": "10.0.0.1", "name": "pg1"}, "a", "b"])
     answer(router, "pg1", primary=True)
     assert names(router) == ["replica1", "replica2", "pg1"]
     assert router.primary == router.snapshot.node("pg1")
@@ -194,7 +194,7 @@ def test_a_wrong_answer_changes_nothing(given: Any, says: str) -> None:
     router = site()
     before = router.view
     with pytest.raises(ConfigError, match=says):
-        router.members(given)
+        router.membership.members(given)
     assert router.view is before
 
 

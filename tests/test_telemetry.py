@@ -181,8 +181,8 @@ def test_a_pins_life_is_told() -> None:
     told.probe(1000, 1000)
     read = told.router.intent("SELECT 1")
     context = RoutingContext()
-    told.router.wrote(context, done=False)
-    told.router.wrote(context, done=True)
+    told.router.pinning.wrote(context, done=False)
+    told.router.pinning.wrote(context, done=True)
     counts = told.router.telemetry.counts
     assert counts.total() == Counter(pin_set=1)
     told.probe(2000, 2000)

@@ -375,7 +375,7 @@ class Connection:
                 failed_fast_read(routed, held, error)
                 raise
             if not context.root:
-                routed.router.read(context, held.node)
+                routed.router.pinning.read(context, held.node)
             return result
         if not routed.router.instrumented:
             route = routed.route_without_waiting(query)

@@ -114,12 +114,12 @@ class AsyncpgConnection(NodeConnection):
         nodes = self.nodes
         state = nodes.sqlstate(error)
         closed = self.gone or isinstance(error, ConnectionError)
-        if not closed and not nodes.router.is_disconnect(state):
+        if not closed and not nodes.router.health.is_disconnect(state):
             return False
         if closed or state[:2] == "08" or state in ("57P01", "57P02"):
             self.broken: bool = True
             self.distrusted: bool = True
-        nodes.router.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
+        nodes.router.health.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
         return True
 
     def fileno(self) -> int:

@@ -16,8 +16,9 @@ from router import registry
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
 from router.asyncpg.node_connection import DRIVER_ERRORS, NothingOpen, may_open
+from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
-from router.cluster.router import Router, Use
+from router.cluster.router import Router
 from router.config.config import OPTIONS, Config, Server, did_you_mean, masked
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
@@ -86,7 +87,7 @@ class Pool(asyncpg.Pool):
         for server in self.router.servers.values():
             self._arguments(server)  # what is malformed is refused now
         self.router.use_monitor(Monitor(self.router, self._for_monitor))
-        self.router.attach(self)
+        self.router.membership.attach(self)
         registry.renew(self)
 
     def __repr__(self) -> str:
@@ -296,7 +297,7 @@ class Pool(asyncpg.Pool):
         if not may_open.get():
             raise NothingOpen
         settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
-        with self.router.connecting(node, lambda s: await_only(asyncio.sleep(s))):
+        with self.router.health.connecting(node, lambda s: await_only(asyncio.sleep(s))):
             try:
                 con = await_only(asyncpg.connect(*args, **{**kw, "server_settings": settings}))
             except OSError as error:

@@ -135,7 +135,9 @@ class PreparedStatement:
         # What is set stays in this session, from which no statement of the checkout leaves.
         if kind is READ:
             route.done()
-        elif kind is Kind.TRANSACTION or (self._pins and self._routed.router.asks_position):
+        elif kind is Kind.TRANSACTION or (
+            self._pins and self._routed.router.pinning.asks_position
+        ):
             await greenlet_spawn(route.done)
         elif self._pins and not self._held.in_transaction:
             self._routed.acknowledge()

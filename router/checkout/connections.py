@@ -165,7 +165,7 @@ class Connections(Generic[H]):
                 raise
             reason = self.pool.reason(error)
             if not is_full(self.pool.sqlstate(error), reason):
-                router.failed(node, reason)
+                router.health.failed(node, reason)
             return None, node, error
         if self.replica is not None:
             # Another thread or task has used this checkout meanwhile, and took one too.
@@ -267,14 +267,14 @@ class Connections(Generic[H]):
             if is_full(self.pool.sqlstate(error), reason):
                 cure = "Make the pools smaller, or raise max_connections there"
             else:
-                self.router.failed(node, reason)
+                self.router.health.failed(node, reason)
             raise self.pool.translated(
                 PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
             ) from error
 
     def _cannot_connect(self, error: BaseException) -> bool:
         state = self.pool.sqlstate(error)
-        return cannot_connect(state) or self.router.is_disconnect(state)
+        return cannot_connect(state) or self.router.health.is_disconnect(state)
 
     def vouched(self) -> bool:
         """Whether the primary, which answers no probe, answers over a connection that is open;
@@ -290,11 +290,11 @@ class Connections(Generic[H]):
             return False
         if held is not None and (held.broken or held.node is not node):
             return False  # what is open there has to be ended first
-        if not router.may_try(node):
+        if not router.health.may_try(node):
             return False
         while True:
             if held is None and (held := self.pool.idle(node)) is None:
-                router.silent(node, tried=False)
+                router.health.silent(node, tried=False)
                 return False
             try:
                 life = held.answers(router.config.probe_timeout)
@@ -303,9 +303,9 @@ class Connections(Generic[H]):
                     held.release(self.journal)
                 raise
             if life is Life.ANSWERS:
-                router.vouch(node)
+                router.health.vouch(node)
             elif life is Life.SILENT:
-                router.silent(node, tried=True)
+                router.health.silent(node, tried=True)
             if held is not self.primary:
                 if life is Life.ANSWERS and not held.broken and self.primary is None:
                     self.primary, self.timeline = held, router.view.timeline

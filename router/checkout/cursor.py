@@ -197,7 +197,7 @@ class RoutedCursor(Routing[H]):
             failed_fast_read(routed, held, error, real)
             raise
         if not context.root:
-            routed.router.read(context, held.node)
+            routed.router.pinning.read(context, held.node)
         return self
 
     def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:

@@ -96,7 +96,9 @@ def _noticed(
         return
     refused = pool.sqlstate(error) == READ_ONLY_SERVER
     if refused and on_primary and not checkout.is_read_only():
-        checkout.router.failed(held.node, "refused a write: it is read-only, or a replica now")
+        checkout.router.health.failed(
+            held.node, "refused a write: it is read-only, or a replica now"
+        )
 
 
 def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H] | None":
@@ -123,7 +125,7 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
         held.broken = held.distrusted = True
     intent = route.intent
     if reason is Reason.HEALED:
-        router.heal(route.sql, failure.state, pool.reason(error))
+        router.catalog.heal(route.sql, failure.state, pool.reason(error))
         intent = Intent(Kind.WRITE, f"a replica refused it ({failure.state})")
     else:
         router.telemetry.event(
@@ -149,7 +151,7 @@ def _failure(route: "Route[H]", error: Any) -> Failure:
         held.node,
         route.decision.on_primary,
         state,
-        gone=stale or held.broken or checkout.router.is_disconnect(state),
+        gone=stale or held.broken or checkout.router.health.is_disconnect(state),
         stale=stale,
         read_only=checkout.is_read_only(),
     )

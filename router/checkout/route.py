@@ -103,7 +103,7 @@ class Route(Generic[H]):
         intent = self.intent
         if intent.kind is READ:
             if not self.context.root:
-                self.checkout.router.read(self.context, self.held.node)
+                self.checkout.router.pinning.read(self.context, self.held.node)
             return
         self.checkout.ran(self, parameters)
 

@@ -66,12 +66,12 @@ class Transactions(Connections[H]):
 
     def writing(self, context: RoutingContext, intent: Intent) -> None:
         """A write is about to be sent: pin first, so that no read slips between."""
-        self.router.wrote(context, done=False)
+        self.router.pinning.wrote(context, done=False)
         self._sent = self.router.clock()
         self._writers.add(context)
         if intent.ddl:
             self._ddl = True
-            self.router.ddl()
+            self.router.catalog.ddl()
 
     def ran(self, route: Route[H], parameters: Any) -> None:
         """A statement other than a read has returned: take over what it changed."""
@@ -93,7 +93,7 @@ class Transactions(Connections[H]):
         elif kind is Kind.TRANSACTION:
             self._controlled(intent, held, route.sql)
         if not held.in_transaction and intent.writes and not (self.bound and held.busy):
-            self.router.heard(held.node)
+            self.router.health.heard(held.node)
             self.acknowledge()
             self.written()
             self.must_count(held)
@@ -136,21 +136,21 @@ class Transactions(Connections[H]):
         """What was written is committed, and the primary has said so; `written` follows."""
         primary = self.primary
         if self._writers and not (primary is not None and self._superseded(primary)):
-            self.router.acknowledged(self._sent)
+            self.router.observation.acknowledged(self._sent)
 
     def written(self) -> None:
         """What was written is committed, or may be: pin to after this moment."""
         for context in self._writers:
-            self.router.wrote(context, done=True)
+            self.router.pinning.wrote(context, done=True)
         self._writers.clear()
         if self._ddl:
             self._ddl = False
-            self.router.ddl()
+            self.router.catalog.ddl()
 
     def ask_position(self) -> None:
         """With ``pin_lsn="commit"``: learn where the commit stands, over its own connection."""
         primary = self.primary
-        if primary is None or not self.router.asks_position:
+        if primary is None or not self.router.pinning.asks_position:
             return
         try:
             primary.autocommit(True)
@@ -208,7 +208,7 @@ class Transactions(Connections[H]):
                 self.must_not_go_on(primary)
                 self._sent = self.router.clock()
                 primary.end("commit")
-                self.router.heard(primary.node)
+                self.router.health.heard(primary.node)
                 self.acknowledge()
         except RouterError:
             raise  # an adapter's may be its driver's as well
@@ -274,7 +274,7 @@ class Transactions(Connections[H]):
                 try:
                     if not primary.broken:  # else it ends with its connection
                         primary.end("rollback")
-                        self.router.heard(primary.node)
+                        self.router.health.heard(primary.node)
                 except BaseException:
                     primary.broken = True
                     raise

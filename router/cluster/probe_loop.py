@@ -277,7 +277,7 @@ class ProbeLoop:
             if found and before.isdisjoint(found):
                 self._addresses[node] = found
                 await self._drop(node)
-                self.router.moved(node, before, found)
+                self.router.membership.moved(node, before, found)
 
     async def _discover(self) -> None:
         """Ask who belongs to the cluster when it is time; only the first round waits for it."""
@@ -292,7 +292,7 @@ class ProbeLoop:
 
     async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
         try:
-            self.router.members(await asyncio.to_thread(ask))
+            self.router.membership.members(await asyncio.to_thread(ask))
         except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
             if not self._discovery_failed:
                 self._discovery_failed = True
@@ -358,7 +358,7 @@ class ProbeLoop:
         await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
 
     async def _learn_catalog(self, node: Node) -> None:
-        generation = self.router.catalog_generation
+        generation = self.router.catalog.generation
         asking = asyncio.create_task(self._catalog_rows(node))
         try:
             await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
@@ -383,7 +383,7 @@ class ProbeLoop:
             await _give_up(asking, self._reading)
             self._reading = None
         self._catalog_failed = False
-        if not self.router.learn(Catalog.from_rows(rows), generation):
+        if not self.router.catalog.learn(Catalog.from_rows(rows), generation):
             self._catalog_due = float("-inf")
 
     async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:

@@ -170,7 +170,7 @@ class Prober:
                 raise
             # The connection had died since the last probe; that says little about the server now.
             await self._close()
-            self.router.interrupted(self.node)
+            self.router.health.interrupted(self.node)
             return await self._query()
 
     async def _query(self) -> Report:

@@ -15,8 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
 from router import registry
+from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
-from router.cluster.router import Router, Use
+from router.cluster.router import Router
 from router.config.config import Config, Server
 from router.django import bouncer
 from router.django.errors import PoolTimeout, TooManyRequests, translated
@@ -70,7 +71,7 @@ class DjangoConnector(Connector):
         self.router.use_monitor(Monitor(self.router, self._for_monitor))
         self._pools: dict[Node, Any] = {}
         self._lock = registry.lock()
-        self.router.attach(self)
+        self.router.membership.attach(self)
         registry.renew(self)
 
     def arguments(self, server: Server) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class DjangoConnector(Connector):
         arguments = self.named(node)
         if len(self.router.servers) < 2:
             return self._made(node, psycopg.connect(**arguments), configure)
-        with self.router.connecting(node):
+        with self.router.health.connecting(node):
             return self._made(node, psycopg.connect(**arguments), configure)
 
     def _made(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> Any:
@@ -192,7 +193,7 @@ class DjangoSource(source.PsycopgSource):
         self._unchecked: set[Node] = set()
         self._held: dict[ConnectionRecord, Node] = {}
         self._closed = False
-        self.router.attach(self)
+        self.router.membership.attach(self)
         registry.renew(self)
 
     def translated(self, error: RouterError) -> Exception:

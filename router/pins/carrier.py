@@ -128,7 +128,7 @@ class PinCarrier:
     def entries(self, context: RoutingContext) -> list[Entry]:
         """The pins of `context` that are not satisfied everywhere yet."""
         for router in routers():
-            router.settle(context)
+            router.pinning.resolve(context)
         now, wall = self._clock(), self._wall()
         pins = context.pins
         found = {self.tokens.ids(name)[0]: pin for name, pin in list(pins.by_cluster.items())}

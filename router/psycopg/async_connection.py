@@ -61,7 +61,7 @@ class AsyncCursor(Beginning):
             failed_fast_read(routed, held, error, driver)
             raise
         if not context.root:
-            routed.router.read(context, held.node)
+            routed.router.pinning.read(context, held.node)
         return self
 
     async def _elsewhere(self, query: Any, params: Any, kwargs: dict[str, Any]) -> None:
@@ -275,7 +275,7 @@ class AsyncConnection:
                     finally:
                         pipeline.sync = sync
         finally:
-            if checkout.router.asks_position and not self.routed.in_transaction:
+            if checkout.router.pinning.asks_position and not self.routed.in_transaction:
                 await greenlet_spawn(checkout.ask_position)
 
     @property

@@ -126,13 +126,13 @@ class PsycopgConnection(NodeConnection):
         nodes = self.nodes
         state = nodes.sqlstate(error)
         closed = isinstance(error, psycopg.OperationalError) and self.dbapi.closed
-        if not closed and not nodes.router.is_disconnect(state):
+        if not closed and not nodes.router.health.is_disconnect(state):
             return False
         self.broken: bool = (
             self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
         )
         self.distrusted: bool = True
-        nodes.router.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
+        nodes.router.health.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
         return True
 
     def fileno(self) -> int:

@@ -17,8 +17,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from router import registry
 from router.checkout.node_connection import Characteristics
+from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
-from router.cluster.router import Router, Use
+from router.cluster.router import Router
 from router.config.config import OPTIONS, Config, Server, did_you_mean
 from router.errors import ConfigError, RouterError
 from router.model import Node
@@ -99,7 +100,7 @@ class RoutedPool(Connector):
         for server in self.router.servers.values():
             self.arguments(server)  # what is malformed is refused now
         self.router.use_monitor(Monitor(self.router, self._for_monitor))
-        self.router.attach(self)
+        self.router.membership.attach(self)
         registry.renew(self)
 
     def __repr__(self) -> str:

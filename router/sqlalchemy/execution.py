@@ -255,7 +255,7 @@ class RoutedDialect(DefaultDialect):
                 failed_fast_read(routed, held, error, cursor)
                 raise
             if not reader.root:
-                routed.router.read(reader, held.node)
+                routed.router.pinning.read(reader, held.node)
             return
         route: Route[DbapiConnection] | None = getattr(context, "router_route", None)
         if inside is not None:

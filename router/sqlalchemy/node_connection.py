@@ -97,13 +97,13 @@ class DbapiConnection(NodeConnection):
         pool = self.pool
         broken = pool.is_disconnect(error, self.dbapi, cursor)
         state = pool.driver.sqlstate(error)
-        if not broken and not pool.router.is_disconnect(state):
+        if not broken and not pool.router.health.is_disconnect(state):
             return False
         # These end a connection, even where the driver has yet to notice its closed socket.
         ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
         self.broken: bool = self.broken or ended
         self.distrusted: bool = True
-        pool.router.ended(self.node, state, pool.reason(error), fresh=self.fresh)
+        pool.router.health.ended(self.node, state, pool.reason(error), fresh=self.fresh)
         return True
 
     def answers(self, seconds: float) -> Life:

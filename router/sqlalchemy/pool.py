@@ -20,7 +20,8 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from router import registry
 from router.checkout.words import in_words
-from router.cluster.router import Router, Use
+from router.cluster.membership import Use
+from router.cluster.router import Router
 from router.config.config import Config
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import RouterError
@@ -136,7 +137,7 @@ class RoutingPool(Pool):
         # Shared with those made of it: when all are gone, the monitor has nobody to watch for.
         self.in_use: InUse | None = None
         registry.renew(self)
-        router.attach(self)
+        router.membership.attach(self)
 
     @property
     def _dialect(self) -> Dialect:
@@ -354,7 +355,7 @@ class RoutingPool(Pool):
                 raise NothingOpen
             if len(router.servers) < 2:
                 return create(rec)
-            with router.connecting(node, self._pause):
+            with router.health.connecting(node, self._pause):
                 connection = create(rec)
                 try:
                     self._verify(node, connection)

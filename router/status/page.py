@@ -23,7 +23,8 @@ from importlib.resources import files
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
-from router.cluster.router import Router, Use, routers
+from router.cluster.membership import Use
+from router.cluster.router import Router, routers
 from router.errors import ConfigError
 from router.model import Role
 from router.pins.http import Headers

@@ -151,7 +151,7 @@ def routed_in(
             router.observe(Report(name, 98.0, error="gone"))
     nodes = {node.name: node for node in router.servers}
     for name in given_["blacklisted"]:
-        router.failed(nodes[name], "a test")
+        router.health.failed(nodes[name], "a test")
     if given_["pinned"]:
         context.pins.set(router.cluster, Pin(99.9))
     if given_["last"]:

@@ -117,7 +117,7 @@ def test_status_with_an_application(cluster: Cluster) -> None:
         engine.connect().close()  # the first of an engine takes a connection
         with engine.begin() as connection, serve_app(page) as url:
             connection.exec_driver_sql("CREATE TEMP TABLE t ()")
-            engine.router.failed(engine.router.snapshot.node("replica2"), "08006")
+            engine.router.health.failed(engine.router.snapshot.node("replica2"), "08006")
             given = ["status", *servers(cluster), "--app", f"{url}ops/"]
             done = run(*given, "--token", TOKEN)
             told = json.loads(

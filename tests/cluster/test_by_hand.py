@@ -75,14 +75,14 @@ def test_failures_do_not_end_what_was_asked_for() -> None:
     """A node that fails while it is out by hand is still out by hand, for the reason given."""
     site = Site()
     entry = site.router.blacklist("replica1", "new disk")
-    site.router.failed(site.router.snapshot.node("replica1"), "08006")
+    site.router.health.failed(site.router.snapshot.node("replica1"), "08006")
     assert site.router.blacklisted["replica1"] is entry
 
 
 def test_by_hand_replaces_what_was_noticed() -> None:
     """Taking out a node that is out already keeps when it began, and lasts as asked."""
     site = Site()
-    site.router.failed(site.router.snapshot.node("replica1"), "08006")
+    site.router.health.failed(site.router.snapshot.node("replica1"), "08006")
     site.now += 5
     entry = site.router.blacklist("replica1")
     assert (entry.since, entry.until, entry.failures) == (100.0, inf, 1)
@@ -148,7 +148,7 @@ def test_outages_are_remembered_up_to_a_bound() -> None:
 def test_an_outage_that_was_noticed_is_remembered_with_its_failures() -> None:
     """The history of a node that kept failing counts its failures and gives the last reason."""
     site = Site()
-    site.router.failed(site.router.snapshot.node("replica1"), "08006")
+    site.router.health.failed(site.router.snapshot.node("replica1"), "08006")
     site.now += 31
     site.router.observe(Report("replica1", site.now, error="connection refused"))
     assert site.router.blacklisted["replica1"].failures == 2
@@ -166,9 +166,9 @@ def test_an_outage_that_was_noticed_is_remembered_with_its_failures() -> None:
 )  # fmt: skip
 def test_sqlstates_of_the_users_own_count_beside_the_built_in(state: str, lost: bool) -> None:
     """blacklist_sqlstates adds whole codes and classes; others stay what they were."""
-    assert Site({"blacklist_sqlstates": "58,XX001"}).router.is_disconnect(state) is lost
+    assert Site({"blacklist_sqlstates": "58,XX001"}).router.health.is_disconnect(state) is lost
     if state[:2] in ("58", "XX"):
-        assert not Site().router.is_disconnect(state)
+        assert not Site().router.health.is_disconnect(state)
 
 
 @pytest.mark.parametrize("given", ["5803", "58x30", "580301", "é8"])

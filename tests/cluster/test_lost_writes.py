@@ -43,7 +43,7 @@ class Site:
     def wrote(self) -> None:
         """A write that took a second, and was acknowledged."""
         sent, self.now = self.now, self.now + 1
-        self.router.acknowledged(sent)
+        self.router.observation.acknowledged(sent)
         self.now += 1
 
     def promoted(self, began: int | None = BEGAN, timeline: int = 2) -> list[tuple[str, Any]]:

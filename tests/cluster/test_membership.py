@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from router.cluster.router import Router, Use
+from router.cluster.membership import Use
+from router.cluster.router import Router
 from router.config.config import Config, Server
 from router.errors import ConfigError
 from router.model import Lsn, Node, Report, Role
@@ -84,14 +85,14 @@ def test_what_joins_is_eligible_after_a_report_only() -> None:
 def test_a_server_under_another_ones_name_inherits_nothing() -> None:
     """Blacklist entry, report and pool of a node that left are not those of its successor."""
     router, pools = site(), Pools()
-    router.attach(pools)
+    router.membership.attach(pools)
     old = router.snapshot.node("replica1")
-    router.failed(old, "08006")
+    router.health.failed(old, "08006")
     router.remove_replica("replica1")
     assert pools.retired == ["replica1"]
     assert router.outages == (Outage("replica1", "08006", 1.0, 1.0, 1),)
     new = router.add_replica({"host": "c", "name": "replica1"})
-    router.failed(old, "08006")  # a connection from before breaks
+    router.health.failed(old, "08006")  # a connection from before breaks
     assert not router.blacklisted
     assert new not in router.replicas
     answer(router, new)
@@ -111,10 +112,10 @@ def test_preferences_follow_who_is_there() -> None:
 def test_a_disposed_pool_is_not_kept_alive() -> None:
     """Pools are told while they live, and live no longer for being told."""
     router, pools = site(), Pools()
-    router.attach(pools)
+    router.membership.attach(pools)
     del pools
     router.remove_replica("replica1")
-    assert not list(router._pools)
+    assert not list(router.membership._pools)
 
 
 def test_connections_are_told_by_node() -> None:
@@ -122,8 +123,8 @@ def test_connections_are_told_by_node() -> None:
     router, one, other = site(), Pools(), Pools()
     primary, replica = router.snapshot.node("primary"), router.snapshot.node("replica1")
     one.nodes, other.nodes = (primary, replica), (primary,)
-    router.attach(one)
-    router.attach(other)
+    router.membership.attach(one)
+    router.membership.attach(other)
     told = {"primary": Use(4, 2), "replica1": Use(2, 1), "replica2": Use()}
     assert router.use() == told
     assert router.in_use == 6

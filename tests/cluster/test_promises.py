@@ -241,7 +241,7 @@ class Cluster(RuleBasedStateMachine):
         """Clients lose their connections to every replica; the servers are well."""
         for node in self.nodes.values():
             if node is not self.router.primary:
-                self.router.failed(node, "08006")
+                self.router.health.failed(node, "08006")
 
     @rule(name=replicas, lost=st.integers(0, 5))
     def replace(self, name: str, lost: int) -> None:
@@ -322,7 +322,7 @@ class Cluster(RuleBasedStateMachine):
             decision = self.router.decide(WRITE, context=client.context)
         except PrimaryUnavailable:
             return
-        self.router.wrote(client.context, done=False)
+        self.router.pinning.wrote(client.context, done=False)
         self.happen(sent)
         server = self.servers[decision.nodes[0].host]
         if not server.up or not server.primary:
@@ -330,7 +330,7 @@ class Cluster(RuleBasedStateMachine):
         self.wal(1, server)
         mine = self.ids
         self.happen(committed)
-        self.router.wrote(client.context, done=True)
+        self.router.pinning.wrote(client.context, done=True)
         if server is self.leader:  # else it is lost already
             client.written.add(mine)
             client.seen.add(mine)
@@ -354,7 +354,7 @@ class Cluster(RuleBasedStateMachine):
         self.happen(sent)
         server = self.servers[node.host]  # another one may have come in its place meanwhile
         if server.broken or not server.up:
-            self.router.failed(node, "08006")
+            self.router.health.failed(node, "08006")
             # Adapters ask each new connection what its server is, before they trust it.
             server.broken = not server.up
             self.observe(self.asked(server, self.now))
@@ -365,7 +365,7 @@ class Cluster(RuleBasedStateMachine):
             return
         self.check(promised - got, "its own writes", node)
         if not client.context.root:
-            self.router.read(client.context, node)
+            self.router.pinning.read(client.context, node)
             self.check(before - got, "what it had seen", node)
             client.seen |= got & set(self.leader.log)
 
@@ -524,7 +524,7 @@ def test_the_check_finds_a_read_back_in_time_where_nobody_remembers_reads() -> N
     def search() -> None:
         for seed in range(20):
             cluster = Cluster()
-            cluster.router.read = lambda context, node: None  # type: ignore[method-assign]
+            cluster.router.pinning.read = lambda context, node: None  # type: ignore[method-assign]
             wander(cluster, random.Random(seed))
 
     with pytest.raises(StaleRead, match="what it had seen"):

@@ -65,15 +65,15 @@ def test_a_router_sends_callers_elsewhere_and_leaves_the_primary_alone() -> None
     now = [0.0]
     router = Router(Config.build(Server("p"), ["a"]), clock=lambda: now[0])
     primary, replica = router.snapshot.nodes
-    attempt = router.connecting(replica)
+    attempt = router.health.connecting(replica)
     attempt.__enter__()
     now[0] = 1.0
-    with router.connecting(primary), router.connecting(primary):
+    with router.health.connecting(primary), router.health.connecting(primary):
         pass
     with pytest.raises(NoReplicaAvailable, match=r"replica1 .* keeps another connection"):
-        router.connecting(replica).__enter__()
+        router.health.connecting(replica).__enter__()
     assert not attempt.__exit__(OSError, OSError("timed out"), None)
-    with router.connecting(replica):
+    with router.health.connecting(replica):
         pass
 
 
@@ -88,11 +88,11 @@ def test_waiting_ends_with_the_first_attempt() -> None:
         waited.wait(seconds)
 
     def work() -> None:
-        with router.connecting(replica, pause):
+        with router.health.connecting(replica, pause):
             pass
 
     thread = threading.Thread(target=work)
-    with router.connecting(replica):
+    with router.health.connecting(replica):
         thread.start()
         assert inside.wait(10)
     thread.join(10)

@@ -99,7 +99,7 @@ def live(door: str, url: str, replica: str, patroni_at: str, deaf: int, refusing
         run("CREATE TABLE t (n inet DEFAULT '::1', m date[])")
         run("CREATE DOMAIN d AS int CHECK (value > 0)")
         run("CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1'")
-        router.ddl()
+        router.catalog.ddl()
         wait(lambda: router.catalog.loaded)
         run("INSERT INTO t DEFAULT VALUES")
         run("SELECT count(*) FROM t")
@@ -113,7 +113,7 @@ def live(door: str, url: str, replica: str, patroni_at: str, deaf: int, refusing
 
         wait(failed)
         for node in replicas:
-            router.failed(node, "08006")
+            router.health.failed(node, "08006")
         monitors = "FROM pg_stat_activity WHERE application_name = 'pg-router monitor'"
         assert run(f"SELECT count(pg_terminate_backend(pid)) {monitors}") > 0
         router.refresh()

@@ -88,10 +88,10 @@ class Load:
 
     def carry(self) -> None:
         with router.request_context() as context:
-            self.router.wrote(context, done=True)
+            self.router.pinning.wrote(context, done=True)
             headers = self.carrier.headers()
         with self.carrier.received(headers):
-            self.router.settle(router.current_context())
+            self.router.pinning.resolve(router.current_context())
         store = self.carrier.store
         assert isinstance(store, MemoryPinStore)
         store.save("somebody", {"shop": "1"}, 1.0)

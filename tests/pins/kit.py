@@ -72,9 +72,9 @@ class Shop:
     def write(self) -> None:
         """Somebody writes in the current context."""
         context = current_context()
-        self.router.wrote(context, done=False)
+        self.router.pinning.wrote(context, done=False)
         self.lsn += 1
-        self.router.wrote(context, done=True)
+        self.router.pinning.wrote(context, done=True)
 
     def reads_from(self, context: RoutingContext | None = None) -> str:
         """Where a read of the context goes: "primary" or "replica"."""

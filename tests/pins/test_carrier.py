@@ -109,7 +109,7 @@ def test_a_waiting_pin_hurries_the_probes(shop: Shop, clocks: Clocks) -> None:
     not when it is satisfied already."""
     carrier = clocks.carrier()
     headers = written(shop, carrier)
-    shop.router._last_write = float("-inf")  # as in another process
+    shop.router.last_write = float("-inf")  # as in another process
     clocks.pass_(0.01)
     with carrier.received(headers):
         shop.reads_from()
@@ -120,7 +120,7 @@ def test_a_waiting_pin_hurries_the_probes(shop: Shop, clocks: Clocks) -> None:
     assert shop.router.last_write == pytest.approx(clocks.now - 0.01)
     shop.caught_up()
     clocks.pass_(0.01)
-    shop.router._last_write = float("-inf")
+    shop.router.last_write = float("-inf")
     with carrier.received(headers):
         assert shop.reads_from() == "replica"
     assert shop.router.last_write == float("-inf")

@@ -94,5 +94,5 @@ def test_the_local_zone_serves_until_it_has_no_replica(routed: Routed) -> None:
         ],
     )
     assert set(run(engine, 20)) == {here.port}
-    engine.router.failed(engine.router.snapshot.node("near"), "a test")
+    engine.router.health.failed(engine.router.snapshot.node("near"), "a test")
     assert set(run(engine, 20)) == {there.port}

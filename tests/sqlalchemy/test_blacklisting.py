@@ -58,7 +58,7 @@ def test_reads_go_on_where_the_primary_is_dead_and_every_replica_blacklisted(
     try:
         engine.router.start()
         for node in engine.router.replicas:
-            engine.router.failed(node, "a test")
+            engine.router.health.failed(node, "a test")
         cluster.primary.stop("immediate")
         ports = {replica.port for replica in cluster.replicas}
         for known in (False, True):

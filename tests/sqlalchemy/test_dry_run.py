@@ -62,7 +62,7 @@ def test_a_process_says_so_every_minute(routed: Routed) -> None:
     engine.router.telemetry.hooks.append(hook)
     with router.request_context(), engine.connect() as connection:
         connection.execute(PORT)
-    engine.router._dry_due = 0.0
+    engine.router.dry_run._due = 0.0
     engine.router.refresh()
     (fields,) = told
     assert fields["behind"] in (0, 1)  # servers write a little WAL by themselves

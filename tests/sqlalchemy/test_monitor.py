@@ -113,7 +113,7 @@ def test_a_clock_that_jumps_ahead_stops_nothing(routed: Routed) -> None:
     engine, ahead = routed.another(pin_max=90_000), [0.0]
     engine.router.clock = lambda: time.monotonic() + ahead[0]
     victim = engine.router.snapshot.node("replica1")
-    engine.router.failed(victim, "a test")
+    engine.router.health.failed(victim, "a test")
     with router.request_context(), engine.connect() as connection, routed.paused():
         insert(connection)
         connection.commit()
@@ -172,7 +172,7 @@ def test_a_migrations_lock_holds_up_no_probe(routed: Routed) -> None:
     engine = routed.another()
     with psycopg.connect(routed.cluster.primary.conninfo(routed.dbname)) as migration:
         migration.execute("ALTER TABLE item ADD COLUMN more int")
-        monitor = engine.router._monitor
+        monitor = engine.router.monitor
         assert monitor is not None
         monitor.refresh_catalog()
         started = time.monotonic()

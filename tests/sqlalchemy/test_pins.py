@@ -60,7 +60,7 @@ def test_pin_lsn_sample_asks_nothing_of_the_writer(routed: Routed) -> None:
     with routed.paused(), router.request_context(), engine.connect() as connection:
         assert routed.served(connection) == "replica"
         connection.rollback()
-        monitor = engine.router._monitor
+        monitor = engine.router.monitor
         assert monitor is not None
         monitor.stop()  # no probe may come between the commit and the look
         insert(connection)

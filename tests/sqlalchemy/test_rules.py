@@ -415,7 +415,7 @@ def test_row_8_without_an_eligible_replica_reads_use_the_primary(routed: Routed)
     with shut.connect() as connection:
         assert routed.served(connection) == "replica"
     for node in shut.router.replicas:
-        shut.router.failed(node, "test")
+        shut.router.health.failed(node, "test")
     with shut.connect() as connection:
         assert routed.served(connection) == "primary"
 
@@ -426,7 +426,7 @@ def test_row_8_fallback_error_raises_instead(routed: Routed) -> None:
     with shut.connect() as connection:
         assert routed.served(connection) == "replica"
     for node in shut.router.replicas:
-        shut.router.failed(node, "pulled by hand")
+        shut.router.health.failed(node, "pulled by hand")
     with shut.connect() as connection:
         with pytest.raises(NoReplicaAvailable, match=r"replica1: blacklisted: pulled by hand"):
             connection.execute(PORT)

@@ -401,7 +401,7 @@ def test_what_is_shown_of_a_node_that_is_out(make: Make, ask: Ask) -> None:
     router = Router(config)
     router.observe(report("primary", role=Role.PRIMARY), report("replica1", role=Role.REPLICA))
     page = make(router)
-    router.failed(router.snapshot.node("replica1"), "08006: it broke")
+    router.health.failed(router.snapshot.node("replica1"), "08006: it broke")
     answer = ask(page, "/status")
     assert b"hunter2" not in answer.body
     cluster = answer.json["clusters"][0]

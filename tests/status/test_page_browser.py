@@ -89,7 +89,7 @@ def test_the_page_draws_a_cluster(
         told.probe()
         for _ in range(7):
             next(router.telemetry.decisions["replica2", Reason.READ])
-        router.failed(router.snapshot.node(NAME), REASON)
+        router.health.failed(router.snapshot.node(NAME), REASON)
         with visit(browser, url, width=360) as seen:
             page = seen.page
             cards = page.locator(".node")
@@ -175,7 +175,7 @@ def test_text_can_be_read_and_motion_turned_off(browser: Browser, scheme: Any) -
     told.lag = 9.0
     told.probe()
     router = told.router
-    router.failed(router.snapshot.node(NAME), REASON)
+    router.health.failed(router.snapshot.node(NAME), REASON)
     with serve_wsgi(router) as url, visit(browser, url) as seen:
         seen.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         expect(seen.page.locator(".node")).to_have_count(3)

@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said() -> None:
         report("primary", Role.PRIMARY), report("replica1"), report("replica2", lsn=900, lag=99.0)
     )
     assert told(router)["replica2"].problem.startswith("too far behind")
-    router.failed(router.snapshot.node("replica1"), "08006: broken")
+    router.health.failed(router.snapshot.node("replica1"), "08006: broken")
     assert told(router)["replica1"].problem == "out for 30 s more: 08006: broken"
     router.blacklist("replica1")
     assert told(router)["replica1"].problem.startswith("out until it is restored by hand: ")
@@ -76,7 +76,7 @@ def test_a_replica_that_was_out_and_is_the_primary_now_can_be_written() -> None:
     what it got as the primary is."""
     router = cluster()
     router.observe(report("primary", Role.PRIMARY), report("replica1"), report("replica2"))
-    router.failed(router.snapshot.node("replica1"), "08006: broken")
+    router.health.failed(router.snapshot.node("replica1"), "08006: broken")
     router.observe(Report("primary", 101.0, error="gone"), report("replica1", Role.PRIMARY))
     found = status(router)
     assert (found.primary, found.writable) == ("replica1", True)

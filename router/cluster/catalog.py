@@ -1,0 +1,71 @@
+"""What statements are classified by: the rules of the configuration, and the server's catalog."""
+
+from router import registry
+from router.cluster.state import State
+from router.sql.catalog import BUILTIN, Catalog
+from router.sql.classifier import Classifier
+
+SQL_SHOWN = 300
+"""Characters of a statement an event may carry: its text holds placeholders, never parameters."""
+
+
+class CatalogInForce:
+    """The catalog statements are classified by; any thread.
+
+    Attributes:
+        classifier: says what statements do.
+        current: the one in force, `router.sql.catalog.BUILTIN` while none was read.
+        generation: how often DDL may have changed it.
+    """
+
+    def __init__(self, state: State) -> None:
+        config = state.config
+        self._state = state
+        self._lock = registry.lock()
+        self.classifier: Classifier = Classifier(
+            read_functions=config.read_functions,
+            write_functions=config.write_functions,
+            read_patterns=config.read_patterns,
+            write_patterns=config.write_patterns,
+            rule=config.rule,
+        )
+        self.current: Catalog = BUILTIN
+        self.generation: int = 0
+
+    def learn(self, catalog: Catalog, generation: int) -> bool:
+        """Classify by `catalog` from now on, unless DDL was run since reading it began.
+
+        Args:
+            catalog: what the server says of functions and relations.
+            generation: `generation` before the reading began.
+        """
+        with self._lock:
+            if generation != self.generation:
+                return False
+            self.current = catalog
+            self.classifier.replace_catalog(catalog)
+            return True
+
+    def ddl(self) -> None:
+        """DDL is about to be sent, or its transaction has ended: what is known may be wrong.
+
+        Until the catalog has been read again, statements over relations go to the primary.
+        """
+        with self._lock:
+            self.generation += 1
+            if self.current is not BUILTIN:
+                self.current = BUILTIN
+                self.classifier.replace_catalog(BUILTIN)
+        if self._state.monitor is not None:
+            self._state.monitor.refresh_catalog()
+
+    def heal(self, sql: str, state: str, reason: str) -> None:
+        """Remember that a standby refused `sql`, which had been taken for a read."""
+        self.classifier.learn_write(sql, f"a replica refused it ({state})")
+        self._state.telemetry.event(
+            "healed",
+            level="warning",
+            sql=sql if len(sql) <= SQL_SHOWN else sql[:SQL_SHOWN] + "…",
+            reason=reason,
+            advice="add its function to write_functions, or run it inside using_primary()",
+        )

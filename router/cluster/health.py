@@ -1,0 +1,238 @@
+"""Who is well: nodes that fail are kept out, and tried again; a dead host delays one caller."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from router.cluster import news
+from router.cluster.state import State
+from router.connect.dialing import Attempts, Turn
+from router.errors import NoReplicaAvailable
+from router.model import Node, Report, Snapshot
+from router.rules.blacklist import ENDED, LOST, Entry
+
+ATTEMPT_STEP = 0.005
+"""Seconds between two looks at whether the first connection to a node has been opened."""
+
+RETRIAL = 5.0
+"""Seconds until a primary that kept silent over an open connection as well is tried again."""
+
+
+class Health:
+    """What became of connections to the nodes. Every method may be called from any thread."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._attempts = Attempts()
+        self._of_users = frozenset(state.config.blacklist_sqlstates)
+        self._lost = LOST | self._of_users
+        # By the node's name: when a statement last succeeded there; when one is tried there next.
+        self._heard: dict[str, float] = {}
+        self._retrial: dict[str, float] = {}
+
+    def is_disconnect(self, sqlstate: str) -> bool:
+        """Whether an error of this SQLSTATE blacklists the node that sent it."""
+        return sqlstate in self._lost or sqlstate[:2] in self._lost
+
+    def failed(self, node: Node, reason: str) -> None:
+        """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
+        if node not in self._state.servers:
+            return  # it has left, and its name may be another's
+        duration = node.blacklist_duration
+        if duration is None:
+            duration = self._state.config.blacklist_duration
+        is_primary = self._state.primary is node
+        if is_primary:
+            duration = node.blacklist_duration or 0.0
+        was_out = node.name in self._state.kept_out
+        now = self._state.clock()
+        entry = self._state.kept_out.add(node.name, reason, duration, now, primary=is_primary)
+        self.interrupted(node)
+        if entry is not None and not was_out:
+            self._state.telemetry.event(
+                "blacklisted", level="warning", node=node.name, reason=reason, seconds=duration
+            )
+        self._state.hurry(node)
+
+    def ended(self, node: Node, state: str, reason: str, *, fresh: bool) -> None:
+        """A connection to `node` ended. One that was open before says nothing of the node, which
+        is kept out when one that was opened for the statement ends as well.
+
+        Args:
+            node: whose.
+            state: the SQLSTATE it ended with, empty when the server sent none.
+            reason: the error as one line.
+            fresh: it was opened for the statement that failed.
+        """
+        of_users = state in self._of_users or state[:2] in self._of_users
+        if of_users or (fresh and state not in ENDED):
+            self.failed(node, reason)
+            return
+        self.interrupted(node)
+        self._state.hurry(node)
+
+    def heard(self, node: Node) -> None:
+        """A statement has succeeded on `node`: no probe sent before that says that it is down."""
+        self._heard[node.name] = self._state.clock()
+
+    def may_try(self, node: Node) -> bool:
+        """Whether `node`, of which probes say that it is down, may be asked over a connection
+        that is open; not so for `RETRIAL` seconds from one that got no answer."""
+        due, now = self._retrial.get(node.name), self._state.clock()
+        if due is None:
+            return True
+        if now < due:
+            return False
+        self._retrial[node.name] = now + RETRIAL  # one caller's wait, and not everybody's
+        return True
+
+    def vouch(self, node: Node) -> None:
+        """`node`, of which probes say that it is down, has answered over an open connection."""
+        self.heard(node)
+        self._retrial.pop(node.name, None)
+        self._told(node, lambda snapshot: snapshot.vouched(node.name))
+
+    def silent(self, node: Node, *, tried: bool) -> None:
+        """Nothing but its probes speaks for `node`.
+
+        Args:
+            node: which.
+            tried: it was asked over an open connection, and said nothing; else there was none.
+        """
+        if tried:
+            self._retrial[node.name] = self._state.clock() + RETRIAL
+        self._told(node, lambda snapshot: snapshot.silent(node.name))
+
+    def _told(self, node: Node, change: Callable[[Snapshot], Snapshot]) -> None:
+        before, after = self._state.see(change)
+        news.of_reach(self._state, node.name, before, after)
+        news.of_writes(self._state, before, after)
+
+    @contextmanager
+    def connecting(
+        self, node: Node, pause: Callable[[float], None] = time.sleep
+    ) -> Iterator[None]:
+        """Around the opening of a connection to `node`: only one caller waits for a dead host.
+
+        The primary has no substitute, so every caller may try it.
+
+        Args:
+            node: to connect to.
+            pause: waits as many seconds; on an event loop without blocking it.
+
+        Raises:
+            NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
+                blacklisted for it; the attempt's own end will tell.
+        """
+        if node is self._state.primary:
+            yield
+            return
+        attempts, clock = self._attempts, self._state.clock
+        while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
+            pause(ATTEMPT_STEP)
+        if turn is Turn.ELSEWHERE:
+            raise NoReplicaAvailable(
+                f"{node} keeps another connection waiting that is being opened: try again, or "
+                "look at the host"
+            )
+        ok = False
+        try:
+            yield
+            ok = True
+        finally:
+            attempts.end(node.name, began, clock(), ok=ok)
+
+    def interrupted(self, node: Node) -> None:
+        """Connections to `node` broke: it may have restarted, even if no probe met it down."""
+        now = self._state.clock()
+        self._state.see(lambda snapshot: snapshot.interrupted(node.name, now))
+
+    # -- what probes say -----------------------------------------------------------------------
+
+    def with_what_was_heard(self, reports: tuple[Report, ...]) -> tuple[Report, ...]:
+        """The reports of nodes that do not answer, with when a statement last succeeded there."""
+        heard = self._heard
+        if not heard:
+            return reports
+        return tuple(
+            r if r.ok or r.node not in heard else replace(r, heard=heard[r.node]) for r in reports
+        )
+
+    def probed(self, report: Report, now: float) -> None:
+        """Let a node back in that is due and answers; keep one out for longer that does not."""
+        if report.ok:
+            self._retrial.pop(report.node, None)
+        state = self._state
+        entry = state.kept_out.entries.get(report.node)
+        if entry is None or not entry.due(report.started):
+            return
+        if report.ok:
+            self._let_in(report.node)
+        elif not report.obstacle:
+            state.kept_out.add(report.node, report.error, entry.duration, now)
+            state.blacklist_changed()
+
+    # -- by hand -------------------------------------------------------------------------------
+
+    def blacklist(
+        self, name: str, reason: str = "by hand", *, duration: float | None = None
+    ) -> Entry:
+        """Keep the node called `name` out: a replica gets no reads, the primary no statement.
+
+        Checked-out connections finish what they are doing. A node taken out as a replica and
+        promoted meanwhile takes writes.
+
+        Args:
+            name: as in the events and errors.
+            reason: shown wherever the node is missed.
+            duration: seconds after which a probe may let it back in; None until `restore`.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._state.named("blacklist", name)
+        now = self._state.clock()
+        before = self._state.kept_out.entries.get(name)
+        seconds = float("inf") if duration is None else duration
+        entry = Entry(
+            name,
+            reason,
+            since=before.since if before else now,
+            until=now + seconds,
+            duration=seconds,
+            failures=before.failures if before else 0,
+            primary=self._state.primary is node,
+        )
+        self._state.kept_out.put(entry)
+        self._state.blacklist_changed()
+        self._state.telemetry.event(
+            "blacklisted", level="warning", node=name, reason=reason, seconds=duration
+        )
+        return entry
+
+    def restore(self, name: str) -> Entry | None:
+        """Let the node called `name` back in at once.
+
+        Returns:
+            what kept it out, None when nothing did.
+
+        Raises:
+            ConfigError: no node has that name.
+        """
+        node = self._state.named("restore", name)
+        entry = self._let_in(name)
+        self._state.hurry(node)
+        return entry
+
+    def _let_in(self, name: str) -> Entry | None:
+        now = self._state.clock()
+        entry = self._state.kept_out.remove(name, now)
+        if entry is not None:
+            self._state.blacklist_changed()
+            self._state.telemetry.event("restored", node=name, after=round(now - entry.since, 3))
+        return entry
+
+    def after_fork(self) -> None:
+        """In a forked child: connections being opened in the parent never come back here."""
+        self._attempts = Attempts()

@@ -1,0 +1,156 @@
+"""What changed between two snapshots of a cluster, told as events."""
+
+from router.cluster.lost_writes import Loss
+from router.cluster.state import State
+from router.model import Role, Snapshot
+
+LOST_WRITES = (
+    "it was promoted without WAL that the former primary had flushed: look there for what is "
+    "missing before you rebuild it, and see synchronous_standby_names"
+)
+"""What to do about writes a promotion lost."""
+
+
+def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say that another server is followed."""
+    state.telemetry.event(
+        "primary_changed",
+        level="warning",
+        before=before.primary.name if before.primary else None,
+        after=after.primary.name if after.primary else None,
+        timeline=after.timeline,
+    )
+
+
+def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say that a server claims to be the primary beside the one that is followed."""
+    for name in after.fenced - before.fenced:
+        state.telemetry.event(
+            "fenced", level="error", node=name, reason="claims to be primary as well"
+        )
+
+
+def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say of a server that its rows are not the primary's: it gets nothing."""
+    for node in after.nodes:
+        reason = after.foreign(node.name)
+        if reason and not before.foreign(node.name):
+            state.telemetry.event(
+                "foreign",
+                level="error",
+                node=node.name,
+                reason=reason,
+                advice="it gets no statement: correct its address or database",
+            )
+
+
+def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say of a replica that answers why it takes reads no more, or that it does again."""
+    of_strays(state, before, after)
+    if before.replicas is after.replicas or before.replicas == after.replicas:
+        return
+    for node in before.replicas:
+        report = after.reports.get(node.name)
+        if report is None or not report.ok or report.role is not Role.REPLICA:
+            continue
+        if after.foreign(node.name) or node.name in after.strays:
+            continue  # told above
+        if node not in after.replicas and node in after.nodes:
+            state.telemetry.event(
+                "lagging",
+                level="warning",
+                node=node.name,
+                seconds=after.lag_seconds(node.name),
+                bytes=after.lag_bytes(node.name),
+            )
+    for node in after.replicas:
+        report = before.reports.get(node.name)
+        if report is None or not report.ok or report.role is not Role.REPLICA:
+            continue
+        stray = before.strays.get(node.name)
+        if node not in before.replicas and (stray is None or stray.sure):
+            state.telemetry.event("caught_up", node=node.name)
+
+
+def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say of a replica that answers that it does not follow the primary."""
+    for name, stray in after.strays.items():
+        report, known = after.reports[name], before.strays.get(name)
+        told = known is not None and known.sure
+        if stray.sure and not told and report.ok and report.role is Role.REPLICA:
+            state.telemetry.event(
+                "not_following",
+                level="warning",
+                node=name,
+                reason=stray.why,
+                advice="let its primary_conninfo lead to the primary, or set it up anew with "
+                "pg_rewind or pg_basebackup",
+            )
+
+
+def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
+    """Say that nothing can be written, or that it can be again."""
+    was, now = before.writable, after.writable
+    if was and not now:
+        state.telemetry.event(
+            "degraded",
+            level="error",
+            node=after.primary.name if after.primary else None,
+            advice="writes fail until there is a primary; reads go on"
+            if after.primary is None
+            else "writes fail unless a connection that is open still serves; reads go on",
+        )
+    elif now and not was:
+        state.telemetry.event("writable", node=after.primary.name if after.primary else None)
+
+
+def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None:
+    """Say that a node does not answer any more, or that it does again."""
+    was, now = before.down(name), after.down(name)
+    if was is not None and now is None:
+        away = round(state.clock() - was.since, 3)
+        state.telemetry.event("reachable", node=name, after=away)
+    elif was is None and now is not None:
+        state.telemetry.event("unreachable", level="warning", node=name, reason=now.error)
+
+
+def of_lost_writes(
+    state: State, found: Loss, primary: str, former: str | None, timeline: int
+) -> None:
+    """Say that what a former primary had acknowledged to this process is not on the new one, or
+    may not be."""
+    began, written, certain = found
+    if certain:
+        state.telemetry.event(
+            "writes_lost",
+            level="error",
+            node=primary,
+            before=former,
+            timeline=timeline,
+            began=str(began),
+            written=str(written),
+            bytes=written - began,
+            advice=LOST_WRITES,
+        )
+    else:
+        state.telemetry.event(
+            "writes_maybe_lost",
+            level="warning",
+            node=primary,
+            before=former,
+            timeline=timeline,
+            began=str(began),
+            written=str(written),
+            bytes=written - began,
+            advice=LOST_WRITES,
+        )
+
+
+def of_no_positions(state: State) -> None:
+    """Say that the servers tell no WAL positions."""
+    state.telemetry.event(
+        "no_positions",
+        level="warning",
+        advice="the servers tell no WAL positions, so a write pins for pin_duration: give "
+        "the role EXECUTE on the WAL functions, or say consistency='time'",
+    )
