@@ -7,20 +7,20 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 from collections.abc import Iterator
 from typing import NoReturn, TypeVar
 
-from router.checkout.connections import ConnectionSource
+from router.checkout.dedicated import with_session
 from router.checkout.node_connection import NodeConnection
+from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
 from router.checkout.transaction import BOUND, Transactions
-from router.errors import PrimaryUnavailable, RouterError, SessionRefused
+from router.errors import PrimaryUnavailable, RouterError
 from router.model import Node
 from router.rules.context import RoutingContext, current_context
-from router.rules.decide import READ, SESSION, must_follow, must_not_act, one_more, read_alone
+from router.rules.decide import READ, must_follow, must_not_act, one_more, read_alone
 from router.rules.decision import Decision, Reason
 from router.rules.pgbouncer import needs_session
 from router.rules.situation import (
     WITHOUT_TRANSACTION,
     Situation,
-    needs_transaction,
     surrounding,
 )
 from router.sql.classifier import Intent, Kind, OnStandby
@@ -41,16 +41,9 @@ class Checkout(Transactions[H]):
     It belongs to one thread or task at a time.
     """
 
-    def __init__(self, pool: ConnectionSource[H]) -> None:
-        """Prepare; no connection is taken before a statement needs one.
-
-        Args:
-            pool: where connections come from.
-        """
-        super().__init__(pool)
-        # The decision `fast_read_on_primary` came to last, and what counts its like.
-        self._within: Decision | None = None
-        self._counted: Iterator[int] = _NOTHING
+    # The decision `fast_read_on_primary` came to last, and what counts its like.
+    _within: Decision | None = None
+    _counted: Iterator[int] = _NOTHING
 
     # -- where statements go -------------------------------------------------------------------
 
@@ -87,25 +80,23 @@ class Checkout(Transactions[H]):
         if intent is None:
             classifier = router.classifier
             intent = UNKNOWN if sql is None else classifier.known.get(sql) or classifier(sql)
-        asked = Asked(explicit, force, stream) if explicit or force or stream else ALONE
+        forced = force
         if router.pooled or force == "session":
-            force = self._with_session(intent, force)
+            forced = with_session(self, intent, force)
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
         text = sql or ""
-        if force is None and not failed:
+        if forced is None and not failed:
             at_once = self._at_once(text, intent, context, not explicit and not stream, True)
             if at_once is not None:
                 return at_once
+        asked = Asked(explicit, force, stream)
         situation = self._situation(asked, failed)
-        held, decision = self._hold(intent, situation, force, context)
+        held, decision = self._hold(intent, situation, forced, context)
         fresh = not held.in_transaction
-        transaction = needs_transaction(intent, situation, decision, router.policy)
-        if transaction and router.pooled and not self.dedicated:
-            self._must_span(held.node)
         route = Route(self, text, intent, held, decision, context, fresh, asked)
-        if self._prepared(route, transaction, failed):
+        if prepared(route, situation):
             self.last = held
             return route
         # A pooled connection that has died meanwhile, and nothing of the statement was sent:
@@ -119,15 +110,6 @@ class Checkout(Transactions[H]):
             self.pool.start_router()
         except RouterError as error:
             raise self.pool.translated(error) from error
-
-    def _with_session(self, intent: Intent, force: str | None) -> str | None:
-        """Have a session past PgBouncer where the statement needs one; what is forced then."""
-        wanted = force == "session"
-        if self.router.pooled and not self.dedicated and (wanted or needs_session(intent)):
-            self.use_session_url(intent, force)
-        if not wanted:
-            return force
-        return None if self.dedicated else "primary"
 
     def _situation(self, asked: Asked, failed: tuple[Node, ...]) -> Situation:
         """What surrounds a statement now, as the rules take it."""
@@ -275,14 +257,8 @@ class Checkout(Transactions[H]):
         if self.journal.entries or context.force:
             return None
         view, primary = self.router.view, self.primary
-        decision: Decision | None
         if primary is not None and primary.in_transaction:
-            decision = one_more(intent.kind, view, primary.node, self.timeline)
-            if decision is None or primary.broken:
-                return None
-            self.last = primary
-            primary.fresh = False
-            return Route(self, sql, intent, primary, decision, context, False)
+            return self._one_more(sql, intent, context, primary)
         if not alone or not self._unsurrounded():
             return None
         held = self.replica
@@ -292,19 +268,28 @@ class Checkout(Transactions[H]):
         decision = read_alone(intent, view, context.pins, self.router.cluster, node)
         if decision is None:
             return None
-        if held is not None:
-            held.fresh = False
-        elif take:
-            held, decision = self._hold_any(intent, decision, context)
-        elif not view.outdated and (held := self.idle_connection(decision)) is not None:
-            self.replica = held
+        if held is None:
+            taken = self._hold_any(intent, decision, context) if take else self._idle(decision)
+            if taken is None:
+                return None
+            held, decision = taken
         else:
-            return None
+            held.fresh = False
         fresh = not held.in_transaction
         if fresh:
             held.autocommit(True)
         self.last = held
         return Route(self, sql, intent, held, decision, context, fresh)
+
+    def _one_more(
+        self, sql: str, intent: Intent, context: RoutingContext, primary: H
+    ) -> Route[H] | None:
+        decision = one_more(intent.kind, self.router.view, primary.node, self.timeline)
+        if decision is None or primary.broken:
+            return None
+        self.last = primary
+        primary.fresh = False
+        return Route(self, sql, intent, primary, decision, context, False)
 
     def _unsurrounded(self) -> bool:
         """Whether nothing was set, bound or declared that a read by itself would have to mind."""
@@ -323,6 +308,12 @@ class Checkout(Transactions[H]):
         situation = self._situation(ALONE, (node,))
         return self._hold(intent, situation, None, context, why)
 
+    def _idle(self, decision: Decision) -> tuple[H, Decision] | None:
+        if self.router.view.outdated or (held := self.idle_connection(decision)) is None:
+            return None
+        self.replica = held
+        return held, decision
+
     def idle_connection(self, decision: Decision) -> H | None:
         """A connection to one of the decision's nodes, where there is nothing to wait for.
 
@@ -330,63 +321,7 @@ class Checkout(Transactions[H]):
         """
         return None
 
-    # -- what a statement has to find ----------------------------------------------------------
-
-    def _prepared(self, route: Route[H], transaction: bool, failed: tuple[Node, ...]) -> bool:
-        """Make the connection as the statement expects it; False where it had died meanwhile and
-        the statement may go elsewhere."""
-        held, intent = route.held, route.intent
-        session = intent.kind is SESSION and not intent.local
-        read_only = self.characteristics.read_only or held.characteristics.read_only
-        if not (transaction or session or self.journal or read_only):
-            if route.fresh:
-                held.autocommit(True)
-            return True
-        try:
-            self._prepare(held, transaction)
-            if session:
-                held.note_settings(intent.settings)
-        except self.pool.driver_errors as error:
-            lost = held.report_failure(error)
-            if not lost or not route.fresh or self.bound or held.node in failed:
-                raise
-            if route.decision.reason is NO_REPLICA:
-                raise  # the primary was the last node left
-            return False
-        except BaseException:
-            held.broken = True  # interrupted half-way: nobody knows what is set on it
-            raise
-        return True
-
-    def _prepare(self, held: H, transaction: bool) -> None:
-        """Bring `held` into the state the statement expects: transaction, settings, journal."""
-        if not held.in_transaction:
-            journal = self.journal
-            if journal and len(held.applied) < len(journal.entries):
-                held.autocommit(True)
-                held.replay(journal.committed())
-            if transaction:
-                # First, for in autocommit psycopg2 makes them settings of the session.
-                held.autocommit(False)
-                if held.characteristics != self.characteristics:
-                    held.characterise(self.characteristics)
-                held.in_transaction = True
-            else:
-                held.autocommit(True)
-                held.characterise_alone(self.characteristics)
-        if self.journal and len(held.applied) < len(self.journal.entries):
-            held.replay(self.journal.entries)
-
-    def _must_span(self, node: Node) -> None:
-        """Refuse a transaction where PgBouncer gives each statement a server session."""
-        server = self.router.servers.get(node)
-        if server is not None and self.router.config.pooling(server) == "statement":
-            raise self.pool.translated(
-                SessionRefused(
-                    f"{node}: PgBouncer pools by statement there and refuses transactions: set "
-                    'isolation_level="AUTOCOMMIT", or let it pool by transaction'
-                )
-            )
+    # -- refusals that adapters ask for ---------------------------------------------------------
 
     def must_not_act(self, intent: Intent) -> None:
         """As `router.rules.decide.must_not_act`, the error as the adapter has it."""

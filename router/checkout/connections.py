@@ -1,6 +1,5 @@
 """The connections a checkout holds: at most one to the primary, and one to a replica."""
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from router import registry
@@ -10,16 +9,12 @@ from router.errors import (
     NoReplicaAvailable,
     PrimaryUnavailable,
     RouterError,
-    SessionRefused,
     TransactionLost,
 )
 from router.model import Node
 from router.rules.blacklist import is_full
-from router.rules.context import current_context
 from router.rules.journal import Journal
-from router.rules.pgbouncer import advice
 from router.rules.retry import cannot_connect
-from router.sql.classifier import Intent, Kind
 
 if TYPE_CHECKING:
     from router.cluster.router import Router
@@ -139,7 +134,7 @@ class Connections(Generic[H]):
 
     # -- a replica's ---------------------------------------------------------------------------
 
-    def hold_replica(self, nodes: Collection[Node]) -> tuple[H | None, Node, BaseException | None]:
+    def hold_replica(self, nodes: tuple[Node, ...]) -> tuple[H | None, Node, BaseException | None]:
         """A connection to one of `nodes`: the one held, or one to the balancer's choice.
 
         Returns:
@@ -153,7 +148,7 @@ class Connections(Generic[H]):
                 return held, held.node, None
             self.replica = None
             held.release(self.journal)
-        node = router.pick(tuple(nodes))
+        node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
         try:
             held = self.pool.hold(node)
         except NoReplicaAvailable as error:
@@ -282,7 +277,7 @@ class Connections(Generic[H]):
 
         The connections that serve are the best probe: the monitor's own may be slow to open, or
         be let in no more. None is opened here. A server that is silent makes its caller wait for
-        ``probe_timeout``, and is then down for all others for a while: see `Router.may_try`.
+        ``probe_timeout``, and is then down for all others for a while: see `Health.may_try`.
         """
         router, held = self.router, self.primary
         node = router.primary
@@ -292,32 +287,40 @@ class Connections(Generic[H]):
             return False  # what is open there has to be ended first
         if not router.health.may_try(node):
             return False
-        while True:
-            if held is None and (held := self.pool.idle(node)) is None:
-                router.health.silent(node, tried=False)
+        while held is not None or (held := self.pool.idle(node)) is not None:
+            life = self._asked_for_life(held)
+            if held is self.primary and held.broken and (held.in_transaction or self.bound):
                 return False
-            try:
-                life = held.answers(router.config.probe_timeout)
-            except BaseException:
-                if held is not self.primary:
-                    held.release(self.journal)
-                raise
-            if life is Life.ANSWERS:
-                router.health.vouch(node)
-            elif life is Life.SILENT:
-                router.health.silent(node, tried=True)
-            if held is not self.primary:
-                if life is Life.ANSWERS and not held.broken and self.primary is None:
-                    self.primary, self.timeline = held, router.view.timeline
-                else:
-                    held.release(self.journal)
-            elif held.broken and (held.in_transaction or self.bound):
-                return False
-            elif held.broken:
-                self.drop(held)
+            self._keep_if_alive(held, life)
             if life is not Life.ENDED:
                 return life is Life.ANSWERS
             held = None
+        router.health.silent(node, tried=False)
+        return False
+
+    def _asked_for_life(self, held: H) -> Life:
+        """Ask the primary over a connection that is open, and tell the Router what came of it."""
+        router = self.router
+        try:
+            life = held.answers(router.config.probe_timeout)
+        except BaseException:
+            if held is not self.primary:
+                held.release(self.journal)
+            raise
+        if life is Life.ANSWERS:
+            router.health.vouch(held.node)
+        elif life is Life.SILENT:
+            router.health.silent(held.node, tried=True)
+        return life
+
+    def _keep_if_alive(self, held: H, life: Life) -> None:
+        if held is self.primary:
+            if held.broken:
+                self.drop(held)
+        elif life is Life.ANSWERS and not held.broken and self.primary is None:
+            self.primary, self.timeline = held, self.router.view.timeline
+        else:
+            held.release(self.journal)
 
     def must_not_go_on(self, held: H) -> None:
         """Refuse to run the rest of a transaction by itself, or on a server that was replaced.
@@ -359,35 +362,6 @@ class Connections(Generic[H]):
         )
 
     # -- a session past PgBouncer --------------------------------------------------------------
-
-    def use_session_url(self, intent: Intent, force: str | None) -> None:
-        """Have a session of one's own, past PgBouncer, for what it would leave in another's.
-
-        Raises:
-            RouterError: there is none to be had; as the adapter has it.
-        """
-        router = self.router
-        primary = router.primary
-        wanted = force == "session"
-        # What stays in one session runs on the primary; settings are for any node.
-        anywhere = intent.kind is Kind.SESSION and not wanted
-        if primary is not None and not router.shares_sessions(primary) and not anywhere:
-            return
-        replica = self.replica
-        on_replica = force or current_context().force
-        if primary is None or on_replica == "replica" or (replica and replica.in_transaction):
-            raise self.pool.translated(SessionRefused(advice(intent)))
-        if self.primary is not None and self.primary.in_transaction:
-            late = "; or make it the first statement of its transaction"
-            told = late if router.config.session_url is not None else ""
-            raise self.pool.translated(SessionRefused(advice(intent) + told))
-        held = self.session(primary)
-        if held is None:
-            raise self.pool.translated(SessionRefused(advice(intent)))
-        if self.primary is not None:
-            self.drop(self.primary)
-        self.primary, self.timeline = held, router.view.timeline
-        self.dedicated = self.bound = True
 
     def session(self, node: Node) -> H | None:
         """A connection to `node`, the primary, by `session_url`; None where there is no such URL.

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
-from router.checkout.connections import Connections, ConnectionSource
+from router.checkout.connections import Connections
 from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
 from router.checkout.route import Route
 from router.errors import CommitUnknown, RouterError
@@ -22,6 +22,9 @@ BOUND = Intent(
 )
 
 
+NOBODY: frozenset[RoutingContext] = frozenset()
+
+
 class Transactions(Connections[H]):
     """The transactions of a checkout: what was written in them, and how they end.
 
@@ -33,21 +36,15 @@ class Transactions(Connections[H]):
         pins: those of a Session with a context of its own, in place of the current context's.
     """
 
-    def __init__(self, pool: ConnectionSource[H]) -> None:
-        """Prepare; no connection is taken before a statement needs one.
-
-        Args:
-            pool: where connections come from.
-        """
-        super().__init__(pool)
-        self.autobegun: bool = False
-        self.explicit: bool = False
-        self.declared_read_only: bool = False
-        self.characteristics: Characteristics = DEFAULTS
-        self.pins: Pins | None = None
-        self._writers: set[RoutingContext] = set()
-        self._sent = 0.0  # when the last statement that writes, or its COMMIT, was sent
-        self._ddl = False
+    autobegun: bool = False
+    explicit: bool = False
+    declared_read_only: bool = False
+    characteristics: Characteristics = DEFAULTS
+    pins: Pins | None = None
+    # The contexts whose writes are not known to be committed.
+    _writers: frozenset[RoutingContext] = NOBODY
+    _sent: float = 0.0  # when the last statement that writes, or its COMMIT, was sent
+    _ddl: bool = False
 
     @property
     def isolation(self) -> str:
@@ -68,7 +65,7 @@ class Transactions(Connections[H]):
         """A write is about to be sent: pin first, so that no read slips between."""
         self.router.pinning.wrote(context, done=False)
         self._sent = self.router.clock()
-        self._writers.add(context)
+        self._writers |= {context}
         if intent.ddl:
             self._ddl = True
             self.router.catalog.ddl()
@@ -142,7 +139,7 @@ class Transactions(Connections[H]):
         """What was written is committed, or may be: pin to after this moment."""
         for context in self._writers:
             self.router.pinning.wrote(context, done=True)
-        self._writers.clear()
+        self._writers = NOBODY
         if self._ddl:
             self._ddl = False
             self.router.catalog.ddl()
@@ -175,7 +172,7 @@ class Transactions(Connections[H]):
         self._look_at_bound()
         wrote = bool(self._writers)
         if wrote and self.pins is None and (context := current_context()).pinning:
-            self._writers.add(context)  # who commits is to see it too
+            self._writers |= {context}  # who commits is to see it too
         primary = self.primary
         try:
             if primary is not None and primary.in_transaction:
@@ -339,7 +336,7 @@ class Transactions(Connections[H]):
     def after_fork(self) -> None:
         """In a forked child: as the base class has it; what was written is the parent's to end."""
         super().after_fork()
-        self._writers.clear()
+        self._writers = NOBODY
         self._ddl = False
 
 

@@ -2,7 +2,7 @@
 
 from router.cluster.lost_writes import Loss
 from router.cluster.state import State
-from router.model import Role, Snapshot
+from router.model import Node, Role, Snapshot
 
 LOST_WRITES = (
     "it was promoted without WAL that the former primary had flushed: look there for what is "
@@ -50,12 +50,10 @@ def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
     if before.replicas is after.replicas or before.replicas == after.replicas:
         return
     for node in before.replicas:
-        report = after.reports.get(node.name)
-        if report is None or not report.ok or report.role is not Role.REPLICA:
+        told = after.foreign(node.name) or node.name in after.strays
+        if node in after.replicas or node not in after.nodes or told:
             continue
-        if after.foreign(node.name) or node.name in after.strays:
-            continue  # told above
-        if node not in after.replicas and node in after.nodes:
+        if _answers_as_replica(after, node):
             state.telemetry.event(
                 "lagging",
                 level="warning",
@@ -64,12 +62,15 @@ def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
                 bytes=after.lag_bytes(node.name),
             )
     for node in after.replicas:
-        report = before.reports.get(node.name)
-        if report is None or not report.ok or report.role is not Role.REPLICA:
-            continue
         stray = before.strays.get(node.name)
-        if node not in before.replicas and (stray is None or stray.sure):
+        known = stray is None or stray.sure
+        if node not in before.replicas and known and _answers_as_replica(before, node):
             state.telemetry.event("caught_up", node=node.name)
+
+
+def _answers_as_replica(snapshot: Snapshot, node: Node) -> bool:
+    report = snapshot.reports.get(node.name)
+    return report is not None and report.ok and report.role is Role.REPLICA
 
 
 def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:

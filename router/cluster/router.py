@@ -105,11 +105,6 @@ class Router(State):
         return self.view.out
 
     @property
-    def has_monitor(self) -> bool:
-        """Whether nodes can be probed, so that `refresh` has somebody to ask."""
-        return self.monitor is not None
-
-    @property
     def outages(self) -> tuple[Outage, ...]:
         """The last hundred times a node was kept out that are over, oldest first."""
         return self.kept_out.history

@@ -67,8 +67,7 @@ def decide(
     if force is not None:  # row 1
         return _forced(force, intent, view, policy, now, failed)
     if transaction is Transaction.ON_PRIMARY:  # row 2
-        within = view.write_within if intent.kind is WRITE else view.any_within
-        return within or _primary(view, Reason.TRANSACTION, now, held=True)
+        return _within(intent.kind, view, now)
     if transaction is Transaction.BOUND:
         return _primary(view, Reason.BOUND, now, pins=intent.writes, held=True)
     if transaction is not Transaction.READ_ONLY:
@@ -109,19 +108,33 @@ def _among_replicas(
         replicas = as_recent(view, replicas, last)
         if not replicas:
             return _primary(view, Reason.MONOTONIC_PRIMARY, now)
-    if failed:
-        replicas = _left(replicas, failed)
+    replicas = _left(replicas, failed)
     if intent.kind is WRITE and intent.on_standby is not OnStandby.REFUSED:
-        if replicas and intent.on_standby is OnStandby.ACTS:
-            raise acts_on_replica(intent)
-        if replicas or policy.fallback:
-            # Nothing is open yet, so what nobody knows may as well begin on the primary.
-            return _primary(view, reason if replicas else Reason.NO_REPLICA, now)
+        on_primary = _unknown_write(intent, reason, replicas, view, policy, now)
+        if on_primary is not None:
+            return on_primary
     if not replicas:  # row 8
         return _fallback(view, policy, now, last, failed)
     if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
         return view.any_read  # row 7, the hot path: nothing is allocated
     return Decision(replicas, reason, False)
+
+
+def _unknown_write(
+    intent: Intent,
+    reason: Reason,
+    replicas: tuple[Node, ...],
+    view: View,
+    policy: Policy,
+    now: float,
+) -> Decision | None:
+    """Row 5, for what a standby is not known to refuse. Nothing is open yet, so what nobody knows
+    may as well begin on the primary."""
+    if replicas and intent.on_standby is OnStandby.ACTS:
+        raise acts_on_replica(intent)
+    if not replicas and not policy.fallback:
+        return None
+    return _primary(view, reason if replicas else Reason.NO_REPLICA, now)
 
 
 # -- rows 2 and 7 at once, for what most statements are; a property test holds them to `decide` --
@@ -232,6 +245,12 @@ def _forced(
     if not replicas:
         return _fallback(view, policy, now, None, failed)
     return Decision(replicas, Reason.FORCED_REPLICA, False)
+
+
+def _within(kind: Kind, view: View, now: float) -> Decision:
+    """Row 2: one more statement in the transaction open on the primary."""
+    within = view.write_within if kind is WRITE else view.any_within
+    return within or _primary(view, Reason.TRANSACTION, now, held=True)
 
 
 def _begins_read_only(intent: Intent) -> bool:

@@ -320,7 +320,7 @@ def named(*given: Router) -> Callable[[], Mapping[str, Router]]:
 def wake(asleep: list[Router]) -> None:
     """Probe for `asleep`, and go on doing so; blocks for `PATIENCE` seconds each at the most."""
     for router in asleep:
-        if router.has_monitor:
+        if router.monitor is not None:
             router.refresh(PATIENCE)
 
 
