@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from router.checkout.node_connection import NodeConnection
-from router.config.config import masked
+from router.messages import one_line
 from router.model import Node
 from router.rules.decide import Reason
 from router.sql.classifier import Intent, Kind
@@ -111,7 +111,7 @@ def in_words(state: str, error: BaseException) -> str:
         said = error.args[0] if state and error.args else str(error)
     if isinstance(said, dict):  # pg8000's
         said = said.get("M", "")
-    text = masked(" ".join(str(said).split())) or type(error).__name__
+    text = one_line(said) or type(error).__name__
     return f"{state}: {text}" if state else text
 
 

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from router import registry
 from router.chance import rand
 from router.cluster.lost_writes import Place, Write, loss, place
-from router.config.config import Config, Server, did_you_mean, free_name, masked
+from router.config.config import Config, Server, free_name
 from router.connect.dialing import Attempts, Turn
 from router.errors import ConfigError, NoReplicaAvailable
+from router.messages import did_you_mean, masked
 from router.model import Node, Report, Role, Snapshot
 from router.rules.balance import BALANCERS, Balancer, TimedBalancer, preferring
 from router.rules.blacklist import ENDED, LOST, Blacklist, Entry, Outage

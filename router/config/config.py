@@ -18,12 +18,10 @@ from router.config.server import (
     Pooling,
     Server,
     check_database,
-    did_you_mean,
     each_host,
     entries,
     free_name,
     host_port,
-    masked,
     one_host_each,
     replica_server,
     split_hosts,
@@ -43,6 +41,7 @@ from router.config.sources import (
     pgbouncer,
 )
 from router.errors import ConfigError
+from router.messages import did_you_mean, masked
 from router.model import Limits, Node, Role
 from router.rules.balance import Balancer
 from router.rules.decide import Policy
@@ -57,10 +56,8 @@ __all__ = [
     "Explanation",
     "Server",
     "apply_session_attrs",
-    "did_you_mean",
     "free_name",
     "host_port",
-    "masked",
     "one_host_each",
     "own_name",
     "own_query",

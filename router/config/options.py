@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from router.config.server import masked, number, pooling, url_parts, url_text
+from router.config.server import number, pooling, url_parts, url_text
 from router.errors import ConfigError
+from router.messages import masked
 from router.rules.balance import BALANCERS
 
 _CHOICES: dict[str, Sequence[str]] = {

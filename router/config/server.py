@@ -1,37 +1,19 @@
 """One server's address and credentials, and every way to write them.
 
-A secret never leaves this module in readable form except through a `Server`'s own attributes:
-every repr and every error goes through `masked`.
+A secret never leaves this module in readable form except through a `Server`'s own attributes.
 """
 
-import difflib
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from router.errors import ConfigError
+from router.messages import did_you_mean, is_secret, masked
 from router.model import Node, Role
-
-# Generous on purpose: a password that was not percent-encoded may hold spaces, "@", "/" or ":",
-# and masking too much of a message is better than one character too little.
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:\s]*:).*(?=@)", re.IGNORECASE)
-_KEY_PASSWORD = re.compile(
-    r"""(?P<head>pass\w*\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|(?:\\.|[^\s\\])+)""",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-_SECRET = re.compile(r"pass(?!file)|secret|key\b|_key$", re.IGNORECASE)
-
-
-def masked(text: str) -> str:
-    """`text` with the password of every URL and ``password=`` setting replaced by ``***``."""
-    return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
-
 
 Pooling = Literal["transaction", "session", "statement", "off"]
 MODES: tuple[Pooling, ...] = ("transaction", "session", "statement", "off")
@@ -103,7 +85,7 @@ class Server:
             "dbname": self.dbname,
             "driver": self.driver,
             "params": " ".join(
-                f"{key}={'***' if _SECRET.search(key) else masked(value)}"
+                f"{key}={'***' if is_secret(key) else masked(value)}"
                 for key, value in self.params.items()
             ),
             "weight": "" if self.weight == 1 else self.weight,
@@ -503,12 +485,3 @@ def pooling(value: object, key: str) -> Pooling:
     if text in ("false", "no", "0", "none", ""):
         return "off"
     raise ConfigError(f"{key}: {masked(repr(value))} is none of {', '.join(MODES)}, true, false")
-
-
-def did_you_mean(unknown: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
-    names = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(unknown.lower(), names, n=1, cutoff=0.6)
-    if close:
-        return f" (did you mean {names[close[0]]!r}?)"
-    return f" (known: {', '.join(sorted(names.values()))})"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict, cast
 from uuid import UUID
 
-from router.config.config import did_you_mean
 from router.errors import ConfigError
+from router.messages import did_you_mean, kind_of
 from router.pins.carrier import PinCarrier
 from router.pins.store import AsyncPinStore, PinStore
 from router.rules.context import ROOT, RoutingContext
@@ -90,12 +90,6 @@ def pin_options(
     if "secret" not in options:
         options["secret"] = secret()
     return cast("PinOptions", options)
-
-
-def kind_of(value: object) -> str:
-    """What kind of thing `value` is, for errors about what may be a secret."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def derived(keys: Iterable[str | bytes], purpose: bytes) -> list[str]:

@@ -26,14 +26,13 @@ from router.config.config import (
     Config,
     Server,
     apply_session_attrs,
-    did_you_mean,
-    masked,
     one_host_each,
     own_name,
     own_query,
     split_hosts,
 )
 from router.errors import ConfigError, NoReplicaAvailable
+from router.messages import did_you_mean, masked
 from router.model import Node, app_name
 from router.rules.pgbouncer import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.config import OPTIONS, Config, Server, masked, replica_server
+from router.config.config import OPTIONS, Config, Server, replica_server
 from router.errors import ConfigError
+from router.messages import masked
 from router.model import Limits, Role
 
 PRIMARY = Server("p.example", 6432, "app", "s3cret", "shop", "psycopg", {"sslmode": "require"})

@@ -6,9 +6,10 @@ Source: https://docs.djangoproject.com/en/stable/ref/settings/#databases
 import difflib
 from collections.abc import Iterable, Mapping
 
-from router.config.server import did_you_mean, host_port, pooling
+from router.config.server import host_port, pooling
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 ADDRESS = {
     "HOST": "host",

@@ -6,9 +6,10 @@ Source: https://github.com/instacart/makara, lib/makara/config_parser.rb for def
 from collections.abc import Mapping
 from typing import Any
 
-from router.config.server import did_you_mean, url_parts, url_text
+from router.config.server import url_parts, url_text
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 _SERVER = {
     "url": "url",
