@@ -7,7 +7,8 @@ from router.errors import RouterError
 from router.rules.context import RoutingContext
 from router.rules.decide import Decision, Transaction
 from router.sql.catalog import BUILTIN, Catalog
-from router.sql.classifier import Intent, classify
+from router.sql.classifier import classify
+from router.sql.intent import Intent
 
 
 @dataclass(frozen=True, slots=True)

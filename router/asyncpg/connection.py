@@ -24,7 +24,7 @@ from router.asyncpg.node_connection import (
 from router.asyncpg.prepared import PreparedStatement
 from router.checkout.checkout import READ, Route
 from router.checkout.retry import failed_fast_read, recover, timed
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool

@@ -10,7 +10,7 @@ from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, Async
 from router.checkout.checkout import READ, Route
 from router.rules.context import current_context
 from router.rules.decide import Decision, Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 
 class PreparedStatement:

@@ -25,7 +25,7 @@ from router.rules.context import Pins, RoutingContext, current_context
 from router.rules.decide import Decision, Reason, Transaction, acts_on_replica, why_not
 from router.rules.journal import Entry, Journal
 from router.rules.pgbouncer import advice, needs_session
-from router.sql.classifier import Intent, Kind, OnStandby, Verb
+from router.sql.intent import Intent, Kind, OnStandby, Verb
 
 if TYPE_CHECKING:
     from router.cluster.router import Router

@@ -7,7 +7,7 @@ from router.checkout.node_connection import NodeConnection
 from router.messages import one_line
 from router.model import Node
 from router.rules.decide import Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
     from router.checkout.checkout import Checkout, Route

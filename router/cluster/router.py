@@ -42,7 +42,8 @@ from router.rules.decide import (
 from router.rules.dryrun import DryRunReport, summed_up
 from router.rules.pgbouncer import SHARED
 from router.sql.catalog import BUILTIN, Catalog
-from router.sql.classifier import Classifier, Intent
+from router.sql.classifier import Classifier
+from router.sql.intent import Intent
 from router.telemetry import Tally, Telemetry
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ from router.model import Limits, Node, Role
 from router.rules.balance import Balancer
 from router.rules.decide import Policy
 from router.rules.pgbouncer import SHARED
-from router.sql.classifier import Rule
+from router.sql.intent import Rule
 
 __all__ = [
     "CHOOSING",

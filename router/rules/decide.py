@@ -14,7 +14,7 @@ from router.errors import NoReplicaAvailable, PrimaryUnavailable, ReplicaWriteRe
 from router.model import Node, Snapshot
 from router.rules.blacklist import Entry
 from router.rules.context import LastRead, Pin
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 
 class Transaction(enum.Enum):

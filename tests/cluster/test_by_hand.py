@@ -13,7 +13,7 @@ from router.model import Lsn, Report, Role
 from router.rules.blacklist import HISTORY
 from router.rules.context import RoutingContext
 from router.rules.decide import Transaction
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")

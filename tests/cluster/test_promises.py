@@ -30,7 +30,7 @@ from router.errors import PrimaryUnavailable
 from router.model import Lsn, Node, Report, Role
 from router.rules.context import RoutingContext
 from router.rules.decide import Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")

@@ -13,7 +13,7 @@ from router.cluster.router import Router
 from router.config.config import Config, Server
 from router.model import Lsn, Report, Role
 from router.rules.context import RoutingContext, current_context
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 SECRET = "correct horse battery staple"
 READ = Intent(Kind.READ, "a SELECT")

@@ -28,7 +28,7 @@ from router.rules.decide import (
     expired,
     resolved,
 )
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 P = Node("p", "p.example", role=Role.PRIMARY)
 A = Node("a", "a.example")
