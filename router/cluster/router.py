@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from router import registry
 from router.chance import rand
 from router.cluster.lost_writes import Place, Write, loss, place
+from router.cluster.roles import renewed, with_nodes, with_reports
 from router.config.config import Config, Server, free_name
 from router.connect.dialing import Attempts, Turn
 from router.errors import ConfigError, NoReplicaAvailable
@@ -688,7 +689,7 @@ class Router:
             )
         with self._lock:
             before = self.view.snapshot
-            after = before.with_reports(reports, now)
+            after = with_reports(before, reports, now)
             self.view = View(after, self._blacklist.entries)
         self._mind_positions(after)
         self._place_write(before, after)
@@ -997,7 +998,7 @@ class Router:
             self.pooled = any(map(self.shares_sessions, self.servers))
             for node in leaving:
                 self._blacklist.remove(node.name, now)
-            snapshot = self.view.snapshot.with_nodes(self.servers, now)
+            snapshot = with_nodes(self.view.snapshot, self.servers, now)
             self.view = View(snapshot, self._blacklist.entries)
         if not self._split and len(self.servers) > 1:
             # Outside any request no pin was kept while there was nothing to read but the primary.
@@ -1028,7 +1029,7 @@ class Router:
             after: the addresses it has, none of them among those.
         """
         with self._lock:
-            snapshot = self.view.snapshot.renewed(node, self.clock())
+            snapshot = renewed(self.view.snapshot, node, self.clock())
             self.view = View(snapshot, self._blacklist.entries)
         self.retire(node)
         self.telemetry.event(

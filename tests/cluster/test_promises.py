@@ -537,7 +537,7 @@ def test_the_check_finds_a_read_on_a_replica_of_the_old_primary(
 ) -> None:
     """A Router that does not ask whom a replica follows reads on the wrong one, and that is
     noticed."""
-    monkeypatch.setattr("router.model._strays", lambda *_: {})
+    monkeypatch.setattr("router.cluster.following.strays", lambda *_: {})
 
     def search() -> None:
         for seed in range(1000):
@@ -552,7 +552,7 @@ def test_the_check_finds_a_stale_read_where_newcomers_are_trusted_at_once(
 ) -> None:
     """A replica that joined and may read before it has replayed what others had misses writes
     whose pins are forgotten, and that is noticed."""
-    monkeypatch.setattr("router.model._joined", lambda *_: True)
+    monkeypatch.setattr("router.cluster.eligible.joined", lambda *_: True)
 
     def search() -> None:
         for seed in range(1000):
