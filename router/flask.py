@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from router import create_engine
 from router.cluster import router as core
-from router.config.server import url_parts
+from router.config.urls import url_parts
 from router.doctor.diagnosis import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain

@@ -18,7 +18,9 @@ from router.asyncpg.errors import PoolClosed
 from router.asyncpg.node_connection import DRIVER_ERRORS, NothingOpen, may_open
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
-from router.config.config import OPTIONS, Config, Server
+from router.config.config import Config
+from router.config.options import OPTIONS
+from router.config.server import Server
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
 from router.messages import did_you_mean, masked

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from router.config.budget import ROOM_SQL, Room
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
 from router.messages import one_line
 

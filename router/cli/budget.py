@@ -10,7 +10,8 @@ import click
 
 from router.cli.source import config_of, servers
 from router.config.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
 from router.messages import one_line
 

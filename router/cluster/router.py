@@ -18,7 +18,8 @@ from router import registry
 from router.chance import rand
 from router.cluster.lost_writes import Place, Write, loss, place
 from router.cluster.roles import renewed, with_nodes, with_reports
-from router.config.config import Config, Server, free_name
+from router.config.config import Config
+from router.config.server import Server, free_name
 from router.connect.dialing import Attempts, Turn
 from router.errors import ConfigError, NoReplicaAvailable
 from router.messages import did_you_mean, masked

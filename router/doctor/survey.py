@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
 from router.doctor.facts import (
     FACTS_SQL,

@@ -19,7 +19,9 @@ from router import registry
 from router.checkout.node_connection import Characteristics
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
-from router.config.config import OPTIONS, Config, Server
+from router.config.config import Config
+from router.config.options import OPTIONS
+from router.config.server import Server
 from router.errors import ConfigError, RouterError
 from router.messages import did_you_mean
 from router.model import Node

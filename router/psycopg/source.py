@@ -10,7 +10,8 @@ from psycopg import IsolationLevel
 
 from router.checkout.retry import in_words
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.connect.hangup import HangUp
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable
 from router.model import Lsn, Report, Role
 from router.rules.blacklist import HISTORY

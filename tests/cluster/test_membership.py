@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from router.cluster.router import Router, Use
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError
 from router.model import Lsn, Node, Report, Role
 from router.rules.blacklist import Outage

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 )
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import PrimaryUnavailable
 from router.model import Lsn, Node, Report, Role
 from router.rules.context import RoutingContext

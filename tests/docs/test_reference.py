@@ -14,7 +14,7 @@ import pytest
 
 import router
 from router.cli.app import app
-from router.config.config import OPTIONS
+from router.config.options import OPTIONS
 from router.doctor.findings import LEVELS
 from router.errors import RouterError
 from router.pins.http import Pinning, PinOptions

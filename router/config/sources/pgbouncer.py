@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.config.server import number
+from router.config.options import number
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
 from router.messages import did_you_mean
