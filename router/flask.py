@@ -25,7 +25,7 @@ from router.errors import ConfigError, RouterError
 from router.explain import explain
 from router.messages import did_you_mean, kind_of, masked
 from router.pins.carrier import PinCarrier
-from router.pins.http import PinOptions, derived, pin_options, safe_methods
+from router.pins.options import PinOptions, derived, pin_options, safe_methods
 from router.rules.context import current_context
 from router.status.page import Guard, Page
 from router.status.report import status

@@ -82,7 +82,7 @@ PURE = {
     "errors", "messages", "model", "sql", "rules", "telemetry", "config",
     "connect/dialing", "connect/patience", "connect/probe",
     "cluster/lost_writes", "cluster/eligible", "cluster/following", "cluster/reports",
-    "cluster/roles", "pins/token", "pins/http", "doctor/facts", "doctor/findings",
+    "cluster/roles", "pins/token", "pins/options", "pins/http", "doctor/facts", "doctor/findings",
 }  # fmt: skip
 # The fork hook: it makes every lock of the house, and waits for them.
 FORKS = {"registry": {"threading", "time"}}
