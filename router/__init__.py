@@ -32,7 +32,8 @@ from router.rules.context import (
 )
 
 # Eager, and functions named like their modules: imported later, the submodule would take the name.
-from router.sql.classifier import Intent, Kind, classify
+from router.sql.classifier import classify
+from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
     from router.listener import Listener, ListenerHealth, Notification, listen

@@ -9,7 +9,8 @@ from typing import Any, Unpack
 from router.cluster.router import Router
 from router.errors import ConfigError
 from router.pins.carrier import PinCarrier
-from router.pins.http import Pinning, PinOptions, Visit, values
+from router.pins.http import LATE, RAISED, SOCKET, Pinning, Visit, values
+from router.pins.options import PinOptions
 from router.rules.context import RoutingContext, within
 from router.status.page import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 
@@ -24,10 +25,6 @@ VISIT = "pg_router.visit"
 
 STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
 
-LATE = "written after the headers of the response had left"
-RAISED = "the application raised, and the server answered in its place"
-SOCKET = "a WebSocket wrote, and no header follows its handshake"
-
 
 class PinMiddleware:
     """Gives each request and each WebSocket a context of its own, with the pins its caller
@@ -41,7 +38,7 @@ class PinMiddleware:
 
         Args:
             app: the application.
-            options: see `router.pins.http.PinOptions`.
+            options: see `router.pins.options.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -56,8 +53,10 @@ class PinMiddleware:
             await self.app(scope, receive, send)
             return
         scope = dict(scope)
-        visit = scope[VISIT] = Visit(self.pinning, scope)
-        await _arrive(visit)
+        name = self.pinning.header
+        tokens = self.pinning.tokens(_cookies(scope), _header(scope, name.lower()) if name else "")
+        visit = scope[VISIT] = Visit(self.pinning, scope, tokens)
+        await visit.arrive_async()
         reason = RAISED
 
         async def sending(message: Message) -> None:
@@ -65,14 +64,14 @@ class PinMiddleware:
             if message["type"] in STARTS:
                 reason = LATE if scope["type"] == "http" else SOCKET
                 message = _told(visit, message)
-            await _save(visit)  # before the caller learns of the write
+            await visit.save_async()
             await send(message)
 
         try:
             with within(visit.context):
                 await self.app(scope, receive, sending)
         finally:
-            await _save(visit)
+            await visit.save_async()
             visit.end(reason)
 
 
@@ -84,25 +83,6 @@ def _told(visit: Visit, message: Message) -> Message:
         return message
     headers = [(n.lower().encode("latin-1"), v.encode("latin-1")) for n, v in after]
     return {**message, "headers": headers}
-
-
-async def _arrive(visit: Visit) -> None:
-    pinning = visit.pinning
-    name = pinning.header.lower() if pinning.header else ""
-    header = _header(visit.request, name) if name else ""
-    tokens = pinning.tokens(_cookies(visit.request), header)
-    who = visit.who
-    stored = await pinning.carrier.load_async(who) if who is not None else None
-    if tokens or stored is not None:
-        pinning.carrier.arrive(visit.context.pins, tokens, stored)
-
-
-async def _save(visit: Visit) -> None:
-    who = visit.writer()
-    if who is not None:
-        changes = visit.context.pins.changes
-        if await visit.pinning.carrier.share_async(who, visit.context):
-            visit.saved(changes)
 
 
 def _header(scope: Scope, name: str) -> str:

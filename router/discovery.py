@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.request import HTTPSHandler, ProxyHandler, build_opener
 
-from router.config.config import masked
 from router.errors import ConfigError, RouterError
+from router.messages import masked
 
 LARGEST = 1 << 20
 """Bytes of an answer that are read."""

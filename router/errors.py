@@ -1,7 +1,7 @@
 """Every error pg-router raises, as one tree under `RouterError`.
 
 A message is one line: the node or key it is about, the reason, and the cure. It never holds a
-password; whatever is interpolated here has been masked by `router.config.config.masked`.
+password; whatever is interpolated here has been masked by `router.messages.masked`.
 """
 
 from collections.abc import Iterable

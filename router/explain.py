@@ -8,7 +8,8 @@ from router.rules.context import RoutingContext
 from router.rules.decision import Decision
 from router.rules.situation import Situation, Transaction
 from router.sql.catalog import BUILTIN, Catalog
-from router.sql.classifier import Intent, classify
+from router.sql.classifier import classify
+from router.sql.intent import Intent
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,13 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from router import create_engine
 from router.cluster import router as core
-from router.config.config import did_you_mean, masked
-from router.config.server import url_parts
+from router.config.urls import url_parts
 from router.doctor.diagnosis import doctor
 from router.errors import ConfigError, RouterError
 from router.explain import explain
+from router.messages import did_you_mean, kind_of, masked
 from router.pins.carrier import PinCarrier
-from router.pins.http import PinOptions, derived, kind_of, pin_options, safe_methods
+from router.pins.options import PinOptions, derived, pin_options, safe_methods
 from router.rules.context import current_context
 from router.status.page import Guard, Page
 from router.status.report import status

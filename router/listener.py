@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
 from router.chance import rand
-from router.cluster.probe_loop import one_line
 from router.cluster.router import Router
-from router.config.config import Config, own_query
-from router.config.server import Server, url_parts, url_text
+from router.config.config import Config
+from router.config.options import own_query
+from router.config.server import Server
+from router.config.urls import url_parts, url_text
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable, SessionRefused
+from router.messages import one_line
 from router.model import Node
 from router.rules.pgbouncer import SHARED
 from router.target import router_of

@@ -6,7 +6,7 @@ clock and arrive as arguments.
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field, replace
 from math import inf
 from types import MappingProxyType
@@ -200,69 +200,6 @@ class Report:
         known = self.known_before(at)
         return None if known is None or known.timeline != self.timeline else known.lsn
 
-    def after(self, before: "Report | None", now: float) -> "Report":
-        """This report, taken in at `now`, with what only the history knows continued from the one
-        before it."""
-        if self.obstacle and before is not None and before.ok:
-            return before._held_up(self)
-        # A role given up means a restart, even if no probe met the node while it was down.
-        unbroken = before is not None and before.ok is self.ok and before.role is self.role
-        since = before.since if before and unbroken else self.started
-        highest, highest_on, highest_before = self.lsn, self.timeline, None
-        if before and before.highest is not None:
-            highest_before = before.highest_before
-            # A lost probe names no timeline, and a crashed replica may name an older one: neither
-            # must wipe what it has to regain.
-            if self.timeline <= before.highest_on or before.highest_on == 0:
-                highest = before.highest if highest is None else max(highest, before.highest)
-                highest_on = max(self.timeline, before.highest_on)
-            else:
-                highest_before = (before.highest_on, before.highest)
-        timeline = self.timeline or (before.timeline if before else 0)
-        earlier = None
-        # Met anew in between, it may be another server, or an older state of the same one.
-        if before and unbroken and before.since <= before.started:
-            if self.role is Role.REPLICA and not self.received:
-                # A standby never goes back. While it has no receiver its control file, which may
-                # be minutes behind, is all that it tells.
-                timeline = max(timeline, before.timeline)
-            earlier = Known(before.taken, before.lsn, before.timeline)
-        return replace(
-            self,
-            since=since,
-            failures=self._failures(before),
-            highest=highest,
-            highest_on=highest_on,
-            highest_before=highest_before,
-            timeline=timeline,
-            taken=now,
-            earlier=earlier,
-            vouched=not self.ok and before is not None and before.vouched,
-        )
-
-    def _failures(self, before: "Report | None") -> int:
-        if self.ok or self.obstacle:
-            return 0
-        # A statement that succeeded after a probe was sent proves more than the probe's failure.
-        earlier = 0 if before is None or self.heard > before.started else before.failures
-        return earlier + (0 if self.heard > self.started else max(1, self.failures))
-
-    def _held_up(self, later: "Report") -> "Report":
-        """This report when `later` could learn nothing.
-
-        A replica may have stood still since: it counts as that much further behind. A primary's
-        position stays the one of its own time, for it bounds what was committed before that.
-        """
-        if self.role is not Role.REPLICA:
-            return replace(self, obstacle=later.obstacle)
-        lag, silent = self.lag_seconds, max(0.0, later.started - self.started)
-        return replace(
-            self,
-            started=self.started + silent,
-            lag_seconds=None if lag is None else lag + silent,
-            obstacle=later.obstacle,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -352,7 +289,7 @@ class Stray:
         return report.timeline > self.shown or report.since > self.at
 
 
-_NONE: Mapping[str, Stray] = MappingProxyType({})
+NO_STRAYS: Mapping[str, Stray] = MappingProxyType({})
 
 MAX_SAMPLES = 256
 """Primary positions remembered: about five seconds of the fast probing pins ask for."""
@@ -361,6 +298,8 @@ MAX_SAMPLES = 256
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The cluster as last seen, replaced whole and never edited, so readers need no lock.
+
+    What is made of the servers' answers is told by `router.cluster.roles`.
 
     Attributes:
         nodes: every configured node, in configuration order.
@@ -396,7 +335,7 @@ class Snapshot:
     database: str = ""
     branch: Branch | None = None
     contested: int = 0
-    strays: Mapping[str, Stray] = field(default_factory=lambda: _NONE)
+    strays: Mapping[str, Stray] = field(default_factory=lambda: NO_STRAYS)
 
     @classmethod
     def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
@@ -534,16 +473,6 @@ class Snapshot:
             return self
         return self._with(replace(report, since=now))
 
-    def renewed(self, node: Node, now: float) -> "Snapshot":
-        """A new snapshot in which `node` is another server than before, and was never asked."""
-        reports = {**self.reports, node.name: _unasked(node.name, now)}
-        joining = {**self.joining, node.name: self._floor()}
-        strays = {name: stray for name, stray in self.strays.items() if name != node.name}
-        return _settle(replace(self, joining=joining, strays=strays), reports, now)
-
-    def _floor(self) -> "Floor":
-        return Floor(self.timeline, self.samples[-1].lsn if self.samples else Lsn(0))
-
     def impostor(self) -> str | None:
         """What is wrong with a configured replica that no failover explains, None if nothing.
 
@@ -628,14 +557,19 @@ class Snapshot:
         said = None if report.lag_seconds is None else max(0.0, report.lag_seconds - silent)
         if behind is None or report.lsn is None:
             return said
-        lsn, branch = report.lsn, self.branch
-        stood = next((s.started for s in reversed(self.samples) if s.flushed <= lsn), None)
-        if stood is None and branch is not None and branch.lsn <= lsn and branch.until > -inf:
-            stood = branch.until  # the primary before stood no further then
+        stood = self._stood(report.lsn)
         if stood is None:
             return said
         since = max(0.0, report.started - silent - stood)
         return since if said is None else min(since, said)
+
+    def _stood(self, lsn: Lsn) -> float | None:
+        """When the primary was last known to have flushed no more than `lsn`."""
+        branch = self.branch
+        stood = next((s.started for s in reversed(self.samples) if s.flushed <= lsn), None)
+        if stood is None and branch is not None and branch.lsn <= lsn and branch.until > -inf:
+            stood = branch.until  # the primary before stood no further then
+        return stood
 
     def _unasked_for(self, now: float) -> float:
         """Seconds from the last sample until `now`, where an obstacle keeps new ones away."""
@@ -651,287 +585,3 @@ class Snapshot:
             for node in self.nodes
             if node is not self.primary and node not in self.replicas
         )
-
-    def with_reports(self, reports: Iterable[Report], now: float) -> "Snapshot":
-        """A new snapshot with `reports` in place of the nodes' earlier ones."""
-        merged = dict(self.reports)
-        known = {n.name for n in self.nodes}
-        for report in reports:
-            before = merged.get(report.node)
-            # A node may have left while it was asked, and another come under its name.
-            if report.node in known and (before is None or before.started <= report.started):
-                merged[report.node] = report.after(before, now)
-        return _settle(self, merged, now)
-
-    def with_nodes(self, nodes: Iterable[Node], now: float) -> "Snapshot":
-        """A new snapshot over another set of nodes; what is known of the kept ones stays.
-
-        Pins that every node satisfied are forgotten, so a new one has to replay as much as they
-        had before it may serve reads.
-        """
-        nodes = tuple(nodes)
-        old = {(n.name, n.host, n.port) for n in self.nodes}
-        stay = {n.name for n in nodes if (n.name, n.host, n.port) in old}
-        kept = {name: r for name, r in self.reports.items() if name in stay}
-        among = replace(self, nodes=nodes)
-        if self.primary is None or self.primary.name not in stay:
-            # Its timeline went with it: else the nodes that are left could never take over.
-            heir = None if kept else next((n for n in nodes if n.role is Role.PRIMARY), None)
-            changed = self.changed if self.primary is None and heir is None else now
-            among = replace(
-                among,
-                primary=heir,
-                changed=changed,
-                timeline=0,
-                samples=(),
-                branch=None,
-                contested=0,
-                strays=_NONE,
-            )
-        strays = {name: stray for name, stray in among.strays.items() if name in stay}
-        among = replace(among, strays=MappingProxyType(strays))
-        if self.timeline:  # else no pin was ever satisfied
-            new = {n.name for n in nodes} - stay
-            kept |= {name: _unasked(name, now) for name in new}
-            floors = {name: f for name, f in self.joining.items() if name in stay}
-            among = replace(among, joining=floors | dict.fromkeys(new, self._floor()))
-        return _settle(among, kept, now)
-
-
-def _settle(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
-    """Decide roles from what the servers say: the highest timeline is the primary."""
-    nodes = before.nodes
-    followed = "" if before.primary is None else before.primary.name
-    primary = next((n for n in nodes if n.name == followed), None)
-    mine = reports.get(followed)
-    # The server we follow says which cluster this is; any other that differs is a stranger.
-    system_id = (mine.system_id if mine else "") or before.system_id
-    # Its database is the one meant; an heir that opens another would take writes astray.
-    database = (mine.database if mine else "") or before.database
-    known = before.timeline if before.system_id in (system_id, "") else 0
-
-    claims = {n: r for n in nodes if (r := reports.get(n.name)) and r.role is Role.PRIMARY}
-    valid = {
-        n: r.timeline
-        for n, r in claims.items()
-        if r.timeline >= known
-        and (r.system_id == system_id or not r.system_id or not system_id)
-        and (r.database == database or not r.database or not database)
-    }
-    leaders = [n for n, timeline in valid.items() if timeline == max(valid.values())]
-    if primary is None or mine is not None:  # else it has yet to be asked
-        if leaders:
-            # Two claimants on one timeline: the one we already follow keeps the writes.
-            primary = primary if primary in leaders else leaders[0]
-        elif mine is not None and mine.ok:
-            primary = None  # demoted: a replica, or left behind on an old timeline
-    fenced = frozenset(n.name for n in claims if n is not primary)
-
-    timeline, samples, branch = before.timeline, before.samples, before.branch
-    if primary is not None and (mine := claims.get(primary)):
-        if mine.timeline != timeline:
-            branch = _branch(before, mine)
-            timeline, samples = mine.timeline, ()
-        if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
-            flushed = mine.lsn if mine.flushed is None else mine.flushed
-            sample = Sample(mine.started, mine.lsn, mine.taken, flushed)
-            samples = (*samples[-(MAX_SAMPLES - 1) :], sample)
-        system_id = mine.system_id or system_id
-        database = mine.database or database
-
-    changed = before.changed if followed == (primary.name if primary else "") else now
-    settled = replace(
-        before,
-        reports=MappingProxyType(reports),
-        primary=primary,
-        samples=samples,
-        timeline=timeline,
-        system_id=system_id,
-        database=database,
-        fenced=fenced,
-        changed=changed,
-        branch=branch,
-    )
-    contested = _contested(before, settled)
-    strays = _strays(before, settled, contested, now)
-    if strays or before.strays or contested != before.contested:
-        settled = replace(settled, contested=contested, strays=strays)
-    if before.joining:
-        joining = {name: f for name, f in before.joining.items() if not _joined(settled, name, f)}
-        settled = replace(settled, joining=MappingProxyType(joining))
-    replicas = tuple(n for n in nodes if n is not primary and _may_read(settled, n))
-    return replace(settled, replicas=replicas)
-
-
-def _branch(before: Snapshot, mine: Report) -> Branch | None:
-    """Where the timeline of `mine`, a server just promoted, began; None where nobody knows."""
-    # Of one that was started anew since nothing is known but that its timeline began before.
-    lsn = mine.lsn if mine.began is None else mine.began
-    if lsn is None or not before.timeline:
-        return None
-    was = before.reports.get(mine.node)
-    if was is None or was.role is not Role.REPLICA or mine.node in before.strays:
-        return Branch(before.timeline, lsn, False, -inf)
-    # Met anew since then it may have crashed, and what ended last was the recovery from that.
-    unbroken = mine.began is not None and was.since <= was.started
-    # Only a server that was on the followed timeline has left that one, and by the next number.
-    left = was.timeline == before.timeline == mine.timeline - 1
-    return Branch(before.timeline, lsn, unbroken and left, was.started)
-
-
-def _rivals(snapshot: Snapshot) -> Iterator[Report]:
-    """Claims to be the primary on an older timeline than the one that is followed."""
-    for name in snapshot.fenced:
-        claim, system_id = snapshot.reports[name], snapshot.system_id
-        same = not claim.system_id or not system_id or claim.system_id == system_id
-        if same and 0 < claim.timeline < snapshot.timeline:
-            yield claim
-
-
-def _contested(before: Snapshot, snapshot: Snapshot) -> int:
-    """`Snapshot.contested`, by claims that are as new as that of the followed primary.
-
-    An older one may be the old primary's last answer before it died.
-    """
-    if snapshot.timeline < before.timeline:
-        return 0  # another cluster
-    known_since = _known_since(snapshot)
-    if any(claim.started >= known_since for claim in _rivals(snapshot)):
-        return snapshot.timeline
-    return before.contested
-
-
-def _known_since(snapshot: Snapshot) -> float:
-    """When the followed primary was first asked of the answers that say that it is one."""
-    primary = snapshot.primary
-    mine = None if primary is None else snapshot.reports.get(primary.name)
-    return snapshot.changed if mine is None else mine.since
-
-
-def _strays(
-    before: Snapshot, snapshot: Snapshot, contested: int, now: float
-) -> Mapping[str, Stray]:
-    """`Snapshot.strays`: what was known `before` and still holds, and what the reports show."""
-    timeline = snapshot.timeline
-    if not timeline or timeline < before.timeline:
-        return _NONE
-    strays: dict[str, Stray] = {}
-    for node in snapshot.nodes:
-        report = snapshot.reports.get(node.name)
-        if report is None or node is snapshot.primary:
-            continue
-        found = _astray(before, snapshot, report, contested, now)
-        known = before.strays.get(node.name)
-        if known is not None and (not known.lasting or known.over(report, timeline)):
-            known = None
-        stray = known if found is None or (known is not None and not found.lasting) else found
-        if stray is not None:
-            strays[node.name] = stray
-    return MappingProxyType(strays) if strays else _NONE
-
-
-def _astray(
-    before: Snapshot, snapshot: Snapshot, report: Report, contested: int, now: float
-) -> Stray | None:
-    """What shows that the node of `report` does not follow the primary, None where nothing does.
-
-    A timeline that the control file tells is a lower bound: it excludes no replica by itself, or
-    after each failover a role without ``pg_read_all_stats`` would see none for minutes.
-    """
-    timeline, branch, samples = snapshot.timeline, snapshot.branch, snapshot.samples
-
-    def stray(why: str, *, lasting: bool = True, sure: bool = True) -> Stray:
-        return Stray(why, lasting, sure, timeline, report.timeline, now)
-
-    if branch is not None and timeline != before.timeline and report.timeline < timeline:
-        past = report.position_before(branch.until)
-        if before.primary is not None and report.node == before.primary.name and before.samples:
-            past = before.samples[-1].flushed
-        if past is not None and past > branch.lsn:
-            return stray(f"it had WAL up to {past} when timeline {timeline} began at {branch.lsn}")
-    if not report.ok or report.role is not Role.REPLICA:
-        return None
-    if 0 < report.received < timeline:
-        new = report.started >= _known_since(snapshot)
-        why = f"its WAL receiver is on timeline {report.received}, the primary on {timeline}"
-        return stray(why, lasting=new, sure=new)
-    if report.timeline > timeline:
-        # Its primary may be the next to answer. With ours away reads go on there.
-        mine = None if snapshot.primary is None else snapshot.reports.get(snapshot.primary.name)
-        seen = None if mine is None else report.known_before(mine.started)
-        if not snapshot.writable or seen is None or seen.timeline <= timeline:
-            return None
-        why = f"it is on timeline {report.timeline}, the primary on {timeline}"
-        return stray(why, lasting=False)
-    if not report.received and 0 < report.timeline < timeline:
-        why = (
-            f"it was last seen on timeline {report.timeline}, on which a server that is not "
-            "followed claimed to be the primary"
-        )
-        # It has a receiver, whose timeline this role may not see.
-        why += "; GRANT pg_read_all_stats shows sooner which one it follows" * report.streaming
-        if report.timeline < contested:
-            return stray(why)
-        if any(_rivals(snapshot)):
-            return stray(why, lasting=False, sure=False)
-    if samples:
-        # Since it was asked the primary can only have gone on.
-        past = report.position_before(samples[-1].started)
-        if past is not None and past > samples[-1].lsn:
-            return stray(f"it has WAL up to {past}, the primary only up to {samples[-1].lsn}")
-    return None
-
-
-def _unasked(name: str, now: float) -> Report:
-    return Report(name, now, error="not probed yet", since=now)
-
-
-def _joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
-    report = snapshot.reports.get(name)
-    if report is None or not report.ok:
-        return False
-    if report.lsn is None or not report.timeline:
-        return True  # a server that does not tell: pins there are a matter of time
-    if report.timeline != snapshot.timeline:
-        return False
-    if floor.timeline == snapshot.timeline:
-        return report.lsn >= floor.lsn
-    branch = snapshot.branch
-    if branch is None:
-        return True
-    there = floor.timeline == branch.parent  # else it may have been anywhere before
-    return report.lsn >= (min(floor.lsn, branch.lsn) if there else branch.lsn)
-
-
-def _may_read(snapshot: Snapshot, node: Node) -> bool:
-    report = snapshot.reports.get(node.name)
-    if report is None or not report.ok or report.role is not Role.REPLICA:
-        return False
-    if node.name in snapshot.joining or node.name in snapshot.strays:
-        return False
-    if snapshot.foreign(node.name):
-        return False
-    if report.lsn is not None and report.highest is not None and report.lsn < report.highest:
-        return False
-    branch = snapshot.branch
-    if report.lsn is not None and report.highest_before is not None and branch is not None:
-        on, highest = report.highest_before
-        # What it had past the branch is lost; up to there it may still have less than it had.
-        if on == branch.parent and report.lsn < min(highest, branch.lsn):
-            return False
-    limits = snapshot.limits
-    if limits.seconds is None and limits.bytes is None:
-        return True
-    if report.mute:
-        return True  # it tells no lag either
-    primary = snapshot.primary
-    seen = snapshot.reports.get(primary.name) if primary is not None else None
-    if not snapshot.samples and (seen is None or not seen.ok):
-        # No primary has answered since this process began: there is nothing to be behind of, and
-        # refusing every replica would turn the primary's outage into one of reads.
-        return True
-    seconds, behind = snapshot.lag_seconds(node.name), snapshot.lag_bytes(node.name)
-    # Few bytes *or* few seconds: an idle primary makes seconds lie, a busy one makes bytes large.
-    near = limits.bytes is not None and behind is not None and behind <= limits.bytes
-    fresh = limits.seconds is not None and seconds is not None and seconds <= limits.seconds
-    return near or fresh

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 from router.cluster.router import Router
 from router.errors import ConfigError
 from router.pins.carrier import PinCarrier, is_async
-from router.pins.http import Pinning, PinOptions, Visit, values
+from router.pins.http import LATE, RAISED, Pinning, Visit, values
+from router.pins.options import PinOptions
 from router.rules.context import within
 from router.status.page import Answer, Ask, Page, StatusOptions, is_forwarded, named, wake
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
-
-LATE = "written after the headers of the response had left"
-RAISED = "the application raised, and the server answered in its place"
 
 
 class PinMiddleware:
@@ -31,7 +29,7 @@ class PinMiddleware:
 
         Args:
             app: the application.
-            options: see `router.pins.http.PinOptions`.
+            options: see `router.pins.options.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -42,20 +40,13 @@ class PinMiddleware:
         store = self.carrier.store
         if store is not None and is_async(store):
             raise ConfigError("store: this one is for asyncio: give WSGI a RedisPinStore")
-        header = self.pinning.header
-        self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
 
     def __call__(
         self, environ: dict[str, Any], start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Serve one request."""
-        pinning, carrier = self.pinning, self.carrier
-        visit = Visit(pinning, environ)
-        header = environ.get(self._header, "") if self._header else ""
-        tokens = pinning.tokens(environ.get("HTTP_COOKIE", ""), header)
-        stored = carrier.load(visit.who) if visit.who is not None else None
-        if tokens or stored is not None:
-            carrier.arrive(visit.context.pins, tokens, stored)
+        visit = Visit(self.pinning, environ, self.pinning.tokens_of(environ))
+        visit.arrive()
         response = _Response(visit, start_response)
         try:
             with within(visit.context):
@@ -110,30 +101,21 @@ class _Response:
         status, headers, exc_info = self._held
         visit = self.visit
         headers = visit.told(list(headers))
-        self.save()
+        visit.save()
         self._held = (status, headers, None)  # a traceback kept would keep its frames
         self._begun = self._start_response(status, headers, exc_info)
 
     def _write(self, data: bytes) -> None:
         self.begin()
-        self.save()
+        self.visit.save()
         assert self._begun is not None
         self._begun(data)
-
-    def save(self) -> None:
-        """Let the store know before the caller does."""
-        visit = self.visit
-        who = visit.writer()
-        if who is not None:
-            changes = visit.context.pins.changes
-            if visit.pinning.carrier.share(who, visit.context):
-                visit.saved(changes)
 
     def end(self, reason: str) -> None:
         """Nothing more comes."""
         if not self._ended:
             self._ended = True
-            self.save()
+            self.visit.save()
             self.visit.end(reason)
 
 
@@ -158,10 +140,10 @@ class _Body:
                 chunk = next(self._chunks)
             except StopIteration:
                 response.begin()
-                response.save()
+                response.visit.save()
                 raise
         response.begin()
-        response.save()
+        response.visit.save()
         return chunk
 
     def close(self) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.discovery import patroni
 from router.errors import ConfigError, RouterError
 from router.model import Lsn, Report, Role

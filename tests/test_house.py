@@ -18,7 +18,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The floors of the house, lowest first: a part imports what stands on lower floors, and itself.
 # The part of router/x/y.py is x, that of router/x.py is x too.
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "model", "registry"},
+    {"errors", "messages", "model", "registry"},
     {"chance"},
     {"sql"},
     {"rules"},
@@ -64,7 +64,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
         ("errors", "model", "registry", "chance", "rules", "config", "checkout", "status"),
         frozenset(),
     ),
-    **dict.fromkeys(("discovery", "explain", "__init__", "wsgi", "asgi"), frozenset()),
+    **dict.fromkeys(("discovery", "explain", "__init__", "messages", "wsgi", "asgi"), frozenset()),
     "sql": frozenset({"pgparse"}),
     "telemetry": frozenset({"structlog"}),
     "connect": frozenset({"psycopg"}),
@@ -79,9 +79,10 @@ IMPURE = {
     "selectors", "signal", "socket", "ssl", "subprocess", "threading", "time", "urllib.request",
 }  # fmt: skip
 PURE = {
-    "errors", "model", "sql", "rules", "telemetry", "config",
+    "errors", "messages", "model", "sql", "rules", "telemetry", "config",
     "connect/dialing", "connect/patience", "connect/probe",
-    "cluster/lost_writes", "pins/token", "pins/http", "doctor/facts", "doctor/findings",
+    "cluster/lost_writes", "cluster/eligible", "cluster/following", "cluster/reports",
+    "cluster/roles", "pins/token", "pins/options", "pins/http", "doctor/facts", "doctor/findings",
 }  # fmt: skip
 # The fork hook: it makes every lock of the house, and waits for them.
 FORKS = {"registry": {"threading", "time"}}

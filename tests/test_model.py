@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.cluster.roles import with_nodes, with_reports
 from router.model import MAX_SAMPLES, Limits, Lsn, Node, Report, Role, Snapshot
 
 P = Node("p", "p.example", role=Role.PRIMARY)
@@ -17,7 +18,7 @@ positions = st.integers(0, 2**64 - 1).map(Lsn)
 
 
 def cluster(*reports: Report, limits: Limits = LOOSE, now: float = 100.0) -> Snapshot:
-    return Snapshot.initial((P, A, B), limits, 0.0).with_reports(reports, now)
+    return with_reports(Snapshot.initial((P, A, B), limits, 0.0), reports, now)
 
 
 def primary(
@@ -110,10 +111,10 @@ def test_text_that_is_no_position_is_refused(text: str) -> None:
 def test_one_lost_probe_is_no_outage_two_are() -> None:
     """A node is down from its second failed probe in a row, since the first of them."""
     up = cluster(replica(started=1.0))
-    once = up.with_reports([lost("a", 2.0)], 2.1)
+    once = with_reports(up, [lost("a", 2.0)], 2.1)
     assert once.down("a") is None
     assert once.replicas == ()
-    down = once.with_reports([lost("a", 3.0)], 3.1).down("a")
+    down = with_reports(once, [lost("a", 3.0)], 3.1).down("a")
     assert down is not None
     assert (down.since, down.failures, down.error) == (2.0, 2, "connection refused")
 
@@ -130,8 +131,8 @@ def test_failures_and_since_describe_the_last_unbroken_run(answers: list[bool]) 
     """`failures` counts the lost probes at the end, `since` is the first of the run it ends."""
     snapshot = cluster()
     for i, answer in enumerate(answers):
-        snapshot = snapshot.with_reports(
-            [replica(started=float(i)) if answer else lost("a", float(i))], float(i)
+        snapshot = with_reports(
+            snapshot, [replica(started=float(i)) if answer else lost("a", float(i))], float(i)
         )
     run = 0
     while run < len(answers) and answers[-1 - run] is answers[-1]:
@@ -155,7 +156,7 @@ def test_a_snapshot_is_replaced_never_edited() -> None:
     """A reader that holds a snapshot never sees it change."""
     before = cluster(primary(), replica())
     kept = (dict(before.reports), before.replicas, before.samples)
-    before.with_reports([lost("a", 9.0), primary(lsn=5000, started=9.0)], 9.0)
+    with_reports(before, [lost("a", 9.0), primary(lsn=5000, started=9.0)], 9.0)
     assert (dict(before.reports), before.replicas, before.samples) == kept
     with pytest.raises(TypeError):
         before.reports["a"] = lost("a", 9.0)  # type: ignore[index]
@@ -178,7 +179,7 @@ def test_bound_is_the_earliest_sample_started_after_the_commit(
     now, lsn, snapshot, history = 0.0, 1000, cluster(), []
     for pause, written in steps:
         now, lsn = now + pause, lsn + written
-        snapshot = snapshot.with_reports([primary(lsn=lsn, started=now)], now)
+        snapshot = with_reports(snapshot, [primary(lsn=lsn, started=now)], now)
         history.append((now, lsn))
     after = [lsn for started, lsn in history if started > at]
     assert snapshot.bound(at) == (after[0] if after else None)
@@ -197,7 +198,7 @@ def test_samples_are_bounded_and_forgetting_them_never_lowers_a_bound() -> None:
     """After more samples than are kept, an old commit gets a later, higher bound, never none."""
     snapshot = cluster()
     for i in range(MAX_SAMPLES * 2):
-        snapshot = snapshot.with_reports([primary(lsn=1000 + i, started=float(i))], float(i))
+        snapshot = with_reports(snapshot, [primary(lsn=1000 + i, started=float(i))], float(i))
     assert len(snapshot.samples) == MAX_SAMPLES
     assert snapshot.bound(3.5) == 1000 + MAX_SAMPLES
 
@@ -231,7 +232,7 @@ def test_a_promoted_replica_becomes_the_primary() -> None:
     """With the old primary silent, the claimant on the higher timeline takes the writes."""
     before = cluster(primary(), replica("a"), replica("b"), lost("p", 2.0), lost("p", 3.0))
     assert before.primary is P
-    after = before.with_reports([primary("a", started=4.0, timeline=2)], 4.0)
+    after = with_reports(before, [primary("a", started=4.0, timeline=2)], 4.0)
     assert (after.primary, after.timeline, after.changed) == (A, 2, 4.0)
     assert names(after.replicas) == ["b"]
 
@@ -256,14 +257,14 @@ def test_of_two_claimants_on_one_timeline_the_current_one_stays() -> None:
 def test_a_claimant_on_an_older_timeline_never_gets_the_writes() -> None:
     """While the promoted node is silent or demoted, the old primary stays fenced."""
     failed_over = cluster(primary("p"), primary("a", started=2.0, timeline=2))
-    silent = failed_over.with_reports([lost("a", 3.0), primary("p", started=3.0)], 3.0)
+    silent = with_reports(failed_over, [lost("a", 3.0), primary("p", started=3.0)], 3.0)
     assert silent.primary is A
     assert silent.fenced == {"p"}
-    demoted = failed_over.with_reports([replica("a", started=3.0, timeline=2)], 3.0)
-    demoted = demoted.with_reports([primary("p", started=4.0)], 4.0)
+    demoted = with_reports(failed_over, [replica("a", started=3.0, timeline=2)], 3.0)
+    demoted = with_reports(demoted, [primary("p", started=4.0)], 4.0)
     assert demoted.primary is None
     assert demoted.fenced == {"p"}
-    settled = demoted.with_reports([primary("b", started=5.0, timeline=3)], 5.0)
+    settled = with_reports(demoted, [primary("b", started=5.0, timeline=3)], 5.0)
     assert settled.primary is B
 
 
@@ -280,7 +281,7 @@ def test_a_new_timeline_clears_the_samples() -> None:
     """Positions of the old timeline bound nothing on the new one."""
     snapshot = cluster(primary(lsn=9000, started=1.0), replica("b", lsn=9000))
     assert snapshot.replayed("b") == 9000
-    after = snapshot.with_reports([primary("a", lsn=5000, started=2.0, timeline=2)], 2.0)
+    after = with_reports(snapshot, [primary("a", lsn=5000, started=2.0, timeline=2)], 2.0)
     assert [s.lsn for s in after.samples] == [5000]
     assert after.replayed("b") is None
     assert after.bound(0.5) == 5000
@@ -301,7 +302,7 @@ def test_a_replica_of_another_database_is_never_eligible() -> None:
     assert snapshot.foreign("a") == "opens the database 'postgres', and the primary 'shop'"
     told = snapshot.impostor() or ""
     assert told.startswith("replicas[0]: a (a.example:5432) opens the database 'postgres'")
-    silent = snapshot.with_reports([lost("p", 2.0), replace(other, started=2.0)], 2.0)
+    silent = with_reports(snapshot, [lost("p", 2.0), replace(other, started=2.0)], 2.0)
     assert names(silent.replicas) == ["b"]
     assert names(cluster(primary(), other).replicas) == ["a"]
     assert names(cluster(replace(primary(), database="shop"), replica("a")).replicas) == ["a"]
@@ -311,18 +312,18 @@ def test_an_heir_that_opens_another_database_never_takes_the_writes() -> None:
     """A promoted replica behind a name that leads to another database is fenced."""
     snapshot = cluster(replace(primary(), database="shop"))
     astray = replace(primary("a", timeline=2, started=2.0), database="postgres")
-    snapshot = snapshot.with_reports([lost("p", 2.0), astray], 2.0)
+    snapshot = with_reports(snapshot, [lost("p", 2.0), astray], 2.0)
     assert snapshot.primary is P
     assert snapshot.fenced == {"a"}
     right = replace(astray, node="b", database="shop")
-    assert snapshot.with_reports([right], 2.0).primary is B
+    assert with_reports(snapshot, [right], 2.0).primary is B
 
 
 @pytest.mark.parametrize("first", ["p", "a"])
 def test_a_primary_of_another_cluster_never_takes_the_writes(first: str) -> None:
     """A "replica" that is some other cluster's primary is fenced, whatever its timeline."""
     both = {"p": primary("p", system_id="1"), "a": primary("a", system_id="2", timeline=9)}
-    snapshot = cluster(both.pop(first)).with_reports(both.values(), 2.0)
+    snapshot = with_reports(cluster(both.pop(first)), both.values(), 2.0)
     assert snapshot.primary is P
     assert snapshot.fenced == {"a"}
     assert snapshot.system_id == "1"
@@ -332,7 +333,7 @@ def test_a_claimant_waits_until_the_configured_primary_was_asked() -> None:
     """Nobody takes the writes from a primary that has not been probed; its silence is enough."""
     early = cluster(primary("a", timeline=2))
     assert early.primary is P
-    assert early.with_reports([lost("p", 1.0)], 1.1).primary is A
+    assert with_reports(early, [lost("p", 1.0)], 1.1).primary is A
 
 
 @given(
@@ -356,7 +357,7 @@ def test_whatever_is_reported_roles_stay_sane(
     for i, (name, role, timeline, lsn, ok) in enumerate(history):
         report = Report(name, float(i), role, Lsn(lsn), timeline=timeline, system_id="1")
         before = snapshot
-        snapshot = snapshot.with_reports([report if ok else lost(name, float(i))], float(i))
+        snapshot = with_reports(snapshot, [report if ok else lost(name, float(i))], float(i))
         assert snapshot.primary not in snapshot.replicas
         assert snapshot.timeline >= before.timeline
         for node in snapshot.replicas:
@@ -380,12 +381,12 @@ def test_a_replica_that_went_backwards_is_out_until_it_is_back(noticed: bool) ->
     """After a crash a replica takes no reads before it has replayed as far as it once had."""
     snapshot = cluster(primary(), replica(lsn=1000, started=1.0))
     if noticed:  # a probe met the outage
-        snapshot = snapshot.with_reports([lost("a", 2.0)], 2.0)
-    snapshot = snapshot.with_reports([replica(lsn=900, started=3.0)], 3.0)
+        snapshot = with_reports(snapshot, [lost("a", 2.0)], 2.0)
+    snapshot = with_reports(snapshot, [replica(lsn=900, started=3.0)], 3.0)
     assert snapshot.replicas == ()
-    snapshot = snapshot.with_reports([replica(lsn=999, started=4.0)], 4.0)
+    snapshot = with_reports(snapshot, [replica(lsn=999, started=4.0)], 4.0)
     assert snapshot.replicas == ()
-    snapshot = snapshot.with_reports([replica(lsn=1000, started=5.0)], 5.0)
+    snapshot = with_reports(snapshot, [replica(lsn=1000, started=5.0)], 5.0)
     assert names(snapshot.replicas) == ["a"]
 
 
@@ -434,7 +435,7 @@ class Told:
 
     def __call__(self, *reports: Report) -> None:
         for report in reports:
-            self.snapshot = self.snapshot.with_reports([report], report.started + 0.5)
+            self.snapshot = with_reports(self.snapshot, [report], report.started + 0.5)
 
     @property
     def readable(self) -> list[str]:
@@ -625,12 +626,14 @@ def test_a_replica_is_no_older_than_a_primary_it_has_passed(said: float | None) 
     look a day, or who knows how far, behind: it has what the primary had a moment ago."""
     snapshot = cluster(limits=Limits(seconds=5.0))
     for at in range(1, 9):
-        snapshot = snapshot.with_reports([primary(lsn=1000 * at, started=float(at))], float(at))
-    snapshot = snapshot.with_reports([replica(lsn=6500, lag=said, started=8.0)], 8.0)
+        snapshot = with_reports(snapshot, [primary(lsn=1000 * at, started=float(at))], float(at))
+    snapshot = with_reports(snapshot, [replica(lsn=6500, lag=said, started=8.0)], 8.0)
     assert (snapshot.lag_bytes("a"), snapshot.lag_seconds("a")) == (1500, 2.0)
     assert names(snapshot.replicas) == ["a"]
-    stuck = snapshot.with_reports(
-        [primary(lsn=9000, started=12.0), replica(lsn=6500, lag=said, started=12.0)], 12.0
+    stuck = with_reports(
+        snapshot,
+        [primary(lsn=9000, started=12.0), replica(lsn=6500, lag=said, started=12.0)],
+        12.0,
     )
     assert stuck.lag_seconds("a") == 6.0
     assert stuck.replicas == ()
@@ -652,8 +655,10 @@ def test_a_replica_on_an_older_timeline_is_as_old_as_it_says() -> None:
     )  # fmt: skip
     assert (snapshot.lag_bytes("b"), snapshot.lag_seconds("b")) == (None, 60.0)
     assert snapshot.replicas == ()
-    follows = snapshot.with_reports(
-        [primary("a", 6100, 3.0, timeline=2), replica("b", 6100, 3.0, timeline=2, lag=61.0)], 3.0
+    follows = with_reports(
+        snapshot,
+        [primary("a", 6100, 3.0, timeline=2), replica("b", 6100, 3.0, timeline=2, lag=61.0)],
+        3.0,
     )
     assert names(follows.replicas) == ["b"]
 
@@ -663,9 +668,10 @@ def test_a_primary_that_is_gone_makes_no_replica_older(timeline: int) -> None:
     """A replica that misses the last bytes of a primary that died serves reads for as long as that
     is gone, also where it names an old timeline for want of a WAL receiver; late ones stay out."""
     snapshot = cluster(primary(lsn=4000, timeline=2), limits=Limits(seconds=5.0))
-    snapshot = snapshot.with_reports([primary(lsn=5000, started=3.0, timeline=2)], 3.0)
+    snapshot = with_reports(snapshot, [primary(lsn=5000, started=3.0, timeline=2)], 3.0)
     for at in (4.0, 5.0, 600.0):
-        snapshot = snapshot.with_reports(
+        snapshot = with_reports(
+            snapshot,
             [
                 lost("p", at),
                 replica("a", 4500, at, timeline, lag=at - 2.0),
@@ -676,7 +682,8 @@ def test_a_primary_that_is_gone_makes_no_replica_older(timeline: int) -> None:
     assert not snapshot.writable
     assert snapshot.lag_seconds("a") == 1.0
     assert names(snapshot.replicas) == ["a"]
-    back = snapshot.with_reports(
+    back = with_reports(
+        snapshot,
         [primary(lsn=5000, started=601.0, timeline=2), replica("a", 4500, 601.0, 2, lag=599.0)],
         601.0,
     )
@@ -692,8 +699,8 @@ def test_a_replica_nobody_can_judge_yet_is_told_from_one_that_is_late() -> None:
     late = cluster(primary(lsn=1000), replica(lsn=900, lag=9.0), limits=limits)
     assert late.replicas == ()
     assert not late.unjudged()
-    again = fresh.with_reports(
-        [primary(lsn=1100, started=2.0), replica(lsn=1000, lag=None, started=2.0)], 2.0
+    again = with_reports(
+        fresh, [primary(lsn=1100, started=2.0), replica(lsn=1000, lag=None, started=2.0)], 2.0
     )
     assert names(again.replicas) == ["a"]
     assert not again.unjudged()
@@ -720,12 +727,12 @@ def test_nodes_come_and_go_and_what_is_known_stays() -> None:
     also under a name that another had."""
     snapshot = cluster(primary(), replica("a"), replica("b"))
     c = Node("c", "c.example")
-    changed = snapshot.with_nodes((P, B, c), 5.0)
+    changed = with_nodes(snapshot, (P, B, c), 5.0)
     assert changed.primary is P
     assert names(changed.replicas) == ["b"]
     assert {name for name, r in changed.reports.items() if r.ok} == {"p", "b"}
     assert changed.changed == snapshot.changed
-    moved = changed.with_nodes((P, replace(B, host="elsewhere"), c), 6.0)
+    moved = with_nodes(changed, (P, replace(B, host="elsewhere"), c), 6.0)
     assert names(moved.replicas) == []
 
 
@@ -734,11 +741,11 @@ def test_a_new_node_has_to_replay_what_was_written_before_it_came() -> None:
     lag limit, and needs to reach it once: a pin all others satisfied may be forgotten."""
     snapshot = cluster(primary(), replica("a"))
     c = Node("c", "c.example")
-    joined = snapshot.with_nodes((*snapshot.nodes, c), 5.0)
+    joined = with_nodes(snapshot, (*snapshot.nodes, c), 5.0)
     position = snapshot.samples[-1].lsn
-    behind = joined.with_reports([replica("c", lsn=position - 1, started=6.0)], 6.0)
+    behind = with_reports(joined, [replica("c", lsn=position - 1, started=6.0)], 6.0)
     assert "c" not in names(behind.replicas)
-    there = behind.with_reports([replica("c", lsn=position, started=7.0)], 7.0)
+    there = with_reports(behind, [replica("c", lsn=position, started=7.0)], 7.0)
     assert "c" in names(there.replicas)
 
 
@@ -746,7 +753,7 @@ def test_a_new_node_on_a_later_timeline_has_to_have_what_that_began_with() -> No
     """A backup from before that follows the promoted server stands in its past at first."""
     told = Told(primary(lsn=1000), replica("a", 1000))
     c = Node("c", "c.example")
-    told.snapshot = told.snapshot.with_nodes((P, A, c), 2.0)
+    told.snapshot = with_nodes(told.snapshot, (P, A, c), 2.0)
     told(lost("p", 3.0), replica("a", 1000, 3.0), *promoted(4.0))
     told(replica("c", 999, 6.0, timeline=2, received=2))
     assert told.readable == []
@@ -759,10 +766,10 @@ def test_a_probe_sent_before_a_node_joined_is_not_about_it() -> None:
     name meanwhile."""
     snapshot = cluster(primary(), replica("a"), replica("b"))
     late = replica("b", lsn=10**9, started=4.0)
-    without = snapshot.with_nodes((P, A), 5.0)
-    assert "b" not in without.with_reports([late], 5.5).reports
-    again = without.with_nodes((P, A, replace(B, host="elsewhere")), 6.0)
-    assert not again.with_reports([late], 6.5).reports["b"].ok
+    without = with_nodes(snapshot, (P, A), 5.0)
+    assert "b" not in with_reports(without, [late], 5.5).reports
+    again = with_nodes(without, (P, A, replace(B, host="elsewhere")), 6.0)
+    assert not with_reports(again, [late], 6.5).reports["b"].ok
 
 
 def test_a_node_made_anew_is_the_same_node() -> None:
@@ -770,7 +777,7 @@ def test_a_node_made_anew_is_the_same_node() -> None:
     snapshot = cluster(primary(), replica("a"), primary("p", started=2.0))
     for weight in (1.0, 2.0):
         nodes = tuple(replace(n, weight=weight) for n in snapshot.nodes)
-        changed = snapshot.with_nodes(nodes, 5.0)
+        changed = with_nodes(snapshot, nodes, 5.0)
         assert changed.primary is nodes[0]
         assert changed.fenced == frozenset()
         assert changed.changed == snapshot.changed
@@ -780,7 +787,7 @@ def test_other_nodes_before_the_first_probe_bring_their_own_primary() -> None:
     """A node that was removed is never the primary; the configured one among the new is."""
     snapshot = Snapshot.initial((P, A), LOOSE, 0.0)
     q = Node("q", "q.example", role=Role.PRIMARY)
-    assert snapshot.with_nodes((q, A), 1.0).primary is q
+    assert with_nodes(snapshot, (q, A), 1.0).primary is q
 
 
 def test_a_node_is_found_by_name() -> None:

@@ -2,7 +2,8 @@
 
 from router.sql import functions
 from router.sql.catalog import SEQUENCE, Catalog, Function, Relation
-from router.sql.classifier import Intent, Kind, classify
+from router.sql.classifier import classify
+from router.sql.intent import Intent, Kind
 
 EXAMPLES = """
 SELECT name FROM users WHERE id = %(id)s

@@ -5,7 +5,8 @@ from dataclasses import Field, fields
 from inspect import cleandoc
 from typing import Any
 
-from router.config.config import OPTIONS, Config
+from router.config.config import Config
+from router.config.options import OPTIONS
 
 HEAD = "| option | type | default | meaning |\n|---|---|---|---|\n"
 UNITS = {"float": "seconds", "float or None": "seconds"}

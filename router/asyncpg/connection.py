@@ -25,7 +25,7 @@ from router.asyncpg.prepared import PreparedStatement
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
 from router.rules.decide import READ
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool

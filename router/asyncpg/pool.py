@@ -19,9 +19,12 @@ from router.asyncpg.node_connection import DRIVER_ERRORS, NothingOpen, may_open
 from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
-from router.config.config import OPTIONS, Config, Server, did_you_mean, masked
+from router.config.config import Config
+from router.config.options import OPTIONS
+from router.config.server import Server
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
+from router.messages import did_you_mean, masked
 from router.model import Node, Report, app_name
 from router.rules.pgbouncer import check_search_path, check_startup, not_the_primary, stranger
 

@@ -11,7 +11,7 @@ from router.checkout.route import Route
 from router.rules.context import current_context
 from router.rules.decide import READ
 from router.rules.decision import Decision, Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 
 class PreparedStatement:

@@ -23,7 +23,7 @@ from router.rules.situation import (
     Situation,
     surrounding,
 )
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 NO_REPLICA = Reason.NO_REPLICA
 """By a name of its own, as in `router.rules.decide`."""

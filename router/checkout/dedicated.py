@@ -7,7 +7,7 @@ from router.errors import SessionRefused
 from router.rules.context import current_context
 from router.rules.decide import SESSION
 from router.rules.pgbouncer import advice, needs_session
-from router.sql.classifier import Intent
+from router.sql.intent import Intent
 
 if TYPE_CHECKING:
     from router.checkout.checkout import Checkout

@@ -8,7 +8,7 @@ from router.checkout.node_connection import NodeConnection
 from router.model import Node
 from router.rules.decision import Reason
 from router.rules.retry import READ_ONLY_SERVER, STALE_PLAN, Failure, may_run_again
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
     from router.checkout.checkout import Checkout

@@ -9,7 +9,7 @@ from router.checkout.node_connection import NodeConnection
 from router.rules.context import RoutingContext
 from router.rules.decide import READ
 from router.rules.decision import Decision
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
     from router.checkout.checkout import Checkout

@@ -10,7 +10,7 @@ from router.errors import CommitUnknown, RouterError
 from router.rules.context import Pins, RoutingContext, current_context
 from router.rules.decide import SESSION
 from router.rules.journal import Entry
-from router.sql.classifier import Intent, Kind, OnStandby, Verb
+from router.sql.intent import Intent, Kind, OnStandby, Verb
 
 H = TypeVar("H", bound=NodeConnection)
 

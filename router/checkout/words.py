@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from router.config.config import masked
+from router.messages import one_line
 
 
 def in_words(state: str, error: BaseException) -> str:
@@ -22,5 +22,5 @@ def in_words(state: str, error: BaseException) -> str:
         said = error.args[0] if state and error.args else str(error)
     if isinstance(said, dict):  # pg8000's
         said = said.get("M", "")
-    text = masked(" ".join(str(said).split())) or type(error).__name__
+    text = one_line(said) or type(error).__name__
     return f"{state}: {text}" if state else text

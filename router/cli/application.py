@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.cli.ask import TIMEOUT
-from router.config.config import masked
+from router.messages import one_line
 
 MOST = 10_000_000
 """Bytes that are read of an answer."""
@@ -75,7 +75,7 @@ def ask_application(url: str, token: str | None, cluster: str) -> Application:
         return Application(problem=f"it answers {error.code}: {cure}")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        return Application(problem=masked(" ".join(str(reason).split())) or type(error).__name__)
+        return Application(problem=one_line(reason) or type(error).__name__)
     except (ValueError, LookupError, TypeError):
         return Application(problem="its answer is no status page's: give the URL it is mounted at")
     if cluster in nodes:

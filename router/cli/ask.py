@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from router.config.budget import ROOM_SQL, Room
-from router.config.config import Config, Server, masked
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
+from router.messages import one_line
 
 CLIENTS_SQL = """
     SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*)::int,
@@ -129,7 +131,7 @@ def ask(config: Config, server: Server) -> Answer:
             process = connection.execute("SELECT pg_backend_pid()").fetchone()
             pooled = process != (connection.info.backend_pid,)
     except psycopg.Error as error:
-        return Answer(problem=masked(" ".join(str(error).split())) or type(error).__name__)
+        return Answer(problem=one_line(error))
     assert room is not None
     pools = _pools(arguments) if pooled else ()
     return Answer(tuple(Clients(*row) for row in clients), Room(*room), pools=pools)

@@ -10,8 +10,10 @@ import click
 
 from router.cli.source import config_of, servers
 from router.config.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
-from router.config.config import Config, Server, masked
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
+from router.messages import one_line
 
 T = TypeVar("T")
 
@@ -141,4 +143,4 @@ def _told(ask: Callable[[], T]) -> tuple[T | None, str]:
     try:
         return ask(), ""
     except psycopg.Error as error:
-        return None, masked(" ".join(str(error).split())) or type(error).__name__
+        return None, one_line(error)

@@ -7,8 +7,8 @@ import click
 
 import router as pg_router
 from router.cli.source import PREFIX, config_of, servers
-from router.config.config import masked
 from router.errors import RouterError
+from router.messages import masked
 from router.target import router_of
 
 NAMING = tuple(PREFIX + name for name in ("URL", "HOST", "PRIMARY"))

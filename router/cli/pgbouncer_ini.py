@@ -9,6 +9,7 @@ import click
 
 from router.cli.source import config_of, servers
 from router.config.config import Config
+from router.config.options import Pooling
 from router.config.pgbouncer_ini import (
     AUTHS,
     Auth,
@@ -20,7 +21,6 @@ from router.config.pgbouncer_ini import (
     userlist,
     users,
 )
-from router.config.server import Pooling
 
 SALT = 16  # bytes, as PostgreSQL takes
 

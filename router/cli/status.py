@@ -14,7 +14,7 @@ from router.cli.ask import Answer, arguments_for, ask
 from router.cli.source import config_of, servers
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
-from router.config.config import masked
+from router.messages import masked
 from router.status.report import NodeStatus, Status
 from router.status.report import status as status_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from router.cli.source import config_of, servers
-from router.config.config import masked
+from router.messages import masked
 from router.status.report import Status, status
 from router.target import router_of
 

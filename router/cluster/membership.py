@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from router import registry
+from router.cluster.roles import renewed
 from router.cluster.state import State
-from router.config.config import Server, free_name
+from router.config.server import Server, free_name
 from router.errors import ConfigError
 from router.model import Node, Role
 from router.rules.context import ROOT, Pin
@@ -180,7 +181,7 @@ class Membership:
             after: the addresses it has, none of them among those.
         """
         now = self._state.clock()
-        self._state.see(lambda snapshot: snapshot.renewed(node, now))
+        self._state.see(lambda snapshot: renewed(snapshot, node, now))
         self.retire(node)
         self._state.telemetry.event(
             "moved",

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from router.cluster import news
 from router.cluster.health import Health
 from router.cluster.lost_writes import Place, Write, loss, place
+from router.cluster.roles import with_reports
 from router.cluster.state import State
 from router.model import Node, Report, Snapshot
 
@@ -39,7 +40,7 @@ class Observation:
         """Take in what probes found, restore nodes that are due, and return the new snapshot."""
         state, health = self._state, self._health
         reports = health.with_what_was_heard(reports)
-        before, after = state.see(lambda snapshot: snapshot.with_reports(reports, now))
+        before, after = state.see(lambda snapshot: with_reports(snapshot, reports, now))
         self._mind_positions(after)
         self._place_write(before, after)
         for report in reports:

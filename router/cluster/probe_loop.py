@@ -18,8 +18,8 @@ from router.chance import rand
 from router.cluster.loop import Loop
 from router.cluster.prober import Prober, connect
 from router.cluster.router import Router
-from router.config.config import masked
 from router.connect.dns import is_name
+from router.messages import masked, one_line
 from router.model import Node
 from router.sql.catalog import Catalog
 
@@ -414,9 +414,3 @@ async def _give_up(task: "asyncio.Task[Any]", connection: "ProbeConnection | Non
         await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
     if task.done() and not task.cancelled():
         task.exception()  # looked at: nobody else will
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message as one line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return masked(text)

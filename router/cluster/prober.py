@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router.cluster.router import Router
-from router.config.config import masked
 from router.connect.patience import Patience
 from router.connect.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
+from router.messages import one_line
 from router.model import Node, Report
 from router.rules.blacklist import refuses_login
 
@@ -139,7 +139,7 @@ class Prober:
         import psycopg
 
         name = self.node.name
-        text = masked(" ".join(str(error).split()) or type(error).__name__)
+        text = one_line(error)
         if isinstance(error, psycopg.Error) and refuses_login(error.sqlstate or "", text):
             self._silent = False
             if not self._refused:

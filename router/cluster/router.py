@@ -21,8 +21,9 @@ from router.cluster.membership import Membership, Use
 from router.cluster.observation import Observation
 from router.cluster.pinning import Pinning
 from router.cluster.state import State
-from router.config.config import Config, masked
+from router.config.config import Config
 from router.errors import ConfigError
+from router.messages import masked
 from router.model import Node, Report, Snapshot
 from router.rules.balance import BALANCERS, Balancer, TimedBalancer, preferring
 from router.rules.blacklist import Entry, Outage
@@ -31,7 +32,8 @@ from router.rules.decide import decide, last_resort
 from router.rules.decision import Decision
 from router.rules.dryrun import DryRunReport
 from router.rules.situation import NOTHING, Situation
-from router.sql.classifier import Classifier, Intent
+from router.sql.classifier import Classifier
+from router.sql.intent import Intent
 from router.telemetry import Tally
 
 if TYPE_CHECKING:

@@ -5,8 +5,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from router import registry
-from router.config.config import Config, Server, did_you_mean
+from router.cluster.roles import with_nodes
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError
+from router.messages import did_you_mean
 from router.model import Node, Snapshot
 from router.rules.blacklist import Blacklist
 from router.rules.decision import Policy
@@ -88,7 +91,7 @@ class State:
             self.pooled = any(map(self.shares_sessions, self.servers))
             for node in gone:
                 self.kept_out.remove(node.name, now)
-            snapshot = self.view.snapshot.with_nodes(self.servers, now)
+            snapshot = with_nodes(self.view.snapshot, self.servers, now)
             self.view = View(snapshot, self.kept_out.entries)
 
     def blacklist_changed(self) -> None:

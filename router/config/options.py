@@ -1,34 +1,25 @@
 """What each option may be, and how it is read from text, as the environment and URLs give it."""
 
+import difflib
+import math
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from router.config.server import masked, number, pooling, url_parts, url_text
+from router.config.urls import entries, url_parts, url_text
 from router.errors import ConfigError
+from router.messages import did_you_mean, masked
 from router.rules.balance import BALANCERS
 
-_CHOICES: dict[str, Sequence[str]] = {
-    "consistency": ("lsn", "time", "off"),
-    "fallback": ("primary", "error"),
-    "pin_lsn": ("sample", "commit"),
-    "transactions": ("primary", "lazy"),
-}
-_OPTIONAL = ("max_lag_seconds", "max_lag_bytes", "max_connections", "pool_size", "max_overflow",
-             "pool_timeout", "pool_recycle", "pool_pre_ping", "echo",
-             "prepared_statements")  # fmt: skip
-_TRUTHS = ("reads_in_transaction", "pool_pre_ping", "echo", "prepared_statements", "dry_run",
-           "sql_comment")  # fmt: skip
-_WHOLE = ("max_lag_bytes", "max_connections", "workers", "pool_size", "max_overflow")
-_LEAST = {"max_connections": 1, "workers": 1, "max_overflow": -1, "pool_recycle": -1}
-_LISTS = (
-    "blacklist_sqlstates",
-    "read_functions",
-    "write_functions",
-    "read_patterns",
-    "write_patterns",
-    "schema",
-)
+PREFIX = "router_"
+"""Options may carry it, in code as in a URL, where another library claims the bare name."""
+
+Pooling = Literal["transaction", "session", "statement", "off"]
+MODES: tuple[Pooling, ...] = ("transaction", "session", "statement", "off")
+
+Check = Callable[[object, str], Any]
+"""`value` and the option it is given for: the value as the option has it, or ConfigError."""
+
 _SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z0-9_]{1,63}")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -40,65 +31,230 @@ def check(key: str, value: object) -> Any:
     Raises:
         ConfigError: it is malformed; names the option, what was given and what may be.
     """
-    if key in _CHOICES:
-        if value not in _CHOICES[key]:
-            raise ConfigError(f"{key}: {value!r} is none of {', '.join(_CHOICES[key])}")
+    return _CHECKS[key](value, key)
+
+
+def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0) -> Any:
+    """`value` as a number of `kind`, finite and not below `least`.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    shown = masked(repr(value))
+    try:
+        found = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{key}: {shown} is not a number: give {least:g} or more") from None
+    if not math.isfinite(found):
+        raise ConfigError(f"{key}: {shown} is not finite: give {least:g} or more")
+    if found < least:
+        below = "negative" if not least else f"less than {least:g}"
+        raise ConfigError(f"{key}: {shown} is {below}: give {least:g} or more")
+    return found
+
+
+def pooling(value: object, key: str) -> Pooling:
+    """How a PgBouncer pools, as people say it: a mode, or true for "transaction".
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    text = str(value).lower()
+    for mode in MODES:
+        if text == mode:
+            return mode
+    if text in ("true", "yes", "on", "1"):
+        return "transaction"
+    if text in ("false", "no", "0", "none", ""):
+        return "off"
+    raise ConfigError(f"{key}: {masked(repr(value))} is none of {', '.join(MODES)}, true, false")
+
+
+def _one_of(*words: str) -> Check:
+    def one(value: object, key: str) -> object:
+        if value not in words:
+            raise ConfigError(f"{key}: {value!r} is none of {', '.join(words)}")
         return value
-    if key == "pgbouncer":
-        return pooling(value, key)
-    if key == "session_url":
-        if value is None:
-            return None
-        text = url_text(value, key)
-        if not url_parts(text, key).get("host"):
-            raise ConfigError(f"{key}: it names no host: write postgresql://…@HOST:5432/dbname")
-        return text
-    if key in ("name", "zone"):
-        return str(value)
-    if key in ("rule", "discovery"):
+
+    return one
+
+
+def _number(kind: Callable[[Any], Any] = float, least: float = 0) -> Check:
+    return lambda value, key: number(value, key, kind, least)
+
+
+def _or_none(check: Check) -> Check:
+    def optional(value: object, key: str) -> object:
+        return None if value is None or str(value).lower() == "none" else check(value, key)
+
+    return optional
+
+
+def _text(value: object, key: str) -> str:
+    return str(value)
+
+
+def _truth(value: object, key: str) -> bool:
+    text = str(value).lower()
+    if text not in _TRUE + _FALSE:
+        raise ConfigError(f"{key}: {masked(repr(value))} is neither true nor false")
+    return text in _TRUE
+
+
+def _echo(value: object, key: str) -> object:
+    return value if value == "debug" else _truth(value, key)
+
+
+def _called(takes: str) -> Check:
+    def function(value: object, key: str) -> object:
         if value is not None and not callable(value):
-            takes = "of the text" if key == "rule" else "that returns servers"
             raise ConfigError(f"{key}: {value!r} is not callable: give a function {takes}")
         return value
-    if key == "balance":
-        if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
-            raise ConfigError(
-                f"balance: {value!r} is none of {', '.join(BALANCERS)}, nor callable"
-            )
-        return value
-    if key in _OPTIONAL and (value is None or str(value).lower() == "none"):
+
+    return function
+
+
+def _balance(value: object, key: str) -> object:
+    if not callable(value) and (not isinstance(value, str) or value not in BALANCERS):
+        raise ConfigError(f"{key}: {value!r} is none of {', '.join(BALANCERS)}, nor callable")
+    return value
+
+
+def _session_url(value: object, key: str) -> str | None:
+    if value is None:
         return None
-    if key == "echo" and value == "debug":
-        return value
-    if key in _TRUTHS:
-        text = str(value).lower()
-        if text not in _TRUE + _FALSE:
-            raise ConfigError(f"{key}: {masked(repr(value))} is neither true nor false")
-        return text in _TRUE
-    if key in _LISTS:
-        items = value.split(",") if isinstance(value, str) else value
-        if not isinstance(items, Iterable):
-            raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
-        # An empty pattern would match every statement.
-        found = tuple(text for item in items if (text := str(item).strip()))
-        for text in found if key == "blacklist_sqlstates" else ():
-            if not _SQLSTATE.fullmatch(text):
-                raise ConfigError(
-                    f"{key}: {text!r} is no SQLSTATE: give five digits or capitals, or the first "
-                    "two for a class"
-                )
-        for text in found if key == "schema" else ():
-            if not _SCHEMA.fullmatch(text):
-                raise ConfigError(
-                    f"{key}: {text!r} is no name of letters, digits and underscores, 63 at most "
-                    "and not beginning with pg_: choose another one"
-                )
-        for text in found if key.endswith("_patterns") else ():
-            try:
-                re.compile(text)
-            except re.error as error:
-                raise ConfigError(
-                    f"{key}: {text!r} is no regular expression ({error}): correct it"
-                ) from None
+    text = url_text(value, key)
+    if not url_parts(text, key).get("host"):
+        raise ConfigError(f"{key}: it names no host: write postgresql://…@HOST:5432/dbname")
+    return text
+
+
+def _list(value: object, key: str) -> tuple[str, ...]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise ConfigError(f"{key}: expected a list of strings, not {type(value).__name__}")
+    # An empty pattern would match every statement.
+    return tuple(text for item in items if (text := str(item).strip()))
+
+
+def _each(like: re.Pattern[str], cure: str) -> Check:
+    def texts(value: object, key: str) -> tuple[str, ...]:
+        found = _list(value, key)
+        for text in found:
+            if not like.fullmatch(text):
+                raise ConfigError(f"{key}: {text!r} is no {cure}")
         return found
-    return number(value, key, int if key in _WHOLE else float, _LEAST.get(key, 0))
+
+    return texts
+
+
+def _patterns(value: object, key: str) -> tuple[str, ...]:
+    found = _list(value, key)
+    for text in found:
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise ConfigError(
+                f"{key}: {text!r} is no regular expression ({error}): correct it"
+            ) from None
+    return found
+
+
+_CHECKS: Mapping[str, Check] = {
+    "name": _text,
+    "consistency": _one_of("lsn", "time", "off"),
+    "pin_lsn": _one_of("sample", "commit"),
+    "pin_duration": _number(),
+    "pin_max": _number(),
+    "pin_probe_interval": _number(),
+    "probe_interval": _number(),
+    "probe_timeout": _number(),
+    "start_timeout": _number(),
+    "connect_timeout": _number(),
+    "blacklist_duration": _number(),
+    "blacklist_max": _number(),
+    "blacklist_sqlstates": _each(
+        _SQLSTATE, "SQLSTATE: give five digits or capitals, or the first two for a class"
+    ),
+    "max_lag_seconds": _or_none(_number()),
+    "max_lag_bytes": _or_none(_number(int)),
+    "fallback": _one_of("primary", "error"),
+    "transactions": _one_of("primary", "lazy"),
+    "reads_in_transaction": _truth,
+    "balance": _balance,
+    "discovery": _called("that returns servers"),
+    "discovery_interval": _number(),
+    "zone": _text,
+    "read_functions": _list,
+    "write_functions": _list,
+    "read_patterns": _patterns,
+    "write_patterns": _patterns,
+    "rule": _called("of the text"),
+    "max_connections": _or_none(_number(int, 1)),
+    "workers": _number(int, 1),
+    "pool_size": _or_none(_number(int)),
+    "max_overflow": _or_none(_number(int, -1)),
+    "pool_timeout": _or_none(_number()),
+    "pool_recycle": _or_none(_number(least=-1)),
+    "pool_pre_ping": _or_none(_truth),
+    "echo": _or_none(_echo),
+    "schema": _each(
+        _SCHEMA,
+        "name of letters, digits and underscores, 63 at most and not beginning with pg_: "
+        "choose another one",
+    ),
+    "prepared_statements": _or_none(_truth),
+    "pgbouncer": pooling,
+    "dry_run": _truth,
+    "sql_comment": _truth,
+    "session_url": _session_url,
+}
+
+OPTIONS: tuple[str, ...] = tuple(_CHECKS)
+"""Every option name, in the order of `router.config.Config`."""
+
+_IN_A_URL = ("replica", "replicas", *OPTIONS)
+
+
+def own_query(query: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The options in a URL's query, and the parameters that are the driver's.
+
+    Raises:
+        ConfigError: an option is unknown, looks misspelt, or is given twice.
+    """
+    options: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in query.items():
+        name = own_name(key)
+        if name is None:
+            others[key] = value
+        elif name in ("replica", "replicas"):
+            given = [value] if isinstance(value, str) else list(value)
+            parts = [part for text in given for part in entries(text)]
+            options.setdefault("replicas", []).extend(parts)
+        elif not isinstance(value, str):
+            raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
+        elif name not in ("plugin", "plugins"):
+            options[name] = value
+    for key in others:
+        # The drivers' own parameters are less like an option than this.
+        if close := difflib.get_close_matches(key, _IN_A_URL, n=1, cutoff=0.85):
+            raise ConfigError(f"unknown option {key!r} (did you mean {close[0]!r}?)")
+    return options, others
+
+
+def own_name(key: str) -> str | None:
+    """The option a query's key or an argument stands for, None when it is somebody else's.
+
+    Raises:
+        ConfigError: it has our prefix and is no option.
+    """
+    bare = key.removeprefix(PREFIX)
+    if bare in _IN_A_URL:
+        return bare
+    if key.startswith(PREFIX):
+        raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _IN_A_URL)}")
+    return key if key in ("plugin", "plugins") else None
+
+
+_IN_A_URL = ("replica", "replicas", *OPTIONS)

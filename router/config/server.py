@@ -1,40 +1,18 @@
 """One server's address and credentials, and every way to write them.
 
-A secret never leaves this module in readable form except through a `Server`'s own attributes:
-every repr and every error goes through `masked`.
+A secret never leaves this module in readable form except through a `Server`'s own attributes.
 """
 
-import difflib
-import math
-import re
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Literal, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Self
 
+from router.config.options import Pooling, number, pooling
+from router.config.urls import host_port, port_of, url_parts, url_text
 from router.errors import ConfigError
+from router.messages import did_you_mean, is_secret, masked
 from router.model import Node, Role
-
-# Generous on purpose: a password that was not percent-encoded may hold spaces, "@", "/" or ":",
-# and masking too much of a message is better than one character too little.
-_URL_PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+]*://[^:\s]*:).*(?=@)", re.IGNORECASE)
-_KEY_PASSWORD = re.compile(
-    r"""(?P<head>pass\w*\s*=\s*)('(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$)|(?:\\.|[^\s\\])+)""",
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-_SECRET = re.compile(r"pass(?!file)|secret|key\b|_key$", re.IGNORECASE)
-
-
-def masked(text: str) -> str:
-    """`text` with the password of every URL and ``password=`` setting replaced by ``***``."""
-    return _KEY_PASSWORD.sub(r"\g<head>***", _URL_PASSWORD.sub(r"\g<head>***", text))
-
-
-Pooling = Literal["transaction", "session", "statement", "off"]
-MODES: tuple[Pooling, ...] = ("transaction", "session", "statement", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +68,7 @@ class Server:
             )
         if "," in parts["host"]:
             raise ConfigError(f"{key}: {masked(url)!r} names several hosts: give one")
-        parts["port"] = _port(parts.get("port", 5432), key)
+        parts["port"] = port_of(parts.get("port", 5432), key)
         return cls(**parts)
 
     def shown(self) -> dict[str, object]:
@@ -103,7 +81,7 @@ class Server:
             "dbname": self.dbname,
             "driver": self.driver,
             "params": " ".join(
-                f"{key}={'***' if _SECRET.search(key) else masked(value)}"
+                f"{key}={'***' if is_secret(key) else masked(value)}"
                 for key, value in self.params.items()
             ),
             "weight": "" if self.weight == 1 else self.weight,
@@ -151,94 +129,8 @@ class Server:
         )
 
 
-SESSION_ATTRS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-"""What libpq's ``target_session_attrs`` may be; the router finds roles out itself.
-
-Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS
-"""
-
 CHOOSING = ("target_session_attrs", "load_balance_hosts")
 """Parameters by which libpq chooses among hosts; meaningless where each node is one server."""
-
-_SEVERAL = ("host", "port", "replica", "replicas", "router_replica", "router_replicas")
-"""What a URL's query may say more than once."""
-
-
-def url_parts(url: str, key: str) -> dict[str, Any]:
-    """What a PostgreSQL URL says, by the names of `Server`'s attributes, and nothing else.
-
-    Several hosts, as libpq writes them, are one text with commas in ``host`` and ``port``.
-
-    Args:
-        url: the URL.
-        key: the option it was given under, for error messages.
-
-    Raises:
-        ConfigError: it is no PostgreSQL URL.
-    """
-    first, *others = [_one_url(each, key) for each in one_host_each(url.strip())]
-    if others:
-        each = [first, *others]
-        first["host"] = ",".join(parts.get("host", "") for parts in each)
-        first["port"] = ",".join(str(parts.get("port", "")) for parts in each)
-    return first
-
-
-def url_text(url: object, key: str) -> str:
-    """`url` as text; SQLAlchemy's own URLs show their password only to who asks for it.
-
-    Raises:
-        ConfigError: it is no URL.
-    """
-    render = getattr(url, "render_as_string", None)
-    found = url if render is None else render(hide_password=False)
-    if not isinstance(found, str):
-        raise ConfigError(f"{key}: expected a URL as text, not {type(url).__name__}")
-    return found
-
-
-def _one_url(url: str, key: str) -> dict[str, Any]:
-    scheme, separator, _ = url.partition("://")
-    dialect, _, driver = scheme.partition("+")
-    if not separator or dialect not in ("postgresql", "postgres"):
-        # What is no URL may be anything, a password for one.
-        shown = f"{masked(url)!r}" if separator else "the text"
-        raise ConfigError(
-            f"{key}: {shown} is not a PostgreSQL URL: expected postgresql://host:port/dbname"
-        )
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        # Its message may quote a part of the password.
-        raise ConfigError(
-            f"{key}: {masked(url)!r} is malformed: the port must be a number of 1 to 65535, and "
-            "special characters in user and password percent-encoded ('@' as %40, '/' as %2F)"
-        ) from None
-    # Of a line break or tab urlsplit says nothing, and leaves it out.
-    if parts.fragment or "@" in parts.path or re.search(r"[\t\r\n]", url):
-        raise ConfigError(
-            f"{key}: {masked(url)!r} is malformed: percent-encode special characters in user "
-            "and password ('#' as %23, '/' as %2F)"
-        )
-    query: dict[str, list[str]] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        query.setdefault(name, []).append(value)
-    for name, values in query.items():
-        if len(values) > 1 and name not in _SEVERAL:
-            raise ConfigError(f"{key}: {name}: given {len(values)} times in the URL: give it once")
-    params: dict[str, Any] = {name: ",".join(values) for name, values in query.items()}
-    hosts = params.pop("host", "")
-    found: dict[str, Any] = {
-        "host": unquote(_host(parts.netloc)) or hosts,
-        "port": params.pop("port", "") if port is None else str(port),
-        "user": unquote(parts.username or "") or params.pop("user", ""),
-        "password": unquote(parts.password or "") or params.pop("password", ""),
-        "dbname": unquote(parts.path.lstrip("/")) or params.pop("dbname", ""),
-        "driver": driver,
-        "params": params,
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def split_hosts(first: Server, host: str, port: str, key: str, port_key: str = "") -> list[Server]:
@@ -261,62 +153,13 @@ def split_hosts(first: Server, host: str, port: str, key: str, port_key: str = "
         raise ConfigError(f"{key}: {len(hosts)} hosts and {len(ports)} ports: give one for each")
     found = []
     for each, given in zip(hosts, ports, strict=True):
-        number = _port(given or 5432, port_key or key)
+        number = port_of(given or 5432, port_key or key)
         address: dict[str, Any] = {"port": number, **host_port(each, key)}
         found.append(replace(first, **address))
     if len(found) < 2:
         return found
     alone = len({s.host for s in found}) == len(found)
     return [replace(s, name=s.host if alone else f"{s.host}:{s.port}") for s in found]
-
-
-def one_host_each(url: str) -> list[str]:
-    """`url`, or one URL for each of its hosts where it names several, as libpq allows."""
-    scheme, separator, rest = url.partition("://")
-    end = re.search(r"[/?#]|$", rest)
-    cut = end.start() if end is not None else len(rest)
-    user, at, hosts = rest[:cut].rpartition("@")
-    if not separator or "," not in hosts:
-        return [url]
-    return [f"{scheme}://{user}{at}{host}{rest[cut:]}" for host in hosts.split(",")]
-
-
-_HOST = r"(?:\[[^\]\s]*\]|[^\s,/?#:\[\]@]*)(?::\d+)?"
-_ENTRY = re.compile(
-    rf"\s*[a-z][a-z0-9+]*://(?:[^/?#\s]*@)?(?:{_HOST}(?:,{_HOST})+(?=[/?]))?[^,]*|[^,]+",
-    re.IGNORECASE,
-)
-
-
-def entries(text: str) -> list[str]:
-    """The servers of a text with commas; those in a URL's password, or among its hosts, are its
-    own."""
-    return [entry for found in _ENTRY.findall(text) if (entry := found.strip())]
-
-
-def each_host(given: object, key: str) -> list[object]:
-    """`given`, an entry of ``replicas``, for each of its hosts.
-
-    Raises:
-        ConfigError: its URL is none.
-    """
-    if isinstance(given, Mapping):
-        if given.get("url") is None:
-            return [given]
-        return [{**given, "url": each} for each in one_host_each(url_text(given["url"], key))]
-    if hasattr(given, "render_as_string"):
-        given = url_text(given, key)
-    if not isinstance(given, str):
-        return [given]
-    return list(one_host_each(given) if "://" in given else map(str.strip, given.split(",")))
-
-
-def _host(netloc: str) -> str:
-    """The host as it is written: `urlsplit` lowers it, and a socket directory has its case."""
-    address = netloc.rpartition("@")[2]
-    if address.startswith("["):
-        return address[1:].partition("]")[0]
-    return address.partition(":")[0]
 
 
 _REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
@@ -355,32 +198,38 @@ def replica_server(given: object, key: str, primary: Server) -> Server:
     options["params"] = {**primary.params, **{str(k): str(v) for k, v in own.items()}}
     url = options.pop("url", None)
     if url is not None:
-        server = Server.parse(url_text(url, key), key)
-        if server.driver and primary.driver and server.driver != primary.driver:
-            raise ConfigError(
-                f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
-                "one engine has one driver; leave the driver out of the replica's URL"
-            )
-        params = dict(server.params)
-        for name in ("pgbouncer", "router_pgbouncer"):
-            if name in params:
-                options.setdefault("pgbouncer", params.pop(name))
-        options = {
-            "host": server.host,
-            "port": server.port,
-            "user": server.user or primary.user,
-            "password": server.password or (primary.password if not server.user else ""),
-            "dbname": server.dbname or primary.dbname,
-            **options,
-            "params": {**primary.params, **params, **own},
-        }
+        said = _of_url(url_text(url, key), key, primary)
+        params = {**primary.params, **said.pop("params"), **own}
+        options = {**said, **options, "params": params}
     if not options.get("host"):
         raise ConfigError(f"{key}: no host: add 'host' or 'url' to this replica")
-    options["port"] = _port(options.get("port", primary.port), f"{key}.port")
+    options["port"] = port_of(options.get("port", primary.port), f"{key}.port")
     for name in ("host", "user", "password", "dbname"):
         if name in options:
             options[name] = str(options[name])
     return replace(primary, **{**_OWN, **options, **_own(options, key)})
+
+
+def _of_url(url: str, key: str, primary: Server) -> dict[str, Any]:
+    """What the URL of a replica says; without a user, or a database, the primary's."""
+    server = Server.parse(url, key)
+    if server.driver and primary.driver and server.driver != primary.driver:
+        raise ConfigError(
+            f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
+            "one engine has one driver; leave the driver out of the replica's URL"
+        )
+    said: dict[str, Any] = {
+        "host": server.host,
+        "port": server.port,
+        "user": server.user or primary.user,
+        "password": server.password or (primary.password if not server.user else ""),
+        "dbname": server.dbname or primary.dbname,
+    }
+    params = dict(server.params)
+    for name in ("pgbouncer", "router_pgbouncer"):
+        if name in params:
+            said.setdefault("pgbouncer", params.pop(name))
+    return {**said, "params": params}
 
 
 def check_database(server: Server, primary: Server, key: str) -> None:
@@ -434,81 +283,3 @@ def _own(options: Mapping[str, Any], key: str) -> dict[str, Any]:
 def free_name(names: Container[str]) -> str:
     """The first of ``replica1``, ``replica2`` … that is not among `names`."""
     return next(name for i in count(1) if (name := f"replica{i}") not in names)
-
-
-def host_port(text: str, key: str) -> dict[str, object]:
-    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if re.search(r"[@=\s{}\"']", text):  # the text may hold a password
-        raise ConfigError(
-            f"{key}: expected 'host' or 'host:port'; what needs a user or parameters is written "
-            "postgresql://user:password@host:port/dbname"
-        )
-    if text.startswith("["):  # [::1]:5432
-        host, _, rest = text[1:].partition("]")
-        port = rest.lstrip(":")
-    elif text.count(":") == 1:
-        host, _, port = text.partition(":")
-    else:
-        host, port = text, ""
-    if not host:
-        raise ConfigError(f"{key}: {text!r} names no host: write 'host' or 'host:port'")
-    return {"host": host, **({"port": _port(port, key)} if port else {})}
-
-
-def _port(value: object, key: str) -> int:
-    text = str(value)
-    port = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
-    if not 0 < port < 65536:
-        # What is no number may be anything, a password for one.
-        shown = repr(value) if re.fullmatch(r"-?[0-9]+", text) else "the text"
-        raise ConfigError(f"{key}: {shown} is no port: give 1 to 65535")
-    return port
-
-
-def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0) -> Any:
-    """`value` as a number of `kind`, finite and not below `least`.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    shown = masked(repr(value))
-    try:
-        found = kind(value)
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{key}: {shown} is not a number: give {least:g} or more") from None
-    if not math.isfinite(found):
-        raise ConfigError(f"{key}: {shown} is not finite: give {least:g} or more")
-    if found < least:
-        below = "negative" if not least else f"less than {least:g}"
-        raise ConfigError(f"{key}: {shown} is {below}: give {least:g} or more")
-    return found
-
-
-def pooling(value: object, key: str) -> Pooling:
-    """How a PgBouncer pools, as people say it: a mode, or true for "transaction".
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    text = str(value).lower()
-    for mode in MODES:
-        if text == mode:
-            return mode
-    if text in ("true", "yes", "on", "1"):
-        return "transaction"
-    if text in ("false", "no", "0", "none", ""):
-        return "off"
-    raise ConfigError(f"{key}: {masked(repr(value))} is none of {', '.join(MODES)}, true, false")
-
-
-def did_you_mean(unknown: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` when something close to `unknown` is known, else what is."""
-    names = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(unknown.lower(), names, n=1, cutoff=0.6)
-    if close:
-        return f" (did you mean {names[close[0]]!r}?)"
-    return f" (known: {', '.join(sorted(names.values()))})"

@@ -13,7 +13,8 @@ from router.config.config import Config
 from router.django import bouncer, middleware
 from router.django.base import DatabaseWrapper
 from router.errors import ConfigError
-from router.pins.http import Pinning, safe_methods
+from router.pins.http import Pinning
+from router.pins.options import safe_methods
 
 PATH = "router.django.middleware.PinMiddleware"
 

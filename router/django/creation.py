@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from django.db.backends.postgresql import creation
 
-from router.config.server import url_parts
+from router.config.urls import url_parts
 from router.django.source import leave
 
 PATIENCE = 30.0

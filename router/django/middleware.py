@@ -13,11 +13,9 @@ from django.http.response import HttpResponseBase
 from router.django import creation
 from router.errors import ConfigError
 from router.pins.carrier import PinCarrier, is_async
-from router.pins.http import Pinning, PinOptions, Visit, derived, pin_options, safe_methods
-from router.rules.context import RoutingContext, within
-
-LATE = "written after the headers of the response had left"
-RAISED = "the application raised, and the server answered in its place"
+from router.pins.http import LATE, RAISED, Pinning, Visit
+from router.pins.options import PinOptions, derived, pin_options, safe_methods
+from router.rules.context import within
 
 Respond = Callable[[HttpRequest], Any]
 
@@ -77,8 +75,6 @@ class PinMiddleware:
         store = self.carrier.store
         # Under ASGI this one is synchronous too, if a middleware further in is.
         self._bridged: bool = store is not None and is_async(store) and not self._async
-        header = self.pinning.header
-        self._header = "HTTP_" + header.upper().replace("-", "_") if header else ""
         told = dict(self.pinning.carrying([], "")).get("Set-Cookie", "")
         self._cookie: SimpleCookie = SimpleCookie(told)
         if self._async:
@@ -94,17 +90,13 @@ class PinMiddleware:
                 "ROUTER_PINS['store']: this one is for asyncio alone: give a RedisPinStore, which "
                 "serves WSGI and ASGI"
             )
-        visit, tokens = self._begin(request)
-        stored = None
-        if visit.who is not None:
-            load: Any = self.carrier.load
-            if self._bridged:
-                load = async_to_sync(self.carrier.load_async)
-            stored = load(visit.who)
-        if tokens or stored is not None:
-            self.carrier.arrive(visit.context.pins, tokens, stored)
+        visit = self._visit(request)
+        if self._bridged:
+            async_to_sync(visit.arrive_async)()
+        else:
+            visit.arrive()
         try:
-            with within(self._within(visit, request)):
+            with within(visit.context):
                 response = self.get_response(request)
         except BaseException:
             self._save(visit)
@@ -114,50 +106,33 @@ class PinMiddleware:
         return self._told(visit, response)
 
     async def _serve(self, request: HttpRequest) -> Any:
-        visit, tokens = self._begin(request)
-        stored = await self.carrier.load_async(visit.who) if visit.who is not None else None
-        if tokens or stored is not None:
-            self.carrier.arrive(visit.context.pins, tokens, stored)
+        visit = self._visit(request)
+        await visit.arrive_async()
         try:
-            with within(self._within(visit, request)):
+            with within(visit.context):
                 response = await self._response(request)
         except BaseException:
-            await self._save_async(visit)
+            await visit.save_async()
             visit.end(RAISED)
             raise
-        await self._save_async(visit)
+        await visit.save_async()
         return self._told(visit, response)
 
     def _response(self, request: HttpRequest) -> Awaitable[Any]:
         response: Awaitable[Any] = self.get_response(request)
         return response
 
-    def _begin(self, request: HttpRequest) -> tuple[Visit, list[str]]:
-        visit = Visit(self.pinning, request)
-        header = request.META.get(self._header, "") if self._header else ""
-        return visit, self.pinning.tokens(request.META.get("HTTP_COOKIE", ""), header)
-
-    def _within(self, visit: Visit, request: HttpRequest) -> RoutingContext:
+    def _visit(self, request: HttpRequest) -> Visit:
+        visit = Visit(self.pinning, request, self.pinning.tokens_of(request.META))
         if self._safe is not None and request.method not in self._safe:
             visit.context.force = "primary"  # made for this request alone
-        return visit.context
+        return visit
 
     def _save(self, visit: Visit) -> None:
         if self._bridged:
-            async_to_sync(self._save_async)(visit)
-            return
-        who = visit.writer()
-        if who is not None:
-            changes = visit.context.pins.changes
-            if self.carrier.share(who, visit.context):
-                visit.saved(changes)
-
-    async def _save_async(self, visit: Visit) -> None:
-        who = visit.writer()
-        if who is not None:
-            changes = visit.context.pins.changes
-            if await self.carrier.share_async(who, visit.context):
-                visit.saved(changes)
+            async_to_sync(visit.save_async)()
+        else:
+            visit.save()
 
     def _told(self, visit: Visit, response: Any) -> HttpResponseBase:
         token = visit.token()
@@ -186,7 +161,7 @@ class PinMiddleware:
 
         try:
             for chunk in inside():
-                self._save(visit)  # before the caller learns of the write
+                self._save(visit)
                 yield chunk
         finally:
             self._save(visit)
@@ -202,10 +177,10 @@ class PinMiddleware:
 
         try:
             async for chunk in inside():
-                await self._save_async(visit)
+                await visit.save_async()
                 yield chunk
         finally:
-            await self._save_async(visit)
+            await visit.save_async()
             visit.end(LATE)
 
 

@@ -18,7 +18,8 @@ from router import registry
 from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.django import bouncer
 from router.django.errors import PoolTimeout, TooManyRequests, translated
 from router.errors import ConfigError, RouterError

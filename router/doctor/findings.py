@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import Literal
 
 from router.config.budget import Line, Room, opened
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor.facts import RESULT_SETTINGS, Facts
 from router.model import Node, Snapshot
 from router.rules.pgbouncer import SHARED

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from router.cluster.probe_loop import one_line
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.doctor import pgbouncer_console as console
 from router.doctor.facts import (
     FACTS_SQL,
@@ -19,6 +19,7 @@ from router.doctor.facts import (
     Facts,
     Pooler,
 )
+from router.messages import one_line
 from router.sql.catalog import Catalog
 
 if TYPE_CHECKING:

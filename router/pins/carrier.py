@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 from router import registry
 from router.cluster.router import routers
-from router.config.config import masked
 from router.errors import ConfigError
+from router.messages import one_line
 from router.pins.store import DOUBT, AsyncPinStore, MemoryPinStore, PinStore
 from router.pins.token import Entry, Fault, Tokens
 from router.rules.context import (
@@ -311,7 +311,7 @@ class PinCarrier:
             self.telemetry.event(
                 "store_away",
                 level="warning",
-                reason=masked(" ".join(f"{type(error).__name__}: {error}".split())),
+                reason=one_line(f"{type(error).__name__}: {error}"),
                 advice="until it is back, each caller counts as pinned from the start of the "
                 "request",
             )

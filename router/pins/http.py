@@ -1,22 +1,29 @@
-"""What HTTP adapters share: where a request's token stands, and how a response carries one.
+"""One request of whatever adapter: its pins come in, it runs, and its writes are told.
 
-Pure but for the `PinCarrier`; headers are lists of (name, value) texts.
+A request is a `Visit`: `arrive` brings the pins of its caller into a context of its own, `told`
+puts a token into the response's headers, `save` lets the store know, and `end` says what nobody
+could be told. WSGI, ASGI, Flask and Django add where headers stand. Headers are lists of (name,
+value) texts.
 """
 
-import hmac
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 from uuid import UUID
 
-from router.config.config import did_you_mean
 from router.errors import ConfigError
-from router.pins.carrier import PinCarrier
+from router.pins.carrier import PinCarrier, Stored
+from router.pins.options import COOKIE, check_attributes, check_store, check_texts
 from router.pins.store import AsyncPinStore, PinStore
 from router.rules.context import ROOT, RoutingContext
 
 Headers = list[tuple[str, str]]
+
+LATE = "written after the headers of the response had left"
+RAISED = "the application raised, and the server answered in its place"
+SOCKET = "a WebSocket wrote, and no header follows its handshake"
+"""Why a write cannot be told to its caller."""
 
 MAX_COOKIES = 65_536
 """Characters of the longest Cookie header that is looked at."""
@@ -25,103 +32,7 @@ MAX_TOKENS = 4
 """Tokens of one request that are looked at: a browser sends cookies of several paths and domains
 under one name."""
 
-COOKIE = "pg_router_pin"
-
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_ATTRIBUTE = re.compile(r"[^;,\s\x00-\x1f\x7f]*")
 _DIRECTIVE = re.compile(r'\s*([^\s=,"]+)\s*(?:=\s*("(?:[^"\\]|\\.)*"|[^",]*))?\s*(?:,|$)')
-
-
-class PinOptions(TypedDict):
-    """What a `PinMiddleware` takes by keyword.
-
-    Attributes:
-        secret: signs the token: one string of at least 16 characters, or several, newest first:
-            the first signs, all verify.
-        cookie: name of the cookie, None for none.
-        header: name of a request and response header for API clients, None for none.
-        max_age: seconds after a write for which the token counts; also the cookie's Max-Age.
-        secure: send the cookie over https only. False is for development without TLS.
-        samesite: the cookie's SameSite attribute: "Lax", "Strict" or "None".
-        path: the cookie's Path attribute.
-        domain: the cookie's Domain attribute, None for this host alone.
-        partitioned: keep the cookie apart for each site this one is embedded in.
-        store: where pins are kept by caller.
-        identify: given the WSGI environ or ASGI scope it returns who calls, for the `store`;
-            None for somebody unknown.
-    """
-
-    secret: str | Sequence[str]
-    cookie: NotRequired[str | None]
-    header: NotRequired[str | None]
-    max_age: NotRequired[float]
-    secure: NotRequired[bool]
-    samesite: NotRequired[Literal["Lax", "Strict", "None"]]
-    path: NotRequired[str]
-    domain: NotRequired[str | None]
-    partitioned: NotRequired[bool]
-    store: NotRequired[PinStore | AsyncPinStore | None]
-    identify: NotRequired[Callable[[Any], str | int | UUID | None] | None]
-
-
-def pin_options(
-    given: object, cookie: Mapping[str, object], secret: Callable[[], list[str]]
-) -> PinOptions:
-    """What a framework's setting ``ROUTER_PINS`` asks for.
-
-    Args:
-        given: the setting: a mapping, or True or None for what the framework says.
-        cookie: attributes of the framework's own session cookie, by option.
-        secret: derives secrets from the framework's own keys.
-
-    Raises:
-        ConfigError: it is no mapping, or a key is unknown; names it.
-    """
-    given = {} if given is True or given is None else given
-    if not isinstance(given, Mapping):
-        raise ConfigError(
-            f"ROUTER_PINS: {kind_of(given)} is neither a mapping of options nor a bool"
-        )
-    known = PinOptions.__annotations__
-    for key in given:
-        if key not in known:
-            raise ConfigError(f"ROUTER_PINS: unknown option {key!r}{did_you_mean(key, known)}")
-    options: dict[str, Any] = {**cookie, **given}
-    if "secret" not in options:
-        options["secret"] = secret()
-    return cast("PinOptions", options)
-
-
-def kind_of(value: object) -> str:
-    """What kind of thing `value` is, for errors about what may be a secret."""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
-
-
-def derived(keys: Iterable[str | bytes], purpose: bytes) -> list[str]:
-    """A secret from each of an application's keys, in their order: no key signs two kinds of
-    thing, and one that is long enough for the framework is for us.
-
-    Args:
-        keys: newest first.
-        purpose: what keeps this use of them apart from others.
-    """
-    texts = [key.encode() if isinstance(key, str) else key for key in keys]
-    return [hmac.digest(text, purpose, "sha256").hex() for text in texts]
-
-
-def safe_methods(given: Iterable[str]) -> frozenset[str]:
-    """The setting ``ROUTER_SAFE_METHODS``: requests by other methods run on the primary.
-
-    Raises:
-        ConfigError: it is one text, or no list of texts.
-    """
-    if isinstance(given, str):
-        raise ConfigError(f"ROUTER_SAFE_METHODS: {given!r} is one text: give a list of methods")
-    methods: object = given
-    if not isinstance(methods, Iterable) or not all(isinstance(each, str) for each in given):
-        raise ConfigError("ROUTER_SAFE_METHODS: give a list of methods, each a text such as 'GET'")
-    return frozenset(method.upper() for method in given)
 
 
 class Pinning:
@@ -147,40 +58,9 @@ class Pinning:
         Raises:
             ConfigError: an option is malformed or contradicts another one.
         """
-        texts = {"cookie": cookie, "header": header, "domain": domain, "path": path}
-        for option, given in texts.items():
-            known: object = given
-            if not (isinstance(known, str) or (known is None and option != "path")):
-                raise ConfigError(f"{option}: it is {kind_of(known)}: give a text")
-        for option, name in (("cookie", cookie), ("header", header)):
-            if name is not None and not _NAME.fullmatch(name):
-                raise ConfigError(f"{option}: {name!r} is no name: letters, digits, '-' and '_'")
-        for option, text in (("path", path), ("domain", domain or "")):
-            if not _ATTRIBUTE.fullmatch(text):
-                raise ConfigError(
-                    f"{option}: {text!r} would break the cookie: drop ';' and blanks"
-                )
-        if samesite not in ("Lax", "Strict", "None"):
-            raise ConfigError(f"samesite: {samesite!r} is none of 'Lax', 'Strict', 'None'")
-        if samesite == "None" and not secure:
-            raise ConfigError("samesite: browsers take 'None' only with secure=True")
-        if partitioned and not secure:
-            raise ConfigError("partitioned: browsers take it only with secure=True")
-        if cookie is not None and cookie.startswith("__Host-") and (domain or path != "/"):
-            raise ConfigError(
-                f"cookie: browsers take {cookie!r} only without a domain and with path '/'"
-            )
-        if cookie is not None and cookie.startswith(("__Host-", "__Secure-")) and not secure:
-            raise ConfigError(f"cookie: browsers take {cookie!r} only with secure=True")
-        if identify is not None and not callable(identify):
-            raise ConfigError(f"identify: it is {kind_of(identify)}: give a function")
-        for method in ("load", "save"):
-            if store is not None and not callable(getattr(store, method, None)):
-                raise ConfigError(
-                    f"store: {kind_of(store)} has no method {method}(): see PinStore"
-                )
-        if (store is None) is not (identify is None):
-            raise ConfigError("store: it needs identify=, which says who calls, and the reverse")
+        check_texts(cookie, header, path, domain)
+        check_attributes(cookie, secure, samesite, path, domain, partitioned)
+        check_store(store, identify)
         if cookie is None and header is None and store is None:
             raise ConfigError("cookie: with neither cookie, header nor store nothing is carried")
         if max_age == math.inf:
@@ -197,6 +77,7 @@ class Pinning:
         attributes += ["Secure"] if secure else []
         attributes += ["Partitioned"] if partitioned else []
         self._attributes = "; ".join(attributes)
+        self._key = "HTTP_" + header.upper().replace("-", "_") if header else ""
 
     def tokens(self, cookies: str, header: str) -> list[str]:
         """The tokens of a request.
@@ -210,6 +91,11 @@ class Pinning:
         if self.cookie and self.cookie in cookies:
             found += values(cookies, self.cookie)
         return found[:MAX_TOKENS]
+
+    def tokens_of(self, environ: Mapping[str, Any]) -> list[str]:
+        """The tokens of a WSGI request, whose headers are in `environ` as CGI has them."""
+        header = environ.get(self._key, "") if self._key else ""
+        return self.tokens(environ.get("HTTP_COOKIE", ""), header)
 
     def carrying(self, headers: Headers, token: str) -> Headers:
         """A response's `headers` with `token`, kept out of caches that serve several people."""
@@ -300,11 +186,12 @@ class Visit:
         who: who calls, as far as the application could tell when it came.
     """
 
-    __slots__ = ("_saved", "_token", "_told", "context", "pinning", "request", "who")
+    __slots__ = ("_saved", "_token", "_tokens", "_told", "context", "pinning", "request", "who")
 
-    def __init__(self, pinning: Pinning, request: Any) -> None:
+    def __init__(self, pinning: Pinning, request: Any, tokens: Sequence[str]) -> None:
         self.pinning: Pinning = pinning
         self.request: Any = request
+        self._tokens = tokens
         tested = pinning.testing is not None and pinning.testing()
         self.context: RoutingContext = RoutingContext(ROOT.pins if tested else None)
         changes = self.context.pins.changes
@@ -313,18 +200,23 @@ class Visit:
         self._saved = changes  # ... that the store has
         self.who: str | None = pinning.who(request)
 
-    def writer(self) -> str | None:
-        """Whose pins the store has not heard of, None while there are none.
+    # -- the request ---------------------------------------------------------------------------
 
-        Asked again, because a request may have logged somebody in.
-        """
-        if self._saved == self.context.pins.changes or self.pinning.identify is None:
-            return None
-        return self.pinning.who(self.request) or self.who
+    def arrive(self) -> None:
+        """Bring in the pins of the caller, those in the store too."""
+        who = self.who
+        self._arrived(None if who is None else self.pinning.carrier.load(who))
 
-    def saved(self, changes: int) -> None:
-        """The store has the pins as they were after `changes`."""
-        self._saved = changes
+    async def arrive_async(self) -> None:
+        """`arrive` for asyncio."""
+        who = self.who
+        self._arrived(None if who is None else await self.pinning.carrier.load_async(who))
+
+    def _arrived(self, stored: Stored | None) -> None:
+        if self._tokens or stored is not None:
+            self.pinning.carrier.arrive(self.context.pins, self._tokens, stored)
+
+    # -- the response --------------------------------------------------------------------------
 
     def token(self) -> str | None:
         """What the response has to tell; None unless this request has written something."""
@@ -338,6 +230,27 @@ class Visit:
         """The response's headers, with a token if this request has written something."""
         token = self.token()
         return headers if token is None else self.pinning.carrying(headers, token)
+
+    def save(self) -> None:
+        """Let the store know, before the caller learns of the write."""
+        who, changes = self._writer(), self.context.pins.changes
+        if who is not None and self.pinning.carrier.share(who, self.context):
+            self._saved = changes
+
+    async def save_async(self) -> None:
+        """`save` for asyncio."""
+        who, changes = self._writer(), self.context.pins.changes
+        if who is not None and await self.pinning.carrier.share_async(who, self.context):
+            self._saved = changes
+
+    def _writer(self) -> str | None:
+        """Whose pins the store has not heard of, None while there are none.
+
+        Asked again, because a request may have logged somebody in.
+        """
+        if self._saved == self.context.pins.changes or self.pinning.identify is None:
+            return None
+        return self.pinning.who(self.request) or self.who
 
     def end(self, reason: str) -> None:
         """Nothing more can be told: say so, if there were something.

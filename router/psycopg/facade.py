@@ -16,7 +16,7 @@ from router.psycopg.cursor import Cursor
 from router.psycopg.node_connection import PsycopgConnection
 from router.psycopg.source import PsycopgSource
 from router.rules.decision import Decision
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 

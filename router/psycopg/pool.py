@@ -20,8 +20,11 @@ from router.checkout.node_connection import Characteristics
 from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
-from router.config.config import OPTIONS, Config, Server, did_you_mean
+from router.config.config import Config
+from router.config.options import OPTIONS
+from router.config.server import Server
 from router.errors import ConfigError, RouterError
+from router.messages import did_you_mean
 from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable

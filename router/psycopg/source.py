@@ -10,10 +10,12 @@ from psycopg import IsolationLevel
 
 from router.checkout.words import in_words
 from router.cluster.router import Router
-from router.config.config import Config, Server, masked
+from router.config.config import Config
+from router.config.server import Server
 from router.connect.hangup import HangUp
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
+from router.messages import masked
 from router.model import Node, Report, app_name
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
 from router.rules.pgbouncer import check_search_path, not_the_primary, stranger

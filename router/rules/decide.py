@@ -19,7 +19,7 @@ from router.rules.decision import Decision, Policy, Reason
 from router.rules.pin import as_recent, caught_up, shows_less
 from router.rules.situation import Situation, Transaction
 from router.rules.view import View
-from router.sql.classifier import Intent, Kind, OnStandby, Verb
+from router.sql.intent import Intent, Kind, OnStandby, Verb
 
 READ, WRITE, SESSION = Kind.READ, Kind.WRITE, Kind.SESSION
 """By names of their own: in Python 3.11 a member is slow to reach through its enumeration."""

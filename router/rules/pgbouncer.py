@@ -11,7 +11,7 @@ from typing import Any
 
 from router.errors import ConfigError, SessionRefused
 from router.model import Node, Report, Role, Snapshot
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 SHARED = ("transaction", "statement")
 """Modes in which a client has no server session of its own."""

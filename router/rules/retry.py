@@ -9,7 +9,7 @@ from typing import NamedTuple
 from router.model import Node
 from router.rules.blacklist import LOST
 from router.rules.decision import Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
 """What a standby answers to a statement that only the primary can run."""

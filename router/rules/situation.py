@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from router.model import Node
 from router.rules.decision import Decision, Policy
-from router.sql.classifier import Intent, Kind, Verb
+from router.sql.intent import Intent, Kind, Verb
 
 NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}

@@ -181,16 +181,8 @@ def check(sql: str) -> None:
             elif word == "atomic":
                 bodies += _BODY
         elif kind == "comment":
-            at, nested = at - 2, 0
-            while (edge := _COMMENT.search(sql, at)) is not None:
-                at = edge.start() + 2
-                nested += 1 if edge[0] != "*/" else -1
-                if not nested:
-                    break
-                marks += len(edge[0])
-                if marks > MAX_TOKENS:
-                    raise TooComplex(_TOO_MANY)
-            else:
+            at, marks = _comment(sql, at - 2, marks)
+            if at < 0:
                 return  # it has no end, as the parser will say
         elif kind == "dollar":
             tag = found["dollar"]
@@ -205,6 +197,20 @@ def check(sql: str) -> None:
             # A comment may stand between a dot and a name: AND may be the name of a column here.
             whole = whole or char == "."
     _bound(max(done, query + across + max(best, own + inner)) + bodies)
+
+
+def _comment(sql: str, at: int, marks: int) -> tuple[int, int]:
+    """Where the comment that begins at `at` ends, -1 if it does not, and `marks` with its own."""
+    nested = 0
+    while (edge := _COMMENT.search(sql, at)) is not None:
+        at = edge.start() + 2
+        nested += 1 if edge[0] != "*/" else -1
+        if not nested:
+            return at, marks
+        marks += len(edge[0])
+        if marks > MAX_TOKENS:
+            raise TooComplex(_TOO_MANY)
+    return -1, marks
 
 
 def _bound(depth: int) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 from router.checkout.checkout import Checkout
 from router.checkout.cursor import RoutedCursor
 from router.model import Node
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 

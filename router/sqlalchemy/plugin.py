@@ -20,20 +20,13 @@ from sqlalchemy.util import get_cls_kwargs
 
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
-from router.config.config import (
-    CHOOSING,
-    OPTIONS,
-    Config,
-    Server,
-    apply_session_attrs,
-    did_you_mean,
-    masked,
-    one_host_each,
-    own_name,
-    own_query,
-    split_hosts,
-)
+from router.config.config import Config
+from router.config.layers import apply_session_attrs
+from router.config.options import OPTIONS, own_name, own_query
+from router.config.server import CHOOSING, Server, split_hosts
+from router.config.urls import one_host_each
 from router.errors import ConfigError, NoReplicaAvailable
+from router.messages import did_you_mean, masked
 from router.model import Node, app_name
 from router.rules.pgbouncer import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import driver_of

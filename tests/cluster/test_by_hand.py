@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError, NoReplicaAvailable, PrimaryUnavailable
 from router.model import Lsn, Report, Role
 from router.rules.blacklist import HISTORY
 from router.rules.context import RoutingContext
 from router.rules.situation import Situation, Transaction
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.model import MAX_SAMPLES, Lsn, Report, Role
 
 BEGAN = 100

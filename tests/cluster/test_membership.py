@@ -6,7 +6,8 @@ import pytest
 
 from router.cluster.membership import Use
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError
 from router.model import Lsn, Node, Report, Role
 from router.rules.blacklist import Outage

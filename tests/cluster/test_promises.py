@@ -25,12 +25,13 @@ from hypothesis.stateful import (
 )
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import PrimaryUnavailable
 from router.model import Lsn, Node, Report, Role
 from router.rules.context import RoutingContext
 from router.rules.decision import Reason
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 READ = Intent(Kind.READ, "a SELECT")
 WRITE = Intent(Kind.WRITE, "an INSERT")
@@ -537,7 +538,7 @@ def test_the_check_finds_a_read_on_a_replica_of_the_old_primary(
 ) -> None:
     """A Router that does not ask whom a replica follows reads on the wrong one, and that is
     noticed."""
-    monkeypatch.setattr("router.model._strays", lambda *_: {})
+    monkeypatch.setattr("router.cluster.following.strays", lambda *_: {})
 
     def search() -> None:
         for seed in range(1000):
@@ -552,7 +553,7 @@ def test_the_check_finds_a_stale_read_where_newcomers_are_trusted_at_once(
 ) -> None:
     """A replica that joined and may read before it has replayed what others had misses writes
     whose pins are forgotten, and that is noticed."""
-    monkeypatch.setattr("router.model._joined", lambda *_: True)
+    monkeypatch.setattr("router.cluster.eligible.joined", lambda *_: True)
 
     def search() -> None:
         for seed in range(1000):

@@ -1,5 +1,6 @@
 """What may be configured, what is refused with its cure, and that no password ever shows."""
 
+from dataclasses import fields
 from inspect import cleandoc
 from typing import Any
 from urllib.parse import quote
@@ -8,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.config import OPTIONS, Config, Server, masked, replica_server
+from router.config.config import Config
+from router.config.options import OPTIONS
+from router.config.server import Server, replica_server
 from router.errors import ConfigError
+from router.messages import masked
 from router.model import Limits, Role
 
 PRIMARY = Server("p.example", 6432, "app", "s3cret", "shop", "psycopg", {"sslmode": "require"})
@@ -19,6 +23,15 @@ URL = "postgresql://app:s3cret@p.example/shop"
 passwords = st.text(st.sampled_from("QZ7%@:/?#&=+ '\"\\[]€"), min_size=3, max_size=20).filter(
     lambda text: any(c in "QZ7€" for c in text)
 )
+
+
+# -- options -----------------------------------------------------------------------------------
+
+
+def test_every_option_says_what_it_may_be() -> None:
+    """What an option may be is said for each attribute of Config that is one, in its order."""
+    servers = ("primary", "replicas", "sources")
+    assert [f.name for f in fields(Config) if f.name not in servers] == list(OPTIONS)
 
 
 # -- URLs --------------------------------------------------------------------------------------

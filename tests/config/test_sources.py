@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import pq
 
-from router.config.config import OPTIONS, Config
+from router.config.config import Config
+from router.config.options import OPTIONS
 from router.config.sources import libpq
 from router.errors import ConfigError
 

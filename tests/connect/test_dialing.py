@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.connect.dialing import PATIENCE, PROOF, Attempts, Turn
 from router.errors import NoReplicaAvailable
 

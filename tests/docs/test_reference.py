@@ -14,10 +14,11 @@ import pytest
 
 import router
 from router.cli.app import app
-from router.config.config import OPTIONS
+from router.config.options import OPTIONS
 from router.doctor.findings import LEVELS
 from router.errors import RouterError
-from router.pins.http import Pinning, PinOptions
+from router.pins.http import Pinning
+from router.pins.options import PinOptions
 from router.rules.decision import Reason
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 import router as pg_router
 from router.errors import ConfigError
 from router.flask import Router
-from router.pins.http import COOKIE
+from router.pins.options import COOKIE
 from tests.conftest import Database
 from tests.flask.conftest import MakeApp
 from tests.flask.kit import COUNT, INSERT

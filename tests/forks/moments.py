@@ -24,7 +24,7 @@ import router
 from router import registry
 from router.pins.store import MemoryPinStore
 from router.psycopg import ConnectionPool
-from router.sql.classifier import Kind
+from router.sql.intent import Kind
 from tests.forks.kit import ended, fork
 
 WHOLE = 20

@@ -17,7 +17,8 @@ from psycopg import ClientCursor, Connection, Cursor
 from psycopg.pq import TransactionStatus
 
 from router.sql.catalog import Catalog
-from router.sql.classifier import Classifier, Kind
+from router.sql.classifier import Classifier
+from router.sql.intent import Kind
 from tests.oracle.judge import NOT_RUN, run
 
 ATTEMPTS = 4

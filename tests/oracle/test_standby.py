@@ -10,7 +10,8 @@ from psycopg import Connection
 
 from router.sql import placeholders
 from router.sql.catalog import Catalog
-from router.sql.classifier import Kind, OnStandby, classify
+from router.sql.classifier import classify
+from router.sql.intent import Kind, OnStandby
 from router.testing import Cluster
 from tests.oracle.judge import NOT_RUN, Verdict, run
 from tests.sql.statements import SCHEMA, STATEMENTS, Case

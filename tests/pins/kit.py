@@ -10,10 +10,11 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.model import Lsn, Report, Role
 from router.rules.context import RoutingContext, current_context
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 SECRET = "correct horse battery staple"
 READ = Intent(Kind.READ, "a SELECT")

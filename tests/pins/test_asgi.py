@@ -10,7 +10,7 @@ import pytest
 
 from router.asgi import PinMiddleware, Receive, Scope, Send, cookie, renew
 from router.errors import ConfigError
-from router.pins.http import COOKIE
+from router.pins.options import COOKIE
 from router.pins.store import MemoryPinStore
 from router.rules.context import ROOT, current_context
 from tests.pins.kit import SECRET, Shop

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from router.pins.http import COOKIE
+from router.pins.options import COOKIE
 from router.testing import Cluster
 from router.testing.ports import free_port
 from tests.pins.conftest import RedisServer

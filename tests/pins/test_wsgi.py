@@ -13,7 +13,7 @@ import pytest
 
 import router
 from router.errors import ConfigError
-from router.pins.http import COOKIE
+from router.pins.options import COOKIE
 from router.pins.store import MemoryPinStore
 from router.rules.context import ROOT, current_context
 from router.wsgi import PinMiddleware, cookie

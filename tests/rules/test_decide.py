@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router.cluster.roles import with_reports
 from router.errors import (
     NodeUnavailable,
     NoReplicaAvailable,
@@ -23,7 +24,7 @@ from router.rules.decision import Decision, Policy, Reason
 from router.rules.pin import expired, resolved
 from router.rules.situation import Situation, Transaction
 from router.rules.view import View
-from router.sql.classifier import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind, OnStandby
 
 P = Node("p", "p.example", role=Role.PRIMARY)
 A = Node("a", "a.example")
@@ -58,7 +59,7 @@ def snapshot(
         else:
             role = Role.PRIMARY if node is P else Role.REPLICA
             reports.append(Report(node.name, at, role, Lsn(lsn), timeline, lag_seconds=0.0))
-    return Snapshot.initial((P, A, B), Limits(), 0.0).with_reports(reports, at)
+    return with_reports(Snapshot.initial((P, A, B), Limits(), 0.0), reports, at)
 
 
 def out(*names: str) -> MappingProxyType[str, Entry]:
@@ -245,7 +246,7 @@ def test_a_primary_that_is_down_is_named_with_since_when_and_the_cure() -> None:
 
 def test_no_primary_at_all_says_since_when_and_the_cure() -> None:
     """Without any primary the error counts from when the last one went."""
-    demoted = snapshot().with_reports([Report("p", 99.5, Role.REPLICA, Lsn(1), 1)], 99.6)
+    demoted = with_reports(snapshot(), [Report("p", 99.5, Role.REPLICA, Lsn(1), 1)], 99.6)
     with pytest.raises(PrimaryUnavailable) as caught:
         asked(WRITE, view=View(demoted, out()))
     text = one_line(caught.value)
@@ -328,12 +329,12 @@ def test_a_probe_of_the_primary_frees_the_next_read() -> None:
 def test_a_replica_that_had_a_break_is_not_the_one_that_was_read_from() -> None:
     """After an outage the same replica must prove, as any other, that it is as recent."""
     broken = snapshot(a=900, b=950, p=950, at=97.0)
-    broken = broken.with_reports([Report("a", 98.5, error="starting up")], 98.5)
+    broken = with_reports(broken, [Report("a", 98.5, error="starting up")], 98.5)
     back = [
         Report("a", 99.0, Role.REPLICA, Lsn(900), 1, lag_seconds=0.0),
         Report("p", 99.0, Role.PRIMARY, Lsn(950), 1),
     ]
-    view = View(broken.with_reports(back, 99.0), out())
+    view = View(with_reports(broken, back, 99.0), out())
     assert went(asked(view=view, last=LastRead(A, 98.0))) == "b"
     assert went(asked(view=view, last=LastRead(A, 99.0))) == "a"
 
@@ -341,7 +342,7 @@ def test_a_replica_that_had_a_break_is_not_the_one_that_was_read_from() -> None:
 def test_another_server_of_the_same_name_is_not_the_one_that_was_read_from() -> None:
     """What a Router with other replicas read from "a" proves nothing of the "a" known here."""
     probed = [Report("p", 99.0, Role.PRIMARY, Lsn(950), 1)]
-    view = View(snapshot(a=900, b=950, p=950, at=97.0).with_reports(probed, 99.0), out())
+    view = View(with_reports(snapshot(a=900, b=950, p=950, at=97.0), probed, 99.0), out())
     other = Node("a", "elsewhere.example")
     assert went(asked(view=view, last=LastRead(A, 98.0))) == "a"
     assert went(asked(view=view, last=LastRead(other, 98.0))) == "b"
@@ -376,7 +377,7 @@ def views(draw: st.DrawFn) -> View:
     limits = draw(st.sampled_from([Limits(), Limits(5.0), Limits(5.0, 8)]))
     cluster = Snapshot.initial((P, A, B), limits, 0.0)
     for report in reports:
-        cluster = cluster.with_reports([report], report.started)
+        cluster = with_reports(cluster, [report], report.started)
     return View(cluster, out(*draw(st.sets(st.sampled_from(["a", "b"])))))
 
 

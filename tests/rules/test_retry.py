@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.model import Node, Role
 from router.rules.decision import Reason
 from router.rules.retry import CONFLICT, REFUSED_BY_STANDBY, Failure, cannot_connect, may_run_again
-from router.sql.classifier import Intent, Kind
+from router.sql.intent import Intent, Kind
 
 P = Node("p", "p.example", role=Role.PRIMARY)
 A = Node("a", "a.example")

@@ -14,7 +14,7 @@ from router.rules.decide import decide, one_more, read_alone
 from router.rules.decision import Policy, Reason
 from router.rules.situation import Situation, Transaction, needs_transaction, surrounding
 from router.rules.view import View
-from router.sql.classifier import Intent, Kind, Verb
+from router.sql.intent import Intent, Kind, Verb
 from tests.rules.test_decide import (
     AHEAD,
     ALONE,

@@ -12,7 +12,8 @@ import pytest
 
 from router.sql import bounds
 from router.sql.catalog import BUILTIN, Function, Relation
-from router.sql.classifier import Classifier, Kind, classify
+from router.sql.classifier import Classifier, classify
+from router.sql.intent import Kind
 from tests.sql.shapes import FLAT, NESTING, Shape
 from tests.sql.statements import CATALOG
 

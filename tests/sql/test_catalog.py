@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from router.sql.catalog import BUILTIN, Catalog
-from router.sql.classifier import Kind, classify
+from router.sql.classifier import classify
+from router.sql.intent import Kind
 from router.testing import Cluster
 from tests.sql.statements import CATALOG, SCHEMA, STATEMENTS, Case
 

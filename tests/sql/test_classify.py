@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from router.sql.builtins import STABLE, VOLATILE
 from router.sql.catalog import BUILTIN, Catalog, Function
-from router.sql.classifier import Classifier, Intent, Kind, OnStandby, Verb, classify
+from router.sql.classifier import Classifier, classify
 from router.sql.functions import HARMLESS, SAFE, UNSAFE
+from router.sql.intent import Intent, Kind, OnStandby, Verb
 from tests.sql.statements import CATALOG, STATEMENTS, Case
 
 

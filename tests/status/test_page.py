@@ -21,7 +21,8 @@ from starlette.testclient import TestClient
 import router as pg_router
 from router import asgi, wsgi
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.errors import ConfigError
 from router.model import Report, Role
 from router.rules.decision import Reason

@@ -15,7 +15,8 @@ from playwright.sync_api import Browser, expect
 
 from router import asgi, wsgi
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.model import Lsn, Report, Role
 from router.rules.decision import Reason
 from tests.browser import browser, visit

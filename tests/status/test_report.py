@@ -3,7 +3,8 @@
 import pytest
 
 from router.cluster.router import Router
-from router.config.config import Config, Server
+from router.config.config import Config
+from router.config.server import Server
 from router.model import Lsn, Report, Role
 from router.status.history import words
 from router.status.report import NodeStatus, brief, status

@@ -6,9 +6,11 @@ Source: https://docs.djangoproject.com/en/stable/ref/settings/#databases
 import difflib
 from collections.abc import Iterable, Mapping
 
-from router.config.server import did_you_mean, host_port, pooling
+from router.config.options import pooling
 from router.config.sources.settings import Settings
+from router.config.urls import host_port
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 ADDRESS = {
     "HOST": "host",
@@ -57,22 +59,10 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
         raise ConfigError(f"{where}['OPTIONS']: expected a mapping: give one, or leave it out")
     if options.get("service"):
         values["params"] = {"service": options["service"]}
-    given = database.get("ROUTER") or {}
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{where}['ROUTER']: expected a mapping of options")
-    for key, value in given.items():
-        at = f"{where}['ROUTER'][{key!r}]"
-        if key in REFUSED:
-            raise ConfigError(f"{at}: {REFUSED[key]}: leave it out")
-        if key in (*ADDRESS.values(), "url", "replicas", "params", "driver"):
-            raise ConfigError(f"{at}: servers stand beside ROUTER, as HOST and REPLICAS")
-        values[key], sources[key] = value, at
+    given = _router(database.get("ROUTER") or {}, where)
+    values |= given
+    sources |= {key: f"{where}['ROUTER'][{key!r}]" for key in given}
     bounced = _bounced(given.get("pgbouncer"))
-    if "prepared_statements" in given and not bounced:
-        raise ConfigError(
-            f"{where}['ROUTER']['prepared_statements']: Django keeps none; "
-            "OPTIONS['prepare_threshold'] turns them on: leave it out"
-        )
     replicas = database.get("REPLICAS") or ()
     if isinstance(replicas, str | Mapping) or not isinstance(replicas, Iterable):
         raise ConfigError(f"{where}['REPLICAS']: expected a list of mappings with HOST each")
@@ -82,6 +72,28 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
     ]
     sources["replicas"] = at
     return Settings(values, sources)
+
+
+def _router(given: object, where: str) -> Mapping[str, object]:
+    """The options in ``ROUTER``.
+
+    Raises:
+        ConfigError: it is no mapping, names a server, or means nothing with Django.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{where}['ROUTER']: expected a mapping of options")
+    for key in given:
+        at = f"{where}['ROUTER'][{key!r}]"
+        if key in REFUSED:
+            raise ConfigError(f"{at}: {REFUSED[key]}: leave it out")
+        if key in (*ADDRESS.values(), "url", "replicas", "params", "driver"):
+            raise ConfigError(f"{at}: servers stand beside ROUTER, as HOST and REPLICAS")
+    if "prepared_statements" in given and not _bounced(given.get("pgbouncer")):
+        raise ConfigError(
+            f"{where}['ROUTER']['prepared_statements']: Django keeps none; "
+            "OPTIONS['prepare_threshold'] turns them on: leave it out"
+        )
+    return given
 
 
 def _bounced(said: object) -> bool:
@@ -105,21 +117,11 @@ def _replica(given: object, where: str, database: Mapping[str, object], bounced:
                 "another name, say pgbouncer in ROUTER or here"
             )
         if key == "OPTIONS":
-            if not isinstance(value, Mapping) or {"pool", "isolation_level"} & value.keys():
-                raise ConfigError(
-                    f"{where}['OPTIONS']: expected connection parameters of libpq; the pool and "
-                    "the isolation level are the database's own"
-                )
-            server["params"] = {name: str(each) for name, each in value.items()}
+            server["params"] = _params(value, f"{where}['OPTIONS']")
         elif key in ADDRESS:
-            if key == "HOST" and value not in (None, ""):
-                host_port(str(value), f"{where}['HOST']")
-                if "/" in str(value) and not str(value).startswith("/"):
-                    raise ConfigError(
-                        f"{where}['HOST']: expected a host or a directory of sockets; the text "
-                        "may be a URL: put its parts into HOST, PORT, USER and PASSWORD"
-                    )
             if value not in (None, ""):
+                if key == "HOST":
+                    _check_host(str(value), f"{where}['HOST']")
                 server[ADDRESS[key]] = value
         elif key in OWN:
             server[key] = value
@@ -129,3 +131,21 @@ def _replica(given: object, where: str, database: Mapping[str, object], bounced:
     if "dbname" in server and "host" not in server:
         server["host"] = database.get("HOST")  # one PgBouncer, several names
     return server
+
+
+def _params(value: object, where: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or {"pool", "isolation_level"} & value.keys():
+        raise ConfigError(
+            f"{where}: expected connection parameters of libpq; the pool and the isolation level "
+            "are the database's own"
+        )
+    return {name: str(each) for name, each in value.items()}
+
+
+def _check_host(host: str, where: str) -> None:
+    host_port(host, where)
+    if "/" in host and not host.startswith("/"):
+        raise ConfigError(
+            f"{where}: expected a host or a directory of sockets; the text may be a URL: put its "
+            "parts into HOST, PORT, USER and PASSWORD"
+        )

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
-from router.config.server import did_you_mean
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 Part = Literal["broker", "worker", "child"]
 
@@ -53,33 +53,13 @@ def read(fields: Mapping[str, object], part: Part) -> Settings:
     if part not in ("broker", "worker", "child"):
         raise ConfigError(f"part: {part!r} is none of broker, worker, child")
     every = {**FIELDS, **fields}
-    if not every["database_url"]:
-        raise ConfigError("database_url: required: give the primary's URL")
-    pgbouncer, session = every["pgbouncer_transaction_mode"], every["session_database_url"]
-    if pgbouncer and not session and part != "broker":
-        raise ConfigError(
-            "session_database_url: a worker needs it where pgbouncer_transaction_mode is true, "
-            "for LISTEN and the schema: give a URL that does not lead through PgBouncer"
-        )
+    _require(every, part)
     taken: dict[str, str] = {"url": "database_url", **{name: name for name in _SAME}}
-    if session:
+    if every["session_database_url"]:
         taken["session_url"] = "session_database_url"
-    if pgbouncer:
+    if every["pgbouncer_transaction_mode"]:
         taken["pgbouncer"] = "pgbouncer_transaction_mode"
-    if part == "broker":
-        taken |= {"pool_size": "pool_size", "max_overflow": "max_overflow"}
-    elif part == "worker":
-        for name in ("pool_size", "max_overflow"):
-            own = f"worker_{name}"
-            taken[name] = name if every[own] is None else own
-    else:
-        if str(every["worker_child_pool_min_size"]) != "0":
-            raise ConfigError(
-                "worker_child_pool_min_size: connections are opened when needed and not before: "
-                "leave it out or give 0"
-            )
-        taken["pool_size"] = "worker_child_pool_max_size"
-        taken["pool_pre_ping"] = "worker_child_pool_check"
+    taken |= _sizes(every, part)
     values: dict[str, object] = {name: every[key] for name, key in taken.items()}
     sources = {
         name: key if key in fields else f"Horsies' default for {key}"
@@ -89,6 +69,38 @@ def read(fields: Mapping[str, object], part: Part) -> Settings:
         values["max_overflow"], sources["max_overflow"] = 0, "Horsies has no overflow there"
     values["params"], sources["params"] = _keepalives(every), "tcp_keepalives"
     return Settings(values, sources)
+
+
+def _require(every: Mapping[str, object], part: Part) -> None:
+    """Let pass what Horsies itself would start with, and the router too."""
+    if not every["database_url"]:
+        raise ConfigError("database_url: required: give the primary's URL")
+    pgbouncer, session = every["pgbouncer_transaction_mode"], every["session_database_url"]
+    if pgbouncer and not session and part != "broker":
+        raise ConfigError(
+            "session_database_url: a worker needs it where pgbouncer_transaction_mode is true, "
+            "for LISTEN and the schema: give a URL that does not lead through PgBouncer"
+        )
+    if part == "child" and str(every["worker_child_pool_min_size"]) != "0":
+        raise ConfigError(
+            "worker_child_pool_min_size: connections are opened when needed and not before: "
+            "leave it out or give 0"
+        )
+
+
+def _sizes(every: Mapping[str, object], part: Part) -> dict[str, str]:
+    """Options of the pools, and the field that says each."""
+    sizes = ("pool_size", "max_overflow")
+    if part == "broker":
+        return {name: name for name in sizes}
+    if part == "worker":
+        return {
+            name: name if every[f"worker_{name}"] is None else f"worker_{name}" for name in sizes
+        }
+    return {
+        "pool_size": "worker_child_pool_max_size",
+        "pool_pre_ping": "worker_child_pool_check",
+    }
 
 
 def _keepalives(every: Mapping[str, object]) -> dict[str, str]:

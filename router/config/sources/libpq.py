@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
-from router.config.server import did_you_mean
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 VARIABLES: dict[str, str] = {
     "PGHOST": "host",

@@ -6,9 +6,10 @@ Source: https://github.com/instacart/makara, lib/makara/config_parser.rb for def
 from collections.abc import Mapping
 from typing import Any
 
-from router.config.server import did_you_mean, url_parts, url_text
 from router.config.sources.settings import Settings
+from router.config.urls import url_parts, url_text
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 _SERVER = {
     "url": "url",
@@ -85,13 +86,11 @@ def read(block: Mapping[str, object]) -> Settings:
         take("blacklist_duration", 0, "makara.disable_blacklist")
     primary, replicas = _connections(makara.get("connections"))
     for key in _STRATEGIES:
-        strategy = makara.get(key)
+        strategy = _strategy(makara, key)
         if strategy == "failover":
             replicas = [{**each, "priority": i} for i, each in enumerate(replicas)]
-        elif strategy == "round_robin":
+        else:
             take("balance", strategy, f"makara.{key}")
-        elif strategy is not None:
-            raise ConfigError(f"makara.{key}: {strategy!r} is none of round_robin, failover")
     common = {name: block[key] for key, name in _SERVER.items() if block.get(key) is not None}
     common["params"] = {key: block[key] for key in _PARAMS if block.get(key) is not None}
     for given, source in ((common, "the block"), (primary, "makara.connections, the primary's")):
@@ -99,6 +98,13 @@ def read(block: Mapping[str, object]) -> Settings:
             take(name, value, source)
     take("replicas", replicas, "makara.connections")
     return Settings(values, sources)
+
+
+def _strategy(makara: Mapping[str, object], key: str) -> object:
+    strategy = makara.get(key)
+    if strategy not in ("round_robin", "failover", None):
+        raise ConfigError(f"makara.{key}: {strategy!r} is none of round_robin, failover")
+    return strategy
 
 
 def _server(given: Mapping[str, Any], params: Any) -> dict[str, object]:

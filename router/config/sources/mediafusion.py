@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping
 
-from router.config.server import number
+from router.config.options import number
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from router.config.server import did_you_mean, number
+from router.config.options import number
 from router.config.sources.settings import Settings
 from router.errors import ConfigError
+from router.messages import did_you_mean
 
 _WORD = re.compile(r"(\w+)\s*=\s*('(?:[^']|'')*'|[^\s']*)")
 _ANYWHERE = ("*", "0.0.0.0", "::", "")  # noqa: S104 - read, not bound to

@@ -42,3 +42,14 @@ class Settings:
     def beside(self, below: "Settings") -> "Settings":
         """Both, where what is said here wins, credentials or not."""
         return Settings({**below.values, **self.values}, {**below.sources, **self.sources})
+
+
+def argument(name: str) -> str:
+    """Where an option was found that is an argument of a call."""
+    return f"argument {name}"
+
+
+def found_at(sources: Mapping[str, str], name: str) -> str:
+    """What an error about `name` begins with: where it was found, unless that says nothing new."""
+    source = sources.get(name, name)
+    return "" if source in (name, argument(name)) else f"{source}: "

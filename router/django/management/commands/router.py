@@ -5,11 +5,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from router.config.config import did_you_mean, masked
 from router.django.base import DatabaseWrapper
 from router.doctor.diagnosis import doctor
 from router.errors import RouterError
 from router.explain import explain
+from router.messages import did_you_mean, masked
 from router.status.report import status
 
 

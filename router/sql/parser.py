@@ -1,0 +1,72 @@
+"""The way to the parser: placeholders rewritten, and nothing that would end the process."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pgparse  # type: ignore[import-not-found]  # an extension module without stubs
+
+from router.sql import bounds, placeholders
+
+NotParsed = pgparse.PGQueryError
+
+
+_LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
+"""What SQLAlchemy replaces by a literal just before it is sent: the id of a two-phase commit."""
+
+
+def parse(sql: str) -> list[dict[str, Any]]:
+    """The statements of `sql`, with the placeholders of any driver.
+
+    Raises:
+        bounds.TooComplex: it is not for the parser.
+        NotParsed: it does not parse, in any reading.
+        ValueError: it has a zero byte in it.
+    """
+    if "\0" in sql:
+        raise ValueError(sql)
+    if len(sql) > bounds.MAX_TOKENS:
+        bounds.check(sql)  # before placeholders are looked for, which takes its time
+    try:
+        return tree(placeholders.percent(sql) or sql)
+    except NotParsed as error:
+        for again in _variants(sql):
+            try:
+                return tree(again)
+            except NotParsed:
+                continue
+        raise error from None
+
+
+def _variants(sql: str) -> Iterable[str]:
+    """Other readings of a text that does not parse at first."""
+    if "%" in sql:
+        yield sql
+    if "__[POSTCOMPILE_" in sql:
+        yield _LITERAL.sub("'0'", sql)
+    bare = placeholders.uncommented(sql)
+    for text in (sql,) if bare is None else (bare, sql):
+        if bare is not None and text is bare:
+            yield placeholders.percent(bare) or bare
+        for rewrite in (placeholders.percent, placeholders.colon):
+            for form in (placeholders.dollars, placeholders.literals, placeholders.lists):
+                rewritten = rewrite(text, form)
+                if rewritten is not None:
+                    yield rewritten
+
+
+def tree(sql: str) -> list[dict[str, Any]]:
+    """The only way to the parser.
+
+    Raises:
+        bounds.TooComplex: it is not for the parser.
+        NotParsed: it does not parse.
+    """
+    bounds.check(sql)
+    return pgparse.parse(sql)  # type: ignore[no-any-return]
+
+
+def message(error: Exception) -> str:
+    """What the parser says against a text, in one line."""
+    # It quotes the text from where it went wrong, a literal without an end for instance.
+    return " ".join(str(error.args[0])[:200].split()) if error.args else "syntax error"
