@@ -19,7 +19,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The part of router/x/y.py is x, that of router/x.py is x too.
 FLOORS: tuple[set[str], ...] = (
     {"errors", "model", "registry"},
-    {"chance"},
+    {"chance", "greenlets"},
     {"sql"},
     {"rules"},
     {"telemetry", "config"},
@@ -71,6 +71,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "cluster": frozenset({"psycopg"}),
     "pins": frozenset({"itsdangerous"}),
     "redis": frozenset({"redis"}),
+    "greenlets": frozenset({"greenlet"}),
 }
 
 # The middle of the house does no I/O, reads no clock, draws no lot and starts no thread.
@@ -284,6 +285,22 @@ def test_import_router_is_light() -> None:
     loaded = loaded_after("import router")
     assert "router" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        "import router.psycopg",
+        "import router.asyncpg",
+        "import router.django",
+        "import django.conf; django.conf.settings.configure(); import router.django.base",
+    ],
+)
+def test_a_door_loads_no_other_doors_framework(door: str) -> None:
+    """Who uses psycopg, asyncpg or Django pays nothing for SQLAlchemy."""
+    loaded = loaded_after(door)
+    assert "router" in loaded
+    assert "sqlalchemy" not in loaded
 
 
 def names(requirements: list[str]) -> set[str]:

@@ -8,7 +8,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
-from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
@@ -16,6 +15,7 @@ from router.checkout.checkout import Checkout, Route
 from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
 from router.checkout.retry import in_words
 from router.errors import RouterError
+from router.greenlets import await_only
 from router.model import Node
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
 import asyncpg
-from sqlalchemy.util import await_only, greenlet_spawn
 
 from router import registry
 from router.asyncpg.connection import Acquiring, Connection
@@ -21,6 +20,7 @@ from router.cluster.router import Router, Use
 from router.config.config import OPTIONS, Config, Server, did_you_mean, masked
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
+from router.greenlets import await_only, greenlet_spawn, require
 from router.model import Node, Report, app_name
 from router.rules.pgbouncer import check_search_path, check_startup, not_the_primary, stranger
 
@@ -66,8 +66,10 @@ class Pool(asyncpg.Pool):
             **options: as `asyncpg.create_pool` takes them, for each node's pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
+            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
+                names it and the cure.
         """
+        require("router.asyncpg")
         self.config: Config = config
         self._options: dict[str, Any] = _checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
+
+from router.greenlets import await_only, in_greenlet
 
 
 class _Blocking:
