@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
-from router.chance import rand
 from router.cluster.probe_loop import one_line
 from router.cluster.router import Router
 from router.config.config import Config, own_query
@@ -17,6 +16,7 @@ from router.config.server import Server, url_parts, url_text
 from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable, SessionRefused
 from router.model import Node
 from router.rules.pgbouncer import SHARED
+from router.runtime import SYSTEM
 from router.target import router_of
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Listener:
         session_url: str | None = None,
         backoff: float = 0.1,
         backoff_max: float = 30.0,
-        rand: Callable[[], float] = rand,
+        rand: Callable[[], float] = SYSTEM.rand,
     ) -> None:
         """Prepare; nothing is connected to before the block is entered.
 
@@ -186,8 +186,7 @@ class Listener:
     # -- in a thread ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        # psycopg needs a selector loop; on Windows the default is another one.
-        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        self._runner = asyncio.Runner(loop_factory=self.router.runtime.tasks.loop)
         try:
             self._runner.run(self._begin())
         except BaseException:
@@ -256,10 +255,10 @@ class Listener:
         self._stopped = False
         self._arrived: deque[Notification] = deque()
         self._room = asyncio.Semaphore(KEPT)
-        self._news = asyncio.Event()
+        self._news = self.router.runtime.tasks.event()
         try:
             await asyncio.to_thread(self.router.start)
-            self._task = asyncio.create_task(self._listen())
+            self._task = self.router.runtime.tasks.spawn(self._listen())
             self._task.add_done_callback(lambda _: self._news.set())
             # Entered, it listens, or has tried to: what is sent from now on arrives.
             await self._news.wait()
@@ -273,7 +272,7 @@ class Listener:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait({task})
+            await self.router.runtime.tasks.ends(task)
             if not task.cancelled():
                 task.exception()  # the iteration has raised it, or nobody asked
         self._loop = None
@@ -423,7 +422,7 @@ class Listener:
         while (left := until - self.router.clock()) > 0:
             if self.router.primary not in (None, node):
                 return
-            await asyncio.sleep(min(left, CHECK_INTERVAL))
+            await self.router.runtime.tasks.sleep(min(left, CHECK_INTERVAL))
 
     def _tell(self, health: ListenerHealth) -> None:
         known, self.health = self.health, health

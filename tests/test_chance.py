@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from router import chance
+from router.runtime import SYSTEM
 
 
 def test_an_application_that_seeds_keeps_its_sequence() -> None:
@@ -15,7 +15,7 @@ def test_an_application_that_seeds_keeps_its_sequence() -> None:
     random.seed(7)
     found = []
     for _ in range(3):
-        chance.rand()
+        SYSTEM.rand()
         found.append(random.random())
     assert found == wanted
 
@@ -25,7 +25,7 @@ def test_forked_children_draw_each_their_own() -> None:
     """Two children of one process do not draw alike."""
     fork = multiprocessing.get_context("fork")
     queue = fork.SimpleQueue()
-    children = [fork.Process(target=lambda: queue.put(chance.rand())) for _ in range(2)]
+    children = [fork.Process(target=lambda: queue.put(SYSTEM.rand())) for _ in range(2)]
     for child in children:
         child.start()
     drawn = {queue.get() for _ in children}

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Coroutine, Generator, Mapping
-from time import monotonic
 from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
@@ -148,7 +147,7 @@ class Pool(asyncpg.Pool):
         late = asyncio.get_running_loop().call_later(60, self._warn_on_long_close)
         try:
             if self._lent:
-                self._all_back = self._all_back or asyncio.Event()
+                self._all_back = self._all_back or self.router.runtime.tasks.event()
                 await self._all_back.wait()
             self._closed = True
             await asyncio.gather(*self._ending, return_exceptions=True)
@@ -212,7 +211,7 @@ class Pool(asyncpg.Pool):
 
     async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which goes on when the caller is cancelled meanwhile."""
-        task = asyncio.ensure_future(work)
+        task = self.router.runtime.tasks.spawn(work)
         # The event loop itself keeps no strong reference to what nobody awaits any more.
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -298,7 +297,7 @@ class Pool(asyncpg.Pool):
         if not may_open.get():
             raise NothingOpen
         settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
-        with self.router.connecting(node, lambda s: await_only(asyncio.sleep(s))):
+        with self.router.connecting(node, self._pause):
             try:
                 con = await_only(asyncpg.connect(*args, **{**kw, "server_settings": settings}))
             except OSError as error:
@@ -309,8 +308,11 @@ class Pool(asyncpg.Pool):
             except BaseException:
                 con.terminate()
                 raise
-            self.opened[node, con.get_server_pid()] = monotonic()
+            self.opened[node, con.get_server_pid()] = self.router.clock()
             return con
+
+    def _pause(self, seconds: float) -> None:
+        await_only(self.router.runtime.tasks.sleep(seconds))
 
     async def _settle(self, node: Node, con: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it."""

@@ -9,19 +9,17 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-up, in our thread
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from router import registry
-from router.chance import rand
-from router.cluster.loop import Loop
 from router.cluster.prober import Prober, connect
 from router.cluster.router import Router
 from router.config.config import masked
 from router.connect.dns import is_name
 from router.model import Node
+from router.runtime import Condition, Event, Thread
 from router.sql.catalog import Catalog
+from router.tasks import Tasks
 
 if TYPE_CHECKING:
     from router.connect.probe_connection import ProbeConnection
@@ -74,17 +72,16 @@ class ProbeLoop:
             resolve: gives the addresses of a host name.
         """
         self.router: Router = router
-        self.ready: threading.Event = threading.Event()
+        self.ready: Event = router.runtime.event()
         self._connect_args = connect_args
         self._resolve = resolve
-        self._thread = threading.Thread(
-            target=self._run, name=f"pg-router monitor {router.cluster}", daemon=True
-        )
+        self._thread: Thread | None = None
         # Held while the thread is at work, and not while it waits: a fork finds it at rest.
-        self._working = registry.lock()
+        self._working = router.runtime.lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._tasks: Tasks = router.runtime.tasks
+        self._wake = self._tasks.event()
         self._stopping = False
         self._leaving = False
         self._probers: dict[Node, Prober] = {}
@@ -94,7 +91,7 @@ class ProbeLoop:
         self._callers = 0
         self._resting = False
         self._rounds = 0
-        self._round_done = threading.Condition()
+        self._round_done: Condition = router.runtime.condition()
         self._addresses: dict[Node, frozenset[str]] = {}
         self._lookup_due = float("-inf")
         self._catalog_due = float("-inf")
@@ -107,11 +104,12 @@ class ProbeLoop:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        name = f"pg-router monitor {self.router.cluster}"
+        self._thread = self.router.runtime.spawn(self._run, name)
 
     def stop(self, timeout: float) -> None:
         """End the thread and close its connections.
@@ -120,8 +118,9 @@ class ProbeLoop:
             timeout: seconds to wait for that.
         """
         self.let_go()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None and thread is not self.router.runtime.current():
+            thread.join(timeout)
 
     def let_go(self) -> None:
         """End the thread and close its connections, without waiting for that."""
@@ -173,7 +172,7 @@ class ProbeLoop:
 
     def _run(self) -> None:
         with self._working:
-            loop = Loop(self._working)
+            loop = self._tasks.loop(self._working)
             try:
                 with contextlib.suppress(asyncio.CancelledError):
                     loop.run_until_complete(self._watch(loop))
@@ -220,7 +219,7 @@ class ProbeLoop:
                 # A process that writes all the time wakes us all the time: one round for many.
                 early = began + router.config.pin_probe_interval - loop.time()
                 if early > 0 and not self._callers:
-                    await asyncio.sleep(early)
+                    await self._tasks.sleep(early)
                 self._wake.clear()
         finally:
             self._leaving = True
@@ -234,7 +233,7 @@ class ProbeLoop:
     def _pause(self) -> float:
         """Seconds until the next round: short while a write waits for a replica."""
         router, config = self.router, self.router.config
-        rest = config.probe_interval * (1 - JITTER * rand())
+        rest = config.probe_interval * (1 - JITTER * router.runtime.rand())
         snapshot, last = router.snapshot, router.last_write
         if self._rounds == 1 and snapshot.unjudged():
             return min(rest, config.pin_probe_interval)
@@ -263,7 +262,7 @@ class ProbeLoop:
         self._lookup_due = now + RESOLVE_INTERVAL
         nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
         if nodes:
-            self._beside["lookup"] = asyncio.create_task(self._compare_addresses(nodes))
+            self._beside["lookup"] = self._tasks.spawn(self._compare_addresses(nodes))
 
     async def _compare_addresses(self, nodes: list[Node]) -> None:
         self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
@@ -285,10 +284,10 @@ class ProbeLoop:
         if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
             return
         self._discovery_due = now + config.discovery_interval
-        asking = asyncio.create_task(self._ask_members(config.discovery))
+        asking = self._tasks.spawn(self._ask_members(config.discovery))
         self._beside["discovery"] = asking
         if not self._rounds:
-            await asyncio.wait({asking}, timeout=config.start_timeout / 2)
+            await self._tasks.ends(asking, within=config.start_timeout / 2)
 
     async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
         try:
@@ -314,7 +313,7 @@ class ProbeLoop:
             probing.pop(node).result()
         for node in nodes:
             if node not in probing:
-                probing[node] = asyncio.create_task(self._probe(node))
+                probing[node] = self._tasks.spawn(self._probe(node))
         # A node that did not answer last time may take its whole time-out again: that must not
         # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
         failing = {n for n, r in self.router.snapshot.reports.items() if r.failures or r.obstacle}
@@ -352,17 +351,16 @@ class ProbeLoop:
         if node is None:
             return
         self._catalog_due = now + CATALOG_INTERVAL
-        learning = asyncio.create_task(self._learn_catalog(node))
+        learning = self._tasks.spawn(self._learn_catalog(node))
         self._beside["catalog"] = learning
         # It takes milliseconds as a rule, so that who waits for this round has it too.
-        await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
+        await self._tasks.ends(learning, within=self.router.config.probe_timeout)
 
     async def _learn_catalog(self, node: Node) -> None:
         generation = self.router.catalog_generation
-        asking = asyncio.create_task(self._catalog_rows(node))
+        asking = self._tasks.spawn(self._catalog_rows(node))
         try:
-            await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
-            if not asking.done():
+            if not await self._tasks.ends(asking, within=CATALOG_PATIENCE):
                 raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
             rows = asking.result()
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it

@@ -6,7 +6,6 @@ run, who failed, who is well again, what was written.
 Nothing here opens a connection: adapters run statements, the monitor probes.
 """
 
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from router import registry
-from router.chance import rand
 from router.cluster.lost_writes import Place, Write, loss, place
 from router.config.config import Config, Server, did_you_mean, free_name, masked
 from router.connect.dialing import Attempts, Turn
@@ -40,6 +38,7 @@ from router.rules.decide import (
 )
 from router.rules.dryrun import DryRunReport, summed_up
 from router.rules.pgbouncer import SHARED
+from router.runtime import SYSTEM, Runtime
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Classifier, Intent
 from router.telemetry import Tally, Telemetry
@@ -105,6 +104,7 @@ class Router:
     method may be called from any thread.
 
     Attributes:
+        runtime: its clock, and all it waits with.
         draining: whether `close` was told to drain it, and `start` has not been called since.
         decisions: statements by (node name, reason).
         observers: called with this Router after probes were taken in, in the monitor's thread;
@@ -118,8 +118,9 @@ class Router:
         self,
         config: Config,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = rand,
+        clock: Callable[[], float] = SYSTEM.clock,
+        rand: Callable[[], float] = SYSTEM.rand,
+        runtime: Runtime | None = None,
     ) -> None:
         """Start with the configured roles and nothing probed; see `start`.
 
@@ -127,12 +128,16 @@ class Router:
             config: what the user asked for.
             clock: monotonic seconds.
             rand: floats in [0, 1), for balancing and jitter.
+            runtime: waits, wakes, locks and spawns; in place of `clock` and `rand`, of which it
+                has its own.
         """
         self.config = config
-        self.clock = clock
+        self.runtime: Runtime = runtime or Runtime(clock=clock, rand=rand)
+        # Called for each statement: an attribute, and nothing in between.
+        self.clock: Callable[[], float] = self.runtime.clock
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
-        self.telemetry: Telemetry = Telemetry(self.cluster, clock)
+        self.telemetry: Telemetry = Telemetry(self.cluster, self.clock)
         self.decisions: Tally = self.telemetry.decisions
         # Whether a read outside a transaction goes to a replica, and is one by itself there.
         self.reads_alone: bool = not (config.reads_in_transaction or config.dry_run)
@@ -143,7 +148,6 @@ class Router:
         # By the node's name: when a statement last succeeded there; when one is tried there next.
         self._heard: dict[str, float] = {}
         self._retrial: dict[str, float] = {}
-        self._rand = rand
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
             write_functions=config.write_functions,
@@ -153,13 +157,13 @@ class Router:
         )
         self.catalog: Catalog = BUILTIN
         self.catalog_generation: int = 0
-        self._lock = registry.lock()
+        self._lock = self.runtime.lock()
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
         self.pooled: bool = any(map(self.shares_sessions, self.servers))
         self.view: View = View(
-            Snapshot.initial(self.servers, config.limits(), clock()), self._blacklist.entries
+            Snapshot.initial(self.servers, config.limits(), self.clock()), self._blacklist.entries
         )
-        self._members_lock = registry.lock()
+        self._members_lock = self.runtime.lock()
         self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
         self._monitor: Monitor | None = None
         self._last_write = float("-inf")
@@ -172,7 +176,7 @@ class Router:
         self.observers: list[Callable[[Router], None]] = []
         self._dry_run = config.dry_run
         self._dry_furthest = 0.0
-        self._dry_since = clock()
+        self._dry_since = self.clock()
         self._dry_due = self._dry_since + DRY_RUN_EVERY
         self._asks = config.consistency == "lsn" and config.pin_lsn == "commit"
         self._split = len(self.servers) > 1 or config.discovery is not None
@@ -397,7 +401,9 @@ class Router:
 
     def _choose_balancer(self) -> None:
         chosen = self.config.balance
-        base: Balancer = BALANCERS[chosen](self._rand) if isinstance(chosen, str) else chosen
+        base: Balancer = (
+            BALANCERS[chosen](self.runtime.rand) if isinstance(chosen, str) else chosen
+        )
         self._base = base
         self.timed_balancer: TimedBalancer | None = (
             base if isinstance(base, TimedBalancer) else None
@@ -570,7 +576,7 @@ class Router:
 
     @contextmanager
     def connecting(
-        self, node: Node, pause: Callable[[float], None] = time.sleep
+        self, node: Node, pause: Callable[[float], None] | None = None
     ) -> Iterator[None]:
         """Around the opening of a connection to `node`: only one caller waits for a dead host.
 
@@ -578,7 +584,8 @@ class Router:
 
         Args:
             node: to connect to.
-            pause: waits as many seconds; on an event loop without blocking it.
+            pause: waits as many seconds, on an event loop without blocking it; None blocks the
+                thread.
 
         Raises:
             NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
@@ -589,7 +596,7 @@ class Router:
             return
         attempts, clock = self._attempts, self.clock
         while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
-            pause(ATTEMPT_STEP)
+            (pause or self.runtime.sleep)(ATTEMPT_STEP)
         if turn is Turn.ELSEWHERE:
             raise NoReplicaAvailable(
                 f"{node} keeps another connection waiting that is being opened: try again, or "
@@ -1166,7 +1173,7 @@ class Router:
         until = self.clock() + drain
         self.draining = drain > 0
         while self.in_use and (left := until - self.clock()) > 0:
-            time.sleep(min(left, DRAIN_STEP))
+            self.runtime.sleep(min(left, DRAIN_STEP))
         drained = not self.in_use
         self.started = False
         if self._monitor is not None:

@@ -133,7 +133,7 @@ class AsyncConnectionPool(RoutedPool):
             waiting = {n for n in waiting if not full(stats.get(n.name, {}), self.min_size)}
             if all(silent(self.router, n) for n in waiting):
                 return
-            await asyncio.sleep(0.02)
+            await self.router.runtime.tasks.sleep(0.02)
         if len(waiting) == len(self.router.servers):
             await self.close()
             raise PoolTimeout(self.empty(waiting, timeout))
