@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
-from router.cluster.probe_loop import one_line
+from router.cluster.prober import one_line
 from router.cluster.router import Router
 from router.config.config import Config, own_query
 from router.config.server import Server, url_parts, url_text
@@ -132,11 +132,7 @@ class Listener:
         self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
-        config = self.router.config
-        session_url = session_url or config.session_url
-        self._session = None if session_url is None else _session(session_url, config)
-        if self._session is None:
-            _refuse_shared(config, config.primary)
+        self._opener = _Opener(self.router, channels, session_url)
         self._backoff = backoff
         self._backoff_max = backoff_max
         self._rand = rand
@@ -303,7 +299,7 @@ class Listener:
             node = self.router.primary
             name = node.name if node is not None else ""
             try:
-                connection, first = await self._connect(node)
+                connection, first = await self._opener.open(node)
             except Exception as error:  # noqa: BLE001 - the driver's, the resolver's, ours
                 reason, failures = one_line(error), failures + 1
             else:
@@ -323,50 +319,6 @@ class Listener:
                     "the process anew, or leave exit_on_failure out to connect again"
                 )
             await self._pause(pause, node)
-
-    async def _connect(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
-        from psycopg import sql
-
-        from router.connect.probe_connection import ProbeConnection
-
-        if self._session is not None:
-            arguments = dict(self._session)
-        elif node is not None:
-            _refuse_shared(self.router.config, self.router.servers[node])
-            arguments = dict(self.router.connect_args(node))
-        else:
-            raise PrimaryUnavailable("no node is known to be the primary")
-        arguments.setdefault("application_name", "pg-router listener")
-        connection = await ProbeConnection.connect(**arguments, autocommit=True)
-        if self._session is not None:
-            await self._same_database(connection)
-        first: list[Notify] = []
-        # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
-        connection.add_notify_handler(first.append)
-        try:
-            for channel in self.channels:
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        except BaseException:
-            await connection.close()
-            raise
-        connection.remove_notify_handler(first.append)
-        return connection, first
-
-    async def _same_database(self, connection: "ProbeConnection") -> None:
-        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
-        another database than the primary: a notification never leaves its own."""
-        wanted = self.router.snapshot.database
-        try:
-            (found,) = await connection.ask(b"SELECT current_database()::text")
-        except BaseException:
-            await connection.close()
-            raise
-        if wanted and found != wanted:
-            await connection.close()
-            raise ConfigError(
-                f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
-                "name the primary's"
-            )
 
     async def _receive(
         self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"
@@ -440,6 +392,68 @@ class Listener:
             )
         if self._on_health is not None:
             self._on_health(health)
+
+
+class _Opener:
+    """Opens the connection that listens: to the primary, or where ``session_url`` leads."""
+
+    def __init__(self, router: Router, channels: tuple[str, ...], session_url: str | None) -> None:
+        config = router.config
+        session_url = session_url or config.session_url
+        self._router = router
+        self._channels = channels
+        self._session = None if session_url is None else _session(session_url, config)
+        if self._session is None:
+            _refuse_shared(config, config.primary)
+
+    async def open(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
+        """A connection that listens, and what has arrived on it so far.
+
+        Args:
+            node: the primary.
+        """
+        from psycopg import sql
+
+        from router.connect.probe_connection import ProbeConnection
+
+        if self._session is not None:
+            arguments = dict(self._session)
+        elif node is not None:
+            _refuse_shared(self._router.config, self._router.servers[node])
+            arguments = dict(self._router.connect_args(node))
+        else:
+            raise PrimaryUnavailable("no node is known to be the primary")
+        arguments.setdefault("application_name", "pg-router listener")
+        connection = await ProbeConnection.connect(**arguments, autocommit=True)
+        if self._session is not None:
+            await self._same_database(connection)
+        first: list[Notify] = []
+        # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
+        connection.add_notify_handler(first.append)
+        try:
+            for channel in self._channels:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except BaseException:
+            await connection.close()
+            raise
+        connection.remove_notify_handler(first.append)
+        return connection, first
+
+    async def _same_database(self, connection: "ProbeConnection") -> None:
+        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
+        another database than the primary: a notification never leaves its own."""
+        wanted = self._router.snapshot.database
+        try:
+            (found,) = await connection.ask(b"SELECT current_database()::text")
+        except BaseException:
+            await connection.close()
+            raise
+        if wanted and found != wanted:
+            await connection.close()
+            raise ConfigError(
+                f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
+                "name the primary's"
+            )
 
 
 def _refuse_shared(config: Config, server: Server) -> None:

@@ -10,50 +10,19 @@ import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-u
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
-from router.cluster.prober import Prober, connect
+from router.cluster.catalog_reader import CatalogReader
+from router.cluster.prober import ConnectArgs, Prober, one_line
 from router.cluster.router import Router
 from router.config.config import masked
-from router.connect.dns import is_name
+from router.connect import dns
+from router.connect.dns import Addresses, Resolve, is_name
 from router.model import Node
 from router.runtime import Condition, Event, Thread
-from router.sql.catalog import Catalog
 from router.tasks import Tasks
-
-if TYPE_CHECKING:
-    from router.connect.probe_connection import ProbeConnection
-
-
-ConnectArgs = Callable[[Node], Mapping[str, Any]]
-"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
 
 JITTER = 0.1
 """Part of a pause at rest that is random, so that many processes do not probe in step."""
-
-Resolve = Callable[[str], frozenset[str]]
-"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
-
-RESOLVE_INTERVAL = 5.0
-"""Seconds between two look-ups of the nodes' host names."""
-
-CATALOG_INTERVAL = 60.0
-"""Seconds between two readings of the catalog, for DDL run by other processes."""
-
-CATALOG_PATIENCE = 10.0
-"""Seconds one reading may take."""
-
-CATALOG_RETRY = 5.0
-"""Seconds until the next one after a failure."""
-
-CATALOG_LOCK_WAIT = 100
-"""Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
-
-GIVE_UP_PATIENCE = 1.0
-"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
-
-LOCKED = "55P03"
-"""What the server answers when that time is over."""
 
 
 class ProbeLoop:
@@ -85,17 +54,15 @@ class ProbeLoop:
         self._stopping = False
         self._leaving = False
         self._probers: dict[Node, Prober] = {}
-        self._reading: ProbeConnection | None = None  # the catalog
         self._probing: dict[Node, asyncio.Task[None]] = {}
         self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
         self._callers = 0
         self._resting = False
         self._rounds = 0
         self._round_done: Condition = router.runtime.condition()
-        self._addresses: dict[Node, frozenset[str]] = {}
+        self._addresses = Addresses()
+        self._catalog = CatalogReader(router, connect_args)
         self._lookup_due = float("-inf")
-        self._catalog_due = float("-inf")
-        self._catalog_failed = False
         self._discovery_due = float("-inf")
         self._discovery_failed = False
 
@@ -135,18 +102,11 @@ class ProbeLoop:
 
     def refresh_catalog(self) -> None:
         """Read the catalog again soon."""
-        self._catalog_due = float("-inf")
+        self._catalog.due_now()
         self.hurry()
 
     def round(self, timeout: float) -> bool:
-        """Wait for a round of probes that begins after this call.
-
-        Args:
-            timeout: seconds to wait.
-
-        Returns:
-            whether the round was finished in time.
-        """
+        """As `Monitor.round` has it."""
         with self._round_done:
             # The round under way may have asked some node already; the one after it has not.
             wanted = self._rounds + 2
@@ -175,7 +135,7 @@ class ProbeLoop:
             loop = self._tasks.loop(self._working)
             try:
                 with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(self._watch(loop))
+                    loop.run_until_complete(self._probe_until_stopped(loop))
             finally:
                 loop.close()
         with self._round_done:
@@ -188,7 +148,7 @@ class ProbeLoop:
             self._leaving = True
             self._task.cancel()
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _probe_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = asyncio.current_task()
         self._loop = loop
         router = self.router
@@ -259,22 +219,20 @@ class ProbeLoop:
         now = self.router.clock()
         if now < self._lookup_due or self._busy("lookup"):
             return
-        self._lookup_due = now + RESOLVE_INTERVAL
+        self._lookup_due = now + dns.RESOLVE_INTERVAL
         nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
         if nodes:
             self._beside["lookup"] = self._tasks.spawn(self._compare_addresses(nodes))
 
     async def _compare_addresses(self, nodes: list[Node]) -> None:
-        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
+        self._addresses.keep(nodes)
         for node in nodes:
             try:
                 found = await asyncio.to_thread(self._resolve, node.host)
             except (OSError, UnicodeError):
                 continue  # a name server that does not answer moves no server
-            before = self._addresses.setdefault(node, found)
-            # A name with several addresses may show some of them at a time, in any order.
-            if found and before.isdisjoint(found):
-                self._addresses[node] = found
+            before = self._addresses.left(node, found)
+            if before is not None:
                 await self._drop(node)
                 self.router.moved(node, before, found)
 
@@ -336,85 +294,9 @@ class ProbeLoop:
             await prober.drop()
 
     async def _read_catalog(self) -> None:
-        """Read the catalog when it is time, from the primary, or else from a replica.
-
-        Over a connection of its own: views are locked while they are read, and neither a migration
-        that holds such a lock nor a server that hangs may hold up a probe.
-        """
-        now, snapshot = self.router.clock(), self.router.snapshot
-        if now < self._catalog_due or self._busy("catalog"):
-            return
-        nodes = [snapshot.primary] if snapshot.primary else []
-        nodes += snapshot.replicas
         reached = {n for n, prober in self._probers.items() if prober.connection is not None}
-        node = next((n for n in nodes if n in reached), None)
-        if node is None:
-            return
-        self._catalog_due = now + CATALOG_INTERVAL
-        learning = self._tasks.spawn(self._learn_catalog(node))
-        self._beside["catalog"] = learning
-        # It takes milliseconds as a rule, so that who waits for this round has it too.
-        await self._tasks.ends(learning, within=self.router.config.probe_timeout)
-
-    async def _learn_catalog(self, node: Node) -> None:
-        generation = self.router.catalog_generation
-        asking = self._tasks.spawn(self._catalog_rows(node))
-        try:
-            if not await self._tasks.ends(asking, within=CATALOG_PATIENCE):
-                raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
-            rows = asking.result()
-        except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
-            self._catalog_due = self.router.clock() + CATALOG_RETRY
-            locked = getattr(error, "sqlstate", None) == LOCKED
-            if not locked and not self._catalog_failed:
-                self._catalog_failed = True
-                self.router.telemetry.event(
-                    "catalog_unreadable",
-                    level="warning",
-                    node=node.name,
-                    reason=one_line(error),
-                    advice="statements over tables and functions run on the primary until the "
-                    "role may read pg_catalog",
-                )
-            return
-        finally:
-            await _give_up(asking, self._reading)
-            self._reading = None
-        self._catalog_failed = False
-        if not self.router.learn(Catalog.from_rows(rows), generation):
-            self._catalog_due = float("-inf")
-
-    async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
-        async with await connect(self._connect_args(node)) as connection:
-            self._reading = connection
-            rows = {}
-            for part, sql in Catalog.QUERIES.items():
-                # Local to a transaction, for behind a PgBouncer a session is everybody's.
-                async with connection.transaction():
-                    await connection.execute(
-                        f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
-                    )
-                    cursor = await connection.execute(sql.encode())
-                    rows[part] = await cursor.fetchall()
-            return rows
-
-
-async def _give_up(task: "asyncio.Task[Any]", connection: "ProbeConnection | None") -> None:
-    """End a task that waits for a server.
-
-    Over a connection by hanging up: cancelled, psycopg would log that it was interrupted.
-    """
-    if connection is not None and not task.done():
-        connection.hang_up()
-        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
-    if task.done() and not task.cancelled():
-        task.exception()  # looked at: nobody else will
-
-
-def one_line(error: BaseException) -> str:
-    """The error's message as one line, without secrets."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return masked(text)
+        reading = None if self._busy("catalog") else self._catalog.begin(reached)
+        if reading is not None:
+            self._beside["catalog"] = reading
+            # It takes milliseconds as a rule, so that who waits for this round has it too.
+            await self._tasks.ends(reading, within=self.router.config.probe_timeout)

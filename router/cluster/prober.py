@@ -22,6 +22,9 @@ from router.rules.blacklist import refuses_login
 if TYPE_CHECKING:
     from router.connect.probe_connection import ProbeConnection
 
+ConnectArgs = Callable[[Node], Mapping[str, Any]]
+"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
+
 LOOK = 0.05
 """Seconds between two looks at an answer that has come, but was not read yet."""
 
@@ -139,7 +142,7 @@ class Prober:
         import psycopg
 
         name = self.node.name
-        text = masked(" ".join(str(error).split()) or type(error).__name__)
+        text = one_line(error)
         if isinstance(error, psycopg.Error) and refuses_login(error.sqlstate or "", text):
             self._silent = False
             if not self._refused:
@@ -243,3 +246,9 @@ async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
 
     given = {"application_name": "pg-router monitor", **arguments}
     return await ProbeConnection.connect(**given, autocommit=True, prepare_threshold=None)
+
+
+def one_line(error: BaseException) -> str:
+    """The error's message as one line, without secrets."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return masked(text)

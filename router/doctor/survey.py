@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from router.cluster.probe_loop import one_line
+from router.cluster.prober import one_line
 from router.config.config import Config, Server
 from router.doctor import pgbouncer_console as console
 from router.doctor.facts import (
