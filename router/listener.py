@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
-from router.chance import rand
 from router.cluster.router import Router
 from router.config.config import Config
 from router.config.options import own_query
@@ -19,6 +18,7 @@ from router.errors import ConfigError, ListenerFailed, PrimaryUnavailable, Sessi
 from router.messages import one_line
 from router.model import Node
 from router.rules.pgbouncer import SHARED
+from router.runtime import SYSTEM
 from router.target import router_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Listener:
         session_url: str | None = None,
         backoff: float = 0.1,
         backoff_max: float = 30.0,
-        rand: Callable[[], float] = rand,
+        rand: Callable[[], float] = SYSTEM.rand,
     ) -> None:
         """Prepare; nothing is connected to before the block is entered.
 
@@ -134,11 +134,7 @@ class Listener:
         self.health: ListenerHealth = ListenerHealth(False, reason="not begun")
         self._on_health = on_health
         self._exit_on_failure = exit_on_failure
-        config = self.router.config
-        session_url = session_url or config.session_url
-        self._session = None if session_url is None else _session(session_url, config)
-        if self._session is None:
-            _refuse_shared(config, config.primary)
+        self._opener = _Opener(self.router, channels, session_url)
         self._backoff = backoff
         self._backoff_max = backoff_max
         self._rand = rand
@@ -188,8 +184,7 @@ class Listener:
     # -- in a thread ---------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        # psycopg needs a selector loop; on Windows the default is another one.
-        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        self._runner = asyncio.Runner(loop_factory=self.router.runtime.tasks.loop)
         try:
             self._runner.run(self._begin())
         except BaseException:
@@ -258,10 +253,10 @@ class Listener:
         self._stopped = False
         self._arrived: deque[Notification] = deque()
         self._room = asyncio.Semaphore(KEPT)
-        self._news = asyncio.Event()
+        self._news = self.router.runtime.tasks.event()
         try:
             await asyncio.to_thread(self.router.start)
-            self._task = asyncio.create_task(self._listen())
+            self._task = self.router.runtime.tasks.spawn(self._listen())
             self._task.add_done_callback(lambda _: self._news.set())
             # Entered, it listens, or has tried to: what is sent from now on arrives.
             await self._news.wait()
@@ -275,7 +270,7 @@ class Listener:
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            await asyncio.wait({task})
+            await self.router.runtime.tasks.ends(task)
             if not task.cancelled():
                 task.exception()  # the iteration has raised it, or nobody asked
         self._loop = None
@@ -306,7 +301,7 @@ class Listener:
             node = self.router.primary
             name = node.name if node is not None else ""
             try:
-                connection, first = await self._connect(node)
+                connection, first = await self._opener.open(node)
             except Exception as error:  # noqa: BLE001 - the driver's, the resolver's, ours
                 reason, failures = one_line(error), failures + 1
             else:
@@ -326,50 +321,6 @@ class Listener:
                     "the process anew, or leave exit_on_failure out to connect again"
                 )
             await self._pause(pause, node)
-
-    async def _connect(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
-        from psycopg import sql
-
-        from router.connect.probe_connection import ProbeConnection
-
-        if self._session is not None:
-            arguments = dict(self._session)
-        elif node is not None:
-            _refuse_shared(self.router.config, self.router.servers[node])
-            arguments = dict(self.router.connect_args(node))
-        else:
-            raise PrimaryUnavailable("no node is known to be the primary")
-        arguments.setdefault("application_name", "pg-router listener")
-        connection = await ProbeConnection.connect(**arguments, autocommit=True)
-        if self._session is not None:
-            await self._same_database(connection)
-        first: list[Notify] = []
-        # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
-        connection.add_notify_handler(first.append)
-        try:
-            for channel in self.channels:
-                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-        except BaseException:
-            await connection.close()
-            raise
-        connection.remove_notify_handler(first.append)
-        return connection, first
-
-    async def _same_database(self, connection: "ProbeConnection") -> None:
-        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
-        another database than the primary: a notification never leaves its own."""
-        wanted = self.router.snapshot.database
-        try:
-            (found,) = await connection.ask(b"SELECT current_database()::text")
-        except BaseException:
-            await connection.close()
-            raise
-        if wanted and found != wanted:
-            await connection.close()
-            raise ConfigError(
-                f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
-                "name the primary's"
-            )
 
     async def _receive(
         self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"
@@ -425,7 +376,7 @@ class Listener:
         while (left := until - self.router.clock()) > 0:
             if self.router.primary not in (None, node):
                 return
-            await asyncio.sleep(min(left, CHECK_INTERVAL))
+            await self.router.runtime.tasks.sleep(min(left, CHECK_INTERVAL))
 
     def _tell(self, health: ListenerHealth) -> None:
         known, self.health = self.health, health
@@ -443,6 +394,68 @@ class Listener:
             )
         if self._on_health is not None:
             self._on_health(health)
+
+
+class _Opener:
+    """Opens the connection that listens: to the primary, or where ``session_url`` leads."""
+
+    def __init__(self, router: Router, channels: tuple[str, ...], session_url: str | None) -> None:
+        config = router.config
+        session_url = session_url or config.session_url
+        self._router = router
+        self._channels = channels
+        self._session = None if session_url is None else _session(session_url, config)
+        if self._session is None:
+            _refuse_shared(config, config.primary)
+
+    async def open(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
+        """A connection that listens, and what has arrived on it so far.
+
+        Args:
+            node: the primary.
+        """
+        from psycopg import sql
+
+        from router.connect.probe_connection import ProbeConnection
+
+        if self._session is not None:
+            arguments = dict(self._session)
+        elif node is not None:
+            _refuse_shared(self._router.config, self._router.servers[node])
+            arguments = dict(self._router.connect_args(node))
+        else:
+            raise PrimaryUnavailable("no node is known to be the primary")
+        arguments.setdefault("application_name", "pg-router listener")
+        connection = await ProbeConnection.connect(**arguments, autocommit=True)
+        if self._session is not None:
+            await self._same_database(connection)
+        first: list[Notify] = []
+        # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
+        connection.add_notify_handler(first.append)
+        try:
+            for channel in self._channels:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+        except BaseException:
+            await connection.close()
+            raise
+        connection.remove_notify_handler(first.append)
+        return connection, first
+
+    async def _same_database(self, connection: "ProbeConnection") -> None:
+        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
+        another database than the primary: a notification never leaves its own."""
+        wanted = self._router.snapshot.database
+        try:
+            (found,) = await connection.ask(b"SELECT current_database()::text")
+        except BaseException:
+            await connection.close()
+            raise
+        if wanted and found != wanted:
+            await connection.close()
+            raise ConfigError(
+                f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
+                "name the primary's"
+            )
 
 
 def _refuse_shared(config: Config, server: Server) -> None:

@@ -1,13 +1,13 @@
 """Pin stores in Redis, for callers that several processes or machines serve."""
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any, Self
 
 from router.config.sources import mediafusion
 from router.errors import ConfigError, RouterError
 from router.pins.store import DOUBT, Breaker
+from router.runtime import SYSTEM
 
 try:
     from redis import Redis
@@ -86,11 +86,11 @@ class _Store:
         return cls.from_url(url, **{**found, **options})
 
     def _ask(self) -> None:
-        if not self._breaker.allows(time.monotonic()):
+        if not self._breaker.allows(SYSTEM.clock()):
             raise StoreUnavailable("Redis failed lately: it is asked again after the cooldown")
 
     def _failed(self) -> None:
-        self._breaker.failed(time.monotonic())
+        self._breaker.failed(SYSTEM.clock())
 
     def _arguments(self, who: str, fields: Mapping[str, str], ttl: float) -> list[Any]:
         flat = [part for item in fields.items() for part in item]

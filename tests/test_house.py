@@ -19,7 +19,8 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The part of router/x/y.py is x, that of router/x.py is x too.
 FLOORS: tuple[set[str], ...] = (
     {"errors", "messages", "model", "registry"},
-    {"chance"},
+    {"greenlets", "tasks"},
+    {"runtime"},
     {"sql"},
     {"rules"},
     {"telemetry", "config"},
@@ -61,7 +62,7 @@ MAY_IMPORT["wsgi"] -= {"django", "flask"}
 # What may be imported from outside the standard library; a part not named here is free.
 THIRD_PARTY: dict[str, frozenset[str]] = {
     **dict.fromkeys(
-        ("errors", "model", "registry", "chance", "rules", "config", "checkout", "status"),
+        ("errors", "model", "registry", "runtime", "rules", "config", "checkout", "status"),
         frozenset(),
     ),
     **dict.fromkeys(("discovery", "explain", "__init__", "messages", "wsgi", "asgi"), frozenset()),
@@ -71,6 +72,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "cluster": frozenset({"psycopg"}),
     "pins": frozenset({"itsdangerous"}),
     "redis": frozenset({"redis"}),
+    "greenlets": frozenset({"greenlet"}),
 }
 
 # The middle of the house does no I/O, reads no clock, draws no lot and starts no thread.
@@ -234,8 +236,8 @@ MADE_ONCE = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock
              "cached_property", "register_at_fork"}  # fmt: skip
 """What a fork must know of, or is; functools' cached_property has a lock in Python 3.11."""
 WITH_A_THREAD = {
-    ("cluster/probe_loop.py", "Condition"), ("cluster/probe_loop.py", "Event"),
-    ("connect/hangup.py", "Event"), ("connect/hangup.py", "Lock"), ("psycopg/pool.py", "Event"),
+    ("cluster/probe_loop.py", "condition"), ("cluster/probe_loop.py", "event"),
+    ("connect/hangup.py", "event"), ("runtime.py", "Condition"), ("runtime.py", "Event"),
 }  # fmt: skip
 """What a forked child forgets with the thread it belongs to, or that ends with its function."""
 PROGRAMS = {"cli", "registry", "testing"}  # programs of their own, and the hook itself
@@ -255,9 +257,65 @@ def test_every_lock_is_known_to_the_fork_hook() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             top, _, name = called.rpartition(".")
-            if top in ("threading", "functools", "os") and name in MADE_ONCE:
+            made_by_us = top.endswith("runtime") and name in ("condition", "event")
+            if made_by_us or (top in ("threading", "functools", "os") and name in MADE_ONCE):
                 found.add((str(path.relative_to(HOUSE)), name))
     assert found == WITH_A_THREAD
+
+
+OF_THE_RUNTIME = {
+    "asyncio": {"Event", "Runner", "SelectorEventLoop", "create_task", "ensure_future",
+                "new_event_loop", "run", "sleep"},
+    "random": {"*"},
+    "threading": {"Condition", "Event", "Thread", "Timer", "current_thread"},
+    "time": {"monotonic", "sleep", "time"},
+}  # fmt: skip
+"""What a simulation has to give in place of the machine, so that nothing asks that directly."""
+PAST_THE_RUNTIME = {
+    # The fork hook, on which the Runtime's own locks stand.
+    ("registry.py", "time.monotonic"), ("registry.py", "time.sleep"),
+    # Runs the loop that the Runtime made, in the caller's thread.
+    ("listener.py", "asyncio.Runner"),
+    # Programs that come to their end in one go: a diagnosis, and the making of test databases.
+    ("doctor/survey.py", "asyncio.run"), ("doctor/survey.py", "time.time"),
+    ("django/creation.py", "time.monotonic"), ("django/creation.py", "time.sleep"),
+    # For a reader: when the page was made.
+    ("status/page.py", "time.time"),
+    # The time of day that tokens carry; a parameter there.
+    ("pins/carrier.py", "time.time"),
+}  # fmt: skip
+
+
+def asked_for(path: Path) -> Iterator[tuple[str, str]]:
+    """(module, name) of whatever a file takes from a module and names, but for its types."""
+    for module, _, _ in imports(path):
+        top, _, name = module.partition(".")
+        yield top, name
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    typed = {
+        id(inner)
+        for node in nodes
+        for note in (getattr(node, "annotation", None), getattr(node, "returns", None))
+        if note is not None
+        for inner in ast.walk(note)
+    }
+    for node in (node for node in nodes if id(node) not in typed):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield node.value.id, node.attr
+
+
+def test_clock_wait_wake_spawn_and_chance_come_from_the_runtime() -> None:
+    """Nobody asks this machine for them past `router.runtime`, so that a simulation can give them
+    all; each exception is one that no simulation has."""
+    found = {
+        (where, f"{module}.{name}")
+        for path in HOUSE.rglob("*.py")
+        if part(path) not in {"cli", "testing", "runtime", "tasks"}
+        for where in [str(path.relative_to(HOUSE))]
+        for module, name in asked_for(path)
+        if name in (wanted := OF_THE_RUNTIME.get(module, set())) or (name and "*" in wanted)
+    }
+    assert found == PAST_THE_RUNTIME
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -285,6 +343,22 @@ def test_import_router_is_light() -> None:
     loaded = loaded_after("import router")
     assert "router" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "door",
+    [
+        "import router.psycopg",
+        "import router.asyncpg",
+        "import router.django",
+        "import django.conf; django.conf.settings.configure(); import router.django.base",
+    ],
+)
+def test_a_door_loads_no_other_doors_framework(door: str) -> None:
+    """Who uses psycopg, asyncpg or Django pays nothing for SQLAlchemy."""
+    loaded = loaded_after(door)
+    assert "router" in loaded
+    assert "sqlalchemy" not in loaded
 
 
 def names(requirements: list[str]) -> set[str]:

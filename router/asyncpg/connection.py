@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 from asyncpg import transaction as asyncpg_transaction
-from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.asyncpg.errors import SessionRefused
 from router.asyncpg.listeners import Kind as Watched
@@ -24,6 +23,7 @@ from router.asyncpg.node_connection import (
 from router.asyncpg.prepared import PreparedStatement
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
+from router.greenlets import await_only, greenlet_spawn
 from router.rules.decide import READ
 from router.sql.intent import Intent, Kind, OnStandby
 

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 from contextvars import ContextVar
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
-from sqlalchemy.util import await_only
 
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
@@ -17,6 +15,7 @@ from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConne
 from router.checkout.route import Route
 from router.checkout.words import in_words
 from router.errors import RouterError
+from router.greenlets import await_only
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -220,11 +219,11 @@ class AsyncpgSource:
             PoolTimeout: none was free in time; names node, size and cure.
         """
         pool = self.pool.node_pool(node)
-        began = 0.0 if self.timeout is None else monotonic()
+        began = 0.0 if self.timeout is None else self.router.clock()
         try:
             con = await_only(pool.acquire(timeout=self.timeout))
         except TimeoutError:
-            if self.timeout is None or monotonic() - began < 0.9 * self.timeout:
+            if self.timeout is None or self.router.clock() - began < 0.9 * self.timeout:
                 # A statement of the hook setup= took longer than command_timeout.
                 raise ConnectionError(f"{node} does not answer in time") from None
             raise PoolTimeout(
@@ -237,7 +236,7 @@ class AsyncpgSource:
             raise
         held = AsyncpgConnection(self, node, pool, con)
         if (opened := self.pool.opened) and opened.pop((node, con.get_server_pid()), -inf) > (
-            monotonic() - FRESH
+            self.router.clock() - FRESH
         ):
             held.fresh = True
         return held

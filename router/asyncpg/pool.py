@@ -5,12 +5,10 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Coroutine, Generator, Mapping
-from time import monotonic
 from typing import Any, NoReturn, Self
 from urllib.parse import urlencode
 
 import asyncpg
-from sqlalchemy.util import await_only, greenlet_spawn
 
 from router import registry
 from router.asyncpg.connection import Acquiring, Connection
@@ -24,6 +22,7 @@ from router.config.options import OPTIONS
 from router.config.server import Server
 from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
+from router.greenlets import await_only, greenlet_spawn, require
 from router.messages import did_you_mean, masked
 from router.model import Node, Report, app_name
 from router.rules.pgbouncer import check_search_path, check_startup, not_the_primary, stranger
@@ -70,8 +69,10 @@ class Pool(asyncpg.Pool):
             **options: as `asyncpg.create_pool` takes them, for each node's pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
+            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
+                names it and the cure.
         """
+        require("router.asyncpg")
         self.config: Config = config
         self._options: dict[str, Any] = _checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)
@@ -150,7 +151,7 @@ class Pool(asyncpg.Pool):
         late = asyncio.get_running_loop().call_later(60, self._warn_on_long_close)
         try:
             if self._lent:
-                self._all_back = self._all_back or asyncio.Event()
+                self._all_back = self._all_back or self.router.runtime.tasks.event()
                 await self._all_back.wait()
             self._closed = True
             await asyncio.gather(*self._ending, return_exceptions=True)
@@ -214,7 +215,7 @@ class Pool(asyncpg.Pool):
 
     async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which goes on when the caller is cancelled meanwhile."""
-        task = asyncio.ensure_future(work)
+        task = self.router.runtime.tasks.spawn(work)
         # The event loop itself keeps no strong reference to what nobody awaits any more.
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
@@ -300,7 +301,7 @@ class Pool(asyncpg.Pool):
         if not may_open.get():
             raise NothingOpen
         settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
-        with self.router.health.connecting(node, lambda s: await_only(asyncio.sleep(s))):
+        with self.router.health.connecting(node, self._pause):
             try:
                 con = await_only(asyncpg.connect(*args, **{**kw, "server_settings": settings}))
             except OSError as error:
@@ -311,8 +312,11 @@ class Pool(asyncpg.Pool):
             except BaseException:
                 con.terminate()
                 raise
-            self.opened[node, con.get_server_pid()] = monotonic()
+            self.opened[node, con.get_server_pid()] = self.router.clock()
             return con
+
+    def _pause(self, seconds: float) -> None:
+        await_only(self.router.runtime.tasks.sleep(seconds))
 
     async def _settle(self, node: Node, con: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it."""

@@ -4,10 +4,10 @@ from collections.abc import Coroutine
 from typing import Any
 
 import asyncpg
-from sqlalchemy.util import greenlet_spawn
 
 from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, AsyncpgConnection
 from router.checkout.route import Route
+from router.greenlets import greenlet_spawn
 from router.rules.context import current_context
 from router.rules.decide import READ
 from router.rules.decision import Decision, Reason

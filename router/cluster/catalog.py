@@ -1,6 +1,5 @@
 """What statements are classified by: the rules of the configuration, and the server's catalog."""
 
-from router import registry
 from router.cluster.state import State
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Classifier
@@ -21,7 +20,7 @@ class CatalogInForce:
     def __init__(self, state: State) -> None:
         config = state.config
         self._state = state
-        self._lock = registry.lock()
+        self._lock = state.runtime.lock()
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
             write_functions=config.write_functions,

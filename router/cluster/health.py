@@ -1,6 +1,5 @@
 """Who is well: nodes that fail are kept out, and tried again; a dead host delays one caller."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -111,7 +110,7 @@ class Health:
 
     @contextmanager
     def connecting(
-        self, node: Node, pause: Callable[[float], None] = time.sleep
+        self, node: Node, pause: Callable[[float], None] | None = None
     ) -> Iterator[None]:
         """Around the opening of a connection to `node`: only one caller waits for a dead host.
 
@@ -119,7 +118,8 @@ class Health:
 
         Args:
             node: to connect to.
-            pause: waits as many seconds; on an event loop without blocking it.
+            pause: waits as many seconds, on an event loop without blocking it; None blocks the
+                thread.
 
         Raises:
             NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
@@ -130,7 +130,7 @@ class Health:
             return
         attempts, clock = self._attempts, self._state.clock
         while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
-            pause(ATTEMPT_STEP)
+            (pause or self._state.runtime.sleep)(ATTEMPT_STEP)
         if turn is Turn.ELSEWHERE:
             raise NoReplicaAvailable(
                 f"{node} keeps another connection waiting that is being opened: try again, or "

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-from router import registry
 from router.cluster.roles import renewed
 from router.cluster.state import State
 from router.config.server import Server, free_name
@@ -53,7 +52,7 @@ class Membership:
         """
         self._state = state
         self._changed = changed
-        self._lock = registry.lock()
+        self._lock = state.runtime.lock()
         self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
 
     def add_replica(self, given: str | Mapping[str, object]) -> Node:

@@ -1,12 +1,13 @@
-"""Watches the nodes of one Router: starts and stops the thread that probes them."""
+"""Starts and stops the probe loop of one Router, and speaks to it from any thread."""
 
 import importlib
 from contextlib import suppress
 
 from router import registry
-from router.cluster.probe_loop import ConnectArgs, ProbeLoop, Resolve
+from router.cluster.probe_loop import ProbeLoop
+from router.cluster.prober import ConnectArgs
 from router.cluster.router import Router
-from router.connect.dns import addresses_of
+from router.connect.dns import Resolve, addresses_of
 from router.model import Node
 
 
@@ -28,7 +29,7 @@ class Monitor:
         self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of
         self._lock = registry.lock()
-        self._watch: ProbeLoop | None = None
+        self._probing: ProbeLoop | None = None
         # psycopg may lack its libpq: the probes will say so.
         with suppress(ImportError):
             importlib.import_module("router.connect.probe_connection")
@@ -42,11 +43,11 @@ class Monitor:
             timeout: seconds to wait.
         """
         with self._lock:
-            watch = self._watch
-            if watch is None or not watch.alive:
-                watch = self._watch = ProbeLoop(self.router, self.connect_args, self._resolve)
-                watch.start()
-        watch.ready.wait(timeout)
+            probing = self._probing
+            if probing is None or not probing.alive:
+                probing = self._probing = ProbeLoop(self.router, self.connect_args, self._resolve)
+                probing.start()
+        probing.ready.wait(timeout)
 
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread and close its connections. `start` may be called again.
@@ -55,30 +56,30 @@ class Monitor:
             timeout: seconds to wait for a probe under way.
         """
         with self._lock:
-            watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.stop(timeout)
+            probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.stop(timeout)
 
     def let_go(self) -> None:
         """As `stop`, without waiting or taking a lock: for finalisers, which run anywhere."""
-        watch, self._watch = self._watch, None
-        if watch is not None:
-            watch.let_go()
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.let_go()
 
     def hurry(self, node: Node | None = None) -> None:
         """Probe soon: a pin began to wait, or `node` failed.
 
         Costs nothing while the loop is awake anyway.
         """
-        watch = self._watch
-        if watch is not None:
-            watch.hurry(node)
+        probing = self._probing
+        if probing is not None:
+            probing.hurry(node)
 
     def refresh_catalog(self) -> None:
         """Read the catalog again soon: DDL was run."""
-        watch = self._watch
-        if watch is not None:
-            watch.refresh_catalog()
+        probing = self._probing
+        if probing is not None:
+            probing.refresh_catalog()
 
     def round(self, timeout: float) -> bool:
         """Wait for a round of probes that begins after this call.
@@ -89,10 +90,10 @@ class Monitor:
         Returns:
             whether the round was finished in time.
         """
-        watch = self._watch
-        return watch is not None and watch.round(timeout)
+        probing = self._probing
+        return probing is not None and probing.round(timeout)
 
     def after_fork(self) -> None:
         """In a forked child: the thread is the parent's, and so are its connections."""
-        registry.leave_to_parent(self._watch)
-        self._watch = None
+        registry.leave_to_parent(self._probing)
+        self._probing = None

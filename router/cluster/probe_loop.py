@@ -9,53 +9,20 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-up, in our thread
 import contextlib
 import functools
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
-from router import registry
-from router.chance import rand
-from router.cluster.loop import Loop
-from router.cluster.prober import Prober, connect
+from router.cluster.catalog_reader import CatalogReader
+from router.cluster.prober import ConnectArgs, Prober
 from router.cluster.router import Router
-from router.connect.dns import is_name
+from router.connect import dns
+from router.connect.dns import Addresses, Resolve, is_name
 from router.messages import masked, one_line
 from router.model import Node
-from router.sql.catalog import Catalog
-
-if TYPE_CHECKING:
-    from router.connect.probe_connection import ProbeConnection
-
-
-ConnectArgs = Callable[[Node], Mapping[str, Any]]
-"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
+from router.runtime import Condition, Event, Thread
+from router.tasks import Tasks
 
 JITTER = 0.1
 """Part of a pause at rest that is random, so that many processes do not probe in step."""
-
-Resolve = Callable[[str], frozenset[str]]
-"""Gives every address of a host name; may block. Raises OSError where it cannot tell."""
-
-RESOLVE_INTERVAL = 5.0
-"""Seconds between two look-ups of the nodes' host names."""
-
-CATALOG_INTERVAL = 60.0
-"""Seconds between two readings of the catalog, for DDL run by other processes."""
-
-CATALOG_PATIENCE = 10.0
-"""Seconds one reading may take."""
-
-CATALOG_RETRY = 5.0
-"""Seconds until the next one after a failure."""
-
-CATALOG_LOCK_WAIT = 100
-"""Milliseconds it waits for a migration's lock; it must not queue in front of others for long."""
-
-GIVE_UP_PATIENCE = 1.0
-"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
-
-LOCKED = "55P03"
-"""What the server answers when that time is over."""
 
 
 class ProbeLoop:
@@ -74,31 +41,28 @@ class ProbeLoop:
             resolve: gives the addresses of a host name.
         """
         self.router: Router = router
-        self.ready: threading.Event = threading.Event()
+        self.ready: Event = router.runtime.event()
         self._connect_args = connect_args
         self._resolve = resolve
-        self._thread = threading.Thread(
-            target=self._run, name=f"pg-router monitor {router.cluster}", daemon=True
-        )
+        self._thread: Thread | None = None
         # Held while the thread is at work, and not while it waits: a fork finds it at rest.
-        self._working = registry.lock()
+        self._working = router.runtime.lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._tasks: Tasks = router.runtime.tasks
+        self._wake = self._tasks.event()
         self._stopping = False
         self._leaving = False
         self._probers: dict[Node, Prober] = {}
-        self._reading: ProbeConnection | None = None  # the catalog
         self._probing: dict[Node, asyncio.Task[None]] = {}
         self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
         self._callers = 0
         self._resting = False
         self._rounds = 0
-        self._round_done = threading.Condition()
-        self._addresses: dict[Node, frozenset[str]] = {}
+        self._round_done: Condition = router.runtime.condition()
+        self._addresses = Addresses()
+        self._catalog = CatalogReader(router, connect_args)
         self._lookup_due = float("-inf")
-        self._catalog_due = float("-inf")
-        self._catalog_failed = False
         self._discovery_due = float("-inf")
         self._discovery_failed = False
 
@@ -107,11 +71,12 @@ class ProbeLoop:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        name = f"pg-router monitor {self.router.cluster}"
+        self._thread = self.router.runtime.spawn(self._run, name)
 
     def stop(self, timeout: float) -> None:
         """End the thread and close its connections.
@@ -120,8 +85,9 @@ class ProbeLoop:
             timeout: seconds to wait for that.
         """
         self.let_go()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None and thread is not self.router.runtime.current():
+            thread.join(timeout)
 
     def let_go(self) -> None:
         """End the thread and close its connections, without waiting for that."""
@@ -136,18 +102,11 @@ class ProbeLoop:
 
     def refresh_catalog(self) -> None:
         """Read the catalog again soon."""
-        self._catalog_due = float("-inf")
+        self._catalog.due_now()
         self.hurry()
 
     def round(self, timeout: float) -> bool:
-        """Wait for a round of probes that begins after this call.
-
-        Args:
-            timeout: seconds to wait.
-
-        Returns:
-            whether the round was finished in time.
-        """
+        """As `Monitor.round` has it."""
         with self._round_done:
             # The round under way may have asked some node already; the one after it has not.
             wanted = self._rounds + 2
@@ -173,10 +132,10 @@ class ProbeLoop:
 
     def _run(self) -> None:
         with self._working:
-            loop = Loop(self._working)
+            loop = self._tasks.loop(self._working)
             try:
                 with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(self._watch(loop))
+                    loop.run_until_complete(self._probe_until_stopped(loop))
             finally:
                 loop.close()
         with self._round_done:
@@ -189,7 +148,7 @@ class ProbeLoop:
             self._leaving = True
             self._task.cancel()
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _probe_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         self._task = asyncio.current_task()
         self._loop = loop
         router = self.router
@@ -220,7 +179,7 @@ class ProbeLoop:
                 # A process that writes all the time wakes us all the time: one round for many.
                 early = began + router.config.pin_probe_interval - loop.time()
                 if early > 0 and not self._callers:
-                    await asyncio.sleep(early)
+                    await self._tasks.sleep(early)
                 self._wake.clear()
         finally:
             self._leaving = True
@@ -234,7 +193,7 @@ class ProbeLoop:
     def _pause(self) -> float:
         """Seconds until the next round: short while a write waits for a replica."""
         router, config = self.router, self.router.config
-        rest = config.probe_interval * (1 - JITTER * rand())
+        rest = config.probe_interval * (1 - JITTER * router.runtime.rand())
         snapshot, last = router.snapshot, router.last_write
         if self._rounds == 1 and snapshot.unjudged():
             return min(rest, config.pin_probe_interval)
@@ -260,22 +219,20 @@ class ProbeLoop:
         now = self.router.clock()
         if now < self._lookup_due or self._busy("lookup"):
             return
-        self._lookup_due = now + RESOLVE_INTERVAL
+        self._lookup_due = now + dns.RESOLVE_INTERVAL
         nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
         if nodes:
-            self._beside["lookup"] = asyncio.create_task(self._compare_addresses(nodes))
+            self._beside["lookup"] = self._tasks.spawn(self._compare_addresses(nodes))
 
     async def _compare_addresses(self, nodes: list[Node]) -> None:
-        self._addresses = {n: found for n, found in self._addresses.items() if n in nodes}
+        self._addresses.keep(nodes)
         for node in nodes:
             try:
                 found = await asyncio.to_thread(self._resolve, node.host)
             except (OSError, UnicodeError):
                 continue  # a name server that does not answer moves no server
-            before = self._addresses.setdefault(node, found)
-            # A name with several addresses may show some of them at a time, in any order.
-            if found and before.isdisjoint(found):
-                self._addresses[node] = found
+            before = self._addresses.left(node, found)
+            if before is not None:
                 await self._drop(node)
                 self.router.membership.moved(node, before, found)
 
@@ -285,10 +242,10 @@ class ProbeLoop:
         if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
             return
         self._discovery_due = now + config.discovery_interval
-        asking = asyncio.create_task(self._ask_members(config.discovery))
+        asking = self._tasks.spawn(self._ask_members(config.discovery))
         self._beside["discovery"] = asking
         if not self._rounds:
-            await asyncio.wait({asking}, timeout=config.start_timeout / 2)
+            await self._tasks.ends(asking, within=config.start_timeout / 2)
 
     async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
         try:
@@ -314,7 +271,7 @@ class ProbeLoop:
             probing.pop(node).result()
         for node in nodes:
             if node not in probing:
-                probing[node] = asyncio.create_task(self._probe(node))
+                probing[node] = self._tasks.spawn(self._probe(node))
         # A node that did not answer last time may take its whole time-out again: that must not
         # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
         failing = {n for n, r in self.router.snapshot.reports.items() if r.failures or r.obstacle}
@@ -337,80 +294,9 @@ class ProbeLoop:
             await prober.drop()
 
     async def _read_catalog(self) -> None:
-        """Read the catalog when it is time, from the primary, or else from a replica.
-
-        Over a connection of its own: views are locked while they are read, and neither a migration
-        that holds such a lock nor a server that hangs may hold up a probe.
-        """
-        now, snapshot = self.router.clock(), self.router.snapshot
-        if now < self._catalog_due or self._busy("catalog"):
-            return
-        nodes = [snapshot.primary] if snapshot.primary else []
-        nodes += snapshot.replicas
         reached = {n for n, prober in self._probers.items() if prober.connection is not None}
-        node = next((n for n in nodes if n in reached), None)
-        if node is None:
-            return
-        self._catalog_due = now + CATALOG_INTERVAL
-        learning = asyncio.create_task(self._learn_catalog(node))
-        self._beside["catalog"] = learning
-        # It takes milliseconds as a rule, so that who waits for this round has it too.
-        await asyncio.wait({learning}, timeout=self.router.config.probe_timeout)
-
-    async def _learn_catalog(self, node: Node) -> None:
-        generation = self.router.catalog.generation
-        asking = asyncio.create_task(self._catalog_rows(node))
-        try:
-            await asyncio.wait({asking}, timeout=CATALOG_PATIENCE)
-            if not asking.done():
-                raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
-            rows = asking.result()
-        except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
-            self._catalog_due = self.router.clock() + CATALOG_RETRY
-            locked = getattr(error, "sqlstate", None) == LOCKED
-            if not locked and not self._catalog_failed:
-                self._catalog_failed = True
-                self.router.telemetry.event(
-                    "catalog_unreadable",
-                    level="warning",
-                    node=node.name,
-                    reason=one_line(error),
-                    advice="statements over tables and functions run on the primary until the "
-                    "role may read pg_catalog",
-                )
-            return
-        finally:
-            await _give_up(asking, self._reading)
-            self._reading = None
-        self._catalog_failed = False
-        if not self.router.catalog.learn(Catalog.from_rows(rows), generation):
-            self._catalog_due = float("-inf")
-
-    async def _catalog_rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
-        async with await connect(self._connect_args(node)) as connection:
-            self._reading = connection
-            rows = {}
-            for part, sql in Catalog.QUERIES.items():
-                # Local to a transaction, for behind a PgBouncer a session is everybody's.
-                async with connection.transaction():
-                    await connection.execute(
-                        f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
-                    )
-                    cursor = await connection.execute(sql.encode())
-                    rows[part] = await cursor.fetchall()
-            return rows
-
-
-async def _give_up(task: "asyncio.Task[Any]", connection: "ProbeConnection | None") -> None:
-    """End a task that waits for a server.
-
-    Over a connection by hanging up: cancelled, psycopg would log that it was interrupted.
-    """
-    if connection is not None and not task.done():
-        connection.hang_up()
-        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=GIVE_UP_PATIENCE)
-    if task.done() and not task.cancelled():
-        task.exception()  # looked at: nobody else will
+        reading = None if self._busy("catalog") else self._catalog.begin(reached)
+        if reading is not None:
+            self._beside["catalog"] = reading
+            # It takes milliseconds as a rule, so that who waits for this round has it too.
+            await self._tasks.ends(reading, within=self.router.config.probe_timeout)

@@ -22,6 +22,9 @@ from router.rules.blacklist import refuses_login
 if TYPE_CHECKING:
     from router.connect.probe_connection import ProbeConnection
 
+ConnectArgs = Callable[[Node], Mapping[str, Any]]
+"""Gives the keyword arguments of ``psycopg.AsyncConnection.connect`` for a node."""
+
 LOOK = 0.05
 """Seconds between two looks at an answer that has come, but was not read yet."""
 
@@ -62,7 +65,7 @@ class Prober:
         began, started = loop.time(), router.clock()
         asking = self._asking
         if asking is None:
-            asking = self._asking = asyncio.create_task(self._ask())
+            asking = self._asking = router.runtime.tasks.spawn(self._ask())
         if not await self._ends(asking, began):
             return self._overdue(began, started)
         self._asking = None
@@ -95,11 +98,11 @@ class Prober:
         From when the question left: what this process needs to come to it, and to read what has
         arrived, is no time of the server's.
         """
-        loop, seconds = asyncio.get_running_loop(), self.router.config.probe_timeout
+        loop, tasks = asyncio.get_running_loop(), self.router.runtime.tasks
+        seconds = self.router.config.probe_timeout
         until = began + seconds
         while True:
-            await asyncio.wait({asking}, timeout=max(0.0, until - loop.time()))
-            if asking.done():
+            if await tasks.ends(asking, within=max(0.0, until - loop.time())):
                 return True
             connection, now = self.connection, loop.time()
             if connection is None:

@@ -7,13 +7,11 @@ in one `State`.
 Nothing here opens a connection: adapters run statements, the monitor probes.
 """
 
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from router import registry
-from router.chance import rand
 from router.cluster.catalog import CatalogInForce
 from router.cluster.dry_run import DryRun
 from router.cluster.health import Health
@@ -32,6 +30,7 @@ from router.rules.decide import decide, last_resort
 from router.rules.decision import Decision
 from router.rules.dryrun import DryRunReport
 from router.rules.situation import NOTHING, Situation
+from router.runtime import SYSTEM, Runtime
 from router.sql.classifier import Classifier
 from router.sql.intent import Intent
 from router.telemetry import Tally
@@ -65,8 +64,9 @@ class Router(State):
         self,
         config: Config,
         *,
-        clock: Callable[[], float] = time.monotonic,
-        rand: Callable[[], float] = rand,
+        clock: Callable[[], float] = SYSTEM.clock,
+        rand: Callable[[], float] = SYSTEM.rand,
+        runtime: Runtime | None = None,
     ) -> None:
         """Start with the configured roles and nothing probed; see `start`.
 
@@ -74,8 +74,10 @@ class Router(State):
             config: what the user asked for.
             clock: monotonic seconds.
             rand: floats in [0, 1), for balancing and jitter.
+            runtime: waits, wakes, locks and spawns; in place of `clock` and `rand`, of which it
+                has its own.
         """
-        super().__init__(config, clock, rand)
+        super().__init__(config, runtime or Runtime(clock=clock, rand=rand))
         self.decisions: Tally = self.telemetry.decisions
         # Whether a read outside a transaction goes to a replica, and is one by itself there.
         self.reads_alone: bool = not (config.reads_in_transaction or config.dry_run)
@@ -200,7 +202,9 @@ class Router(State):
 
     def _choose_balancer(self) -> None:
         chosen = self.config.balance
-        base: Balancer = BALANCERS[chosen](self.rand) if isinstance(chosen, str) else chosen
+        base: Balancer = (
+            BALANCERS[chosen](self.runtime.rand) if isinstance(chosen, str) else chosen
+        )
         self._base = base
         self.timed_balancer: TimedBalancer | None = (
             base if isinstance(base, TimedBalancer) else None
@@ -379,7 +383,7 @@ class Router(State):
         until = self.clock() + drain
         self.draining = drain > 0
         while self.in_use and (left := until - self.clock()) > 0:
-            time.sleep(min(left, DRAIN_STEP))
+            self.runtime.sleep(min(left, DRAIN_STEP))
         drained = not self.in_use
         self.started = False
         if self.monitor is not None:

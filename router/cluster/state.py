@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from router import registry
 from router.cluster.roles import with_nodes
 from router.config.config import Config
 from router.config.server import Server
@@ -15,6 +14,7 @@ from router.rules.blacklist import Blacklist
 from router.rules.decision import Policy
 from router.rules.pgbouncer import SHARED
 from router.rules.view import View
+from router.runtime import Runtime
 from router.telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class State:
 
     Attributes:
         config: what the user asked for.
+        runtime: its clock, and all it waits with.
         clock: monotonic seconds.
-        rand: floats in [0, 1), for balancing and jitter.
         cluster: the cluster's name.
         policy: what of the options the rules need.
         telemetry: counts and events.
@@ -40,25 +40,24 @@ class State:
         last_write: when this process last wrote, or met a pin set elsewhere (monotonic seconds).
     """
 
-    def __init__(
-        self, config: Config, clock: Callable[[], float], rand: Callable[[], float]
-    ) -> None:
+    def __init__(self, config: Config, runtime: Runtime) -> None:
         self.config: Config = config
-        self.clock: Callable[[], float] = clock
-        self.rand: Callable[[], float] = rand
+        self.runtime: Runtime = runtime
+        # Called for each statement: an attribute, and nothing in between.
+        self.clock: Callable[[], float] = runtime.clock
         self.cluster: str = config.cluster
         self.policy: Policy = config.policy()
-        self.telemetry: Telemetry = Telemetry(self.cluster, clock)
+        self.telemetry: Telemetry = Telemetry(self.cluster, self.clock)
         self.servers: Mapping[Node, Server] = MappingProxyType(config.servers())
         self.kept_out: Blacklist = Blacklist(config.blacklist_max)
         self.view: View = View(
-            Snapshot.initial(self.servers, config.limits(), clock()), self.kept_out.entries
+            Snapshot.initial(self.servers, config.limits(), self.clock()), self.kept_out.entries
         )
         self.pooled: bool = any(map(self.shares_sessions, self.servers))
         self.split: bool = len(self.servers) > 1 or config.discovery is not None
         self.monitor: Monitor | None = None
         self.last_write: float = float("-inf")
-        self._lock = registry.lock()
+        self._lock = runtime.lock()
 
     @property
     def snapshot(self) -> Snapshot:

@@ -8,12 +8,11 @@ import asyncio
 import contextlib
 import select
 import socket
-import threading
-from time import monotonic
 from types import TracebackType
 from typing import Self
 
 from router.connect.patience import Patience
+from router.runtime import SYSTEM, Runtime
 
 
 class HangUp:
@@ -24,7 +23,11 @@ class HangUp:
     """
 
     def __init__(
-        self, fileno: int, seconds: float, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        fileno: int,
+        seconds: float,
+        loop: asyncio.AbstractEventLoop | None = None,
+        runtime: Runtime = SYSTEM,
     ) -> None:
         """Prepare.
 
@@ -32,6 +35,7 @@ class HangUp:
             fileno: the socket's.
             seconds: for how long the server may be silent.
             loop: the event loop that must not be blocked meanwhile; None where threads are.
+            runtime: gives the thread, and the time.
         """
         self.done: bool = False
         # Another descriptor of the same socket: that of the driver may be closed at any moment,
@@ -39,16 +43,17 @@ class HangUp:
         self._line = socket.fromfd(fileno, -1, -1, -1)
         self._seconds = seconds
         self._loop = loop
-        self._over = threading.Event()
-        self._lock = threading.Lock()
+        self._runtime = runtime
+        self._over = runtime.event()
+        self._lock = runtime.lock()
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        self._patience = Patience(self._seconds, monotonic())
+        self._patience = Patience(self._seconds, self._runtime.clock())
         if self._loop is not None:
             self._timer = self._loop.call_later(self._patience.step, self._look)
         else:
-            threading.Thread(target=self._wait, name="pg-router patience", daemon=True).start()
+            self._runtime.spawn(self._wait, "pg-router patience")
         return self
 
     def __exit__(
@@ -76,7 +81,7 @@ class HangUp:
         with self._lock:
             if self._over.is_set():
                 return True
-            if not self._patience.ends(monotonic(), unread=unread(self._line)):
+            if not self._patience.ends(self._runtime.clock(), unread=unread(self._line)):
                 return False
             self.done = True
             hang_up(self._line)

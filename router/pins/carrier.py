@@ -30,6 +30,7 @@ from router.rules.context import (
     covering,
     current_context,
 )
+from router.runtime import SYSTEM
 from router.telemetry import Telemetry
 
 HEADER = "x-pg-router-pin"
@@ -86,7 +87,7 @@ class PinCarrier:
         max_age: float = 60.0,
         header: str = HEADER,
         store: PinStore | AsyncPinStore | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = SYSTEM.clock,
         wall: Callable[[], float] = time.time,
     ) -> None:
         """Prepare.

@@ -3,12 +3,12 @@
 `router.redis` has the stores for several processes; `MemoryPinStore` serves one.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from router import registry
 from router.pins.token import merged
+from router.runtime import SYSTEM
 
 DOUBT = 10.0
 """Seconds until a store that came back is back for every process: longer than a breaker stays
@@ -46,7 +46,7 @@ class AsyncPinStore(Protocol):
 class MemoryPinStore:
     """Pins of the callers of one process. Never blocks."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], float] = SYSTEM.clock) -> None:
         """Start empty.
 
         Args:

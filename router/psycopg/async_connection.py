@@ -7,10 +7,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
-from sqlalchemy.util import greenlet_spawn
 
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route
+from router.greenlets import greenlet_spawn
 from router.psycopg.blocking import BlockingConnection, real_of
 from router.psycopg.connection import Beginning, Connection
 from router.psycopg.cursor import Lasting

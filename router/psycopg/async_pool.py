@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import psycopg
 import psycopg_pool
-from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.config.config import Config
 from router.errors import RouterError
+from router.greenlets import await_only, greenlet_spawn, require
 from router.model import Node
 from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
@@ -72,8 +72,10 @@ class AsyncConnectionPool(RoutedPool):
             **options: those of `router.config.Config`, and the others of psycopg_pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
+            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
+                names it and the cure.
         """
+        require("AsyncConnectionPool")
         super().__init__(
             conninfo,
             replicas,
@@ -131,7 +133,7 @@ class AsyncConnectionPool(RoutedPool):
             waiting = {n for n in waiting if not full(stats.get(n.name, {}), self.min_size)}
             if all(silent(self.router, n) for n in waiting):
                 return
-            await asyncio.sleep(0.02)
+            await self.router.runtime.tasks.sleep(0.02)
         if len(waiting) == len(self.router.servers):
             await self.close()
             raise PoolTimeout(self.empty(waiting, timeout))

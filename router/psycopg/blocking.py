@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator
 from typing import Any, Self
 
 import psycopg
-from sqlalchemy.util import await_only
-from sqlalchemy.util.concurrency import in_greenlet
+
+from router.greenlets import await_only, in_greenlet
+from router.runtime import SYSTEM
 
 
 class _Blocking:
@@ -135,7 +136,7 @@ class BlockingPool(_Blocking):
             waits_for = putting.send(None)
         except StopIteration:
             return  # nothing to wait for, as nearly always: no task is needed
-        task = asyncio.ensure_future(_rest(putting, waits_for))
+        task = SYSTEM.tasks.spawn(_rest(putting, waits_for))
         if in_greenlet():
             await_only(asyncio.shield(task))
         else:

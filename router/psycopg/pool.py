@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import threading
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -566,11 +565,10 @@ class Lease:
 
 def _filled(pool: Any, min_size: int, until: float, router: Router, node: Node) -> None:
     """Wait for a pool to have its connections; unlike its own ``wait`` this does not close it."""
-    tick = threading.Event()
     while not full(pool.get_stats(), min_size):
         if router.clock() >= until or silent(router, node):
             raise psycopg_pool.PoolTimeout(pool.name)
-        tick.wait(0.02)
+        router.runtime.sleep(0.02)
 
 
 def silent(router: Router, node: Node) -> bool:

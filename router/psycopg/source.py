@@ -340,7 +340,7 @@ class PsycopgSource(ABC):
                 if not pool._check:
                     return self._taken(pool, pool.getconn(timeout=OPEN_LOOK))
                 seconds = self.router.config.probe_timeout
-                with HangUp(pool._pool[0].fileno(), seconds, loop_of(pool)):
+                with HangUp(pool._pool[0].fileno(), seconds, loop_of(pool), self.router.runtime):
                     return self._taken(pool, pool.getconn(timeout=OPEN_LOOK))
             except (psycopg.Error, OSError, IndexError):
                 continue

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 from psycopg import sql
 from psycopg.transaction import OutOfOrderTransactionNesting
-from sqlalchemy.util import greenlet_spawn
+
+from router.greenlets import greenlet_spawn
 
 if TYPE_CHECKING:
     from router.psycopg.connection import Connection

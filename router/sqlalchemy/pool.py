@@ -6,7 +6,6 @@ listeners see real driver connections and the dialect is initialised once.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -374,9 +373,9 @@ class RoutingPool(Pool):
 
     def _pause(self, seconds: float) -> None:
         if self.dialect.is_async:
-            await_only(asyncio.sleep(seconds))
+            await_only(self.router.runtime.tasks.sleep(seconds))
         else:
-            time.sleep(seconds)
+            self.router.runtime.sleep(seconds)
 
     def _verify(self, node: Node, connection: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it.

@@ -9,9 +9,9 @@ import psycopg
 import psycopg_pool
 import pytest
 from psycopg.rows import dict_row
-from sqlalchemy.util import greenlet_spawn
 
 from router import request_context, using_primary, using_replica
+from router.greenlets import greenlet_spawn
 from router.psycopg import AsyncConnectionPool
 from router.rules.context import RoutingContext, within
 from tests.conftest import Database

@@ -42,7 +42,7 @@ class Names:
 def names(monkeypatch: pytest.MonkeyPatch) -> Names:
     """Every monitor of the test looks names up here, without pause."""
     found = Names()
-    monkeypatch.setattr("router.cluster.probe_loop.RESOLVE_INTERVAL", 0.0)
+    monkeypatch.setattr("router.connect.dns.RESOLVE_INTERVAL", 0.0)
     monkeypatch.setattr("router.cluster.monitor.addresses_of", found)
     return found
 

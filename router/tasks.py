@@ -1,0 +1,71 @@
+"""Wait, wake and spawn for coroutines: the part of a `router.runtime.Runtime` that is asyncio's.
+
+What asyncio offers beyond this (timeout, gather, to_thread) asks the running loop for time, turns
+and threads. So whoever makes the loop rules it, and for our own threads that is `Tasks.loop`.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Coroutine
+from threading import RLock
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Tasks:
+    """Wait, wake and spawn for coroutines, on the event loop that runs."""
+
+    __slots__ = ()
+
+    async def sleep(self, seconds: float) -> None:
+        """Let other tasks run for so long."""
+        await asyncio.sleep(seconds)
+
+    def event(self) -> asyncio.Event:
+        """What a task waits for, and another one of the same loop sets."""
+        return asyncio.Event()
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start `work` beside the caller, who keeps the task: the loop keeps it only weakly."""
+        return asyncio.create_task(work)
+
+    async def ends(self, task: "asyncio.Task[Any]", within: float | None = None) -> bool:
+        """Wait for a task without taking part in its fate.
+
+        Args:
+            task: not cancelled when the time is over, or when the caller is.
+            within: seconds; None is for ever.
+
+        Returns:
+            whether it has ended.
+        """
+        await asyncio.wait({task}, timeout=within)
+        return task.done()
+
+    def loop(self, working: "RLock | None" = None) -> asyncio.AbstractEventLoop:
+        """An event loop for a thread of the house's own, not yet running.
+
+        A selector loop, as psycopg needs it; on Windows the default is another one.
+
+        Args:
+            working: held by the thread that the loop runs in; let go while the loop waits, so
+                that a fork finds the thread at rest.
+        """
+        return asyncio.SelectorEventLoop(None if working is None else _Selector(working))
+
+
+class _Selector(selectors.DefaultSelector):
+    def __init__(self, working: "RLock") -> None:
+        super().__init__()
+        self._working = working
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._working.release()
+        try:
+            return super().select(timeout)
+        finally:
+            self._working.acquire()
+
+
+TASKS = Tasks()
