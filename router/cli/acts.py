@@ -38,13 +38,6 @@ def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act
     def reads(name: str) -> bool:
         return name in {node.name for node in its.replicas}
 
-    def everybody(action: str) -> Callable[[], None]:
-        def act() -> None:
-            for replica in cluster.replicas:
-                getattr(replica, action)()
-
-        return act
-
     return [
         Act(0.00, "all is well: writes to the primary, reads to the replicas"),
         Act(
@@ -64,14 +57,14 @@ def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act
         Act(
             0.45,
             "replay stands still: who has written reads on the primary",
-            everybody("pause_replay"),
+            lambda: _each(cluster.replicas, Server.pause_replay),
             "every replica is behind",
             lambda _: all(its.snapshot.lag_bytes(name) for name in names),
         ),
         Act(
             0.57,
             "replay goes on: pins end",
-            everybody("resume_replay"),
+            lambda: _each(cluster.replicas, Server.resume_replay),
             "every replica has caught up",
             lambda since: _caught_up(its, names, since),
         ),
@@ -90,6 +83,11 @@ def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act
             lambda _: reads(old.name),
         ),
     ]
+
+
+def _each(servers: Iterable[Server], action: Callable[[Server], object]) -> None:
+    for server in servers:
+        action(server)
 
 
 def _promote(cluster: Cluster, old: Server, heir: Server, note: Callable[[str], None]) -> None:
