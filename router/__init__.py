@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from router.cluster.router import Router, pin
 from router.config.config import Config
-from router.doctor.diagnosis import doctor
+from router.doctor.diagnosis import Diagnosis, doctor
+from router.doctor.findings import Finding
 from router.errors import (
     CommitUnknown,
     ConfigError,
@@ -21,7 +22,7 @@ from router.errors import (
     SessionRefused,
     TransactionLost,
 )
-from router.explain import explain
+from router.explain import Explanation, explain
 from router.rules.context import (
     current_context,
     request_context,
@@ -86,6 +87,9 @@ __all__ = [
     "CommitUnknown",
     "Config",
     "ConfigError",
+    "Diagnosis",
+    "Explanation",
+    "Finding",
     "Intent",
     "Kind",
     "Listener",

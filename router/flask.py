@@ -193,22 +193,34 @@ def _scope() -> int:
 
 def _engines(app: Flask) -> dict[str, Engine] | None:
     """The engines the configuration asks for; None where Flask-SQLAlchemy makes them."""
-    config = app.config
     if _THEIRS in app.extensions:
-        for key in ("REPLICAS", *_ENGINE_KEYS):
-            if config.get(f"ROUTER_{key}") is not None:
-                raise ConfigError(
-                    f"ROUTER_{key}: Flask-SQLAlchemy makes the engines of this app: put "
-                    '{"plugins": ["router"], "replicas": [...]} into its engine options'
-                )
-        with app.app_context():
-            routed = _routers(_their_engines(app))
-        if not routed:
-            raise ConfigError(
-                "SQLALCHEMY_ENGINE_OPTIONS: no engine of Flask-SQLAlchemy is routed: add "
-                '{"plugins": ["router"], "replicas": [...]}'
-            )
+        _refuse_ours(app)
         return None
+    echo = app.config.get("SQLALCHEMY_ECHO", False)
+    return {name: _made(name, {"echo": echo, **given}) for name, given in _asked(app).items()}
+
+
+def _refuse_ours(app: Flask) -> None:
+    """Raise ConfigError where Flask-SQLAlchemy makes the engines, and ours are asked for or none
+    of its engines is routed."""
+    for key in ("REPLICAS", *_ENGINE_KEYS):
+        if app.config.get(f"ROUTER_{key}") is not None:
+            raise ConfigError(
+                f"ROUTER_{key}: Flask-SQLAlchemy makes the engines of this app: put "
+                '{"plugins": ["router"], "replicas": [...]} into its engine options'
+            )
+    with app.app_context():
+        routed = _routers(_their_engines(app))
+    if not routed:
+        raise ConfigError(
+            "SQLALCHEMY_ENGINE_OPTIONS: no engine of Flask-SQLAlchemy is routed: add "
+            '{"plugins": ["router"], "replicas": [...]}'
+        )
+
+
+def _asked(app: Flask) -> dict[str, dict[str, Any]]:
+    """The options of each engine, by bind."""
+    config = app.config
     uri, options, binds = (_either(config, key) for key in _ENGINE_KEYS)
     for key, given in (("ENGINE_OPTIONS", options), ("BINDS", binds)):
         if not isinstance(given or {}, Mapping):
@@ -225,20 +237,21 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
             "ROUTER_DATABASE_URI: it is missing, as is SQLALCHEMY_DATABASE_URI: give the "
             "primary's URL; where Flask-SQLAlchemy makes the engines call its init_app first"
         )
-    made: dict[str, Engine] = {}
-    for name, given in asked.items():
-        given.setdefault("echo", config.get("SQLALCHEMY_ECHO", False))
-        try:
-            made[name] = _engine(given, plain=name != DEFAULT and "replicas" not in given)
-        except ConfigError as error:
-            raise ConfigError(f"engine {name!r}: {error}") from None
-        except ArgumentError as error:  # it may repeat the URL
-            raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
-        except ValueError as error:  # of make_url(), about a port
-            if isinstance(given["url"], str):
-                url_parts(given["url"], f"engine {name!r}")  # says it without the password
-            raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
-    return made
+    return asked
+
+
+def _made(name: str, given: dict[str, Any]) -> Engine:
+    """The engine of the bind `name`; what is wrong with it is told without a password."""
+    try:
+        return _engine(given, plain=name != DEFAULT and "replicas" not in given)
+    except ConfigError as error:
+        raise ConfigError(f"engine {name!r}: {error}") from None
+    except ArgumentError as error:  # it may repeat the URL
+        raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
+    except ValueError as error:  # of make_url(), about a port
+        if isinstance(given["url"], str):
+            url_parts(given["url"], f"engine {name!r}")  # says it without the password
+        raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
 
 
 def _engine(given: dict[str, Any], *, plain: bool) -> Engine:

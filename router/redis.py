@@ -1,8 +1,9 @@
 """Pin stores in Redis, for callers that several processes or machines serve."""
 
 import os
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, Self
 
 from router.config.sources import mediafusion
 from router.errors import ConfigError, RouterError
@@ -50,6 +51,9 @@ class StoreUnavailable(RouterError):
 class _Store:
     """What the two stores share."""
 
+    _redis: ClassVar[Any]
+    _retry: ClassVar[Any]
+
     def __init__(
         self,
         client: Any,
@@ -65,63 +69,6 @@ class _Store:
         self._client = client
         self._prefix = prefix
         self._breaker = Breaker(failures, cooldown)
-
-    @classmethod
-    def from_url(cls, url: str, **options: Any) -> Self:
-        """See `RedisPinStore.from_url`."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_mediafusion(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
-        """A store in the Redis that MediaFusion's variables name, ``REDIS_URL`` and so on.
-
-        Args:
-            environ: the variables; the process's environment by default.
-            options: as `from_url` takes them; before the variables.
-
-        Raises:
-            ConfigError: ``REDIS_URL`` is not set, or another is no number.
-        """
-        url, found = mediafusion.read_redis(os.environ if environ is None else environ)
-        return cls.from_url(url, **{**found, **options})
-
-    def _ask(self) -> None:
-        if not self._breaker.allows(SYSTEM.clock()):
-            raise StoreUnavailable("Redis failed lately: it is asked again after the cooldown")
-
-    def _failed(self) -> None:
-        self._breaker.failed(SYSTEM.clock())
-
-    def _arguments(self, who: str, fields: Mapping[str, str], ttl: float) -> list[Any]:
-        flat = [part for item in fields.items() for part in item]
-        return [_SAVE, 1, self._prefix + who, max(1, round(ttl * 1000)), *flat]
-
-    def _answered(self, found: Mapping[Any, Any]) -> dict[str, str]:
-        self._breaker.succeeded()
-        return {_text(name): _text(value) for name, value in found.items()}
-
-
-def _text(value: Any) -> str:
-    # A client of the user's own may or may not decode.
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _options(
-    timeout: float, retries: int, retry_delay: float, max_connections: int, retry: Any
-) -> dict[str, Any]:
-    return {
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "max_connections": max_connections,
-        "retry": retry(ConstantBackoff(retry_delay), retries),
-    }
-
-
-class RedisPinStore(_Store):
-    """Pins in Redis, over a client of redis-py.
-
-    A call takes at most about ``(retries + 1) * timeout + retries * retry_delay`` seconds.
-    """
 
     @classmethod
     def from_url(
@@ -145,28 +92,74 @@ class RedisPinStore(_Store):
             options: ``prefix`` of the keys; ``failures`` in a row that open the circuit breaker
                 (3; 0 for none) and its ``cooldown`` in seconds (5).
         """
-        given = _options(timeout, retries, retry_delay, max_connections, Retry)
-        return cls(Redis.from_url(url, **given), **options)
+        client = cls._redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            max_connections=max_connections,
+            retry=cls._retry(ConstantBackoff(retry_delay), retries),
+        )
+        return cls(client, **options)
+
+    @classmethod
+    def from_mediafusion(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
+        """A store in the Redis that MediaFusion's variables name, ``REDIS_URL`` and so on.
+
+        Args:
+            environ: the variables; the process's environment by default.
+            options: as `from_url` takes them; before the variables.
+
+        Raises:
+            ConfigError: ``REDIS_URL`` is not set, or another is no number.
+        """
+        url, found = mediafusion.read_redis(os.environ if environ is None else environ)
+        return cls.from_url(url, **{**found, **options})
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """One call; what becomes of it the circuit breaker hears."""
+        if not self._breaker.allows(SYSTEM.clock()):
+            raise StoreUnavailable("Redis failed lately: it is asked again after the cooldown")
+        try:
+            yield
+        except Exception:
+            self._breaker.failed(SYSTEM.clock())
+            raise
+        self._breaker.succeeded()
+
+    def _arguments(self, who: str, fields: Mapping[str, str], ttl: float) -> list[Any]:
+        flat = [part for item in fields.items() for part in item]
+        return [_SAVE, 1, self._prefix + who, max(1, round(ttl * 1000)), *flat]
+
+
+def _texts(found: Mapping[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    # A client of the user's own may or may not decode.
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+class RedisPinStore(_Store):
+    """Pins in Redis, over a client of redis-py.
+
+    A call takes at most about ``(retries + 1) * timeout + retries * retry_delay`` seconds.
+    """
+
+    _redis: ClassVar[Any] = Redis
+    _retry: ClassVar[Any] = Retry
 
     def load(self, who: str) -> Mapping[str, str]:
         """The fields saved for `who`, empty when there are none."""
-        self._ask()
-        try:
+        with self._asking():
             found: Any = self._client.hgetall(self._prefix + who)
-        except Exception:
-            self._failed()
-            raise
-        return self._answered(found)
+        return _texts(found)
 
     def save(self, who: str, fields: Mapping[str, str], ttl: float) -> None:
         """Merge `fields` into what is saved for `who`, to be forgotten after `ttl` seconds."""
-        self._ask()
-        try:
+        with self._asking():
             self._client.eval(*self._arguments(who, fields, ttl))
-        except Exception:
-            self._failed()
-            raise
-        self._breaker.succeeded()
 
     def close(self) -> None:
         """Close the client's connections."""
@@ -176,40 +169,19 @@ class RedisPinStore(_Store):
 class AsyncRedisPinStore(_Store):
     """`RedisPinStore` for asyncio, over a client of ``redis.asyncio``."""
 
-    @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        timeout: float = 0.25,
-        retries: int = 1,
-        retry_delay: float = 0.05,
-        max_connections: int = 100,
-        **options: Any,
-    ) -> Self:
-        """See `RedisPinStore.from_url`."""
-        given = _options(timeout, retries, retry_delay, max_connections, AsyncRetry)
-        return cls(AsyncRedis.from_url(url, **given), **options)
+    _redis: ClassVar[Any] = AsyncRedis
+    _retry: ClassVar[Any] = AsyncRetry
 
     async def load(self, who: str) -> Mapping[str, str]:
         """The fields saved for `who`, empty when there are none."""
-        self._ask()
-        try:
+        with self._asking():
             found: Any = await self._client.hgetall(self._prefix + who)
-        except Exception:
-            self._failed()
-            raise
-        return self._answered(found)
+        return _texts(found)
 
     async def save(self, who: str, fields: Mapping[str, str], ttl: float) -> None:
         """Merge `fields` into what is saved for `who`, to be forgotten after `ttl` seconds."""
-        self._ask()
-        try:
+        with self._asking():
             await self._client.eval(*self._arguments(who, fields, ttl))
-        except Exception:
-            self._failed()
-            raise
-        self._breaker.succeeded()
 
     async def close(self) -> None:
         """Close the client's connections."""

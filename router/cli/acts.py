@@ -1,10 +1,10 @@
 """What goes wrong in the demo, when, and how one sees that the router has noticed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from router.cluster.router import Router
-from router.testing import Cluster
+from router.testing import Cluster, Server
 
 
 def _nothing() -> None: ...
@@ -31,33 +31,12 @@ class Act:
 
 def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act]:
     """The play: what happens to `cluster` while `its` routes."""
-    names = [replica.name for replica in cluster.replicas]
     # Not one and the same where there is a choice: the heir has lived through everything.
     victim, heir, old = cluster.replicas[-1], cluster.replicas[0], cluster.primary
-
-    def promote() -> None:
-        # A clean shutdown hands every commit to the replicas before the server is gone.
-        old.stop()
-        note(f"{old.name} is stopped")
-        heir.promote()
-        note(f"{heir.name} is promoted; the others follow it")
-        cluster.repoint(*cluster.replicas)
-
-    def everybody(action: str) -> Callable[[], None]:
-        def act() -> None:
-            for replica in cluster.replicas:
-                getattr(replica, action)()
-
-        return act
+    names = [replica.name for replica in cluster.replicas]
 
     def reads(name: str) -> bool:
         return name in {node.name for node in its.replicas}
-
-    def caught_up(since: float) -> bool:
-        wanted = its.snapshot.bound(since)
-        return wanted is not None and all(
-            (at := its.snapshot.replayed(name)) is not None and at >= wanted for name in names
-        )
 
     return [
         Act(0.00, "all is well: writes to the primary, reads to the replicas"),
@@ -78,21 +57,21 @@ def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act
         Act(
             0.45,
             "replay stands still: who has written reads on the primary",
-            everybody("pause_replay"),
+            lambda: _each(cluster.replicas, Server.pause_replay),
             "every replica is behind",
             lambda _: all(its.snapshot.lag_bytes(name) for name in names),
         ),
         Act(
             0.57,
             "replay goes on: pins end",
-            everybody("resume_replay"),
+            lambda: _each(cluster.replicas, Server.resume_replay),
             "every replica has caught up",
-            caught_up,
+            lambda since: _caught_up(its, names, since),
         ),
         Act(
             0.67,
             f"{old.name} is shut down and {heir.name} promoted",
-            promote,
+            lambda: _promote(cluster, old, heir, note),
             f"writes go to {heir.name}",
             lambda _: its.primary is not None and its.primary.name == heir.name,
         ),
@@ -104,3 +83,24 @@ def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act
             lambda _: reads(old.name),
         ),
     ]
+
+
+def _each(servers: Iterable[Server], action: Callable[[Server], object]) -> None:
+    for server in servers:
+        action(server)
+
+
+def _promote(cluster: Cluster, old: Server, heir: Server, note: Callable[[str], None]) -> None:
+    # A clean shutdown hands every commit to the replicas before the server is gone.
+    old.stop()
+    note(f"{old.name} is stopped")
+    heir.promote()
+    note(f"{heir.name} is promoted; the others follow it")
+    cluster.repoint(*cluster.replicas)
+
+
+def _caught_up(its: Router, names: Iterable[str], since: float) -> bool:
+    wanted = its.snapshot.bound(since)
+    return wanted is not None and all(
+        (at := its.snapshot.replayed(name)) is not None and at >= wanted for name in names
+    )

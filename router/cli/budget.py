@@ -3,12 +3,11 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 from router.config.budget import ROOM_SQL, Demand, Line, Room, cure, horsies_worker, opened
 from router.config.config import Config
 from router.config.server import Server
@@ -37,11 +36,7 @@ T = TypeVar("T")
 )
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def budget(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     workers: int | None,
     extra: int,
@@ -52,7 +47,7 @@ def budget(
 
     Exit status: 0 they do, 1 a server does not or cannot be asked, 2 wrong usage.
     """
-    config = config_of(url, replicas, file, section, system)
+    config = where.config()
     if workers is not None:
         config = config.but(workers=workers)
     if processes is not None:

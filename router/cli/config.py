@@ -1,22 +1,17 @@
 """``pg-router config``."""
 
 import json
-from pathlib import Path
 
 import click
 
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 
 
 @click.command()
 @servers
 @click.option("--json", "as_json", is_flag=True, help="A list of objects.")
 def config(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     as_json: bool,
 ) -> None:
@@ -26,7 +21,7 @@ def config(
 
     Exit status: 0 shown, 2 a setting is wrong.
     """
-    told = config_of(url, replicas, file, section, system).explain()
+    told = where.config().explain()
     if not as_json:
         click.echo(told)
         return

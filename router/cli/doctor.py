@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from router.cli.shadow import shadow
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 from router.doctor.diagnosis import doctor as examined
 from router.doctor.findings import LEVELS
 
@@ -17,11 +17,7 @@ from router.doctor.findings import LEVELS
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 @click.option("--strict", is_flag=True, help="Let a warning count as an error.")
 def doctor(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     as_json: bool,
     strict: bool,
@@ -32,7 +28,7 @@ def doctor(
 
     Exit status: 0 no error was found, 1 one was, 2 wrong usage.
     """
-    found = examined(config_of(url, replicas, file, section, system))
+    found = examined(where.config())
     if (taken := shadow(Path.cwd())) is not None:
         findings = sorted([*found.findings, taken], key=lambda each: LEVELS.index(each.level))
         found = replace(found, findings=tuple(findings))

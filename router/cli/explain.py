@@ -1,12 +1,11 @@
 """``pg-router explain``."""
 
 import os
-from pathlib import Path
 
 import click
 
 import router as pg_router
-from router.cli.source import PREFIX, config_of, servers
+from router.cli.source import PREFIX, Servers, servers
 from router.errors import RouterError
 from router.messages import masked
 from router.target import router_of
@@ -18,26 +17,19 @@ NAMING = tuple(PREFIX + name for name in ("URL", "HOST", "PRIMARY"))
 @click.command()
 @click.argument("sql")
 @servers
-def explain(
-    sql: str,
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
-) -> None:
+def explain(where: Servers, sql: str) -> None:
     """Say what a statement does and where it would go now. Nothing is sent.
 
     Without --url, --file, --from and the variable PG_ROUTER_URL only what it does is told.
 
     Exit status: 0 told, 1 it could not run anywhere now, 2 wrong usage.
     """
-    if not (url or file or system or any(map(os.environ.get, NAMING))):
-        if replicas:
+    if not (where.url or where.file or where.system or any(map(os.environ.get, NAMING))):
+        if where.replicas:
             raise click.UsageError("--replica needs --url as well")
         click.echo(pg_router.explain(sql))
         return
-    its, _ = router_of(config_of(url, replicas, file, section, system))
+    its, _ = router_of(where.config())
     try:
         its.refresh()  # an application's router has looked more than once
         told = pg_router.explain(sql, its)

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 from router.config.config import Config
 from router.config.options import Pooling
 from router.config.pgbouncer_ini import (
@@ -57,11 +57,7 @@ SALT = 16  # bytes, as PostgreSQL takes
 )
 @click.option("--force", is_flag=True, help="Write over files that are there.")
 def pgbouncer_ini(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     directory: Path | None,
     port: int,
@@ -79,7 +75,7 @@ def pgbouncer_ini(
 
     Exit status: 0 written, 2 wrong usage, or a file is there already.
     """
-    config = config_of(url, replicas, file, section, system)
+    config = where.config()
     default = config.pgbouncer if config.pgbouncer != "off" else "transaction"
     wanted = Bouncer(
         port=port,

@@ -1,15 +1,15 @@
 """The options by which a command is told about the servers, and the Config they make."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from router.config.config import Config
 from router.errors import ConfigError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 PREFIX = "PG_ROUTER_"
 SYSTEMS: dict[str, Callable[[], Config]] = {
@@ -19,8 +19,54 @@ SYSTEMS: dict[str, Callable[[], Config]] = {
 """Variables of others that can be read, beside our own."""
 
 
-def servers(command: F) -> F:
-    """Give a command the options `config_of` takes."""
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What the options that `servers` gives a command say.
+
+    Attributes:
+        url: the primary's URL.
+        replicas: the replicas' URLs.
+        file: a TOML file.
+        section: its table.
+        system: whose variables are read in place of ours, one of `SYSTEMS`.
+    """
+
+    url: str | None
+    replicas: tuple[str, ...]
+    file: Path | None
+    section: str
+    system: str | None
+
+    def config(self) -> Config:
+        """The Config that they and the environment ask for.
+
+        Raises:
+            ClickException: an option is wrong, in one line.
+        """
+        named = (("--url", self.url), ("--file", self.file), ("--from", self.system))
+        given = [name for name, value in named if value]
+        if len(given) > 1:
+            raise click.UsageError(f"{' and '.join(given)} exclude each other: give one")
+        try:
+            beside: dict[str, Any] = {"replicas": list(self.replicas)} if self.replicas else {}
+            if self.url is not None:
+                return Config.from_url(self.url, **beside)
+            if self.file is not None:
+                return Config.from_toml(self.file, self.section, prefix=PREFIX, **beside)
+            found = SYSTEMS[self.system]() if self.system else Config.from_env(PREFIX)
+            return found.but(**beside) if beside else found
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from None
+
+
+def servers(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command options that say where the servers are; it is called with `Servers` first."""
+
+    @wraps(command)
+    def call(**given: Any) -> Any:
+        told = Servers(**{field.name: given.pop(field.name) for field in fields(Servers)})
+        return command(told, **given)
+
     options = (
         click.option("--url", metavar="URL", help="The primary's URL."),
         click.option(
@@ -41,30 +87,5 @@ def servers(command: F) -> F:
         ),
     )
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def config_of(
-    url: str | None, replicas: tuple[str, ...], file: Path | None, section: str, system: str | None
-) -> Config:
-    """The Config that the options of `servers` and the environment ask for.
-
-    Raises:
-        ClickException: an option is wrong, in one line.
-    """
-    given = [
-        name for name, value in (("--url", url), ("--file", file), ("--from", system)) if value
-    ]
-    if len(given) > 1:
-        raise click.UsageError(f"{' and '.join(given)} exclude each other: give one")
-    try:
-        beside: dict[str, Any] = {"replicas": list(replicas)} if replicas else {}
-        if url is not None:
-            return Config.from_url(url, **beside)
-        if file is not None:
-            return Config.from_toml(file, section, prefix=PREFIX, **beside)
-        found = SYSTEMS[system]() if system else Config.from_env(PREFIX)
-        return found.but(**beside) if beside else found
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+        call = option(call)
+    return call

@@ -4,14 +4,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
 from router.cli.application import Application, ask_application
 from router.cli.ask import Answer, arguments_for, ask
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
 from router.messages import masked
@@ -39,11 +38,7 @@ from router.status.report import status as status_of
     show_envvar=True,
 )
 def status(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     watch: float | None,
     as_json: bool,
@@ -59,7 +54,7 @@ def status(
     """
     if app is not None and not app.startswith(("http://", "https://")):
         raise click.BadParameter("give an http:// or https:// URL", param_hint="--app")
-    config = config_of(url, replicas, file, section, system)
+    config = where.config()
     router = Router(config)
     router.use_monitor(Monitor(router, lambda node: arguments_for(config, router.servers[node])))
     try:

@@ -3,11 +3,10 @@
 import logging
 import math
 import time
-from pathlib import Path
 
 import click
 
-from router.cli.source import config_of, servers
+from router.cli.source import Servers, servers
 from router.messages import masked
 from router.status.report import Status, status
 from router.target import router_of
@@ -33,11 +32,7 @@ PAUSE = 0.2
     help="Replicas that have to be fit for reads as well.",
 )
 def wait(
-    url: str | None,
-    replicas: tuple[str, ...],
-    file: Path | None,
-    section: str,
-    system: str | None,
+    where: Servers,
     *,
     timeout: float,
     need: int,
@@ -50,7 +45,7 @@ def wait(
     """
     if not math.isfinite(timeout):
         raise click.UsageError(f"--timeout {timeout:g}: give a number of seconds")
-    config = config_of(url, replicas, file, section, system)
+    config = where.config()
     if need > len(config.replicas):
         raise click.UsageError(
             f"--need {need}: only {len(config.replicas)} replicas are configured: give --replica"

@@ -4,10 +4,11 @@ The first layer that says something wins; libpq's own variables fill what none s
 """
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from router.config.options import OPTIONS, own_query
 from router.config.server import Server, split_hosts, with_own
@@ -44,19 +45,10 @@ class FromSources:
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-
-        @classmethod
-        def build(
-            cls,
-            primary: Server,
-            replicas: object = (),
-            *,
-            beside: Sequence[Server] = (),
-            sources: Mapping[str, str] | None = None,
-            **options: object,
-        ) -> Self:
-            """See `router.config.config.Config.build`."""
+    @classmethod
+    @abstractmethod
+    def build(cls, primary: Server, replicas: object = (), **options: Any) -> Self:
+        """See `router.config.config.Config.build`."""
 
     @classmethod
     def from_url(cls, url: str, replicas: object = (), **options: object) -> Self:

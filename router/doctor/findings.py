@@ -344,7 +344,7 @@ def budgets(case: Case) -> Iterator[Finding]:
 
 def replication(case: Case) -> Iterator[Finding]:
     """Replicas that are behind, stand still, or will be."""
-    limits, snapshot = case.snapshot.limits, case.snapshot
+    snapshot = case.snapshot
     for facts in case.standbys:
         name = facts.node
         if facts.paused:
@@ -364,18 +364,24 @@ def replication(case: Case) -> Iterator[Finding]:
                 "let its primary_conninfo lead to the primary, or set it up anew (pg_rewind, "
                 "pg_basebackup)",
             )  # fmt: skip
-        seconds, behind = snapshot.lag_seconds(name), snapshot.lag_bytes(name)
-        late = limits.seconds is not None and seconds is not None and seconds > limits.seconds
-        far = limits.bytes is not None and behind is not None and behind > limits.bytes
-        # One limit kept is enough, so a replica is out only where none is.
-        kept = (limits.seconds is not None and not late) or (limits.bytes is not None and not far)
-        if (late or far) and not kept:
-            told = [] if seconds is None else [f"{seconds:.1f} s"]
-            told += [] if behind is None else [f"{behind} bytes"]
-            yield Finding(
-                "warning", "lag", name, f"it is {' and '.join(told)} behind: it gets no reads",
-                "find what holds it back (a long query, disk, network), or raise max_lag_seconds",
-            )  # fmt: skip
+        yield from _lag(snapshot, name)
+
+
+def _lag(snapshot: Snapshot, name: str) -> Iterator[Finding]:
+    """The lag of a standby that keeps it from reads."""
+    limits = snapshot.limits
+    seconds, behind = snapshot.lag_seconds(name), snapshot.lag_bytes(name)
+    late = limits.seconds is not None and seconds is not None and seconds > limits.seconds
+    far = limits.bytes is not None and behind is not None and behind > limits.bytes
+    # One limit kept is enough, so a replica is out only where none is.
+    kept = (limits.seconds is not None and not late) or (limits.bytes is not None and not far)
+    if (late or far) and not kept:
+        told = [] if seconds is None else [f"{seconds:.1f} s"]
+        told += [] if behind is None else [f"{behind} bytes"]
+        yield Finding(
+            "warning", "lag", name, f"it is {' and '.join(told)} behind: it gets no reads",
+            "find what holds it back (a long query, disk, network), or raise max_lag_seconds",
+        )  # fmt: skip
 
 
 def conflicts(case: Case) -> Iterator[Finding]:

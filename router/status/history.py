@@ -30,7 +30,13 @@ QUIET = frozenset({"retried", "healed", "no_request_context"})
 _PLAIN = {
     "caught_up": "{node} has caught up",
     "degraded": "nothing can be written",
+    "not_following": "{node} does not follow the primary and gets no reads",
+    "reachable": "{node} reachable after {after:.1f} s",
+    "restored": "{node} restored after {after:.1f} s",
+    "unreachable": "{node} does not answer: {reason}",
     "writable": "{node} can be written",
+    "writes_lost": "{node} was promoted without {bytes} bytes of WAL: writes lost",
+    "writes_maybe_lost": "{node} was promoted without {bytes} bytes of WAL: writes maybe lost",
 }
 
 _SHOWN = 48  # characters of a failure's reason
@@ -143,21 +149,12 @@ def words(name: str, fields: Mapping[str, Any]) -> str:
         seconds = fields["seconds"]
         term = "" if seconds is None else f" for {seconds:.1f} s"
         return f"{node} blacklisted{term}: {reason}"
-    if name == "unreachable":
-        return f"{node} does not answer: {reason}"
-    if name in ("restored", "reachable"):
-        return f"{node} {name} after {fields['after']:.1f} s"
     if name == "primary_changed":
         return f"the primary is now {fields['after'] or 'nobody'}, was {fields['before']}"
     if name == "lagging":
         seconds = fields["seconds"]
         behind = "" if seconds is None else f"{seconds:.1f} s "
         return f"{node} is {behind}behind and gets no reads"
-    if name == "not_following":
-        return f"{node} does not follow the primary and gets no reads"
-    if name in ("writes_lost", "writes_maybe_lost"):
-        maybe = "" if name == "writes_lost" else "maybe "
-        return f"{node} was promoted without {fields['bytes']} bytes of WAL: writes {maybe}lost"
     if name in _PLAIN:
-        return _PLAIN[name].format(node=node)
+        return _PLAIN[name].format(**{**fields, "node": node, "reason": reason})
     return f"{name} {' '.join(f'{k}={v}' for k, v in fields.items())}"

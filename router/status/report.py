@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 from router.cluster.router import Router
-from router.model import Role
+from router.model import Node, Role
 from router.rules.blacklist import Entry
 from router.rules.view import View
 
@@ -73,38 +73,45 @@ class Status:
 def status(router: Router) -> Status:
     """How the cluster of `router` stands, by what is known; `Router.refresh` asks the nodes."""
     view, now = router.view, router.clock()
+    primary = view.snapshot.primary
+    nodes = tuple(_node(view, node, now) for node in view.snapshot.nodes)
+    return Status(router.cluster, None if primary is None else primary.name, nodes)
+
+
+def _node(view: View, node: Node, now: float) -> NodeStatus:
     snapshot = view.snapshot
-    nodes = []
-    for node in snapshot.nodes:
-        report, out = snapshot.reports.get(node.name), kept_out(view, node.name)
-        is_primary, reads = node is snapshot.primary, node in view.replicas
-        if out is not None:
-            problem = f"out {_term(out.until - now)}: {brief(out.reason)}"
-        elif report is None:
-            problem = "not probed yet"
-        elif not report.ok and not report.vouched:
-            problem = f"no answer: {brief(' '.join(report.error.split()))}"
-        elif foreign := snapshot.foreign(node.name):
-            problem = f"gets nothing: it {foreign}"
-        elif node.name in snapshot.fenced:
-            problem = "fenced: another server is the primary"
-        elif node.name in snapshot.strays:
-            problem = f"does not follow the primary: {snapshot.strays[node.name].why}"
-        else:
-            problem = "" if is_primary or reads else "too far behind, or not joined yet"
-        nodes.append(
-            NodeStatus(
-                node.name,
-                f"{node.host}:{node.port}",
-                Role.UNKNOWN if report is None else report.role,
-                is_primary or reads,
-                None if is_primary or report is None else snapshot.lag_seconds(node.name),
-                None if is_primary or report is None else snapshot.lag_bytes(node.name),
-                problem,
-            )
-        )
-    primary = snapshot.primary
-    return Status(router.cluster, None if primary is None else primary.name, tuple(nodes))
+    report, is_primary = snapshot.reports.get(node.name), node is snapshot.primary
+    lags = report is not None and not is_primary
+    return NodeStatus(
+        node.name,
+        f"{node.host}:{node.port}",
+        Role.UNKNOWN if report is None else report.role,
+        is_primary or node in view.replicas,
+        snapshot.lag_seconds(node.name) if lags else None,
+        snapshot.lag_bytes(node.name) if lags else None,
+        _problem(view, node, now),
+    )
+
+
+def _problem(view: View, node: Node, now: float) -> str:
+    """Why `node` gets nothing, empty where nothing is wrong."""
+    snapshot, name = view.snapshot, node.name
+    report, out = snapshot.reports.get(name), kept_out(view, name)
+    if out is not None:
+        return f"out {_term(out.until - now)}: {brief(out.reason)}"
+    if report is None:
+        return "not probed yet"
+    if not report.ok and not report.vouched:
+        return f"no answer: {brief(' '.join(report.error.split()))}"
+    if foreign := snapshot.foreign(name):
+        return f"gets nothing: it {foreign}"
+    if name in snapshot.fenced:
+        return "fenced: another server is the primary"
+    if name in snapshot.strays:
+        return f"does not follow the primary: {snapshot.strays[name].why}"
+    if node is snapshot.primary or node in view.replicas:
+        return ""
+    return "too far behind, or not joined yet"
 
 
 def kept_out(view: View, name: str) -> Entry | None:

@@ -42,11 +42,3 @@ def test_explain_says_why_a_statement_cannot_run() -> None:
         assert "primary (127.0.0.1:1)" in router.explain("DELETE FROM item", engine.router).problem
     finally:
         engine.dispose()
-
-
-def test_functions_named_like_modules_stay_functions() -> None:
-    """router.classify and router.explain are the functions even after their modules are loaded."""
-    import router.explain
-    import router.sql.classifier
-
-    assert router.classify("SELECT 1").kind is router.Kind.READ
