@@ -124,7 +124,10 @@ def _identified(snapshot: Snapshot, mine: Report | None) -> Snapshot:
     if mine is None:
         return snapshot
     system_id = mine.system_id or snapshot.system_id
-    return replace(snapshot, system_id=system_id, database=mine.database or snapshot.database)
+    database = mine.database or snapshot.database
+    if (system_id, database) == (snapshot.system_id, snapshot.database):
+        return snapshot
+    return replace(snapshot, system_id=system_id, database=database)
 
 
 def _primary(before: Snapshot, among: Snapshot, claims: Mapping[Node, Report]) -> Node | None:
