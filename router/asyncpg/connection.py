@@ -11,17 +11,13 @@ import asyncpg
 from asyncpg import transaction as asyncpg_transaction
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from router.asyncpg.checkout import AsyncpgCheckout
 from router.asyncpg.errors import SessionRefused
 from router.asyncpg.listeners import Kind as Watched
 from router.asyncpg.listeners import as_own
-from router.asyncpg.node_connection import (
-    CLOSING,
-    DRIVER_ERRORS,
-    AsyncpgCheckout,
-    AsyncpgConnection,
-    AsyncpgSource,
-)
+from router.asyncpg.node_connection import CLOSING, DRIVER_ERRORS, AsyncpgConnection
 from router.asyncpg.prepared import PreparedStatement
+from router.asyncpg.source import AsyncpgSource
 from router.checkout.checkout import READ, Route
 from router.checkout.retry import failed_fast_read, recover, timed
 from router.sql.classifier import Intent, Kind, OnStandby

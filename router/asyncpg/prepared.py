@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.util import greenlet_spawn
 
-from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, AsyncpgConnection
+from router.asyncpg.checkout import AsyncpgCheckout
+from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection
 from router.checkout.checkout import READ, Route
 from router.rules.context import current_context
 from router.rules.decide import Decision, Reason

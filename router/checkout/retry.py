@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from router.checkout.node_connection import NodeConnection
-from router.config.config import masked
 from router.model import Node
 from router.rules.decide import Reason
 from router.sql.classifier import Intent, Kind
@@ -92,27 +91,6 @@ def timed(route: "Route[H]", call: Callable[P, R]) -> Callable[P, R]:
             router.answered(node, sent)
 
     return run
-
-
-def in_words(state: str, error: BaseException) -> str:
-    """`error` as one line without secrets: SQLSTATE and message.
-
-    Not what a server adds to its message: as its context it quotes the statement that a function
-    put together, of the parameters too.
-
-    Args:
-        state: the SQLSTATE, empty when the server sent none.
-        error: what a driver raised.
-    """
-    if state and getattr(error.__cause__, "sqlstate", "") == state:
-        error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
-    said: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's
-    if said is None:
-        said = error.args[0] if state and error.args else str(error)
-    if isinstance(said, dict):  # pg8000's
-        said = said.get("M", "")
-    text = masked(" ".join(str(said).split())) or type(error).__name__
-    return f"{state}: {text}" if state else text
 
 
 def failed_fast_read(

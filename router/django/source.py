@@ -6,11 +6,10 @@ wrapper, like the connection of Django's own.
 """
 
 import gc
-import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
@@ -18,24 +17,24 @@ from router import registry
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
 from router.config.config import Config, Server
+from router.connect.parameters import to_one_server
 from router.django import bouncer
 from router.django.errors import PoolTimeout, TooManyRequests, translated
 from router.errors import ConfigError, RouterError
 from router.model import Node
 from router.psycopg import source
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector
 
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
 
-_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 POOL_SIZE = "max_size in OPTIONS['pool']"
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
 
-class DjangoConnector(Connector):
+class DjangoConnector(PsycopgConnector):
     """What the wrappers of one alias share in one process.
 
     Attributes:
@@ -67,8 +66,9 @@ class DjangoConnector(Connector):
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
         self.health_checks: bool = bool(settings.get("CONN_HEALTH_CHECKS"))
         self.router: Router = Router(self.config)
-        self.router.use_monitor(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
         self._pools: dict[Node, Any] = {}
+        self.opened = {}
         self._lock = registry.lock()
         self.router.attach(self)
         registry.renew(self)
@@ -79,22 +79,7 @@ class DjangoConnector(Connector):
         own, primary = server.connect_args(), self.config.primary.connect_args()
         differs = {key: value for key, value in own.items() if value != primary.get(key)}
         found = {**self.config.libpq(), **self._model.get_connection_params(), **differs}
-        if "PGCONNECT_TIMEOUT" in os.environ:
-            found.pop("connect_timeout", None)
-        for key in ("service", "target_session_attrs", "load_balance_hosts"):
-            found.pop(key, None)
-        if path := self.config.begins_in(server):
-            # Of two settings the later one counts.
-            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
-        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
-            found["target_session_attrs"] = "any"  # libpq would apply it to each node
-        return {**found, "host": server.host, "port": server.port, "autocommit": True}
-
-    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        found = self.arguments(self.router.servers[node])
-        for key in _NOT_FOR_PROBES:
-            found.pop(key, None)
-        return found
+        return to_one_server(found, server, self.config)
 
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
         """A new connection to `node`, in autocommit.
@@ -107,19 +92,11 @@ class DjangoConnector(Connector):
             NoReplicaAvailable: the node has left, or keeps another attempt waiting.
             psycopg.Error: it cannot be reached.
         """
-        arguments = self.named(node)
-        if len(self.router.servers) < 2:
-            return self._made(node, psycopg.connect(**arguments), configure)
-        with self.router.connecting(node):
-            return self._made(node, psycopg.connect(**arguments), configure)
-
-    def _made(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> Any:
-        try:
-            self.settle(node, connection, configure)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return self.open_to(
+            node,
+            partial(self.dial, self.named(node)),
+            lambda connection: self.admit(node, connection, configure),
+        )
 
     def pool(self, node: Node) -> Any:
         """The node's pool, made and opened when first asked for; None without OPTIONS["pool"]."""
@@ -138,7 +115,7 @@ class DjangoConnector(Connector):
                 pool = self._pools[node] = ConnectionPool(
                     kwargs=self.named(node),
                     open=False,
-                    configure=lambda c: self.settle(node, c, model._configure_connection),
+                    configure=lambda c: self.admit(node, c, model._configure_connection),
                     check=ConnectionPool.check_connection if self.health_checks else None,
                     **{"name": f"{self.alias}-{node.name}", **given},
                 )
@@ -170,6 +147,7 @@ class DjangoConnector(Connector):
             source.left_behind(pool)
         registry.leave_to_parent(self._pools)
         self._pools = {}
+        self.opened.clear()
 
 
 class DjangoSource(source.PsycopgSource):
@@ -233,7 +211,7 @@ class DjangoSource(source.PsycopgSource):
                     return line
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
-            return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
+            return ConnectionRecord(connection, None, self.router.clock())
         line = self.from_pool(pool, node, self._timeout)
         if self._lives(node, line):
             return line

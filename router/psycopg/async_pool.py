@@ -256,10 +256,10 @@ class AsyncConnectionPool(RoutedPool):
         pool = self._pools.get(node)
         if pool is None:
 
-            async def settle(connection: Any) -> None:
-                await greenlet_spawn(self.settled, node, BlockingConnection(connection))
+            async def admit(connection: Any) -> None:
+                await greenlet_spawn(self.admitted, node, BlockingConnection(connection))
 
-            made = BlockingPool(self._made(node, settle))
+            made = BlockingPool(self._made(node, admit))
             made.open()
             # Another task may have made it meanwhile.
             pool = self._pools.setdefault(node, made)

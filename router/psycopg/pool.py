@@ -1,12 +1,12 @@
 """The router as a pool of psycopg's: a real pool of psycopg_pool for each node behind it."""
 
 import inspect
-import os
 import threading
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -20,17 +20,16 @@ from router.checkout.node_connection import Characteristics
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
 from router.config.config import OPTIONS, Config, Server, did_you_mean
+from router.connect.parameters import budgeted, prepared_refused, to_one_server
 from router.errors import ConfigError, RouterError
 from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.node_connection import ConnectionRecord
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector, left_behind
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, left_behind
 from router.rules.pgbouncer import check_startup
 
 _numbers = count(1)
-
-_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 
 _SQLALCHEMYS: dict[str, str] = {
     "pool_size": "min_size and max_size",
@@ -43,7 +42,7 @@ _SQLALCHEMYS: dict[str, str] = {
 """Options of SQLAlchemy's pools, and what is their like here."""
 
 
-class RoutedPool(Connector):
+class RoutedPool(PsycopgConnector):
     """What is the same for threads and for event loops.
 
     Attributes:
@@ -92,13 +91,14 @@ class RoutedPool(Connector):
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
+        self.opened = {}
         self.lent: dict[ConnectionRecord, Node] = {}
         self._opened = False
         self._closed = False
         self.router: Router = Router(self.config)
         for server in self.router.servers.values():
             self.arguments(server)  # what is malformed is refused now
-        self.router.use_monitor(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
         self.router.attach(self)
         registry.renew(self)
 
@@ -120,30 +120,11 @@ class RoutedPool(Connector):
         if self.config.pooling(server) != "off":
             check_startup({**server.params, **given}, where)
         if unprepared and given.get("prepare_threshold") is not None:
-            raise ConfigError(
-                f"{where}: prepare_threshold: prepared statements fail behind PgBouncer: "
-                "leave it out; or, for PgBouncer 1.21 with max_prepared_statements, say "
-                "prepared_statements=True"
-            )
+            raise prepared_refused(f"{where}: prepare_threshold")
         found = {**self.config.libpq(), **server.connect_args(), **given}
-        for key in ("service", "target_session_attrs", "load_balance_hosts"):
-            found.pop(key, None)
-        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in given:
-            found.pop("connect_timeout", None)
-        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
-            found["target_session_attrs"] = "any"  # libpq would apply it to each node
-        if path := self.config.begins_in(server):
-            # Of two settings the later one counts.
-            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
         if unprepared:
             found["prepare_threshold"] = None
-        return {**found, "host": server.host, "port": server.port, "autocommit": True}
-
-    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        found = self.arguments(self.router.servers[node])
-        for key in _NOT_FOR_PROBES:
-            found.pop(key, None)
-        return found
+        return to_one_server(found, server, self.config, timeout_given="connect_timeout" in given)
 
     @property
     def conninfo(self) -> str:
@@ -212,11 +193,11 @@ class RoutedPool(Connector):
         """
         connection = self.dial(self.named(node))
         try:
-            self.settled(node, connection)
+            self.admitted(node, connection)
         except BaseException:
             connection.close()
             raise
-        return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
+        return ConnectionRecord(connection, None, self.router.clock())
 
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
@@ -224,7 +205,7 @@ class RoutedPool(Connector):
         """A connection of the node's pool where there is nothing to wait for; else None."""
         return None
 
-    def _made(self, node: Node, settle: Any) -> Any:
+    def _made(self, node: Node, admit: Any) -> Any:
         if self.closed:
             raise PoolClosed(f"{self.name} is closed: open another one")
         return self._pool_class(
@@ -232,16 +213,16 @@ class RoutedPool(Connector):
             min_size=self.min_size,
             max_size=self.max_size,
             open=False,
-            configure=settle,
+            configure=admit,
             name=f"{self.name}-{node.name}",
             timeout=self.timeout,
             **self._options,
         )
 
-    def settled(self, node: Node, connection: Any) -> None:
-        """Ask a new connection's server what it is, and configure it."""
+    def admitted(self, node: Node, connection: Any) -> None:
+        """As `admit`, by the user's ``configure``; a refusal is kept for who waits."""
         try:
-            self.settle(node, connection, self.configure)
+            self.admit(node, connection, self.configure)
         except ConfigError as error:
             # Raised in one of psycopg_pool's workers, which would only log it, again and again.
             self.refused[node] = ConfigError(str(error))
@@ -298,6 +279,7 @@ class RoutedPool(Connector):
             left_behind(pool)
         registry.leave_to_parent(self._pools, self.lent)
         self._pools, self.lent = {}, {}
+        self.opened.clear()
 
 
 class ConnectionPool(RoutedPool):
@@ -521,7 +503,7 @@ class ConnectionPool(RoutedPool):
         with self._lock:
             pool = self._pools.get(node)
             if pool is None:
-                pool = self._made(node, lambda connection: self.settled(node, connection))
+                pool = self._made(node, partial(self.admitted, node))
                 pool.open()
                 self._pools[node] = pool
         if node not in self.router.servers:
@@ -635,14 +617,10 @@ def _config(conninfo: str | Config, replicas: object, options: dict[str, Any]) -
 
 def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, int]:
     """Sizes of each node's pool, as the budget has them where there is one."""
-    if config.max_connections is not None:
-        if max_size is not None:
-            raise ConfigError(
-                "max_size: max_connections sizes the pools already: leave one of them out"
-            )
-        max_size = int(config.pool_options()["pool_size"])
-        min_size = min(min_size, max_size)
-    return min_size, min_size if max_size is None else max_size
+    size = budgeted(config, max_size)
+    if config.max_connections is not None and size is not None:
+        min_size = min(min_size, size)
+    return min_size, min_size if size is None else size
 
 
 def resized(pool: RoutedPool, min_size: int, max_size: int | None) -> None:
