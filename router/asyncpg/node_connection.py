@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import asyncpg
 from sqlalchemy.util import await_only
 
-from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
+from router.checkout.node_connection import Characteristics, NodeConnection
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -114,17 +114,6 @@ class AsyncpgConnection(NodeConnection):
             return bool(self.con.is_closed())
         except asyncpg.InterfaceError:
             return True  # its pool has taken it back already, as asyncpg does with what broke
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can be given back as it is."""
-        return not (
-            self.broken
-            or self.spoilt
-            or self.in_transaction
-            or self.applied
-            or self.characteristics != DEFAULTS
-        )
 
     def give_back(self) -> None:
         """Give it to its pool, to be used again."""

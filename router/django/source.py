@@ -18,9 +18,8 @@ from router.cluster.monitor import Monitor
 from router.cluster.router import Router, Use
 from router.config.config import Config, Server
 from router.connect.parameters import to_one_server
-from router.django import bouncer
-from router.django.errors import PoolTimeout, TooManyRequests, translated
-from router.errors import ConfigError, RouterError
+from router.django import bouncer, errors
+from router.errors import ConfigError
 from router.model import Node
 from router.psycopg import source
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
@@ -29,7 +28,6 @@ from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
 
-POOL_SIZE = "max_size in OPTIONS['pool']"
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
@@ -159,37 +157,21 @@ class DjangoSource(source.PsycopgSource):
         isolation: the level ``OPTIONS["isolation_level"]`` asks for.
     """
 
+    own_errors: Any = errors
+    sizes: str = "max_size in OPTIONS['pool']"
+
     def __init__(self, wrapper: "DatabaseWrapper", cluster: DjangoConnector) -> None:
         super().__init__(cluster, wrapper.configured_isolation)
         self.cluster: DjangoConnector = cluster
         self._configure: Callable[[Any], object] = wrapper._configure_connection
-        self._timeout: float = POOL_TIMEOUT
         if isinstance(cluster.pooled, Mapping):
-            self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
+            self.timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
         self._kept: dict[Node, ConnectionRecord] = {}
         self._unchecked: set[Node] = set()
         self._held: dict[ConnectionRecord, Node] = {}
         self._closed = False
         self.router.attach(self)
         registry.renew(self)
-
-    def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is Django's as well."""
-        return translated(error)
-
-    def busy(self, node: Node, size: int) -> Exception:
-        """The error of a pool whose `size` connections were all in use for too long."""
-        return PoolTimeout(
-            f"{node}: none of its pool's {size} connections was free for {self._timeout:g} s: "
-            f"{self.cluster.config.relief(POOL_SIZE)}"
-        )
-
-    def crowded(self, node: Node, waiting: int) -> Exception:
-        """The error of a pool for whose connections `waiting` others wait, and no more may."""
-        return TooManyRequests(
-            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
-            f"{POOL_SIZE}"
-        )
 
     def configure(self, connection: Any) -> object:
         """Set time zone and role, as Django does."""
@@ -212,12 +194,12 @@ class DjangoSource(source.PsycopgSource):
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
             return ConnectionRecord(connection, None, self.router.clock())
-        line = self.from_pool(pool, node, self._timeout)
+        line = self.from_pool(pool, node, self.timeout)
         if self._lives(node, line):
             return line
         pool.putconn(line.dbapi)
         pool.check()
-        return self.from_pool(pool, node, self._timeout)
+        return self.from_pool(pool, node, self.timeout)
 
     def open_line(self, node: Node) -> ConnectionRecord | None:
         """The connection to `node` that is kept, or an open one of its pool, if there is one."""

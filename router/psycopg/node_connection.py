@@ -8,7 +8,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
+from router.checkout.node_connection import Characteristics, NodeConnection
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -133,17 +133,6 @@ class PsycopgConnection(NodeConnection):
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop it belongs to; None where its calls block the thread."""
         return loop_of(self.dbapi)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can be given back as it is."""
-        return self.in_autocommit and not (
-            self.broken
-            or self.spoilt
-            or self.in_transaction
-            or self.applied
-            or self.characteristics != DEFAULTS
-        )
 
     def give_back(self) -> None:
         """Keep it for the next statement there, or give it to its pool."""

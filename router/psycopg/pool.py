@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -59,18 +58,10 @@ class RoutedPool(PsycopgConnector):
     _connection_class: Any
 
     def __init__(
-        self,
-        conninfo: str | Config,
-        replicas: object,
-        *,
-        kwargs: Mapping[str, Any] | None,
-        min_size: int,
-        max_size: int | None,
-        configure: Callable[[Any], Any] | None,
-        name: str | None,
-        timeout: float,
-        options: dict[str, Any],
-    ) -> None:
+        self, conninfo: str | Config, replicas: object, kwargs: Mapping[str, Any] | None,
+        min_size: int, max_size: int | None, configure: Callable[[Any], Any] | None,
+        name: str | None, timeout: float, options: dict[str, Any],
+    ) -> None:  # fmt: skip
         """Prepare; nothing is opened.
 
         Raises:
@@ -182,7 +173,12 @@ class RoutedPool(PsycopgConnector):
 
     @abstractmethod
     def node_pool(self, node: Node) -> Any:
-        """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
+        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
+
+        Raises:
+            PoolClosed: this pool is closed.
+            NoReplicaAvailable: the node has left the cluster.
+        """
 
     def single(self, node: Node) -> ConnectionRecord:
         """A connection that ends with its use, for who was lent one before the pool was closed.
@@ -266,6 +262,25 @@ class RoutedPool(PsycopgConnector):
             f"({names}): look whether the servers answer and admit so many"
         )
 
+    def _begin(self) -> None:
+        """Be open from now on.
+
+        Raises:
+            PoolClosed: it was closed before.
+        """
+        if self._closed:
+            raise PoolClosed(f"{self.name} was closed: make another pool")
+        self._opened = True
+
+    def _must_be_mine(self, pool: object, connection: object) -> None:
+        if pool is not self:
+            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+
+    def resized(self, min_size: int, max_size: int | None) -> list[Any]:
+        """Note new sizes of each node's pool; those that there are."""
+        self.min_size, self.max_size = _sizes(self.config, min_size, max_size)
+        return list(self._pools.values())
+
     def _must_be_open(self) -> None:
         if self._closed:
             raise PoolClosed(f"{self.name} is closed: open another one")
@@ -338,15 +353,7 @@ class ConnectionPool(RoutedPool):
         """
         self._lock = registry.lock()
         super().__init__(
-            conninfo,
-            replicas,
-            kwargs=kwargs,
-            min_size=min_size,
-            max_size=max_size,
-            configure=configure,
-            name=name,
-            timeout=timeout,
-            options=options,
+            conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )
         if open:
             self.open()
@@ -364,9 +371,7 @@ class ConnectionPool(RoutedPool):
             PoolClosed: it was closed before.
             PoolTimeout: as `wait`.
         """
-        if self._closed:
-            raise PoolClosed(f"{self.name} was closed: make another pool")
-        self._opened = True
+        self._begin()
         for node in list(self.router.servers):
             self.node_pool(node)
         if wait:
@@ -411,18 +416,12 @@ class ConnectionPool(RoutedPool):
         self.open()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def resize(self, min_size: int, max_size: int | None = None) -> None:
         """Change the sizes of each node's pool."""
-        resized(self, min_size, max_size)
-        for pool in list(self._pools.values()):
+        for pool in self.resized(min_size, max_size):
             pool.resize(self.min_size, self.max_size)
 
     def check(self) -> None:
@@ -463,8 +462,7 @@ class ConnectionPool(RoutedPool):
         Raises:
             ValueError: it is another pool's.
         """
-        if getattr(connection, "pool", None) is not self:
-            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+        self._must_be_mine(getattr(connection, "pool", None), connection)
         connection.close()
 
     def _look(self, timeout: float) -> None:
@@ -491,12 +489,7 @@ class ConnectionPool(RoutedPool):
         self.prepared(connection)
 
     def node_pool(self, node: Node) -> Any:
-        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
-
-        Raises:
-            PoolClosed: this pool is closed.
-            NoReplicaAvailable: the node has left the cluster.
-        """
+        """As the base class has it; whichever thread asks first makes it."""
         pool = self._pools.get(node)
         if pool is not None:
             return pool
@@ -530,14 +523,9 @@ class Lease:
         self._connection: Connection = self._pool.getconn(self._timeout)
         return self._connection
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._connection.leave(exc_type)
+            self._connection.leave(kind)
         finally:
             self._connection.close()
 
@@ -621,11 +609,6 @@ def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, in
     if config.max_connections is not None and size is not None:
         min_size = min(min_size, size)
     return min_size, min_size if size is None else size
-
-
-def resized(pool: RoutedPool, min_size: int, max_size: int | None) -> None:
-    """Note new sizes."""
-    pool.min_size, pool.max_size = _sizes(pool.config, min_size, max_size)
 
 
 def _summed(stats: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from router.connect.parameters import for_probes
 from router.connect.source import Connector, Source
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node, Report, app_name
+from router.psycopg import errors
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
 
 POOL_LOOK = 0.25
@@ -96,10 +97,16 @@ class PsycopgSource(Source):
 
     Attributes:
         isolation: the level of a connection on which none was set; None is the server's default.
+        timeout: seconds to wait for a connection of a node's pool.
+        own_errors: the module of the adapter's errors.
+        sizes: the setting that says how many connections a node's pool has.
         registered: done with each connection that is held: adapters, notice handlers.
     """
 
     driver: Driver = PSYCOPG
+    own_errors: Any = errors
+    sizes: str = "max_size"
+    timeout: float = POOL_TIMEOUT
 
     def __init__(self, servers: PsycopgConnector, isolation: IsolationLevel | None) -> None:
         self.servers: PsycopgConnector = servers
@@ -119,17 +126,26 @@ class PsycopgSource(Source):
         """Start the Router; see `router.cluster.router.Router.start`."""
         self.router.start()
 
-    @abstractmethod
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is the adapter's as well."""
+        found: Exception = self.own_errors.translated(error)
+        return found
 
-    @abstractmethod
     def busy(self, node: Node, size: int) -> Exception:
         """The error of a pool whose `size` connections were all in use for too long."""
+        error: Exception = self.own_errors.PoolTimeout(
+            f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
+            f"{self.servers.config.relief(self.sizes)}"
+        )
+        return error
 
-    @abstractmethod
     def crowded(self, node: Node, waiting: int) -> Exception:
         """The error of a pool for whose connections `waiting` others wait, and no more may."""
+        error: Exception = self.own_errors.TooManyRequests(
+            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
+            f"{self.sizes}"
+        )
+        return error
 
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""

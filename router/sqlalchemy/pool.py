@@ -164,25 +164,25 @@ class RoutingPool(Pool):
         """Connections the node pools may keep, all together."""
         return self.source.sum("size")
 
+    def status(self) -> str:
+        """One line per node."""
+        return self.source.status()
+
     def checkedin(self) -> int:
         """Idle connections, all nodes together."""
         return self.source.sum("checkedin")
-
-    def checkedout(self) -> int:
-        """Connections in use, all nodes together."""
-        return self.source.sum("checkedout")
 
     def use(self) -> dict[Node, Use]:
         """The connections to each node."""
         return self.source.use()
 
+    def checkedout(self) -> int:
+        """Connections in use, all nodes together."""
+        return self.source.sum("checkedout")
+
     def overflow(self) -> int:
         """Connections beyond the pools' sizes, all nodes together."""
         return self.source.sum("overflow")
-
-    def status(self) -> str:
-        """One line per node."""
-        return self.source.status()
 
     def __repr__(self) -> str:
         return f"<RoutingPool {self.router!r}>"
