@@ -70,18 +70,13 @@ class AsyncpgConnector(Connector):
         self._user_reset: Any = self._options.pop("reset", None)
         self.unclean: set[tuple[Node, int]] = set()
         self.version: Any = None
-        self.opened = {}
         self._pools: dict[Node, Any] = {}
         self.closing: bool = False
         self._closed: bool = False
         self._ending: set[asyncio.Future[None]] = set()
         self._router_loop: asyncio.AbstractEventLoop | None = None
-        self.router: Router = Router(config)
-        for server in self.router.servers.values():
-            self.arguments(server)  # what is malformed is refused now
-        self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
-        self.router.attach(self)
-        registry.renew(self)
+        router = Router(config)
+        self.join(router, Monitor(router, self.monitor_arguments))
 
     def _same_loop(self) -> None:
         loop = asyncio.get_running_loop()

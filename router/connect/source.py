@@ -11,6 +11,7 @@ from math import inf
 from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from router import registry
 from router.config.config import Config, Server
 from router.connect.driver import Driver
 from router.connect.first_probe import first_report
@@ -20,6 +21,7 @@ from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
 
 if TYPE_CHECKING:
     from router.checkout.node_connection import NodeConnection
+    from router.cluster.monitor import Monitor
     from router.cluster.router import Router
 
 FRESH = 1.0
@@ -43,13 +45,37 @@ class Connector:
         router: decides.
         driver: what differs between drivers.
         opened: when connections that nobody has taken yet were opened (monotonic seconds), by
-            what tells them apart.
+            what tells them apart; older ones than `FRESH` are forgotten.
+        last_opened: when the last of them was.
     """
 
     config: Config
     router: "Router"
     driver: Driver
     opened: dict[Hashable, float]
+    last_opened: float = -inf
+
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What the driver needs to connect to `server`.
+
+        Raises:
+            ConfigError: what is said of it is malformed, or refused by a PgBouncer.
+        """
+        raise NotImplementedError
+
+    def join(self, router: "Router", monitor: "Monitor") -> None:
+        """Connect to the servers of `router` from now on, and let `monitor` probe them.
+
+        Raises:
+            ConfigError: as `arguments`, now and not at the first statement.
+        """
+        self.router, self.opened = router, {}
+        pools: Any = self  # an adapter's connector is its pools as well
+        for server in router.servers.values():
+            self.arguments(server)
+        router.use_monitor(monitor)
+        router.attach(pools)
+        registry.renew(pools)
 
     def server(self, node: Node) -> Server:
         """The server behind `node`.
@@ -161,11 +187,17 @@ class Connector:
         Args:
             key: tells it from the others; what had the same one before is closed by now.
         """
-        self.opened[key] = self.router.clock()
+        self.last_opened = self.opened[key] = self.router.clock()
 
     def is_fresh(self, key: Hashable) -> bool:
         """Whether a connection that is taken now was opened just now, for whoever takes it."""
-        return bool(self.opened) and self.opened.pop(key, -inf) > self.router.clock() - FRESH
+        since = self.router.clock() - FRESH
+        fresh = self.opened.pop(key, -inf) > since
+        if self.last_opened <= since:
+            # Those that lie ready are not fresh any more. Where another thread notes one in this
+            # moment it is taken for old, which costs a retry and never a healthy node.
+            self.opened.clear()
+        return fresh
 
 
 class Source(ABC):

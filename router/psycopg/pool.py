@@ -82,16 +82,11 @@ class RoutedPool(PsycopgConnector):
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
         self._pools: dict[Node, Any] = {}
-        self.opened = {}
         self.lent: dict[ConnectionRecord, Node] = {}
         self._opened = False
         self._closed = False
-        self.router: Router = Router(self.config)
-        for server in self.router.servers.values():
-            self.arguments(server)  # what is malformed is refused now
-        self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
-        self.router.attach(self)
-        registry.renew(self)
+        router = Router(self.config)
+        self.join(router, Monitor(router, self.monitor_arguments))
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""

@@ -67,7 +67,6 @@ class EngineSource(Connector, Source):
             for.
     """
 
-    driver: Driver  # pyright: ignore[reportIncompatibleVariableOverride]
     creator: Creator
     dispatch: Any
     reset_style: Any
@@ -111,7 +110,9 @@ class EngineSource(Connector, Source):
     def speak(self, dialect: Dialect) -> None:
         """Take `dialect` for the engine's: ``create_engine`` gives it once the pool is there."""
         self.dialect = dialect
-        self.driver = driver_of(dialect).of(dialect)
+        self.driver: Driver = (  # pyright: ignore[reportIncompatibleVariableOverride]
+            driver_of(dialect).of(dialect)
+        )
         self.meet()
 
     def meet(self) -> None:
