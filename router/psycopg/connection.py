@@ -204,7 +204,7 @@ class LastingCursor(cursor.Lasting, Cursor):
     """A server-side cursor that outlives its transaction."""
 
 
-UNTIL = "When set, it holds for every node's connection until this one is given back."
+_UNTIL = "When set, it holds for every node's connection until this one is given back."
 
 
 def _assigned(key: str, about: str) -> property:
@@ -213,7 +213,7 @@ def _assigned(key: str, about: str) -> property:
     def get(self: "Connection") -> Any:
         return getattr(self.any, key)
 
-    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {UNTIL}")
+    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {_UNTIL}")
 
 
 def _number(key: str, about: str) -> property:
@@ -221,7 +221,7 @@ def _number(key: str, about: str) -> property:
         found: int | None = getattr(self.any, key)
         return found
 
-    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {UNTIL}")
+    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {_UNTIL}")
 
 
 class Connection(facade.RoutedConnection[PoolSource]):

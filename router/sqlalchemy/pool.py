@@ -63,14 +63,12 @@ class RoutingPool(Pool):
         """
         sizes = {"pool_size": pool_size, "max_overflow": max_overflow, "timeout": timeout,
                  "use_lifo": use_lifo}  # fmt: skip
-        self._sizes: dict[str, Any] = {
-            key: value for key, value in sizes.items() if value is not None
-        }
+        given: dict[str, Any] = {k: v for k, v in sizes.items() if v is not None}
         kept = {"recycle": recycle, "pre_ping": pre_ping, "reset_on_return": reset_on_return}
         logged = {"echo": kw.get("echo"), "logging_name": kw.get("logging_name")}
         self.source: EngineSource = EngineSource(
             router, config, connect_to, connect_session_url, poolclass,
-            {**self._sizes, **kept, **logged},
+            {**given, **kept, **logged},
         )  # fmt: skip
         super().__init__(creator, **kept, **kw)
         self.source.creator = self._invoke_creator
@@ -123,17 +121,12 @@ class RoutingPool(Pool):
         source = self.source
         pool = type(self)(
             self._invoke_creator,
-            **self._sizes,
+            **{**source.options, "echo": self.echo},
             router=source.router,
             config=source.config,
             connect_to=source.connect_to,
             connect_session_url=source.session_creators,
             poolclass=source.poolclass,
-            recycle=self._recycle,
-            echo=self.echo,
-            logging_name=self._orig_logging_name,
-            reset_on_return=self._reset_on_return,
-            pre_ping=self._pre_ping,
             dialect=source.dialect,
             _dispatch=self.dispatch,
         )
