@@ -3,44 +3,34 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
-from types import TracebackType
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
 from asyncpg import transaction as asyncpg_transaction
 
+from router.asyncpg.checkout import AsyncpgCheckout
 from router.asyncpg.errors import SessionRefused
 from router.asyncpg.listeners import Kind as Watched
 from router.asyncpg.listeners import as_own
-from router.asyncpg.node_connection import (
-    CLOSING,
-    DRIVER_ERRORS,
-    AsyncpgCheckout,
-    AsyncpgConnection,
-    AsyncpgSource,
-)
+from router.asyncpg.node_connection import CLOSING, DRIVER_ERRORS, AsyncpgConnection
 from router.asyncpg.prepared import PreparedStatement
-from router.checkout.retry import failed_fast_read, recover
-from router.checkout.route import Route, timed
+from router.asyncpg.source import AsyncpgSource
+from router.asyncpg.statements import Statements
 from router.greenlets import await_only, greenlet_spawn
-from router.rules.decide import READ
-from router.sql.intent import Intent, Kind, OnStandby
+from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
 
 PEEK = Intent(Kind.READ, "a session of its own is wanted")
-COPY_OUT = Intent(Kind.WRITE, "COPY of a table", on_standby=OnStandby.DOUBTED)
-COPY_IN = Intent(Kind.WRITE, "COPY FROM", on_standby=OnStandby.REFUSED)
-
 _EVERY_NODES = (
     "{}: it would hold for one node's connection only, and for whoever has that next: use "
     "create_pool(init=…), which is called with each new connection"
 )
 
 
-class Connection:
+class Connection(Statements):
     """What `router.asyncpg.Pool.acquire` gives: an asyncpg connection, routed.
 
     Outside a transaction each statement goes where the rules say. A transaction runs on the
@@ -54,6 +44,7 @@ class Connection:
             pool: where node connections come from.
             timeout: seconds to wait for a node's pool; None waits for ever.
         """
+        super().__init__()
         self._pool: Pool = pool
         self.timeout: float | None = timeout
         self._nodes: AsyncpgSource = AsyncpgSource(pool, timeout)
@@ -63,7 +54,6 @@ class Connection:
         self._pool_release_ctr: int = 0
         self._protocol: Connection = self
         self._ids: int = 0
-        self._busy: bool = False
         self._heard: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
 
     def __repr__(self) -> str:
@@ -73,58 +63,7 @@ class Connection:
         self._ids += 1
         return f"__router_{prefix}_{self._ids:x}__"
 
-    # -- statements ----------------------------------------------------------------------------
-
-    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """Run one or several statements; the last one's status.
-
-        Raises:
-            RouterError: nowhere to run it; says which node and why.
-        """
-        return str(await self._sent("execute", query, args, {"timeout": timeout}))
-
-    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
-        """Run a statement once for each set of arguments, all or none of them."""
-        # What can be walked through but once cannot be sent a second time.
-        again = isinstance(args, list | tuple)
-        await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
-
-    def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
-        """The rows of a query, as asyncpg's records."""
-        return self._sent("fetch", query, args, kw)
-
-    def fetchrow(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
-        """The first row of a query, None without one."""
-        return self._sent("fetchrow", query, args, kw)
-
-    def fetchval(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
-        """One value of the first row, None without a row."""
-        return self._sent("fetchval", query, args, kw)
-
-    async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
-        """The rows of a statement run once for each set of arguments."""
-        again = isinstance(args, list | tuple)
-        return await self._sent("fetchmany", query, (args,), kw, again=again)
-
-    async def copy_from_query(self, query: str, *args: Any, **kw: Any) -> str:
-        """Copy the rows of a query out, from the node the query is routed to."""
-        return str(await self._sent("copy_from_query", query, args, kw, again=False))
-
-    async def copy_from_table(self, table_name: str, **kw: Any) -> str:
-        """Copy a table out, from the primary."""
-        return str(await self._unseen(COPY_OUT, "copy_from_table", table_name, **kw))
-
-    async def copy_to_table(self, table_name: str, **kw: Any) -> str:
-        """Copy into a table."""
-        return str(await self._unseen(COPY_IN, "copy_to_table", table_name, **kw))
-
-    async def copy_records_to_table(self, table_name: str, **kw: Any) -> str:
-        """Copy records into a table."""
-        return str(await self._unseen(COPY_IN, "copy_records_to_table", table_name, **kw))
-
-    def cursor(self, query: str, *args: Any, **kw: Any) -> "CursorFactory":
-        """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
-        return CursorFactory(self, query, args, kw)
+    # -- what belongs to one session -----------------------------------------------------------
 
     async def prepare(self, query: str, **kw: Any) -> PreparedStatement:
         """A prepared statement on the primary; it has all that asyncpg's have.
@@ -228,11 +167,6 @@ class Connection:
     ) -> "Transaction":
         """A transaction of asyncpg's own: on the primary, with `readonly` on a replica."""
         return Transaction(self, isolation, readonly, deferrable)
-
-    def is_in_transaction(self) -> bool:
-        """Whether a transaction is open on a node held."""
-        routed = self._routed
-        return any(h is not None and h.in_transaction for h in (routed.primary, routed.replica))
 
     # -- what is looked at ---------------------------------------------------------------------
 
@@ -359,119 +293,6 @@ class Connection:
         """Refused: use the pool's ``init``."""
         raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_builtin_type_codec"))
 
-    # -- on their way --------------------------------------------------------------------------
-
-    async def _sent(
-        self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
-    ) -> Any:
-        routed = self._routed
-        context = routed.fast_read_on_primary(query)
-        if context is not None and (held := routed.primary) is not None:
-            try:
-                send = getattr(held.con, method)
-                # Spread arguments make a call slow, empty ones too.
-                result = await (send(query, *args, **kw) if args or kw else send(query))
-            except BaseException as error:
-                failed_fast_read(routed, held, error)
-                raise
-            if not context.root:
-                routed.router.pinning.read(context, held.node)
-            return result
-        if not routed.router.instrumented:
-            route = routed.route_without_waiting(query)
-            if route is not None:
-                return await self._at_once(route, method, query, args, kw, again=again)
-
-        def call(held: AsyncpgConnection, text: str = query) -> Any:
-            return await_only(getattr(held.con, method)(text, *args, **kw))
-
-        return await self._spawned(self._run, query, call, args, again)
-
-    async def _at_once(
-        self,
-        route: Route[AsyncpgConnection],
-        method: str,
-        query: str,
-        args: Any,
-        kw: dict[str, Any],
-        *,
-        again: bool,
-    ) -> Any:
-        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
-        held = route.held
-        route.begin()
-        try:
-            send = getattr(held.con, method)
-            result = await (send(query, *args, **kw) if args or kw else send(query))
-        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-
-            def call(held: AsyncpgConnection) -> Any:
-                return await_only(getattr(held.con, method)(query, *args, **kw))
-
-            result = await greenlet_spawn(_recovered, route, error, call, again)
-        except BaseException:
-            held.broken = True
-            raise
-        if route.intent.kind is not READ:
-            held.touched = True
-        route.done(args)
-        return result
-
-    async def _unseen(self, intent: Intent, method: str, *args: Any, **kw: Any) -> Any:
-        def call(held: AsyncpgConnection, text: str = "") -> Any:
-            return await_only(getattr(held.con, method)(*args, **kw))
-
-        return await self._spawned(self._run, None, call, None, False, intent)
-
-    async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
-        """`run` in a greenlet, one at a time: two would each take a connection of the same node.
-
-        Raises:
-            asyncpg.InterfaceError: another task has this connection do something; as asyncpg's.
-        """
-        if self._busy:
-            raise asyncpg.InterfaceError(
-                "cannot perform operation: another operation is in progress"
-            )
-        self._busy = True
-        try:
-            return await greenlet_spawn(run, *args)
-        finally:
-            self._busy = False
-
-    def _run(
-        self,
-        sql: str | None,
-        call: Callable[..., Any],
-        args: Any,
-        again: bool,
-        intent: Intent | None = None,
-    ) -> Any:
-        routed = self._routed
-        # As asyncpg's Transaction sends them.
-        if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
-            routed.commit() if sql == "COMMIT;" else routed.rollback()
-            return sql[:-1]
-        route: Route[AsyncpgConnection] = routed.route(sql, explicit=False, intent=intent)
-        commented = sql is not None and routed.router.config.sql_comment
-
-        def run(held: AsyncpgConnection) -> Any:
-            if route.intent.kind is not READ:
-                held.touched = True
-            return call(held, f"{sql}{route.comment()}") if commented else call(held)
-
-        attempt = timed(route, run)
-        route.begin()
-        try:
-            result = attempt(route.held)
-        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            result = _recovered(route, error, attempt, again)
-        except BaseException:
-            route.held.broken = True
-            raise
-        route.done(args)
-        return result
-
     # -- its end -------------------------------------------------------------------------------
 
     async def close(self, *, timeout: float | None = None) -> None:
@@ -542,24 +363,6 @@ class Connection:
             await greenlet_spawn(routed.release)
 
 
-def _recovered(
-    route: Route[AsyncpgConnection],
-    error: Exception,
-    call: Callable[[AsyncpgConnection], Any],
-    again: bool,
-) -> Any:
-    result: Any = None
-
-    def attempt(held: AsyncpgConnection) -> None:
-        nonlocal result
-        result = call(held)
-
-    if not again:
-        route.fresh = False  # of what it copies, rows may have been delivered
-    recover(route, error, None, attempt)
-    return result
-
-
 class Transaction(asyncpg_transaction.Transaction):
     """asyncpg's, which takes itself for open before its BEGIN has been sent."""
 
@@ -576,42 +379,13 @@ class Transaction(asyncpg_transaction.Transaction):
             raise
 
 
-class CursorFactory:
-    """A cursor that is awaited, or iterated over with ``async for``, as asyncpg's."""
-
-    __slots__ = ("_args", "_connection", "_kw", "_query")
-
-    def __init__(self, connection: Connection, query: str, args: Any, kw: dict[str, Any]) -> None:
-        self._connection: Connection = connection
-        self._query: str = query
-        self._args: Any = args
-        self._kw: dict[str, Any] = kw
-
-    async def _real(self) -> Any:
-        def make(held: AsyncpgConnection, text: str = "") -> Any:
-            return held.con.cursor(self._query, *self._args, **self._kw)
-
-        connection = self._connection
-        run = connection._run
-        return await connection._spawned(run, self._query, make, self._args, False)
-
-    def __await__(self) -> Generator[Any, None, Any]:
-        return self._open().__await__()
-
-    async def _open(self) -> Any:
-        return await (await self._real())
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for row in await self._real():
-            yield row
-
-
 class Acquiring:
     """What `Pool.acquire` returns: awaited or entered, it is a connection."""
 
     __slots__ = ("_connection", "_pool", "_timeout")
 
     def __init__(self, pool: "Pool", timeout: float | None) -> None:
+        super().__init__()
         self._pool: Pool = pool
         self._timeout: float | None = timeout
         self._connection: Connection | None = None
@@ -623,12 +397,7 @@ class Acquiring:
         self._connection = await self._pool.connection(self._timeout)
         return self._connection
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             await self._pool.release(connection)

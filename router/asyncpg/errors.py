@@ -1,5 +1,7 @@
 """Errors that are pg-router's and asyncpg's at once: what catches asyncpg's goes on working."""
 
+from functools import partial
+
 import asyncpg
 
 from router import errors
@@ -38,16 +40,8 @@ class PoolClosed(RouterError, asyncpg.InterfaceError):
     """The pool was closed."""
 
 
-_OURS: tuple[type[RouterError], ...] = (
-    PrimaryUnavailable,
-    NoReplicaAvailable,
-    CommitUnknown,
-    TransactionLost,
-    ReplicaWriteRefused,
-    SessionRefused,
-)
-
-
-def translated(error: RouterError) -> RouterError:
-    """The asyncpg counterpart of one of the core's errors; others as they are."""
-    return counterpart(error, _OURS)
+translated = partial(counterpart, classes=(
+    PrimaryUnavailable, NoReplicaAvailable, CommitUnknown,
+    TransactionLost, ReplicaWriteRefused, SessionRefused,
+))  # fmt: skip
+"""The asyncpg counterpart of one of the core's errors; others as they are."""

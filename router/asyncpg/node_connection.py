@@ -2,25 +2,16 @@
 
 import asyncio
 import contextlib
-from contextvars import ContextVar
-from math import inf
 from typing import TYPE_CHECKING, Any, Literal
 
 import asyncpg
 
-from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
-from router.asyncpg.listeners import Listeners
-from router.checkout.checkout import Checkout
-from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
-from router.checkout.route import Route
-from router.checkout.words import in_words
-from router.errors import RouterError
+from router.checkout.node_connection import Characteristics, NodeConnection
 from router.greenlets import await_only
 from router.model import Node
 
 if TYPE_CHECKING:
-    from router.asyncpg.pool import Pool
-    from router.cluster.router import Router
+    from router.asyncpg.source import AsyncpgSource
 
 DRIVER_ERRORS: tuple[type[Exception], ...] = (
     ConnectionError,
@@ -30,18 +21,8 @@ DRIVER_ERRORS: tuple[type[Exception], ...] = (
 )
 """What asyncpg raises for a server's sake; never the time-out of a statement."""
 
-FRESH = 1.0
-"""Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
-
-may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
-"""Whether pools may open connections now, or only give those that are open."""
-
 CLOSING = 5.0
 """Seconds a server has to acknowledge that a statement was cancelled and a session ends."""
-
-
-class NothingOpen(Exception):
-    """A pool has no connection that is open."""
 
 
 class AsyncpgConnection(NodeConnection):
@@ -92,7 +73,7 @@ class AsyncpgConnection(NodeConnection):
 
     def ask(self, sql: str) -> tuple[Any, ...]:
         """The one row a query gives."""
-        return tuple(await_only(self.con.fetchrow(sql)))
+        return ask(self.con, sql)
 
     def look(self) -> bool:
         """Whether the server has a transaction open."""
@@ -110,16 +91,8 @@ class AsyncpgConnection(NodeConnection):
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
-        nodes = self.nodes
-        state = nodes.sqlstate(error)
         closed = self.gone or isinstance(error, ConnectionError)
-        if not closed and not nodes.router.health.is_disconnect(state):
-            return False
-        if closed or state[:2] == "08" or state in ("57P01", "57P02"):
-            self.broken: bool = True
-            self.distrusted: bool = True
-        nodes.router.health.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
-        return True
+        return self.nodes.report_failure(self, error, gone=closed)
 
     def fileno(self) -> int:
         """The descriptor of its socket."""
@@ -141,17 +114,6 @@ class AsyncpgConnection(NodeConnection):
             return bool(self.con.is_closed())
         except asyncpg.InterfaceError:
             return True  # its pool has taken it back already, as asyncpg does with what broke
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can be given back as it is."""
-        return not (
-            self.broken
-            or self.spoilt
-            or self.in_transaction
-            or self.applied
-            or self.characteristics != DEFAULTS
-        )
 
     def give_back(self) -> None:
         """Give it to its pool, to be used again."""
@@ -184,126 +146,12 @@ class AsyncpgConnection(NodeConnection):
             await_only(self.pool.expire_connections())
 
 
+def ask(con: Any, sql: str) -> tuple[Any, ...]:
+    """The one row a query gives."""
+    return tuple(await_only(con.fetchrow(sql)))
+
+
 async def _closed(con: Any) -> None:
     # Whatever it raises, asyncpg has then aborted the connection and told its pool.
     with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
         await con.close(timeout=CLOSING)
-
-
-class AsyncpgSource:
-    """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
-
-    __slots__ = ("listeners", "pool", "router", "timeout")
-
-    default_isolation = "AUTOCOMMIT"
-
-    def __init__(self, pool: "Pool", timeout: float | None) -> None:
-        self.pool: Pool = pool
-        self.router: Router = pool.router
-        self.timeout: float | None = timeout
-        self.listeners: Listeners = Listeners()
-
-    @property
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What asyncpg raises for a server's sake; never the time-out of a statement."""
-        return DRIVER_ERRORS
-
-    def start_router(self) -> None:
-        """Start the Router, while the event loop runs on."""
-        await_only(asyncio.to_thread(self.router.start))
-
-    def hold(self, node: Node) -> AsyncpgConnection:
-        """A pooled connection to `node`.
-
-        Raises:
-            PoolTimeout: none was free in time; names node, size and cure.
-        """
-        pool = self.pool.node_pool(node)
-        began = 0.0 if self.timeout is None else self.router.clock()
-        try:
-            con = await_only(pool.acquire(timeout=self.timeout))
-        except TimeoutError:
-            if self.timeout is None or self.router.clock() - began < 0.9 * self.timeout:
-                # A statement of the hook setup= took longer than command_timeout.
-                raise ConnectionError(f"{node} does not answer in time") from None
-            raise PoolTimeout(
-                f"{node}: none of its pool's {pool.get_max_size()} connections was free for "
-                f"{self.timeout:g} s: {self.pool.config.relief('max_size')}"
-            ) from None
-        except asyncpg.InterfaceError:
-            if self.pool.is_closing():
-                raise PoolClosed("the pool is closed: make another one") from None
-            raise
-        held = AsyncpgConnection(self, node, pool, con)
-        if (opened := self.pool.opened) and opened.pop((node, con.get_server_pid()), -inf) > (
-            self.router.clock() - FRESH
-        ):
-            held.fresh = True
-        return held
-
-    def idle(self, node: Node) -> AsyncpgConnection | None:
-        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
-        pool = self.pool.node_pool(node)
-        token = may_open.set(False)
-        try:
-            if pool.get_idle_size():
-                # Another task may be quicker; nobody waits longer for its connection than that.
-                con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
-                return AsyncpgConnection(self, node, pool, con)
-        except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
-            pass
-        finally:
-            may_open.reset(token)
-        return None
-
-    def session(self, node: Node) -> AsyncpgConnection | None:
-        """A connection to `node`, the primary, by ``session_url``; None without that."""
-        con = await_only(self.pool.connect_session_url(node))
-        return None if con is None else AsyncpgConnection(self, node, None, con)
-
-    def probe(self, held: AsyncpgConnection) -> None:
-        """Probe a node over a connection held, and tell the Router."""
-        await_only(self.pool.probe(held.node, held.con))
-
-    def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
-        return getattr(error, "sqlstate", None) or ""
-
-    def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
-        return in_words(self.sqlstate(error), error)
-
-    def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is asyncpg's as well."""
-        return translated(error)
-
-
-class AsyncpgCheckout(Checkout[AsyncpgConnection]):
-    """A checkout of asyncpg's connections."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the server session ended that this checkout had bound itself to."""
-        held = self.primary
-        return self.bound and (held is None or held.broken or held.gone)
-
-    def route(self, sql: str | None, **how: Any) -> Route[AsyncpgConnection]:
-        """As `Checkout.route`; refuses to go on in another session than it was bound to."""
-        if self.open and self.gone:
-            raise asyncpg.InterfaceError(
-                "the server session that this connection listened, prepared or locked in has "
-                "ended: acquire another one"
-            )
-        return super().route(sql, **how)
-
-    def closed_error(self) -> Exception:
-        """What a statement gets after the connection was given back, as from asyncpg."""
-        error: Exception = asyncpg.InterfaceError(
-            "this connection was given back to the pool: acquire another one"
-        )
-        return error
-
-    def session(self, node: Node) -> AsyncpgConnection | None:
-        """A connection to `node`, the primary, by ``session_url``."""
-        nodes: AsyncpgSource = self.pool  # type: ignore[assignment]
-        return nodes.session(node)

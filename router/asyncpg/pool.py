@@ -2,63 +2,27 @@
 
 import asyncio
 import contextlib
-import functools
-import inspect
-from collections.abc import Coroutine, Generator, Mapping
+from collections.abc import Generator
 from typing import Any, NoReturn, Self
-from urllib.parse import urlencode
 
 import asyncpg
 
 from router import registry
 from router.asyncpg.connection import Acquiring, Connection
 from router.asyncpg.errors import PoolClosed
-from router.asyncpg.node_connection import DRIVER_ERRORS, NothingOpen, may_open
-from router.cluster.membership import Use
-from router.cluster.monitor import Monitor
-from router.cluster.router import Router
+from router.asyncpg.node_connection import DRIVER_ERRORS
+from router.asyncpg.options import ADDRESS
+from router.asyncpg.source import AsyncpgConnector
 from router.config.config import Config
 from router.config.options import OPTIONS
-from router.config.server import Server
-from router.connect.probe import PROBE_SQL, ROLE_SQL, report
 from router.errors import ConfigError, NoReplicaAvailable
-from router.greenlets import await_only, greenlet_spawn, require
-from router.messages import did_you_mean, masked
-from router.model import Node, Report, app_name
-from router.rules.pgbouncer import check_search_path, check_startup, not_the_primary, stranger
-
-ADDRESS = {"host": "host", "port": "port", "user": "user", "password": "password",
-           "database": "dbname"}  # fmt: skip
-"""What asyncpg calls a part of the address, and what we call it."""
-
-_SQLALCHEMYS: dict[str, str] = {
-    "pool_size": "min_size and max_size",
-    "max_overflow": "max_size",
-    "pool_timeout": "timeout= of acquire()",
-    "pool_recycle": "max_inactive_connection_lifetime",
-    "pool_pre_ping": "nothing: what is lost is noticed",
-    "echo": "the logger asyncpg",
-    "reads_in_transaction": "transaction(readonly=True)",
-}
-"""Options of SQLAlchemy's engines, and what is their like here."""
-
-_UNREACHABLE: tuple[type[Exception], ...] = (OSError, *DRIVER_ERRORS)
-
-_OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs", "service",
-                   "servicefile", "passfile"})  # fmt: skip
-"""Options of asyncpg's that would take a node's connections from the router."""
+from router.model import Node
 
 
-class Pool(asyncpg.Pool):
+class Pool(AsyncpgConnector, asyncpg.Pool):
     """A pool of routed connections; its options hold for each node's pool of asyncpg's.
 
     It is an `asyncpg.Pool` for whoever asks; each of that class's methods is its own.
-
-    Attributes:
-        config: which servers, and how to route.
-        router: decides.
-        version: of a server that was connected to, None before.
-        unclean: connections, by node and server process, that have to be reset.
     """
 
     def __init__(self, config: Config, **options: Any) -> None:
@@ -69,33 +33,14 @@ class Pool(asyncpg.Pool):
             **options: as `asyncpg.create_pool` takes them, for each node's pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
-                names it and the cure.
+            ConfigError: an option is unknown or malformed; names it and the cure.
         """
-        require("router.asyncpg")
-        self.config: Config = config
-        self._options: dict[str, Any] = _checked(config, options)
-        self._user_reset: Any = self._options.pop("reset", None)
-        self.unclean: set[tuple[Node, int]] = set()
-        # Connections that nobody has taken yet, and when they were opened (monotonic seconds).
-        self.opened: dict[tuple[Node, int], float] = {}
-        self._pools: dict[Node, Any] = {}
-        self._closing: bool = False
-        self._closed: bool = False
         self._lent: set[Connection] = set()
         self._all_back: asyncio.Event | None = None
-        self._ending: set[asyncio.Future[None]] = set()
-        self.version: Any = None
-        self._router_loop: asyncio.AbstractEventLoop | None = None
-        self.router: Router = Router(config)
-        for server in self.router.servers.values():
-            self._arguments(server)  # what is malformed is refused now
-        self.router.use_monitor(Monitor(self.router, self._for_monitor))
-        self.router.membership.attach(self)
-        registry.renew(self)
+        super().__init__(config, options)
 
     def __repr__(self) -> str:
-        closed = "closed " if self._closing else ""
+        closed = "closed " if self.closing else ""
         return f"<router.asyncpg.Pool {closed}{self.router!r}>"
 
     # -- its life ------------------------------------------------------------------------------
@@ -104,7 +49,7 @@ class Pool(asyncpg.Pool):
         return self._open().__await__()
 
     async def _open(self) -> Self:
-        if self._closing:
+        if self.closing:
             raise PoolClosed("the pool is closed: make another one")
         self._same_loop()
         try:
@@ -147,7 +92,7 @@ class Pool(asyncpg.Pool):
         From the beginning no more are lent; those lent take what they need until they are back.
         Cancelled, as by `asyncio.wait_for`, it closes all at once.
         """
-        self._closing = True
+        self.closing = True
         late = asyncio.get_running_loop().call_later(60, self._warn_on_long_close)
         try:
             if self._lent:
@@ -169,7 +114,7 @@ class Pool(asyncpg.Pool):
         self.router.close()
 
     def _end(self) -> None:
-        self._closing = self._closed = True
+        self.closing = self._closed = True
         for pool in self._pools.values():
             pool.terminate()
         for connection in list(self._lent):
@@ -188,7 +133,7 @@ class Pool(asyncpg.Pool):
 
     def is_closing(self) -> bool:
         """Whether it was closed, or is being closed."""
-        return self._closing
+        return self.closing
 
     def set_connect_args(self, *args: Any, **kw: Any) -> NoReturn:
         """Refused: nodes are added and removed by the Router."""
@@ -196,203 +141,9 @@ class Pool(asyncpg.Pool):
             "set_connect_args: use pool.router.add_replica() and remove_replica()"
         )
 
-    def _same_loop(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._router_loop is None:
-            self._router_loop = loop
-        elif self._router_loop is not loop:
-            raise asyncpg.InterfaceError(
-                "the pool belongs to another event loop: make one pool in each loop"
-            )
-
-    def after_fork(self) -> None:
-        """In a forked child: leave every connection, and the event loop, to the parent. Whichever
-        loop uses this pool next has it."""
-        registry.leave_to_parent(self._pools, self._lent, self._ending, self._router_loop)
-        self._pools, self._lent, self._ending = {}, set(), set()
-        self.unclean = set()
-        self._all_back = self._router_loop = None
-
-    async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await `work`, which goes on when the caller is cancelled meanwhile."""
-        task = self.router.runtime.tasks.spawn(work)
-        # The event loop itself keeps no strong reference to what nobody awaits any more.
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-        await asyncio.shield(task)
-
-    # -- nodes ---------------------------------------------------------------------------------
-
-    def _arguments(self, server: Server) -> dict[str, Any]:
-        """What `asyncpg.connect` needs to reach `server`."""
-        config = self.config
-        found: dict[str, Any] = {"timeout": config.connect_timeout, **self._connecting}
-        if config.unprepared(server):
-            if found.get("statement_cache_size"):
-                raise ConfigError(
-                    "statement_cache_size: prepared statements fail behind PgBouncer: leave it "
-                    "out; or, for PgBouncer 1.21 with max_prepared_statements, say "
-                    "prepared_statements=True"
-                )
-            found["statement_cache_size"] = 0
-        settings = dict(found.get("server_settings") or {})
-        if config.pooling(server) != "off":
-            where = f"{server.host}:{server.port}/{server.dbname}"
-            check_startup({"server_settings": settings}, where)
-        if path := config.begins_in(server):
-            settings["search_path"] = path
-        found["server_settings"] = settings
-        for ours, theirs in (("user", "user"), ("password", "password"), ("dbname", "database")):
-            if given := getattr(server, ours):
-                found[theirs] = given
-        query = f"?{urlencode(server.params)}" if server.params else ""
-        return {"dsn": f"postgresql:///{query}", "host": server.host, "port": server.port, **found}
-
-    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        return self.config.libpq() | self.router.servers[node].connect_args()
-
-    @property
-    def _connecting(self) -> dict[str, Any]:
-        return {k: v for k, v in self._options.items() if k in _CONNECTING}
-
-    def node_pool(self, node: Node) -> Any:
-        """The pool of asyncpg's for `node`, made when first asked for.
-
-        Raises:
-            PoolClosed: this pool is closed.
-            NoReplicaAvailable: the node has left the cluster.
-        """
-        pool = self._pools.get(node)
-        if pool is not None:
-            return pool
-        if self._closed:
-            raise PoolClosed("the pool is closed: make another one")
-        server = self.router.servers.get(node)
-        if server is None:
-            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
-
-        async def connect(*args: Any, **kw: Any) -> Any:
-            return await greenlet_spawn(self._connect, node, args, kw)
-
-        of_pool = {k: v for k, v in self._options.items() if k not in _CONNECTING}
-        pool = asyncpg.create_pool(
-            **{**self._arguments(server), **of_pool, "min_size": 0},
-            connect=connect,
-            reset=self._user_reset or functools.partial(self._put_right, node),
-        )
-        # With nothing to open yet it gets ready in one step, so that no other task meets it half
-        # made.
-        with contextlib.suppress(StopIteration):
-            next(pool.__await__())
-        self._pools[node] = pool
-        return pool
-
-    async def _put_right(self, node: Node, con: Any) -> None:
-        """Reset what came back, unless all it did was to read: that spares a round trip.
-
-        With ``setup`` always: what that sets is for whoever acquired it.
-        """
-        which = (node, con.get_server_pid())
-        if which in self.unclean or self._options.get("setup"):
-            self.unclean.discard(which)
-            await con.reset()
-
-    def _connect(self, node: Node, args: Any, kw: dict[str, Any]) -> Any:
-        if not may_open.get():
-            raise NothingOpen
-        settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
-        with self.router.health.connecting(node, self._pause):
-            try:
-                con = await_only(asyncpg.connect(*args, **{**kw, "server_settings": settings}))
-            except OSError as error:
-                # A connect that takes too long is a TimeoutError, and so is a busy pool's.
-                raise ConnectionError(str(error) or "it does not answer in time") from error
-            try:
-                await_only(self._settle(node, con))
-            except BaseException:
-                con.terminate()
-                raise
-            self.opened[node, con.get_server_pid()] = self.router.clock()
-            return con
-
-    def _pause(self, seconds: float) -> None:
-        await_only(self.router.runtime.tasks.sleep(seconds))
-
-    async def _settle(self, node: Node, con: Any) -> None:
-        """Ask a new connection's server what it is, before anything is trusted to it."""
-        await self.probe(node, con)
-        self.version = con.get_server_version()
-        path, server = self.config.search_path, self.router.servers.get(node)
-        if server is not None and self.config.begins_in(server) != path:
-            found = await con.fetchval("SELECT current_setting('search_path')")
-            check_search_path(path, found, str(node))
-
-    async def connect_session_url(self, node: Node) -> Any:
-        """A new connection to `node`, the primary, by ``session_url``; None without one.
-
-        Raises:
-            SessionRefused: none of its hosts is the primary.
-        """
-        problem, cause = "", None
-        for server in self.config.sessions():
-            try:
-                con = await asyncpg.connect(**self._arguments(server))
-            except _UNREACHABLE as error:
-                problem, cause = masked(" ".join(str(error).split())), error
-                continue
-            try:
-                problem = stranger(await self._report(node, con), node, self.router.snapshot)
-                if not problem:
-                    if init := self._options.get("init"):
-                        await init(con)
-                    return con
-            except BaseException:
-                con.terminate()
-                raise
-            await con.close()
-        if problem:
-            raise not_the_primary(problem, node) from cause
-        return None
-
-    async def probe(self, node: Node, con: Any) -> None:
-        """Probe `node` over `con`, and tell the Router.
-
-        Raises:
-            asyncpg.PostgresError: the connection is lost.
-        """
-        found = await self._report(node, con)
-        if found is not None:
-            self.router.observe(found)
-
-    async def _report(self, node: Node, con: Any) -> Report | None:
-        for sql in (PROBE_SQL, ROLE_SQL):
-            started = self.router.clock()
-            try:
-                row = await con.fetchrow(sql)
-            except asyncpg.PostgresError:
-                if con.is_closed():
-                    raise
-                continue
-            return report(node.name, started, tuple(row))
-        return None
-
-    def retire(self, node: Node) -> None:
-        """Let a node that left go; what is in use is closed when it comes back. Any thread."""
-        pool, loop = self._pools.pop(node, None), self._router_loop
-        if pool is not None and loop is not None and not loop.is_closed():
-            asyncio.run_coroutine_threadsafe(pool.close(), loop)
-
     def checkedout(self) -> int:
         """Connections in use, all nodes together."""
         return sum(use.busy for use in self.use().values())
-
-    def use(self) -> dict[Node, Use]:
-        """The connections to each node."""
-        found = {}
-        for node, pool in self._pools.copy().items():
-            idle = pool.get_idle_size()
-            found[node] = Use(pool.get_size() - idle, idle)
-        return found
 
     def _sum(self, method: str) -> int:
         return sum(getattr(pool, method)() for pool in list(self._pools.values()))
@@ -417,6 +168,12 @@ class Pool(asyncpg.Pool):
         """Connections each node's pool may have."""
         return int(self._options["max_size"])
 
+    def after_fork(self) -> None:
+        """As the base class has it; what is lent is the parent's."""
+        super().after_fork()
+        registry.leave_to_parent(self._lent)
+        self._lent, self._all_back = set(), None
+
     # -- connections and statements ------------------------------------------------------------
 
     def acquire(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -434,7 +191,7 @@ class Pool(asyncpg.Pool):
 
     async def connection(self, timeout: float | None = None) -> Connection:
         """What `acquire` gives when it is awaited."""
-        if self._closing:
+        if self.closing:
             raise PoolClosed("the pool is closed: make another one")
         self._same_loop()
         connection = Connection(self, timeout)
@@ -502,43 +259,6 @@ class Pool(asyncpg.Pool):
     async def copy_records_to_table(self, table_name: str, **kw: Any) -> str:
         """As `Connection.copy_records_to_table`, on a connection of the pool."""
         return str(await self._one("copy_records_to_table", table_name, **kw))
-
-
-_CONNECTING = frozenset(inspect.signature(asyncpg.connect).parameters) - {"dsn"}
-_KNOWN = (_CONNECTING | set(inspect.signature(asyncpg.create_pool).parameters)) - {
-    "dsn",
-    "connect_kwargs",
-}
-
-
-def _checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes to each node's pool.
-
-    Raises:
-        ConfigError: an option is unknown, means nothing here, or contradicts another.
-    """
-    for key, instead in _SQLALCHEMYS.items():
-        if getattr(config, key) not in (None, False):
-            raise ConfigError(f"{key}: asyncpg's pools have {instead}: use that")
-    for key in options:
-        if key in _OURS:
-            raise ConfigError(
-                f"{key}: the router says for each node where to connect: leave it out"
-            )
-        if key not in _KNOWN:
-            near = did_you_mean(key, (*OPTIONS, *_KNOWN))
-            raise ConfigError(f"unknown option {key!r}{near}")
-    found = {"min_size": 10, "max_size": 10, **options}
-    if config.max_connections is not None:
-        if "max_size" in options:
-            raise ConfigError(
-                "max_size: max_connections sizes the pools already: leave one of them out"
-            )
-        found["max_size"] = int(config.pool_options()["pool_size"])
-        found["min_size"] = min(found["min_size"], found["max_size"])
-    if not 0 <= found["min_size"] <= found["max_size"] or not found["max_size"]:
-        raise ConfigError("min_size: expected 0 <= min_size <= max_size, and max_size above 0")
-    return found
 
 
 def create_pool(dsn: str | Config | None = None, replicas: object = (), **options: Any) -> Pool:

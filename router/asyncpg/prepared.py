@@ -5,7 +5,8 @@ from typing import Any
 
 import asyncpg
 
-from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgCheckout, AsyncpgConnection
+from router.asyncpg.checkout import AsyncpgCheckout
+from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection
 from router.checkout.route import Route
 from router.greenlets import greenlet_spawn
 from router.rules.context import current_context

@@ -156,6 +156,17 @@ class NodeConnection(ABC):
 
     # -- what is the same for all --------------------------------------------------------------
 
+    @property
+    def idle(self) -> bool:
+        """Whether it can be given back as it is."""
+        return self.in_autocommit and not (
+            self.broken
+            or self.spoilt
+            or self.in_transaction
+            or self.applied
+            or self.characteristics != DEFAULTS
+        )
+
     def answers(self, seconds: float) -> Life:
         """Ask the server whether it is there. Unless it answers, this is of no use any more.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router.config.config import Config
+from router.connect.parameters import prepared_refused
 from router.errors import ConfigError
 from router.rules.pgbouncer import SHARED, check_startup
 
@@ -33,11 +34,7 @@ def check(config: Config, database: Mapping[str, Any], alias: str) -> None:
         if config.pooling(server) in SHARED:
             check_startup(server.params, f"DATABASES[{alias!r}]['REPLICAS'][{i}]['OPTIONS']")
     if options.get("prepare_threshold") is not None and not config.prepared_statements:
-        raise ConfigError(
-            f"{at}['prepare_threshold']: prepared statements fail behind PgBouncer: leave it out; "
-            "or, for PgBouncer 1.21 with max_prepared_statements, say prepared_statements=True in "
-            "ROUTER"
-        )
+        raise prepared_refused(f"{at}['prepare_threshold']", " in ROUTER")
     if options.get("assume_role"):
         raise ConfigError(
             f"{at}['assume_role']: PgBouncer would hand SET ROLE on to other clients: connect as "

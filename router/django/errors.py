@@ -1,5 +1,7 @@
 """Errors that are pg-router's and Django's at once: code that catches Django's goes on working."""
 
+from functools import partial
+
 from django.db import utils
 
 from router import errors
@@ -38,16 +40,8 @@ class TooManyRequests(RouterError, utils.OperationalError):
     """``max_waiting`` others wait for one node's connections; nothing is blacklisted."""
 
 
-_OURS: tuple[type[RouterError], ...] = (
-    PrimaryUnavailable,
-    NoReplicaAvailable,
-    ReplicaWriteRefused,
-    CommitUnknown,
-    TransactionLost,
-    SessionRefused,
-)
-
-
-def translated(error: RouterError) -> RouterError:
-    """The Django counterpart of one of the core's errors; others as they are."""
-    return counterpart(error, _OURS)
+translated = partial(counterpart, classes=(
+    PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
+    CommitUnknown, TransactionLost, SessionRefused,
+))  # fmt: skip
+"""The Django counterpart of one of the core's errors; others as they are."""

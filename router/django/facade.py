@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import psycopg
 from django.db.backends.postgresql.base import CursorMixin
 from psycopg.pq import TransactionStatus
 
@@ -70,66 +69,16 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
         """
         super().__init__(nodes)
         self.declared: bool = False
-        self._autocommit = False
-        self._read_only: bool | None = None
-        self._deferrable: bool | None = None
         self.checkout.explicit = True
 
     # -- transactions --------------------------------------------------------------------------
 
-    @property
-    def autocommit(self) -> bool:
-        """Whether a statement outside ``atomic()`` is a transaction of its own."""
-        return self._autocommit
+    def _is_within(self) -> bool:
+        return self.in_transaction
 
-    @autocommit.setter
-    def autocommit(self, value: bool) -> None:
-        self._between("autocommit")
-        self._autocommit = value
-        self.checkout.explicit = not value
-        self._settle_mode()
-
-    @property
-    def isolation_level(self) -> Any:
-        """Of the transactions to come, as psycopg has it; None is the server's default."""
-        return self._isolation
-
-    @isolation_level.setter
-    def isolation_level(self, value: Any) -> None:
-        self._between("isolation_level")
-        self._isolation = None if value is None else psycopg.IsolationLevel(value)
-        self._settle_mode()
-
-    @property
-    def read_only(self) -> bool | None:
-        """Whether the transactions to come are READ ONLY, and so run on a replica."""
-        return self._read_only
-
-    @read_only.setter
-    def read_only(self, value: bool | None) -> None:
-        self._between("read_only")
-        self._read_only = None if value is None else bool(value)
-        self._settle_mode()
-
-    @property
-    def deferrable(self) -> bool | None:
-        """Whether the transactions to come are DEFERRABLE."""
-        return self._deferrable
-
-    @deferrable.setter
-    def deferrable(self, value: bool | None) -> None:
-        self._between("deferrable")
-        self._deferrable = None if value is None else bool(value)
-        self._settle_mode()
-
-    def _between(self, attribute: str) -> None:
-        self._must_be_open()
-        if self.in_transaction:
-            raise psycopg.ProgrammingError(
-                f"can't change {attribute!r} now: a transaction is open: commit or roll back"
-            )
-
-    def _settle_mode(self) -> None:
+    def apply_mode(self) -> None:
+        """Tell the checkout what the statements to come are part of."""
+        self.checkout.explicit = not self._autocommit
         alone = Characteristics("AUTOCOMMIT")
         self.checkout.characteristics = alone if self._autocommit else self._of_transactions()
 

@@ -6,11 +6,10 @@ wrapper, like the connection of Django's own.
 """
 
 import gc
-import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
@@ -20,24 +19,22 @@ from router.cluster.monitor import Monitor
 from router.cluster.router import Router
 from router.config.config import Config
 from router.config.server import Server
-from router.django import bouncer
-from router.django.errors import PoolTimeout, TooManyRequests, translated
-from router.errors import ConfigError, RouterError
+from router.connect.parameters import to_one_server
+from router.django import bouncer, errors
+from router.errors import ConfigError
 from router.model import Node
 from router.psycopg import source
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector
 
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
 
-_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
-POOL_SIZE = "max_size in OPTIONS['pool']"
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
 
 
-class DjangoConnector(Connector):
+class DjangoConnector(PsycopgConnector):
     """What the wrappers of one alias share in one process.
 
     Attributes:
@@ -69,8 +66,9 @@ class DjangoConnector(Connector):
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
         self.health_checks: bool = bool(settings.get("CONN_HEALTH_CHECKS"))
         self.router: Router = Router(self.config)
-        self.router.use_monitor(Monitor(self.router, self._for_monitor))
+        self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
         self._pools: dict[Node, Any] = {}
+        self.opened = {}
         self._lock = registry.lock()
         self.router.membership.attach(self)
         registry.renew(self)
@@ -81,22 +79,7 @@ class DjangoConnector(Connector):
         own, primary = server.connect_args(), self.config.primary.connect_args()
         differs = {key: value for key, value in own.items() if value != primary.get(key)}
         found = {**self.config.libpq(), **self._model.get_connection_params(), **differs}
-        if "PGCONNECT_TIMEOUT" in os.environ:
-            found.pop("connect_timeout", None)
-        for key in ("service", "target_session_attrs", "load_balance_hosts"):
-            found.pop(key, None)
-        if path := self.config.begins_in(server):
-            # Of two settings the later one counts.
-            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
-        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
-            found["target_session_attrs"] = "any"  # libpq would apply it to each node
-        return {**found, "host": server.host, "port": server.port, "autocommit": True}
-
-    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        found = self.arguments(self.router.servers[node])
-        for key in _NOT_FOR_PROBES:
-            found.pop(key, None)
-        return found
+        return to_one_server(found, server, self.config)
 
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
         """A new connection to `node`, in autocommit.
@@ -109,19 +92,11 @@ class DjangoConnector(Connector):
             NoReplicaAvailable: the node has left, or keeps another attempt waiting.
             psycopg.Error: it cannot be reached.
         """
-        arguments = self.named(node)
-        if len(self.router.servers) < 2:
-            return self._made(node, psycopg.connect(**arguments), configure)
-        with self.router.health.connecting(node):
-            return self._made(node, psycopg.connect(**arguments), configure)
-
-    def _made(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> Any:
-        try:
-            self.settle(node, connection, configure)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return self.open_to(
+            node,
+            partial(self.dial, self.named(node)),
+            lambda connection: self.admit(node, connection, configure),
+        )
 
     def pool(self, node: Node) -> Any:
         """The node's pool, made and opened when first asked for; None without OPTIONS["pool"]."""
@@ -140,7 +115,7 @@ class DjangoConnector(Connector):
                 pool = self._pools[node] = ConnectionPool(
                     kwargs=self.named(node),
                     open=False,
-                    configure=lambda c: self.settle(node, c, model._configure_connection),
+                    configure=lambda c: self.admit(node, c, model._configure_connection),
                     check=ConnectionPool.check_connection if self.health_checks else None,
                     **{"name": f"{self.alias}-{node.name}", **given},
                 )
@@ -172,6 +147,7 @@ class DjangoConnector(Connector):
             source.left_behind(pool)
         registry.leave_to_parent(self._pools)
         self._pools = {}
+        self.opened.clear()
 
 
 class DjangoSource(source.PsycopgSource):
@@ -183,37 +159,21 @@ class DjangoSource(source.PsycopgSource):
         isolation: the level ``OPTIONS["isolation_level"]`` asks for.
     """
 
+    own_errors: Any = errors
+    sizes: str = "max_size in OPTIONS['pool']"
+
     def __init__(self, wrapper: "DatabaseWrapper", cluster: DjangoConnector) -> None:
         super().__init__(cluster, wrapper.configured_isolation)
         self.cluster: DjangoConnector = cluster
         self._configure: Callable[[Any], object] = wrapper._configure_connection
-        self._timeout: float = POOL_TIMEOUT
         if isinstance(cluster.pooled, Mapping):
-            self._timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
+            self.timeout = float(cluster.pooled.get("timeout", POOL_TIMEOUT))
         self._kept: dict[Node, ConnectionRecord] = {}
         self._unchecked: set[Node] = set()
         self._held: dict[ConnectionRecord, Node] = {}
         self._closed = False
         self.router.membership.attach(self)
         registry.renew(self)
-
-    def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is Django's as well."""
-        return translated(error)
-
-    def busy(self, node: Node, size: int) -> Exception:
-        """The error of a pool whose `size` connections were all in use for too long."""
-        return PoolTimeout(
-            f"{node}: none of its pool's {size} connections was free for {self._timeout:g} s: "
-            f"{self.cluster.config.relief(POOL_SIZE)}"
-        )
-
-    def crowded(self, node: Node, waiting: int) -> Exception:
-        """The error of a pool for whose connections `waiting` others wait, and no more may."""
-        return TooManyRequests(
-            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
-            f"{POOL_SIZE}"
-        )
 
     def configure(self, connection: Any) -> object:
         """Set time zone and role, as Django does."""
@@ -235,13 +195,13 @@ class DjangoSource(source.PsycopgSource):
                     return line
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
-            return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
-        line = self.from_pool(pool, node, self._timeout)
+            return ConnectionRecord(connection, None, self.router.clock())
+        line = self.from_pool(pool, node, self.timeout)
         if self._lives(node, line):
             return line
         pool.putconn(line.dbapi)
         pool.check()
-        return self.from_pool(pool, node, self._timeout)
+        return self.from_pool(pool, node, self.timeout)
 
     def open_line(self, node: Node) -> ConnectionRecord | None:
         """The connection to `node` that is kept, or an open one of its pool, if there is one."""

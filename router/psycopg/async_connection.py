@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -267,7 +266,7 @@ class AsyncConnection:
                         try:
                             await sync()
                         finally:
-                            checkout.settled()
+                            checkout.perhaps_committed()
 
                     pipeline.sync = synced
                     try:
@@ -397,13 +396,8 @@ class AsyncConnection:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        await self.leave(exc_type)
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        await self.leave(kind)
 
     async def leave(self, kind: type[BaseException] | None) -> None:
         """Commit, or after an exception roll back: what the end of a ``with`` block does."""

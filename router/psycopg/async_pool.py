@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -11,14 +10,14 @@ import psycopg_pool
 
 from router.config.config import Config
 from router.errors import RouterError
-from router.greenlets import await_only, greenlet_spawn, require
+from router.greenlets import await_only, greenlet_spawn
 from router.model import Node
 from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
 from router.psycopg.blocking import BlockingConnection, BlockingPool
-from router.psycopg.errors import PoolClosed, PoolTimeout
+from router.psycopg.errors import PoolTimeout
 from router.psycopg.node_connection import ConnectionRecord
-from router.psycopg.pool import RoutedPool, full, resized, silent
+from router.psycopg.pool import RoutedPool, full, silent
 from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, line_of
 
 
@@ -44,48 +43,32 @@ class AsyncConnectionPool(RoutedPool):
     )
 
     def __init__(
-        self,
-        conninfo: str | Config = "",
-        *,
-        replicas: object = (),
-        kwargs: Mapping[str, Any] | None = None,
-        min_size: int = 4,
-        max_size: int | None = None,
+        self, conninfo: str | Config = "", *, replicas: object = (),
+        kwargs: Mapping[str, Any] | None = None, min_size: int = 4, max_size: int | None = None,
         open: bool = False,  # noqa: A002 - psycopg_pool's own name
         configure: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] | None = None,
-        name: str | None = None,
-        timeout: float = POOL_TIMEOUT,
-        **options: Any,
-    ) -> None:
+        name: str | None = None, timeout: float = POOL_TIMEOUT, **options: Any,
+    ) -> None:  # fmt: skip
         """Prepare the nodes' pools; they are opened by `open`, or by ``async with``.
 
         Args:
-            conninfo: as `router.psycopg.ConnectionPool` has it, and so are all others.
-            replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
-            kwargs: of ``psycopg.connect``, for every node's connections.
-            min_size: connections each node's pool keeps open.
-            max_size: connections each node's pool may have; None is `min_size`.
+            conninfo: as `router.psycopg.ConnectionPool` has it; and so are replicas, kwargs,
+                min_size, max_size, name, timeout (seconds) and the options.
+            replicas: the other servers.
+            kwargs: of ``psycopg.connect``.
+            min_size: connections of each node's pool that are kept.
+            max_size: the most that each node's pool has.
             open: True opens with the first connection that is asked for.
-            configure: called with each new connection of psycopg's.
+            configure: awaited with each new connection of psycopg's.
             name: for messages and logs.
-            timeout: seconds to wait for a connection of a node's pool.
-            **options: those of `router.config.Config`, and the others of psycopg_pool.
+            timeout: to wait for a connection, in seconds.
+            **options: of `router.config.Config` and psycopg_pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
-                names it and the cure.
+            ConfigError: as there.
         """
-        require("AsyncConnectionPool")
         super().__init__(
-            conninfo,
-            replicas,
-            kwargs=kwargs,
-            min_size=min_size,
-            max_size=max_size,
-            configure=configure,
-            name=name,
-            timeout=timeout,
-            options=options,
+            conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open_when_used: bool = open
@@ -94,21 +77,19 @@ class AsyncConnectionPool(RoutedPool):
     # -- its life ------------------------------------------------------------------------------
 
     async def open(self, wait: bool = False, timeout: float = 30.0) -> None:
-        """Open the nodes' pools; their connections are made in the background.
+        """As `router.psycopg.ConnectionPool.open`, in the event loop that it belongs to then.
 
         Args:
-            wait: until each node that answers has its `min_size` connections.
+            wait: until each node that answers has its connections.
             timeout: seconds to wait for that.
 
         Raises:
             PoolClosed: it was closed before.
             PoolTimeout: as `wait`.
         """
-        if self._closed:
-            raise PoolClosed(f"{self.name} was closed: make another pool")
+        self._begin()
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        self._opened = True
         self._same_loop()
         for node in list(self.router.servers):
             await greenlet_spawn(self.node_pool, node)
@@ -116,14 +97,7 @@ class AsyncConnectionPool(RoutedPool):
             await self.wait(timeout)
 
     async def wait(self, timeout: float = 30.0) -> None:
-        """Wait until each node that answers has its `min_size` connections.
-
-        Args:
-            timeout: seconds.
-
-        Raises:
-            PoolTimeout: no node has them in time; the pool is closed, as psycopg_pool does it.
-        """
+        """As `router.psycopg.ConnectionPool.wait`, for `timeout` seconds. Raises PoolTimeout."""
         self._must_be_open()
         until = self.router.clock() + timeout
         await asyncio.to_thread(self.router.start)
@@ -139,12 +113,10 @@ class AsyncConnectionPool(RoutedPool):
             raise PoolTimeout(self.empty(waiting, timeout))
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Close the nodes' pools and stop the Router's monitor.
-
-        What is lent goes on, and is closed when it comes back.
+        """As `router.psycopg.ConnectionPool.close`.
 
         Args:
-            timeout: seconds to wait for the pools' worker tasks.
+            timeout: seconds to wait for each pool's worker tasks.
         """
         self._closed = True
         for node in list(self._pools):
@@ -155,18 +127,12 @@ class AsyncConnectionPool(RoutedPool):
         await self.open()
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
     async def resize(self, min_size: int, max_size: int | None = None) -> None:
         """Change the sizes of each node's pool."""
-        resized(self, min_size, max_size)
-        for pool in list(self._pools.values()):
+        for pool in self.resized(min_size, max_size):
             await pool.real.resize(self.min_size, self.max_size)
 
     async def check(self) -> None:
@@ -190,11 +156,10 @@ class AsyncConnectionPool(RoutedPool):
     # -- connections ---------------------------------------------------------------------------
 
     def connection(self, timeout: float | None = None) -> "AsyncLease":
-        """A routed connection for the length of an ``async with`` block, which ends in COMMIT or
-        ROLLBACK.
+        """As `router.psycopg.ConnectionPool.connection`, for an ``async with`` block.
 
         Args:
-            timeout: seconds each statement may wait for a connection of its node's pool.
+            timeout: seconds each statement may wait for its node's pool.
 
         Raises:
             PoolClosed: the pool is closed, or not open yet.
@@ -217,8 +182,8 @@ class AsyncConnectionPool(RoutedPool):
         Raises:
             ValueError: it is another pool's.
         """
-        if getattr(getattr(connection, "routed", None), "pool", None) is not self:
-            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+        routed = getattr(connection, "routed", None)
+        self._must_be_mine(getattr(routed, "pool", None), connection)
         await connection.close()
 
     async def _look(self, timeout: float) -> None:
@@ -249,19 +214,14 @@ class AsyncConnectionPool(RoutedPool):
         self.prepared(connection)
 
     def node_pool(self, node: Node) -> Any:
-        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
-
-        Raises:
-            PoolClosed: this pool is closed.
-            NoReplicaAvailable: the node has left the cluster.
-        """
+        """As the base class has it; called in a greenlet."""
         pool = self._pools.get(node)
         if pool is None:
 
-            async def settle(connection: Any) -> None:
-                await greenlet_spawn(self.settled, node, BlockingConnection(connection))
+            async def admit(connection: Any) -> None:
+                await greenlet_spawn(self.admitted, node, BlockingConnection(connection))
 
-            made = BlockingPool(self._made(node, settle))
+            made = BlockingPool(self._made(node, admit))
             made.open()
             # Another task may have made it meanwhile.
             pool = self._pools.setdefault(node, made)
@@ -328,13 +288,8 @@ class AsyncLease:
         self._connection: AsyncConnection = await self._pool.getconn(self._timeout)
         return self._connection
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            await self._connection.leave(exc_type)
+            await self._connection.leave(kind)
         finally:
             await self._connection.close()

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -14,7 +13,6 @@ from router.checkout.node_connection import Characteristics
 from router.errors import RouterError
 from router.model import Node
 from router.psycopg import cursor, facade, source
-from router.psycopg.errors import PoolTimeout, TooManyRequests, translated
 from router.psycopg.facade import PEEK
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
 from router.psycopg.transaction import Block, Transaction
@@ -66,24 +64,6 @@ class PoolSource(source.PsycopgSource):
         """Start the Router, in a thread where an event loop must not wait."""
         if not self.pool.closed:  # whose end stopped it
             self.pool.start_router()
-
-    def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is psycopg's as well."""
-        return translated(error)
-
-    def busy(self, node: Node, size: int) -> Exception:
-        """The error of a pool whose `size` connections were all in use for too long."""
-        return PoolTimeout(
-            f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
-            f"{self.pool.config.relief('max_size')}"
-        )
-
-    def crowded(self, node: Node, waiting: int) -> Exception:
-        """The error of a pool for whose connections `waiting` others wait, and no more may."""
-        return TooManyRequests(
-            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
-            "max_size"
-        )
 
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""
@@ -224,6 +204,26 @@ class LastingCursor(cursor.Lasting, Cursor):
     """A server-side cursor that outlives its transaction."""
 
 
+_UNTIL = "When set, it holds for every node's connection until this one is given back."
+
+
+def _assigned(key: str, about: str) -> property:
+    """An attribute of psycopg's connection that is the same for every node."""
+
+    def get(self: "Connection") -> Any:
+        return getattr(self.any, key)
+
+    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {_UNTIL}")
+
+
+def _number(key: str, about: str) -> property:
+    def get(self: "Connection") -> int | None:
+        found: int | None = getattr(self.any, key)
+        return found
+
+    return property(get, lambda self, value: self.assign(key, value), doc=f"{about} {_UNTIL}")
+
+
 class Connection(facade.RoutedConnection[PoolSource]):
     """What `router.psycopg.ConnectionPool.connection` gives: psycopg's connection, routed.
 
@@ -251,8 +251,8 @@ class Connection(facade.RoutedConnection[PoolSource]):
         defaults = pool.defaults
         self._autocommit = defaults.autocommit
         self._isolation = defaults.isolation_level
-        self._read_only: bool | None = defaults.read_only
-        self._deferrable: bool | None = defaults.deferrable
+        self._read_only = defaults.read_only
+        self._deferrable = defaults.deferrable
         self.checkout.characteristics = pool.characteristics
 
     def beginning(self) -> None:
@@ -268,7 +268,7 @@ class Connection(facade.RoutedConnection[PoolSource]):
 
     # -- transactions --------------------------------------------------------------------------
 
-    def settle_mode(self) -> None:
+    def apply_mode(self) -> None:
         """Tell the checkout what the statements to come are part of."""
         alone = self._autocommit and not self.blocks
         self.checkout.explicit = bool(self.blocks)
@@ -278,73 +278,24 @@ class Connection(facade.RoutedConnection[PoolSource]):
             deferrable=None if alone else self._deferrable,
         )
 
-    def _between(self, attribute: str) -> None:
-        self._must_be_open()
-        if self.in_transaction or self.blocks:
-            raise psycopg.ProgrammingError(
-                f"can't change {attribute!r} now: a transaction is open: commit or roll back"
-            )
-
-    @property
-    def autocommit(self) -> bool:
-        """Whether a statement outside ``transaction()`` is a transaction of its own."""
-        return self._autocommit
-
-    @autocommit.setter
-    def autocommit(self, value: bool) -> None:
-        self.set_autocommit(value)
+    def _is_within(self) -> bool:
+        return self.in_transaction or bool(self.blocks)
 
     def set_autocommit(self, value: bool) -> None:
         """Method version of the `autocommit` setter."""
-        self._between("autocommit")
-        self._autocommit = bool(value)
-        self.settle_mode()
-
-    @property
-    def isolation_level(self) -> IsolationLevel | None:
-        """Of the transactions to come; None is the server's default."""
-        level: IsolationLevel | None = self._isolation
-        return level
-
-    @isolation_level.setter
-    def isolation_level(self, value: IsolationLevel | int | None) -> None:
-        self.set_isolation_level(value)
+        self.autocommit = value
 
     def set_isolation_level(self, value: IsolationLevel | int | None) -> None:
         """Method version of the `isolation_level` setter."""
-        self._between("isolation_level")
-        self._isolation = None if value is None else IsolationLevel(value)
-        self.settle_mode()
-
-    @property
-    def read_only(self) -> bool | None:
-        """Whether the transactions to come are READ ONLY, and so run on a replica."""
-        return self._read_only
-
-    @read_only.setter
-    def read_only(self, value: bool | None) -> None:
-        self.set_read_only(value)
+        self.isolation_level = value
 
     def set_read_only(self, value: bool | None) -> None:
         """Method version of the `read_only` setter."""
-        self._between("read_only")
-        self._read_only = None if value is None else bool(value)
-        self.settle_mode()
-
-    @property
-    def deferrable(self) -> bool | None:
-        """Whether the transactions to come are DEFERRABLE."""
-        return self._deferrable
-
-    @deferrable.setter
-    def deferrable(self, value: bool | None) -> None:
-        self.set_deferrable(value)
+        self.read_only = value
 
     def set_deferrable(self, value: bool | None) -> None:
         """Method version of the `deferrable` setter."""
-        self._between("deferrable")
-        self._deferrable = None if value is None else bool(value)
-        self.settle_mode()
+        self.deferrable = value
 
     def commit(self) -> None:
         """Commit on the primary; end what is open on a replica."""
@@ -427,52 +378,15 @@ class Connection(facade.RoutedConnection[PoolSource]):
 
         self.register(assign)
 
-    @property
-    def row_factory(self) -> Any:
-        """Makes rows; when set, for every node until the connection is given back."""
-        return self.any.row_factory
-
-    @row_factory.setter
-    def row_factory(self, value: Any) -> None:
-        self.assign("row_factory", value)
-
-    @property
-    def cursor_factory(self) -> Any:
-        """Makes cursors; when set, for every node until the connection is given back."""
-        return self.any.cursor_factory
-
-    @cursor_factory.setter
-    def cursor_factory(self, value: Any) -> None:
-        self.assign("cursor_factory", value)
-
-    @property
-    def server_cursor_factory(self) -> Any:
-        """Makes server-side cursors; when set, until the connection is given back."""
-        return self.any.server_cursor_factory
-
-    @server_cursor_factory.setter
-    def server_cursor_factory(self, value: Any) -> None:
-        self.assign("server_cursor_factory", value)
-
-    @property
-    def prepare_threshold(self) -> int | None:
-        """After how many executions a statement is prepared; when set, until given back."""
-        threshold: int | None = self.any.prepare_threshold
-        return threshold
-
-    @prepare_threshold.setter
-    def prepare_threshold(self, value: int | None) -> None:
-        self.assign("prepare_threshold", value)
-
-    @property
-    def prepared_max(self) -> int | None:
-        """How many prepared statements a node's connection keeps; when set, until given back."""
-        most: int | None = self.any.prepared_max
-        return most
-
-    @prepared_max.setter
-    def prepared_max(self, value: int | None) -> None:
-        self.assign("prepared_max", value)
+    row_factory: property = _assigned("row_factory", "Makes rows.")
+    cursor_factory: property = _assigned("cursor_factory", "Makes cursors.")
+    server_cursor_factory: property = _assigned("server_cursor_factory", "Makes server-side ones.")
+    prepare_threshold: property = _number(
+        "prepare_threshold", "After how many executions a statement is prepared."
+    )
+    prepared_max: property = _number(
+        "prepared_max", "How many prepared statements a node's connection keeps."
+    )
 
     # -- its end -------------------------------------------------------------------------------
 
@@ -511,10 +425,5 @@ class Connection(facade.RoutedConnection[PoolSource]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
-        self.leave(exc_type)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.leave(kind)

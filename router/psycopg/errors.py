@@ -1,5 +1,7 @@
 """Errors that are pg-router's and psycopg's at once: what catches psycopg's goes on working."""
 
+from functools import partial
+
 import psycopg
 import psycopg_pool
 
@@ -43,16 +45,8 @@ class PoolClosed(RouterError, psycopg_pool.PoolClosed):
     """The pool was closed, or not opened yet."""
 
 
-_OURS: tuple[type[RouterError], ...] = (
-    PrimaryUnavailable,
-    NoReplicaAvailable,
-    ReplicaWriteRefused,
-    SessionRefused,
-    CommitUnknown,
-    TransactionLost,
-)
-
-
-def translated(error: RouterError) -> RouterError:
-    """The psycopg counterpart of one of the core's errors; others as they are."""
-    return counterpart(error, _OURS)
+translated = partial(counterpart, classes=(
+    PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
+    SessionRefused, CommitUnknown, TransactionLost,
+))  # fmt: skip
+"""The psycopg counterpart of one of the core's errors; others as they are."""

@@ -13,6 +13,7 @@ from router.checkout.checkout import Checkout
 from router.checkout.cursor import RoutedCursor
 from router.model import Node
 from router.psycopg.cursor import Cursor
+from router.psycopg.modes import Modes
 from router.psycopg.node_connection import PsycopgConnection
 from router.psycopg.source import PsycopgSource
 from router.rules.decision import Decision
@@ -59,13 +60,13 @@ class PsycopgCheckout(Checkout[PsycopgConnection]):
             returned = True
         finally:
             self._blocks -= 1
-            wrote = self.settled(acknowledged=returned)
+            wrote = self.perhaps_committed(acknowledged=returned)
             if wrote and asks:
                 self.ask_position()
         if wrote and self.primary is not None:
             self.must_count(self.primary)
 
-    def settled(self, *, acknowledged: bool = False) -> bool:
+    def perhaps_committed(self, *, acknowledged: bool = False) -> bool:
         """The driver may have committed: pin to after this moment, unless the server still has a
         transaction open.
 
@@ -114,7 +115,7 @@ def new_cursor(held: PsycopgConnection) -> Any:
     return held.dbapi.cursor()
 
 
-class RoutedConnection(Generic[N]):
+class RoutedConnection(Modes, Generic[N]):
     """Behaves as a connection of psycopg does where its users look.
 
     Cursors, commit and rollback are routed. Types and adapters registered here are registered on
@@ -136,7 +137,7 @@ class RoutedConnection(Generic[N]):
         """
         self.nodes: N = nodes
         self.checkout: PsycopgCheckout = PsycopgCheckout(nodes)
-        self._isolation: Any = nodes.isolation
+        self._isolation = nodes.isolation
 
     # -- statements ----------------------------------------------------------------------------
 
@@ -185,7 +186,7 @@ class RoutedConnection(Generic[N]):
                 try:
                     sync()
                 finally:
-                    self.checkout.settled()
+                    self.checkout.perhaps_committed()
 
             pipeline.sync = synced
             try:

@@ -8,7 +8,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
+from router.checkout.node_connection import Characteristics, NodeConnection
 from router.model import Node
 
 if TYPE_CHECKING:
@@ -24,14 +24,13 @@ class ConnectionRecord:
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
-        fresh: it was opened just now, for whoever takes it first.
-        past: it leads past a PgBouncer, and ends with its use.
+        given_back: nobody uses it now.
+        dedicated: it leads past a PgBouncer, and ends with its use.
     """
 
     __slots__ = (
         "dbapi",
         "dedicated",
-        "fresh",
         "given_back",
         "pool",
         "proven",
@@ -39,9 +38,8 @@ class ConnectionRecord:
         "streams",
     )
 
-    def __init__(self, dbapi: Any, pool: Any, proven: float, *, fresh: bool = False) -> None:
+    def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
-        self.fresh: bool = fresh
         self.pool: Any = pool
         self.proven: float = proven
         self.settings: dict[str, str] = {}
@@ -60,9 +58,6 @@ class PsycopgConnection(NodeConnection):
         self.line: ConnectionRecord = line
         self.dbapi: Any = line.dbapi
         super().__init__(node, in_transaction=False)
-        if line.fresh:
-            line.fresh = False
-            self.fresh: bool = True
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -123,17 +118,8 @@ class PsycopgConnection(NodeConnection):
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
-        nodes = self.nodes
-        state = nodes.sqlstate(error)
-        closed = isinstance(error, psycopg.OperationalError) and self.dbapi.closed
-        if not closed and not nodes.router.health.is_disconnect(state):
-            return False
-        self.broken: bool = (
-            self.broken or closed or state[:2] == "08" or state in ("57P01", "57P02")
-        )
-        self.distrusted: bool = True
-        nodes.router.health.ended(self.node, state, nodes.reason(error), fresh=self.fresh)
-        return True
+        closed = isinstance(error, psycopg.OperationalError) and bool(self.dbapi.closed)
+        return self.nodes.report_failure(self, error, gone=closed)
 
     def fileno(self) -> int:
         """The descriptor of its socket."""
@@ -147,17 +133,6 @@ class PsycopgConnection(NodeConnection):
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop it belongs to; None where its calls block the thread."""
         return loop_of(self.dbapi)
-
-    @property
-    def idle(self) -> bool:
-        """Whether it can be given back as it is."""
-        return self.in_autocommit and not (
-            self.broken
-            or self.spoilt
-            or self.in_transaction
-            or self.applied
-            or self.characteristics != DEFAULTS
-        )
 
     def give_back(self) -> None:
         """Keep it for the next statement there, or give it to its pool."""

@@ -1,13 +1,12 @@
 """The router as a pool of psycopg's: a real pool of psycopg_pool for each node behind it."""
 
 import inspect
-import os
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Any, Self
 
 import psycopg
@@ -22,18 +21,17 @@ from router.cluster.router import Router
 from router.config.config import Config
 from router.config.options import OPTIONS
 from router.config.server import Server
+from router.connect.parameters import budgeted, prepared_refused, to_one_server
 from router.errors import ConfigError, RouterError
 from router.messages import did_you_mean
 from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.node_connection import ConnectionRecord
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, Connector, left_behind
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, left_behind
 from router.rules.pgbouncer import check_startup
 
 _numbers = count(1)
-
-_NOT_FOR_PROBES = ("autocommit", "context", "cursor_factory", "prepare_threshold", "row_factory")
 
 _SQLALCHEMYS: dict[str, str] = {
     "pool_size": "min_size and max_size",
@@ -46,7 +44,7 @@ _SQLALCHEMYS: dict[str, str] = {
 """Options of SQLAlchemy's pools, and what is their like here."""
 
 
-class RoutedPool(Connector):
+class RoutedPool(PsycopgConnector):
     """What is the same for threads and for event loops.
 
     Attributes:
@@ -63,18 +61,10 @@ class RoutedPool(Connector):
     _connection_class: Any
 
     def __init__(
-        self,
-        conninfo: str | Config,
-        replicas: object,
-        *,
-        kwargs: Mapping[str, Any] | None,
-        min_size: int,
-        max_size: int | None,
-        configure: Callable[[Any], Any] | None,
-        name: str | None,
-        timeout: float,
-        options: dict[str, Any],
-    ) -> None:
+        self, conninfo: str | Config, replicas: object, kwargs: Mapping[str, Any] | None,
+        min_size: int, max_size: int | None, configure: Callable[[Any], Any] | None,
+        name: str | None, timeout: float, options: dict[str, Any],
+    ) -> None:  # fmt: skip
         """Prepare; nothing is opened.
 
         Raises:
@@ -98,12 +88,8 @@ class RoutedPool(Connector):
         self.lent: dict[ConnectionRecord, Node] = {}
         self._opened = False
         self._closed = False
-        self.router: Router = Router(self.config)
-        for server in self.router.servers.values():
-            self.arguments(server)  # what is malformed is refused now
-        self.router.use_monitor(Monitor(self.router, self._for_monitor))
-        self.router.membership.attach(self)
-        registry.renew(self)
+        router = Router(self.config)
+        self.join(router, Monitor(router, self.monitor_arguments))
 
     def __repr__(self) -> str:
         state = "closed " if self.closed else ""
@@ -123,30 +109,11 @@ class RoutedPool(Connector):
         if self.config.pooling(server) != "off":
             check_startup({**server.params, **given}, where)
         if unprepared and given.get("prepare_threshold") is not None:
-            raise ConfigError(
-                f"{where}: prepare_threshold: prepared statements fail behind PgBouncer: "
-                "leave it out; or, for PgBouncer 1.21 with max_prepared_statements, say "
-                "prepared_statements=True"
-            )
+            raise prepared_refused(f"{where}: prepare_threshold")
         found = {**self.config.libpq(), **server.connect_args(), **given}
-        for key in ("service", "target_session_attrs", "load_balance_hosts"):
-            found.pop(key, None)
-        if "PGCONNECT_TIMEOUT" in os.environ and "connect_timeout" not in given:
-            found.pop("connect_timeout", None)
-        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
-            found["target_session_attrs"] = "any"  # libpq would apply it to each node
-        if path := self.config.begins_in(server):
-            # Of two settings the later one counts.
-            found["options"] = f"{found.get('options') or ''} -csearch_path={path}".strip()
         if unprepared:
             found["prepare_threshold"] = None
-        return {**found, "host": server.host, "port": server.port, "autocommit": True}
-
-    def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        found = self.arguments(self.router.servers[node])
-        for key in _NOT_FOR_PROBES:
-            found.pop(key, None)
-        return found
+        return to_one_server(found, server, self.config, timeout_given="connect_timeout" in given)
 
     @property
     def conninfo(self) -> str:
@@ -204,7 +171,12 @@ class RoutedPool(Connector):
 
     @abstractmethod
     def node_pool(self, node: Node) -> Any:
-        """The pool of psycopg_pool's for `node`, made and opened when first asked for."""
+        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
+
+        Raises:
+            PoolClosed: this pool is closed.
+            NoReplicaAvailable: the node has left the cluster.
+        """
 
     def single(self, node: Node) -> ConnectionRecord:
         """A connection that ends with its use, for who was lent one before the pool was closed.
@@ -215,11 +187,11 @@ class RoutedPool(Connector):
         """
         connection = self.dial(self.named(node))
         try:
-            self.settled(node, connection)
+            self.admitted(node, connection)
         except BaseException:
             connection.close()
             raise
-        return ConnectionRecord(connection, None, self.router.clock(), fresh=True)
+        return ConnectionRecord(connection, None, self.router.clock())
 
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
@@ -227,7 +199,7 @@ class RoutedPool(Connector):
         """A connection of the node's pool where there is nothing to wait for; else None."""
         return None
 
-    def _made(self, node: Node, settle: Any) -> Any:
+    def _made(self, node: Node, admit: Any) -> Any:
         if self.closed:
             raise PoolClosed(f"{self.name} is closed: open another one")
         return self._pool_class(
@@ -235,16 +207,16 @@ class RoutedPool(Connector):
             min_size=self.min_size,
             max_size=self.max_size,
             open=False,
-            configure=settle,
+            configure=admit,
             name=f"{self.name}-{node.name}",
             timeout=self.timeout,
             **self._options,
         )
 
-    def settled(self, node: Node, connection: Any) -> None:
-        """Ask a new connection's server what it is, and configure it."""
+    def admitted(self, node: Node, connection: Any) -> None:
+        """As `admit`, by the user's ``configure``; a refusal is kept for who waits."""
         try:
-            self.settle(node, connection, self.configure)
+            self.admit(node, connection, self.configure)
         except ConfigError as error:
             # Raised in one of psycopg_pool's workers, which would only log it, again and again.
             self.refused[node] = ConfigError(str(error))
@@ -288,6 +260,25 @@ class RoutedPool(Connector):
             f"({names}): look whether the servers answer and admit so many"
         )
 
+    def _begin(self) -> None:
+        """Be open from now on.
+
+        Raises:
+            PoolClosed: it was closed before.
+        """
+        if self._closed:
+            raise PoolClosed(f"{self.name} was closed: make another pool")
+        self._opened = True
+
+    def _must_be_mine(self, pool: object, connection: object) -> None:
+        if pool is not self:
+            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+
+    def resized(self, min_size: int, max_size: int | None) -> list[Any]:
+        """Note new sizes of each node's pool; those that there are."""
+        self.min_size, self.max_size = _sizes(self.config, min_size, max_size)
+        return list(self._pools.values())
+
     def _must_be_open(self) -> None:
         if self._closed:
             raise PoolClosed(f"{self.name} is closed: open another one")
@@ -301,6 +292,7 @@ class RoutedPool(Connector):
             left_behind(pool)
         registry.leave_to_parent(self._pools, self.lent)
         self._pools, self.lent = {}, {}
+        self.opened.clear()
 
 
 class ConnectionPool(RoutedPool):
@@ -359,15 +351,7 @@ class ConnectionPool(RoutedPool):
         """
         self._lock = registry.lock()
         super().__init__(
-            conninfo,
-            replicas,
-            kwargs=kwargs,
-            min_size=min_size,
-            max_size=max_size,
-            configure=configure,
-            name=name,
-            timeout=timeout,
-            options=options,
+            conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )
         if open:
             self.open()
@@ -385,9 +369,7 @@ class ConnectionPool(RoutedPool):
             PoolClosed: it was closed before.
             PoolTimeout: as `wait`.
         """
-        if self._closed:
-            raise PoolClosed(f"{self.name} was closed: make another pool")
-        self._opened = True
+        self._begin()
         for node in list(self.router.servers):
             self.node_pool(node)
         if wait:
@@ -432,18 +414,12 @@ class ConnectionPool(RoutedPool):
         self.open()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def resize(self, min_size: int, max_size: int | None = None) -> None:
         """Change the sizes of each node's pool."""
-        resized(self, min_size, max_size)
-        for pool in list(self._pools.values()):
+        for pool in self.resized(min_size, max_size):
             pool.resize(self.min_size, self.max_size)
 
     def check(self) -> None:
@@ -484,8 +460,7 @@ class ConnectionPool(RoutedPool):
         Raises:
             ValueError: it is another pool's.
         """
-        if getattr(connection, "pool", None) is not self:
-            raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
+        self._must_be_mine(getattr(connection, "pool", None), connection)
         connection.close()
 
     def _look(self, timeout: float) -> None:
@@ -512,19 +487,14 @@ class ConnectionPool(RoutedPool):
         self.prepared(connection)
 
     def node_pool(self, node: Node) -> Any:
-        """The pool of psycopg_pool's for `node`, made and opened when first asked for.
-
-        Raises:
-            PoolClosed: this pool is closed.
-            NoReplicaAvailable: the node has left the cluster.
-        """
+        """As the base class has it; whichever thread asks first makes it."""
         pool = self._pools.get(node)
         if pool is not None:
             return pool
         with self._lock:
             pool = self._pools.get(node)
             if pool is None:
-                pool = self._made(node, lambda connection: self.settled(node, connection))
+                pool = self._made(node, partial(self.admitted, node))
                 pool.open()
                 self._pools[node] = pool
         if node not in self.router.servers:
@@ -551,14 +521,9 @@ class Lease:
         self._connection: Connection = self._pool.getconn(self._timeout)
         return self._connection
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            self._connection.leave(exc_type)
+            self._connection.leave(kind)
         finally:
             self._connection.close()
 
@@ -637,19 +602,10 @@ def _config(conninfo: str | Config, replicas: object, options: dict[str, Any]) -
 
 def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, int]:
     """Sizes of each node's pool, as the budget has them where there is one."""
-    if config.max_connections is not None:
-        if max_size is not None:
-            raise ConfigError(
-                "max_size: max_connections sizes the pools already: leave one of them out"
-            )
-        max_size = int(config.pool_options()["pool_size"])
-        min_size = min(min_size, max_size)
-    return min_size, min_size if max_size is None else max_size
-
-
-def resized(pool: RoutedPool, min_size: int, max_size: int | None) -> None:
-    """Note new sizes."""
-    pool.min_size, pool.max_size = _sizes(pool.config, min_size, max_size)
+    size = budgeted(config, max_size)
+    if config.max_connections is not None and size is not None:
+        min_size = min(min_size, size)
+    return min_size, min_size if size is None else size
 
 
 def _summed(stats: Mapping[str, Mapping[str, int]]) -> dict[str, int]:

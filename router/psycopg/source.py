@@ -2,23 +2,23 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import psycopg
 import psycopg_pool
 from psycopg import IsolationLevel
 
-from router.checkout.words import in_words
 from router.cluster.router import Router
-from router.config.config import Config
 from router.config.server import Server
+from router.connect.driver import Driver
 from router.connect.hangup import HangUp
-from router.connect.probe import PROBE_SQL, ROLE_SQL, report
+from router.connect.parameters import for_probes
+from router.connect.source import Connector, Source
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.messages import masked
 from router.model import Node, Report, app_name
+from router.psycopg import errors
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
-from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
@@ -29,133 +29,90 @@ OPEN_LOOK = 0.05
 POOL_TIMEOUT = 30.0
 """Seconds; psycopg_pool's own default for ``timeout``."""
 
-_LINE, _OPENED = "_router_line", "_router_opened"
+_LINE = "_router_line"
 
-FRESH = 1.0
-"""Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
+PSYCOPG = Driver(
+    errors=(psycopg.Error,),
+    ask=ask,
+    lost=lambda error, connection: bool(connection.closed),
+)
 
 
-class Connector(ABC):
+class PsycopgConnector(Connector, ABC):
     """The servers of one Router, as psycopg connects to them.
 
     Attributes:
-        config: which they are.
-        router: decides.
         server_isolation: what ``default_transaction_isolation`` is on a new connection, by the
             settings of server, database, role or the user; None until there was one.
     """
 
-    config: Config
-    router: Router
+    driver: Driver = PSYCOPG
     server_isolation: str | None = None
 
     @abstractmethod
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`."""
 
+    def monitor_arguments(self, node: Node) -> dict[str, Any]:
+        """What the monitor needs to connect to `node`."""
+        return for_probes(self.arguments(self.router.servers[node]))
+
     def dial(self, arguments: dict[str, Any]) -> Any:
         """A new connection of psycopg."""
         return psycopg.connect(**arguments)
-
-    def server(self, node: Node) -> Server:
-        """The server behind `node`.
-
-        Raises:
-            NoReplicaAvailable: it has left the cluster meanwhile.
-        """
-        server = self.router.servers.get(node)
-        if server is None:
-            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
-        return server
 
     def named(self, node: Node) -> dict[str, Any]:
         """As `arguments`, with a name by which the server's own views show the node's use."""
         return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
 
     def connect_session_url(self, node: Node, configure: Callable[[Any], object]) -> Any:
-        """A new connection to `node`, the primary, by ``session_url``; None without one.
+        """A new connection to `node`, the primary, by ``session_url``; None without one. Raises
+        as `first_of_sessions`."""
 
-        Raises:
-            SessionRefused: none of its hosts is the primary.
-        """
-        problem, cause = "", None
-        for server in self.config.sessions():
-            try:
-                connection = self.dial(self.arguments(server))
-            except psycopg.Error as error:
-                problem, cause = masked(" ".join(str(error).split())), error
-                continue
-            try:
-                found = self.report(node, connection)
-                problem = stranger(found, node, self.router.snapshot)
-                if not problem:
-                    configure(connection)
-                    return connection
-            except BaseException:
-                connection.close()
-                raise
-            connection.close()
-        if problem:
-            raise not_the_primary(problem, node) from cause
-        return None
+        def admit(connection: Any) -> str:
+            problem = self.why_not_primary(node, connection)
+            if not problem:
+                configure(connection)
+            return problem
 
-    def settle(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
-        """Ask a new connection's server what it is, before anything is trusted to it."""
+        ways = (partial(self.dial, self.arguments(server)) for server in self.config.sessions())
+        return self.first_of_sessions(node, ways, admit)
+
+    def admit(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
+        """Ask a new connection's server what it is, before anything is trusted to it, and
+        configure it."""
         if len(self.router.servers) > 1:
-            self.probe(node, connection)
+            self.probe_over(node, connection)
         configure(connection)
         if self.server_isolation is None:
             (level,) = ask(connection, "SELECT current_setting('default_transaction_isolation')")
             self.server_isolation = level.upper()
-        path = self.config.search_path
-        if self.config.begins_in(self.server(node)) != path:
-            (found,) = ask(connection, "SELECT current_setting('search_path')")
-            check_search_path(path, found, str(node))
-        setattr(connection, _OPENED, self.router.clock())
-
-    def probe(self, node: Node, connection: Any) -> None:
-        """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
-        found = self.report(node, connection)
-        if found is not None:
-            self.router.observe(found)
-
-    def report(self, node: Node, connection: Any) -> Report | None:
-        """What the server behind `connection` says of itself, None where it says nothing.
-
-        Raises:
-            psycopg.Error: the connection is lost.
-        """
-        for sql in (PROBE_SQL, ROLE_SQL):
-            started = self.router.clock()
-            try:
-                row = ask(connection, sql)
-            except psycopg.Error:
-                if connection.closed:
-                    raise
-                continue
-            return report(node.name, started, row)
-        return None
+        self.server(node)
+        self.check_schemas(node, connection)
+        self.note_opened(id(connection.pgconn))
 
 
-class PsycopgSource(ABC):
+class PsycopgSource(Source):
     """One checkout's connections, by node: its `ConnectionSource`.
 
     Attributes:
-        router: decides.
         isolation: the level of a connection on which none was set; None is the server's default.
+        timeout: seconds to wait for a connection of a node's pool.
+        own_errors: the module of the adapter's errors.
+        sizes: the setting that says how many connections a node's pool has.
         registered: done with each connection that is held: adapters, notice handlers.
     """
 
-    def __init__(self, servers: Connector, isolation: IsolationLevel | None) -> None:
-        self.servers: Connector = servers
+    driver: Driver = PSYCOPG
+    own_errors: Any = errors
+    sizes: str = "max_size"
+    timeout: float = POOL_TIMEOUT
+
+    def __init__(self, servers: PsycopgConnector, isolation: IsolationLevel | None) -> None:
+        self.servers: PsycopgConnector = servers
         self.router: Router = servers.router
         self.isolation: IsolationLevel | None = isolation
         self.registered: list[Callable[[Any], object]] = []
-
-    @property
-    def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What psycopg raises."""
-        return (psycopg.Error,)
 
     @property
     def default_isolation(self) -> str:
@@ -169,25 +126,26 @@ class PsycopgSource(ABC):
         """Start the Router; see `router.cluster.router.Router.start`."""
         self.router.start()
 
-    def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
-        return getattr(error, "sqlstate", None) or ""
-
-    def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
-        return in_words(self.sqlstate(error), error)
-
-    @abstractmethod
     def translated(self, error: RouterError) -> Exception:
         """An error of the core's that is the adapter's as well."""
+        found: Exception = self.own_errors.translated(error)
+        return found
 
-    @abstractmethod
     def busy(self, node: Node, size: int) -> Exception:
         """The error of a pool whose `size` connections were all in use for too long."""
+        error: Exception = self.own_errors.PoolTimeout(
+            f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
+            f"{self.servers.config.relief(self.sizes)}"
+        )
+        return error
 
-    @abstractmethod
     def crowded(self, node: Node, waiting: int) -> Exception:
         """The error of a pool for whose connections `waiting` others wait, and no more may."""
+        error: Exception = self.own_errors.TooManyRequests(
+            f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
+            f"{self.sizes}"
+        )
+        return error
 
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""
@@ -209,7 +167,7 @@ class PsycopgSource(ABC):
 
     def session(self, node: Node) -> PsycopgConnection | None:
         """A connection to `node`, the primary, by ``session_url``, closed after its use; None
-        without that. Raises as `Connector.connect_session_url`."""
+        without that. Raises as `PsycopgConnector.connect_session_url`."""
         connection = self.servers.connect_session_url(node, self.configure)
         if connection is None:
             return None
@@ -223,7 +181,10 @@ class PsycopgSource(ABC):
             line.dbapi.isolation_level = self.isolation
         for register in self.registered:
             register(line.dbapi)
-        return PsycopgConnection(self, node, line)
+        held = PsycopgConnection(self, node, line)
+        if (servers := self.servers).opened and servers.is_fresh(id(line.dbapi.pgconn)):
+            held.fresh = True
+        return held
 
     @abstractmethod
     def configure(self, connection: Any) -> object:
@@ -235,7 +196,7 @@ class PsycopgSource(ABC):
 
     def probe(self, held: PsycopgConnection) -> None:
         """Probe a node over a connection held, and tell the Router."""
-        self.servers.probe(held.node, held.dbapi)
+        self.servers.probe_over(held.node, held.dbapi)
 
     @abstractmethod
     def open_line(self, node: Node) -> ConnectionRecord | None:
@@ -324,9 +285,7 @@ class PsycopgSource(ABC):
     def _taken(self, pool: Any, dbapi: Any) -> ConnectionRecord:
         line = line_of(dbapi)
         if line is None:
-            now = self.router.clock()
-            fresh = now - dbapi.__dict__.get(_OPENED, now) < FRESH
-            line = ConnectionRecord(dbapi, pool, now, fresh=fresh)
+            line = ConnectionRecord(dbapi, pool, self.router.clock())
             setattr(dbapi, _LINE, line)
         line.given_back = False
         return line

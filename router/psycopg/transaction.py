@@ -2,7 +2,6 @@
 
 import contextlib
 from enum import Enum
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -63,7 +62,7 @@ class Block:
             self._name = f"_pg3_{len(connection.blocks) + 1}"
         self._saves = bool(self._name)
         connection.blocks.append(self)
-        connection.settle_mode()
+        connection.apply_mode()
         self.status = Status.ACTIVE
         if self._saves:
             try:
@@ -92,11 +91,11 @@ class Block:
         if not in_order:
             raise OutOfOrderTransactionNesting(f"a block inside it is still open: {self!r}")
         if not undo:
-            self._commit()
+            self._end("commit", "RELEASE")
             return False
         # What fails while rolling back must not hide what went wrong first.
         with contextlib.suppress(Exception):
-            self._undo()
+            self._end("rollback", "ROLLBACK TO", "RELEASE")
         named = error.transaction if isinstance(error, psycopg.Rollback) else self
         return isinstance(error, psycopg.Rollback) and (named is None or named is self)
 
@@ -107,24 +106,16 @@ class Block:
             del blocks[blocks.index(self) :]
         return in_order
 
-    def _commit(self) -> None:
+    def _end(self, verb: str, *commands: str) -> None:
+        """End the transaction, or its savepoint by `commands`."""
         if not self._outer:
-            self._command("RELEASE")
+            for command in commands:
+                self._command(command)
             return
         try:
-            self._connection.checkout.commit()
+            getattr(self._connection.checkout, verb)()
         finally:
-            self._connection.settle_mode()
-
-    def _undo(self) -> None:
-        if not self._outer:
-            self._command("ROLLBACK TO")
-            self._command("RELEASE")
-            return
-        try:
-            self._connection.checkout.rollback()
-        finally:
-            self._connection.settle_mode()
+            self._connection.apply_mode()
 
     def _command(self, command: str) -> None:
         text = f"{command} {sql.Identifier(self._name).as_string(None)}"
@@ -144,13 +135,8 @@ class Transaction(Block):
         self._enter()
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool:
-        return self._exit(exc_val)
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> bool:
+        return self._exit(error)
 
 
 class AsyncTransaction(Block):
@@ -160,10 +146,5 @@ class AsyncTransaction(Block):
         await greenlet_spawn(self._enter)
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> bool:
-        return bool(await greenlet_spawn(self._exit, exc_val))
+    async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> bool:
+        return bool(await greenlet_spawn(self._exit, error))

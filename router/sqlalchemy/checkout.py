@@ -18,7 +18,7 @@ from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 if TYPE_CHECKING:
-    from router.sqlalchemy.pool import RoutingPool
+    from router.sqlalchemy.source import EngineSource
 
 PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 ROLLBACK, COMMIT = ResetStyle.reset_rollback, ResetStyle.reset_commit
@@ -47,7 +47,7 @@ class EngineCheckout(Checkout[DbapiConnection]):
     it does not know, and every attribute of a class with ``__getattr__`` is slow to look up.
     """
 
-    pool: "RoutingPool"  # pyright: ignore[reportIncompatibleVariableOverride]
+    pool: "EngineSource"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     # The isolation level to return to when the driver connection's autocommit is switched off.
     _otherwise: str | None = None
@@ -290,7 +290,7 @@ class RoutedConnection(PoolProxiedConnection):
     def _reset(self, routed: EngineCheckout) -> None:
         """What the pool's ``reset_on_return`` says, once for all connections held."""
         pool = routed.pool
-        style = pool._reset_on_return
+        style = pool.reset_style
         try:
             if style is ROLLBACK:
                 pool.dialect.do_rollback(self)

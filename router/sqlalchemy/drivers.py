@@ -1,29 +1,43 @@
 """What differs between DBAPI drivers, in one table: autocommit, open transactions, SQLSTATE."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy.engine.interfaces import Dialect
 
+from router.connect import driver
+from router.connect.parameters import begin_in
 from router.errors import ConfigError
 
 
+def ask(connection: Any, sql: str) -> tuple[Any, ...]:
+    """The one row a query gives."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql)
+        return tuple(cursor.fetchone())
+    finally:
+        cursor.close()
+
+
 @dataclass(frozen=True, slots=True)
-class Driver:
+class Driver(driver.Driver):
     """How to ask and tell one driver what SQLAlchemy's dialect interface leaves out.
+
+    In `DRIVERS` the dialect's part is missing; `of` adds it.
 
     Attributes:
         set_autocommit: switch a connection that has no transaction open.
         autocommit: whether it is switched on.
         in_transaction: whether the server has a transaction open on the connection.
-        sqlstate: the five-character code of an error, empty when the server sent none.
         search_path: given connection parameters and a path, those that make the server begin
             every session with it.
         fileno: the descriptor of a connection's socket.
         named: given connection parameters and a name, those by which the server shows it as
             ``application_name`` unless the user gave one.
-        errors: what it raises beside the ``Error`` of its module, which is given.
+        raises: what it raises beside the ``Error`` of its module, which is given.
         is_disconnect: whether an error says that the connection is gone, where SQLAlchemy's own
             would not know.
         connect_timeout: its name among the driver's connection parameters.
@@ -39,17 +53,36 @@ class Driver:
     set_autocommit: Callable[[Any, bool], None]
     autocommit: Callable[[Any], bool]
     in_transaction: Callable[[Any], bool]
-    sqlstate: Callable[[BaseException], str]
     search_path: Callable[[Mapping[str, Any], str], dict[str, Any]]
     named: Callable[[Mapping[str, Any], str], dict[str, Any]]
     fileno: Callable[[Any], int]
-    errors: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
+    raises: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     is_disconnect: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
     unprepared: Mapping[str, Any] = field(default_factory=dict)
     shareable: bool = True
     unsure: bool = False
     declares_session: bool = False
+    _: KW_ONLY
+    errors: tuple[type[Exception], ...] = ()
+    ask: Callable[[Any, str], tuple[Any, ...]] = ask
+    lost: Callable[[BaseException, Any], bool] = lambda error, connection: False
+
+    def of(self, dialect: Dialect) -> "Driver":
+        """The same with what only the engine's dialect knows: errors, and how to close."""
+        its: Any = dialect
+
+        def lost(error: BaseException, connection: Any) -> bool:
+            said = its.is_disconnect(error, connection, None)
+            return self.is_disconnect(error) or bool(said)
+
+        def abort(connection: Any) -> None:
+            with suppress(Exception):
+                (its.do_terminate if its.has_terminate else its.do_close)(connection)
+
+        dbapi = its.loaded_dbapi
+        errors = (dbapi.Error, *self.raises(dbapi))
+        return replace(self, errors=errors, lost=lost, abort=abort)
 
     def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
         """End the open transaction, whoever began it.
@@ -90,11 +123,6 @@ def _pg8000_in_transaction(connection: Any) -> bool:
 
 def _asyncpg_in_transaction(connection: Any) -> bool:
     return bool(connection._connection.is_in_transaction())
-
-
-def _in_options(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
-    # Of two settings the later one counts. No name holds a blank, which would end it.
-    return {"options": f"{parameters.get('options') or ''} -csearch_path={path}".strip()}
 
 
 def _in_settings(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -155,10 +183,6 @@ def _pg8000_sqlstate(error: BaseException) -> str:
     return str(said.get("C", "")) if isinstance(said, dict) else ""
 
 
-def _sqlstate(error: BaseException) -> str:
-    return getattr(error, "sqlstate", None) or ""
-
-
 def _no_name() -> str:
     return ""
 
@@ -168,8 +192,7 @@ DRIVERS: dict[str, Driver] = {
         _set_attribute,
         _attribute,
         _psycopg_in_transaction,
-        _sqlstate,
-        _in_options,
+        begin_in,
         _fallback,
         _fileno,
         unprepared={"prepare_threshold": None},
@@ -178,20 +201,20 @@ DRIVERS: dict[str, Driver] = {
         _set_attribute,
         _attribute,
         _psycopg2_in_transaction,
-        _psycopg2_sqlstate,
-        _in_options,
+        begin_in,
         _fallback,
         _fileno,
+        sqlstate=_psycopg2_sqlstate,
     ),
     "pg8000": Driver(
         _set_attribute,
         _attribute,
         _pg8000_in_transaction,
-        _pg8000_sqlstate,
         _in_startup,
         _named_by_itself,
         _pg8000_fileno,
         lambda dbapi: (OSError,),
+        sqlstate=_pg8000_sqlstate,
         connect_timeout="timeout",
         # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
         # statement.
@@ -203,8 +226,7 @@ DRIVERS: dict[str, Driver] = {
         _set_attribute,
         _attribute,
         _psycopg_async_in_transaction,
-        _sqlstate,
-        _in_options,
+        begin_in,
         _fallback,
         _psycopg_async_fileno,
         unprepared={"prepare_threshold": None},
@@ -213,7 +235,6 @@ DRIVERS: dict[str, Driver] = {
         _set_attribute,
         _attribute,
         _asyncpg_in_transaction,
-        _sqlstate,
         _in_settings,
         _named_in_settings,
         _asyncpg_fileno,
@@ -240,12 +261,12 @@ def driver_of(dialect: Dialect) -> Driver:
         ConfigError: the driver is not supported.
     """
     key = dialect.driver + ("_async" if dialect.is_async else "")
-    driver = DRIVERS.get(key)
-    if driver is None:
+    found = DRIVERS.get(key)
+    if found is None:
         fitting = (n for n in DRIVERS if n.endswith("_async") == dialect.is_async)
         known = " or ".join("postgresql+" + n.removesuffix("_async") for n in fitting)
         kind = "the asynchronous " if dialect.is_async else ""
         raise ConfigError(
             f"url: {kind}driver {dialect.name}+{dialect.driver} is not supported: use {known}"
         )
-    return driver
+    return found

@@ -6,7 +6,7 @@
 from sqlalchemy import exc
 
 from router import errors
-from router.errors import RouterError
+from router.errors import RouterError, counterpart
 
 
 class ConfigError(errors.ConfigError, exc.ArgumentError, exc.DontWrapMixin):
@@ -43,18 +43,7 @@ class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
 
 def translated(error: RouterError) -> RouterError:
     """The SQLAlchemy counterpart of one of the core's errors; others as they are."""
-    if isinstance(error, errors.PrimaryUnavailable):
-        return PrimaryUnavailable(None, None, error)
-    if isinstance(error, errors.NoReplicaAvailable):
-        return NoReplicaAvailable(None, None, error)
-    if isinstance(error, errors.CommitUnknown):
-        return CommitUnknown(None, None, error)
-    if isinstance(error, errors.TransactionLost):
-        return TransactionLost(None, None, error)
-    if isinstance(error, errors.ReplicaWriteRefused):
-        return ReplicaWriteRefused(str(error))
-    if isinstance(error, errors.SessionRefused):
-        return SessionRefused(str(error))
-    if isinstance(error, errors.ConfigError):
-        return ConfigError(str(error))
-    return error
+    for cls in (PrimaryUnavailable, NoReplicaAvailable, CommitUnknown, TransactionLost):
+        if isinstance(error, cls.__bases__[0]):
+            return cls(None, None, error)
+    return counterpart(error, (ReplicaWriteRefused, SessionRefused, ConfigError))

@@ -72,7 +72,7 @@ class ByListener:
             root._log_info("%s: %s", route.held.node.name, route.decision.reason)
         return route
 
-    def fast_read_on_primary(self, sql: str) -> None:
+    def inside(self, sql: str) -> None:
         """The short way does not ask what the statement's options say."""
 
     def __getattr__(self, key: str) -> Any:
@@ -107,9 +107,9 @@ class RoutedContext:
         if dialect._has_events and _executing(dialect.dispatch):
             this._dbapi_connection = ByListener(this, connection)
             return super().create_cursor()  # type: ignore[misc]
-        stream = dialect.supports_server_side_cursors and (
-            options.get("stream_results", False)
-            or (dialect.server_side_cursors and this._use_server_side_cursor())
+        # As SQLAlchemy chooses; all drivers we support have such cursors.
+        stream = options.get("stream_results", False) or (
+            dialect.server_side_cursors and this._use_server_side_cursor()
         )
         force, sql, context = options.get(OPTION), this.unicode_statement, None
         if force is None and not stream and sql is not None:
@@ -237,46 +237,54 @@ class RoutedDialect(DefaultDialect):
         if by is None and not self._sends:
             by = self._above_execute
         inside = getattr(context, "router_inside", None)
-        if (
-            inside is not None
-            and inside[1] is inside[0].primary
-            and (
-                statement is context.unicode_statement
-                or not _rewritten(context.unicode_statement, statement)
-            )
+        if inside is None:
+            route = getattr(context, "router_route", None)
+            if route is None:
+                (by or self._above_execute)(cursor, statement, parameters, context)
+            else:
+                self._execute_routed(route, cursor, statement, parameters, context, by)
+            return
+        routed, held, reader = inside
+        if held is not routed.primary or (
+            statement is not context.unicode_statement
+            and _rewritten(context.unicode_statement, statement)
         ):
-            routed, held, reader = inside
-            try:
-                if by is None:
-                    cursor.execute(statement, parameters)
-                else:
-                    by(cursor, statement, parameters, context)
-            except BaseException as error:
-                failed_fast_read(routed, held, error, cursor)
-                raise
-            if not reader.root:
-                routed.router.pinning.read(reader, held.node)
-            return
-        route: Route[DbapiConnection] | None = getattr(context, "router_route", None)
-        if inside is not None:
             # A listener changed it, and may have made a write of it; or it ended the transaction.
-            route = _anew(inside[0], statement, context)
-            if route.held is not inside[1]:
+            route = _anew(routed, statement, context)
+            if route.held is not held:
                 cursor = context.on_another_node(route.held)
-        elif route is None:
-            (by or self._above_execute)(cursor, statement, parameters, context)
+            self._execute_routed(route, cursor, statement, parameters, context, by)
             return
-        elif (held := route.held) is not (checkout := route.checkout).last or (
+        try:
+            if by is None:
+                cursor.execute(statement, parameters)
+            else:
+                by(cursor, statement, parameters, context)
+        except BaseException as error:
+            failed_fast_read(routed, held, error, cursor)
+            raise
+        if not reader.root:
+            routed.router.pinning.read(reader, held.node)
+
+    def _execute_routed(
+        self,
+        route: Route[DbapiConnection],
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        by: Callable[[Any, str, Any, Any], None] | None,
+    ) -> None:
+        """Execute where the rules have sent it; a retry is theirs too. Arguments as above."""
+        if (held := route.held) is not (checkout := route.checkout).last or (
             held is not checkout.replica and held is not checkout.primary
         ):
             # A listener's own statement came between, and went elsewhere or had this one's
             # connection given back.
             cursor = _again(route, cursor, statement, context)
-        elif statement is not context.unicode_statement and _rewritten(
-            context.unicode_statement, statement
-        ):
+        elif statement is not route.sql and _rewritten(route.sql, statement):
             cursor = self._reconsider(route, cursor, statement, context)
-        if route.checkout.router.instrumented:
+        if checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()
         try:

@@ -11,7 +11,7 @@ from router.checkout.node_connection import DEFAULTS, Characteristics, Life, Nod
 from router.model import Node
 
 if TYPE_CHECKING:
-    from router.sqlalchemy.pool import RoutingPool
+    from router.sqlalchemy.source import EngineSource
 
 SETTINGS = "pg_router_settings"
 """Where a pooled connection's ``info`` keeps the values its settings had when it was new."""
@@ -22,8 +22,8 @@ class DbapiConnection(NodeConnection):
 
     __slots__ = ("dbapi", "fairy", "pool", "unasked", "undo")
 
-    def __init__(self, pool: "RoutingPool", node: Node, fairy: PoolProxiedConnection) -> None:
-        self.pool: RoutingPool = pool
+    def __init__(self, pool: "EngineSource", node: Node, fairy: PoolProxiedConnection) -> None:
+        self.pool: EngineSource = pool
         self.fairy: PoolProxiedConnection = fairy
         self.dbapi: Any = fairy.dbapi_connection
         # Taken without what its pool does with each connection that it gives.
@@ -65,11 +65,7 @@ class DbapiConnection(NodeConnection):
 
     def ask(self, sql: str) -> tuple[Any, ...]:
         """The one row a query gives."""
-        cursor = self.dbapi.cursor()
-        cursor.execute(sql)
-        row = tuple(cursor.fetchone())
-        cursor.close()
-        return row
+        return self.pool.driver.ask(self.dbapi, sql)
 
     def look(self) -> bool:
         """Whether the server has a transaction open."""
@@ -95,16 +91,7 @@ class DbapiConnection(NodeConnection):
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
         """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
         pool = self.pool
-        broken = pool.is_disconnect(error, self.dbapi, cursor)
-        state = pool.driver.sqlstate(error)
-        if not broken and not pool.router.health.is_disconnect(state):
-            return False
-        # These end a connection, even where the driver has yet to notice its closed socket.
-        ended = broken or state[:2] == "08" or state in ("57P01", "57P02")
-        self.broken: bool = self.broken or ended
-        self.distrusted: bool = True
-        pool.router.health.ended(self.node, state, pool.reason(error), fresh=self.fresh)
-        return True
+        return pool.report_failure(self, error, gone=pool.driver.lost(error, self.dbapi))
 
     def answers(self, seconds: float) -> Life:
         """Ask the server whether it is there. Unless it answers, this is of no use any more."""

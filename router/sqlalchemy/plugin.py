@@ -5,7 +5,6 @@
 through here. The engine stays SQLAlchemy's own class.
 """
 
-import os
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -25,14 +24,16 @@ from router.config.layers import apply_session_attrs
 from router.config.options import OPTIONS, own_name, own_query
 from router.config.server import CHOOSING, Server, split_hosts
 from router.config.urls import one_host_each
+from router.connect.parameters import environments, for_probes
 from router.errors import ConfigError, NoReplicaAvailable
 from router.messages import did_you_mean, masked
 from router.model import Node, app_name
 from router.rules.pgbouncer import SHARED, check_search_path, check_startup
-from router.sqlalchemy.drivers import driver_of
+from router.sqlalchemy.drivers import ask, driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
-from router.sqlalchemy.pool import Creator, InUse, RoutingPool
+from router.sqlalchemy.pool import RoutingPool
 from router.sqlalchemy.session import watch_sessions
+from router.sqlalchemy.source import Creator, InUse
 
 CONFIG = "router_config"
 """The argument by which a whole `Config` is handed over; the URL then only names the driver."""
@@ -150,29 +151,25 @@ class RouterPlugin(CreateEnginePlugin):
 
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
         server = self.router.servers[node]
-        return _monitor_arguments(server, self._arguments(server)[1], self._dialect)
+        if self._dialect.driver == "psycopg":
+            return for_probes(self._arguments(server)[1])
+        return server.connect_args()
 
     def _defaults(self, server: Server) -> dict[str, Any]:
         driver = driver_of(self._dialect)
         defaults = dict(driver.unprepared) if self.config.unprepared(server) else {}
         if driver.connect_timeout != "connect_timeout":
             return defaults | {driver.connect_timeout: self.config.connect_timeout}
-        defaults |= self.config.libpq()
-        if "PGCONNECT_TIMEOUT" in os.environ:
-            del defaults["connect_timeout"]
-        if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
-            # libpq would apply what they say to each node's connections.
-            defaults["target_session_attrs"] = "any"
-        return defaults
+        return defaults | environments(dict(self.config.libpq()))
 
     def engine_created(self, engine: Engine) -> None:
         """Show the Router as ``engine.router``."""
         monitor = Monitor(self.router, self._for_monitor)
         self.router.use_monitor(monitor)
         pool: RoutingPool = engine.pool  # type: ignore[assignment]
-        pool.in_use = InUse()
+        in_use = pool.source.in_use = InUse()
         # Nobody has to dispose of an engine: a plain one leaves nothing behind either.
-        weakref.finalize(pool.in_use, monitor.let_go).atexit = False
+        weakref.finalize(in_use, monitor.let_go).atexit = False
         engine.router = self.router  # type: ignore[attr-defined]
         watch_sessions()
 
@@ -248,32 +245,13 @@ def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Crea
 def _checked(connection: DBAPIConnection, path: str, node: str) -> DBAPIConnection:
     """The connection, closed unless its ``search_path`` is `path`. Raises ConfigError."""
     try:
-        cursor = connection.cursor()
-        cursor.execute("SELECT current_setting('search_path')")
-        row = cursor.fetchone()
-        cursor.close()
+        (found,) = ask(connection, "SELECT current_setting('search_path')")
         connection.rollback()
-        check_search_path(path, str(row[0]) if row else "", node)
+        check_search_path(path, str(found), node)
     except BaseException:
         connection.close()
         raise
     return connection
-
-
-_NOT_FOR_PROBES = ("async_creator_fn", "autocommit", "context", "cursor_factory",
-                   "prepare_threshold", "row_factory")  # fmt: skip
-
-
-def _monitor_arguments(
-    server: Server, parameters: Mapping[str, Any], dialect: Dialect
-) -> dict[str, Any]:
-    """What psycopg needs to reach `server`: the engine's own arguments where it uses psycopg."""
-    if dialect.driver == "psycopg":
-        taken = dict(parameters)
-        for key in _NOT_FOR_PROBES:
-            taken.pop(key, None)
-        return taken
-    return server.connect_args()
 
 
 if TYPE_CHECKING:

@@ -1,0 +1,284 @@
+"""Where asyncpg's connections come from: a real pool for each node, as a checkout asks it.
+
+Runs in a greenlet but where it says otherwise.
+"""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Coroutine, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import asyncpg
+
+from router import registry
+from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
+from router.asyncpg.listeners import Listeners
+from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection, ask
+from router.asyncpg.options import CONNECTING, arguments, checked
+from router.cluster.membership import Use
+from router.cluster.monitor import Monitor
+from router.cluster.router import Router
+from router.config.config import Config
+from router.config.server import Server
+from router.connect.driver import Driver
+from router.connect.source import Connector, Source
+from router.errors import RouterError
+from router.greenlets import await_only, greenlet_spawn
+from router.model import Node, app_name
+
+ASYNCPG = Driver(
+    errors=DRIVER_ERRORS,
+    ask=ask,
+    # Whatever is not the server's own answer ends the connection, or will at once.
+    lost=lambda error, con: not isinstance(error, asyncpg.PostgresError) or con.is_closed(),
+    close=lambda con: await_only(con.close()),
+    abort=lambda con: con.terminate(),
+)
+
+may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
+
+
+class AsyncpgConnector(Connector):
+    """The servers of one Router, as asyncpg connects to them: a pool of asyncpg's for each.
+
+    Attributes:
+        unclean: connections, by node and server process, that have to be reset.
+        closing: it was closed, or is being closed: no more connections are lent.
+        version: of a server that was connected to, None before.
+    """
+
+    driver: Driver = ASYNCPG
+
+    def __init__(self, config: Config, options: dict[str, Any]) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            config: which servers, and how to route.
+            options: as `asyncpg.create_pool` takes them, for each node's pool.
+
+        Raises:
+            ConfigError: an option is unknown or malformed; names it and the cure.
+        """
+        self.config: Config = config
+        self._options: dict[str, Any] = checked(config, options)
+        self._user_reset: Any = self._options.pop("reset", None)
+        self.unclean: set[tuple[Node, int]] = set()
+        self.version: Any = None
+        self._pools: dict[Node, Any] = {}
+        self.closing: bool = False
+        self._closed: bool = False
+        self._ending: set[asyncio.Future[None]] = set()
+        self._router_loop: asyncio.AbstractEventLoop | None = None
+        router = Router(config)
+        self.join(router, Monitor(router, self.monitor_arguments))
+
+    def _same_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._router_loop is None:
+            self._router_loop = loop
+        elif self._router_loop is not loop:
+            raise asyncpg.InterfaceError(
+                "the pool belongs to another event loop: make one pool in each loop"
+            )
+
+    async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`, which goes on when the caller is cancelled meanwhile."""
+        task = self.router.runtime.tasks.spawn(work)
+        # The event loop itself keeps no strong reference to what nobody awaits any more.
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
+
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What `asyncpg.connect` needs to reach `server`."""
+        return arguments(self.config, server, self._options)
+
+    def monitor_arguments(self, node: Node) -> Mapping[str, Any]:
+        """What psycopg needs to reach `node`."""
+        return self.config.libpq() | self.router.servers[node].connect_args()
+
+    def node_pool(self, node: Node) -> Any:
+        """The pool of asyncpg's for `node`, made when first asked for.
+
+        Raises:
+            PoolClosed: this pool is closed.
+            NoReplicaAvailable: the node has left the cluster.
+        """
+        pool = self._pools.get(node)
+        if pool is not None:
+            return pool
+        if self._closed:
+            raise PoolClosed("the pool is closed: make another one")
+        server = self.server(node)
+
+        async def connect(*args: Any, **kw: Any) -> Any:
+            return await greenlet_spawn(self._connect, node, args, kw)
+
+        of_pool = {k: v for k, v in self._options.items() if k not in CONNECTING}
+        pool = asyncpg.create_pool(
+            **{**self.arguments(server), **of_pool, "min_size": 0},
+            connect=connect,
+            reset=self._user_reset or functools.partial(self._put_right, node),
+        )
+        # With nothing to open yet it gets ready in one step, so that no other task meets it half
+        # made.
+        with contextlib.suppress(StopIteration):
+            next(pool.__await__())
+        self._pools[node] = pool
+        return pool
+
+    async def _put_right(self, node: Node, con: Any) -> None:
+        """Reset what came back, unless all it did was to read: that spares a round trip.
+
+        With ``setup`` always: what that sets is for whoever acquired it.
+        """
+        which = (node, con.get_server_pid())
+        if which in self.unclean or self._options.get("setup"):
+            self.unclean.discard(which)
+            await con.reset()
+
+    def _connect(self, node: Node, args: Any, kw: dict[str, Any]) -> Any:
+        if not may_open.get():
+            raise NothingOpen
+        settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
+        con = self.open_to(
+            node,
+            lambda: _dial(args, {**kw, "server_settings": settings}),
+            lambda con: self._admit(node, con),
+            lambda seconds: await_only(self.router.runtime.tasks.sleep(seconds)),
+        )
+        self.note_opened((node, con.get_server_pid()))
+        return con
+
+    def _admit(self, node: Node, con: Any) -> None:
+        """Ask a new connection's server what it is, before anything is trusted to it."""
+        self.probe_over(node, con)
+        self.version = con.get_server_version()
+        self.check_schemas(node, con)
+
+    def connect_session_url(self, node: Node) -> Any:
+        """A new connection to `node`, the primary, by ``session_url``; None without one. Raises
+        as `first_of_sessions`."""
+
+        def admit(con: Any) -> str:
+            problem = self.why_not_primary(node, con)
+            if not problem and (init := self._options.get("init")):
+                await_only(init(con))
+            return problem
+
+        ways = (
+            functools.partial(_dial, (), self.arguments(server))
+            for server in self.config.sessions()
+        )
+        return self.first_of_sessions(node, ways, admit)
+
+    def retire(self, node: Node) -> None:
+        """Let a node that left go; what is in use is closed when it comes back. Any thread."""
+        pool, loop = self._pools.pop(node, None), self._router_loop
+        if pool is not None and loop is not None and not loop.is_closed():
+            asyncio.run_coroutine_threadsafe(pool.close(), loop)
+
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node."""
+        found = {}
+        for node, pool in self._pools.copy().items():
+            idle = pool.get_idle_size()
+            found[node] = Use(pool.get_size() - idle, idle)
+        return found
+
+    def after_fork(self) -> None:
+        """In a forked child: leave every connection, and the event loop, to the parent. Whichever
+        loop uses this pool next has it."""
+        registry.leave_to_parent(self._pools, self._ending, self._router_loop)
+        self._pools, self._ending, self.unclean, self._router_loop = {}, set(), set(), None
+        self.opened.clear()
+
+
+def _dial(args: Any, kw: dict[str, Any]) -> Any:
+    """A new connection of asyncpg's."""
+    try:
+        return await_only(asyncpg.connect(*args, **kw))
+    except OSError as error:
+        # A connect that takes too long is a TimeoutError, and so is a busy pool's.
+        raise ConnectionError(str(error) or "it does not answer in time") from error
+
+
+class AsyncpgSource(Source):
+    """A pool's nodes as one checkout sees them, with the time it may wait for a connection."""
+
+    __slots__ = ("listeners", "pool", "router", "timeout")
+
+    driver = ASYNCPG
+    default_isolation = "AUTOCOMMIT"
+
+    def __init__(self, pool: AsyncpgConnector, timeout: float | None) -> None:
+        self.pool: AsyncpgConnector = pool
+        self.router: Router = pool.router
+        self.timeout: float | None = timeout
+        self.listeners: Listeners = Listeners()
+
+    def start_router(self) -> None:
+        """Start the Router, while the event loop runs on."""
+        await_only(asyncio.to_thread(self.router.start))
+
+    def hold(self, node: Node) -> AsyncpgConnection:
+        """A pooled connection to `node`.
+
+        Raises:
+            PoolTimeout: none was free in time; names node, size and cure.
+        """
+        pool = self.pool.node_pool(node)
+        began = 0.0 if self.timeout is None else self.router.clock()
+        try:
+            con = await_only(pool.acquire(timeout=self.timeout))
+        except TimeoutError:
+            if self.timeout is None or self.router.clock() - began < 0.9 * self.timeout:
+                # A statement of the hook setup= took longer than command_timeout.
+                raise ConnectionError(f"{node} does not answer in time") from None
+            raise PoolTimeout(
+                f"{node}: none of its pool's {pool.get_max_size()} connections was free for "
+                f"{self.timeout:g} s: {self.pool.config.relief('max_size')}"
+            ) from None
+        except asyncpg.InterfaceError:
+            if self.pool.closing:
+                raise PoolClosed("the pool is closed: make another one") from None
+            raise
+        held = AsyncpgConnection(self, node, pool, con)
+        if self.pool.opened and self.pool.is_fresh((node, con.get_server_pid())):
+            held.fresh = True
+        return held
+
+    def idle(self, node: Node) -> AsyncpgConnection | None:
+        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
+        pool = self.pool.node_pool(node)
+        token = may_open.set(False)
+        try:
+            if pool.get_idle_size():
+                # Another task may be quicker; nobody waits longer for its connection than that.
+                con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
+                return AsyncpgConnection(self, node, pool, con)
+        except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
+            pass
+        finally:
+            may_open.reset(token)
+        return None
+
+    def session(self, node: Node) -> AsyncpgConnection | None:
+        """A connection to `node`, the primary, by ``session_url``; None without that."""
+        con = self.pool.connect_session_url(node)
+        return None if con is None else AsyncpgConnection(self, node, None, con)
+
+    def probe(self, held: AsyncpgConnection) -> None:
+        """Probe a node over a connection held, and tell the Router."""
+        self.pool.probe_over(held.node, held.con)
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is asyncpg's as well."""
+        return translated(error)

@@ -1,0 +1,243 @@
+"""Statements of a routed connection of asyncpg's, each sent where the rules say."""
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from typing import Any
+
+import asyncpg
+
+from router.asyncpg.checkout import AsyncpgCheckout
+from router.asyncpg.node_connection import AsyncpgConnection
+from router.checkout.retry import failed_fast_read, recover
+from router.checkout.route import Route, timed
+from router.greenlets import await_only, greenlet_spawn
+from router.rules.decide import READ
+from router.sql.intent import Intent, Kind, OnStandby
+
+COPY_OUT = Intent(Kind.WRITE, "COPY of a table", on_standby=OnStandby.DOUBTED)
+COPY_IN = Intent(Kind.WRITE, "COPY FROM", on_standby=OnStandby.REFUSED)
+
+
+class Statements:
+    """Runs statements with the names that asyncpg's connection has for it."""
+
+    _routed: AsyncpgCheckout
+
+    def __init__(self) -> None:
+        self._busy: bool = False
+
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open on a node held."""
+        routed = self._routed
+        return any(h is not None and h.in_transaction for h in (routed.primary, routed.replica))
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
+        """Run one or several statements; the last one's status.
+
+        Raises:
+            RouterError: nowhere to run it; says which node and why.
+        """
+        return str(await self._sent("execute", query, args, {"timeout": timeout}))
+
+    async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
+        """Run a statement once for each set of arguments, all or none of them."""
+        # What can be walked through but once cannot be sent a second time.
+        again = isinstance(args, list | tuple)
+        await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
+
+    def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
+        """The rows of a query, as asyncpg's records."""
+        return self._sent("fetch", query, args, kw)
+
+    def fetchrow(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
+        """The first row of a query, None without one."""
+        return self._sent("fetchrow", query, args, kw)
+
+    def fetchval(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
+        """One value of the first row, None without a row."""
+        return self._sent("fetchval", query, args, kw)
+
+    async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
+        """The rows of a statement run once for each set of arguments."""
+        again = isinstance(args, list | tuple)
+        return await self._sent("fetchmany", query, (args,), kw, again=again)
+
+    async def copy_from_query(self, query: str, *args: Any, **kw: Any) -> str:
+        """Copy the rows of a query out, from the node the query is routed to."""
+        return str(await self._sent("copy_from_query", query, args, kw, again=False))
+
+    async def copy_from_table(self, table_name: str, **kw: Any) -> str:
+        """Copy a table out, from the primary."""
+        return str(await self._unseen(COPY_OUT, "copy_from_table", table_name, **kw))
+
+    async def copy_to_table(self, table_name: str, **kw: Any) -> str:
+        """Copy into a table."""
+        return str(await self._unseen(COPY_IN, "copy_to_table", table_name, **kw))
+
+    async def copy_records_to_table(self, table_name: str, **kw: Any) -> str:
+        """Copy records into a table."""
+        return str(await self._unseen(COPY_IN, "copy_records_to_table", table_name, **kw))
+
+    def cursor(self, query: str, *args: Any, **kw: Any) -> "CursorFactory":
+        """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
+        return CursorFactory(self, query, args, kw)
+
+    # -- on their way --------------------------------------------------------------------------
+
+    async def _sent(
+        self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
+    ) -> Any:
+        routed = self._routed
+        context = routed.fast_read_on_primary(query)
+        if context is not None and (held := routed.primary) is not None:
+            try:
+                send = getattr(held.con, method)
+                # Spread arguments make a call slow, empty ones too.
+                result = await (send(query, *args, **kw) if args or kw else send(query))
+            except BaseException as error:
+                failed_fast_read(routed, held, error)
+                raise
+            if not context.root:
+                routed.router.pinning.read(context, held.node)
+            return result
+        if not routed.router.instrumented:
+            route = routed.route_without_waiting(query)
+            if route is not None:
+                return await self._at_once(route, method, query, args, kw, again=again)
+
+        def call(held: AsyncpgConnection, text: str = query) -> Any:
+            return await_only(getattr(held.con, method)(text, *args, **kw))
+
+        return await self._spawned(self._run, query, call, args, again)
+
+    async def _at_once(
+        self,
+        route: Route[AsyncpgConnection],
+        method: str,
+        query: str,
+        args: Any,
+        kw: dict[str, Any],
+        *,
+        again: bool,
+    ) -> Any:
+        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
+        held = route.held
+        route.begin()
+        try:
+            send = getattr(held.con, method)
+            result = await (send(query, *args, **kw) if args or kw else send(query))
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
+
+            def call(held: AsyncpgConnection) -> Any:
+                return await_only(getattr(held.con, method)(query, *args, **kw))
+
+            result = await greenlet_spawn(_recovered, route, error, call, again)
+        except BaseException:
+            held.broken = True
+            raise
+        if route.intent.kind is not READ:
+            held.touched = True
+        route.done(args)
+        return result
+
+    async def _unseen(self, intent: Intent, method: str, *args: Any, **kw: Any) -> Any:
+        def call(held: AsyncpgConnection, text: str = "") -> Any:
+            return await_only(getattr(held.con, method)(*args, **kw))
+
+        return await self._spawned(self._run, None, call, None, False, intent)
+
+    async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
+        """`run` in a greenlet, one at a time: two would each take a connection of the same node.
+
+        Raises:
+            asyncpg.InterfaceError: another task has this connection do something; as asyncpg's.
+        """
+        if self._busy:
+            raise asyncpg.InterfaceError(
+                "cannot perform operation: another operation is in progress"
+            )
+        self._busy = True
+        try:
+            return await greenlet_spawn(run, *args)
+        finally:
+            self._busy = False
+
+    def _run(
+        self,
+        sql: str | None,
+        call: Callable[..., Any],
+        args: Any,
+        again: bool,
+        intent: Intent | None = None,
+    ) -> Any:
+        routed = self._routed
+        # As asyncpg's Transaction sends them.
+        if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
+            routed.commit() if sql == "COMMIT;" else routed.rollback()
+            return sql[:-1]
+        route: Route[AsyncpgConnection] = routed.route(sql, explicit=False, intent=intent)
+        commented = sql is not None and routed.router.config.sql_comment
+
+        def run(held: AsyncpgConnection) -> Any:
+            if route.intent.kind is not READ:
+                held.touched = True
+            return call(held, f"{sql}{route.comment()}") if commented else call(held)
+
+        attempt = timed(route, run)
+        route.begin()
+        try:
+            result = attempt(route.held)
+        except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
+            result = _recovered(route, error, attempt, again)
+        except BaseException:
+            route.held.broken = True
+            raise
+        route.done(args)
+        return result
+
+
+def _recovered(
+    route: Route[AsyncpgConnection],
+    error: Exception,
+    call: Callable[[AsyncpgConnection], Any],
+    again: bool,
+) -> Any:
+    result: Any = None
+
+    def attempt(held: AsyncpgConnection) -> None:
+        nonlocal result
+        result = call(held)
+
+    if not again:
+        route.fresh = False  # of what it copies, rows may have been delivered
+    recover(route, error, None, attempt)
+    return result
+
+
+class CursorFactory:
+    """A cursor that is awaited, or iterated over with ``async for``, as asyncpg's."""
+
+    __slots__ = ("_args", "_connection", "_kw", "_query")
+
+    def __init__(self, connection: Statements, query: str, args: Any, kw: dict[str, Any]) -> None:
+        self._connection: Statements = connection
+        self._query: str = query
+        self._args: Any = args
+        self._kw: dict[str, Any] = kw
+
+    async def _real(self) -> Any:
+        def make(held: AsyncpgConnection, text: str = "") -> Any:
+            return held.con.cursor(self._query, *self._args, **self._kw)
+
+        connection = self._connection
+        run = connection._run
+        return await connection._spawned(run, self._query, make, self._args, False)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._open().__await__()
+
+    async def _open(self) -> Any:
+        return await (await self._real())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for row in await self._real():
+            yield row

@@ -1,0 +1,64 @@
+"""What every driver does in its own way, as a small record, and its errors in words."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from router.messages import masked
+
+
+def sqlstate_of(error: BaseException) -> str:
+    """The five-character code of an error, empty when the server sent none."""
+    return getattr(error, "sqlstate", None) or ""
+
+
+def in_words(state: str, error: BaseException) -> str:
+    """`error` as one line without secrets: SQLSTATE and message.
+
+    Not what a server adds to its message: as its context it quotes the statement that a function
+    put together, of the parameters too.
+
+    Args:
+        state: the SQLSTATE, empty when the server sent none.
+        error: what a driver raised.
+    """
+    if state and getattr(error.__cause__, "sqlstate", "") == state:
+        error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
+    said: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's
+    if said is None:
+        said = error.args[0] if state and error.args else str(error)
+    if isinstance(said, dict):  # pg8000's
+        said = said.get("M", "")
+    text = masked(" ".join(str(said).split())) or type(error).__name__
+    return f"{state}: {text}" if state else text
+
+
+def _closed(connection: Any) -> None:
+    connection.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """How to ask a server one question, and what an error means. Calls block, or wait in a
+    greenlet.
+
+    Attributes:
+        errors: what the driver raises for a server's sake.
+        ask: the one row that a query gives on a connection.
+        lost: whether an error in answer to a question says that the connection is gone, and not
+            that its server refused the question.
+        sqlstate: the five-character code of an error, empty when the server sent none.
+        close: closes a connection that nothing is wrong with.
+        abort: closes a connection that something may still run on.
+    """
+
+    errors: tuple[type[Exception], ...]
+    ask: Callable[[Any, str], tuple[Any, ...]]
+    lost: Callable[[BaseException, Any], bool]
+    sqlstate: Callable[[BaseException], str] = sqlstate_of
+    close: Callable[[Any], object] = _closed
+    abort: Callable[[Any], object] = _closed
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        return in_words(self.sqlstate(error), error)

@@ -1,0 +1,247 @@
+"""Where connections come from, as far as that is the same for every driver.
+
+A `Connector` makes connections, once for an engine, a pool or a database alias. A `Source` gives
+them to one checkout; an engine's is both.
+"""
+
+from abc import ABC
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import nullcontext
+from math import inf
+from time import sleep
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from router import registry
+from router.config.config import Config
+from router.config.server import Server
+from router.connect.driver import Driver
+from router.connect.first_probe import first_report
+from router.errors import NoReplicaAvailable
+from router.model import Node, Report
+from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
+
+if TYPE_CHECKING:
+    from router.checkout.node_connection import NodeConnection
+    from router.cluster.monitor import Monitor
+    from router.cluster.router import Router
+
+FRESH = 1.0
+"""Seconds for which a connection that a pool opened counts as opened for whoever takes it."""
+
+ENDS = ("57P01", "57P02")
+"""SQLSTATEs that end a connection, even where the driver has yet to notice its closed socket:
+admin_shutdown and crash_shutdown; and so do all of class 08.
+
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
+
+T = TypeVar("T")
+
+
+class Connector:
+    """The servers of one Router, as one driver connects to them.
+
+    Attributes:
+        config: which they are.
+        router: decides.
+        driver: what differs between drivers.
+        opened: when connections that nobody has taken yet were opened (monotonic seconds), by
+            what tells them apart; older ones than `FRESH` are forgotten.
+        last_opened: when the last of them was.
+    """
+
+    config: Config
+    router: "Router"
+    driver: Driver
+    opened: dict[Hashable, float]
+    last_opened: float = -inf
+
+    def arguments(self, server: Server) -> dict[str, Any]:
+        """What the driver needs to connect to `server`.
+
+        Raises:
+            ConfigError: what is said of it is malformed, or refused by a PgBouncer.
+        """
+        raise NotImplementedError
+
+    def join(self, router: "Router", monitor: "Monitor") -> None:
+        """Connect to the servers of `router` from now on, and let `monitor` probe them.
+
+        Raises:
+            ConfigError: as `arguments`, now and not at the first statement.
+        """
+        self.router, self.opened = router, {}
+        pools: Any = self  # an adapter's connector is its pools as well
+        for server in router.servers.values():
+            self.arguments(server)
+        router.use_monitor(monitor)
+        router.membership.attach(pools)
+        registry.renew(pools)
+
+    def server(self, node: Node) -> Server:
+        """The server behind `node`.
+
+        Raises:
+            NoReplicaAvailable: it has left the cluster meanwhile.
+        """
+        server = self.router.servers.get(node)
+        if server is None:
+            raise NoReplicaAvailable(f"{node} has left the cluster: try again")
+        return server
+
+    def open_to(
+        self,
+        node: Node,
+        dial: Callable[[], T],
+        admit: Callable[[T], object],
+        pause: Callable[[float], None] = sleep,
+    ) -> T:
+        """A new connection to `node`, closed again unless it is admitted.
+
+        Args:
+            node: to connect to.
+            dial: opens it.
+            admit: asks its server what it is, and prepares it.
+            pause: waits as many seconds; on an event loop without blocking it.
+
+        Raises:
+            NoReplicaAvailable: the node keeps another attempt waiting.
+            Exception: it cannot be reached, or is not admitted.
+        """
+        alone = len(self.router.servers) < 2
+        with nullcontext() if alone else self.router.health.connecting(node, pause):
+            connection = dial()
+            try:
+                admit(connection)
+            except BaseException:
+                self.driver.abort(connection)
+                raise
+            return connection
+
+    def report(self, node: Node, connection: Any) -> Report | None:
+        """As `router.connect.first_probe.first_report`."""
+        return first_report(node, connection, self.driver, self.router.clock)
+
+    def probe_over(self, node: Node, connection: Any) -> None:
+        """Probe `node` over `connection`, and tell the Router. Raises as `report`."""
+        found = self.report(node, connection)
+        if found is not None:
+            self.router.observe(found)
+
+    def check_schemas(self, node: Node, connection: Any) -> None:
+        """Refuse a server whose sessions begin in other schemas than ``schema`` asks for, where
+        that could not be said when the connection was opened.
+
+        Raises:
+            ConfigError: they do.
+        """
+        path, server = self.config.search_path, self.router.servers.get(node)
+        if server is not None and self.config.begins_in(server) != path:
+            (found,) = self.driver.ask(connection, "SELECT current_setting('search_path')")
+            check_search_path(path, found, str(node))
+
+    def first_of_sessions(
+        self,
+        node: Node,
+        ways: Iterable[Callable[[], T]],
+        admit: Callable[[T], str],
+        drop: Callable[[T], object] | None = None,
+    ) -> T | None:
+        """A new connection to `node`, the primary, by ``session_url``; None without one.
+
+        Args:
+            node: the primary.
+            ways: each opens a connection to one of the hosts.
+            admit: tells why a connection does not lead to the primary, empty where it does; see
+                `why_not_primary`.
+            drop: closes a connection that will not do; by default as the driver does.
+
+        Raises:
+            SessionRefused: none of the hosts is the primary.
+        """
+        driver, problem, cause = self.driver, "", None
+        for dial in ways:
+            try:
+                connection = dial()
+            except driver.errors as error:
+                problem, cause = driver.reason(error), error
+                continue
+            try:
+                problem = admit(connection)
+            except BaseException:
+                (drop or driver.abort)(connection)
+                raise
+            if not problem:
+                return connection
+            (drop or driver.close)(connection)
+        if problem:
+            raise not_the_primary(problem, node) from cause
+        return None
+
+    def why_not_primary(self, node: Node, connection: Any) -> str:
+        """Why `connection` does not lead to `node`, the primary; empty where it does."""
+        return stranger(self.report(node, connection), node, self.router.snapshot)
+
+    def note_opened(self, key: Hashable) -> None:
+        """A connection was opened that nobody has taken yet.
+
+        Args:
+            key: tells it from the others; what had the same one before is closed by now.
+        """
+        self.last_opened = self.opened[key] = self.router.clock()
+
+    def is_fresh(self, key: Hashable) -> bool:
+        """Whether a connection that is taken now was opened just now, for whoever takes it."""
+        since = self.router.clock() - FRESH
+        fresh = self.opened.pop(key, -inf) > since
+        if self.last_opened <= since:
+            # Those that lie ready are not fresh any more. Where another thread notes one in this
+            # moment it is taken for old, which costs a retry and never a healthy node.
+            self.opened.clear()
+        return fresh
+
+
+class Source(ABC):
+    """What gives one checkout its connections: see `router.checkout.checkout.ConnectionSource`.
+
+    Attributes:
+        router: decides.
+        driver: what differs between drivers.
+    """
+
+    __slots__ = ()
+
+    router: "Router"
+    driver: Driver
+
+    @property
+    def driver_errors(self) -> tuple[type[Exception], ...]:
+        """What the driver raises for a server's sake."""
+        return self.driver.errors
+
+    def sqlstate(self, error: BaseException) -> str:
+        """The five-character code of an error, empty when the server sent none."""
+        return self.driver.sqlstate(error)
+
+    def reason(self, error: BaseException) -> str:
+        """The error as one line for people: SQLSTATE and message, without secrets."""
+        return self.driver.reason(error)
+
+    def report_failure(self, held: "NodeConnection", error: BaseException, *, gone: bool) -> bool:
+        """Tell the Router of a server that is gone, or the way to it, if `error` says so.
+
+        Args:
+            held: the connection it came from; where that has ended it is of no more use.
+            error: what the driver raised.
+            gone: the driver knows that the connection has ended.
+
+        Returns:
+            whether it says so.
+        """
+        state = self.driver.sqlstate(error)
+        if not gone and not self.router.health.is_disconnect(state):
+            return False
+        held.broken = held.broken or gone or state[:2] == "08" or state in ENDS
+        held.distrusted = True
+        self.router.health.ended(held.node, state, self.driver.reason(error), fresh=held.fresh)
+        return True

@@ -1,0 +1,378 @@
+"""Where an engine's connections come from: one real pool per node, as a checkout asks them."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Protocol
+
+from sqlalchemy import exc
+from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
+from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
+from sqlalchemy.util import await_only
+from sqlalchemy.util.concurrency import in_greenlet
+
+from router import registry
+from router.cluster.membership import Use
+from router.cluster.router import Router
+from router.config.config import Config
+from router.connect.source import Connector, Source
+from router.errors import RouterError, SessionRefused
+from router.model import Node
+from router.sqlalchemy.drivers import Driver, driver_of
+from router.sqlalchemy.errors import PoolTimeout, translated
+from router.sqlalchemy.node_connection import DbapiConnection
+
+PROVEN = "pg_router_proven"
+"""Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
+
+LEFT = "pg_router_left"
+"""Marks a node's pool that was disposed of."""
+
+
+class Creator(Protocol):
+    """Opens one connection, as SQLAlchemy's pools call it."""
+
+    def __call__(self, rec: ConnectionPoolEntry) -> DBAPIConnection:
+        """A new connection for the pool's record `rec`."""
+        ...
+
+
+_may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
+
+
+class InUse:
+    """Lives as long as an engine's pool, or one that took its place."""
+
+
+class EngineSource(Connector, Source):
+    """The connections of one engine: a pool of SQLAlchemy's for each node, made when first used.
+
+    Attributes:
+        creator: opens a connection to the configured primary.
+        dispatch: the engine's pool's listeners, which the node pools share.
+        reset_style: what is done to a checkout that comes back.
+        dialect: the engine's.
+        server_isolation: the isolation level by the settings of server, database and role.
+        default_isolation: the isolation level of a connection on which none was set.
+        disposed: the engine was disposed of, and not used since.
+        in_use: shared with those made of it: when all are gone, the monitor has nobody to watch
+            for.
+    """
+
+    creator: Creator
+    dispatch: Any
+    reset_style: Any
+    dialect: Dialect
+    server_isolation: str
+    default_isolation: str
+    in_use: InUse | None = None
+
+    def __init__(
+        self,
+        router: Router,
+        config: Config,
+        connect_to: Callable[[Node], Creator | None],
+        session_creators: Callable[[], list[Creator]],
+        poolclass: type[Pool],
+        options: dict[str, Any],
+    ) -> None:
+        """Prepare; nothing is opened before the first statement.
+
+        Args:
+            router: decides; one Router for the life of the engine.
+            config: what the user asked for.
+            connect_to: gives what opens a connection to a node; None where `creator` does.
+            session_creators: gives what opens one to each host of ``session_url``.
+            poolclass: the class of the node pools.
+            options: of the node pools.
+        """
+        self.router: Router = router
+        self.config: Config = config
+        self.connect_to = connect_to
+        self.session_creators = session_creators
+        self.poolclass = poolclass
+        self.options = options
+        self.opened = {}
+        self._pools: dict[Node, Pool] = {}
+        self._leaving: list[Pool] = []
+        self.disposed: bool = False
+        registry.renew(self)
+        router.membership.attach(self)
+
+    def speak(self, dialect: Dialect) -> None:
+        """Take `dialect` for the engine's: ``create_engine`` gives it once the pool is there."""
+        self.dialect = dialect
+        self.driver: Driver = (  # pyright: ignore[reportIncompatibleVariableOverride]
+            driver_of(dialect).of(dialect)
+        )
+        self.meet()
+
+    def meet(self) -> None:
+        """Take over what the dialect may not have known before it met its first connection."""
+        dialect: Any = self.dialect
+        level = dialect._on_connect_isolation_level
+        # The isolation level by the settings of server, database and role.
+        self.server_isolation: str = (
+            getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        )
+        # The isolation level of a connection on which none was set.
+        self.default_isolation: str = level or self.server_isolation
+
+    def ask_isolation(self, connection: Any) -> None:
+        """Learn the isolation level of a new connection: a listener may have set another than
+        the dialect found before it."""
+        self.meet()
+        dialect: Any = self.dialect
+        if dialect._on_connect_isolation_level is None:
+            found: str = dialect.get_isolation_level(connection)
+            self.server_isolation = self.default_isolation = found
+
+    def translated(self, error: RouterError) -> Exception:
+        """An error of the core's that is SQLAlchemy's as well."""
+        return translated(error)
+
+    def node_pool(self, node: Node) -> Pool:
+        """The pool of `node`, made when first asked for."""
+        pool = self._pools.get(node)
+        if pool is None:
+            made = self._make(node)
+            # Two threads may both have made one; whoever stores first wins, none was used yet.
+            pool = self._pools.setdefault(node, made)
+            if node not in self.router.servers:
+                self.retire(node)  # it left meanwhile: what is taken now is closed afterwards
+        return pool
+
+    def hold(self, node: Node) -> DbapiConnection:
+        """A pooled connection to `node`, for a checkout.
+
+        One that is older than the node's last interruption is asked whether it lives: a write
+        must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
+
+        Raises:
+            sqlalchemy.exc.TimeoutError: all are in use; names node, sizes and cure.
+        """
+        while self._leaving:
+            self._leaving.pop().dispose()
+        pool = self._pools.get(node) or self.node_pool(node)
+        try:
+            fairy: Any = pool.connect()
+            report = self.router.view.snapshot.reports.get(node.name)
+            # The record's own `info`: each checkout's would be looked up anew.
+            if report is not None and (
+                fairy._connection_record.info.get(PROVEN, report.since) < report.since
+            ):
+                fairy = self._proven(pool, fairy)
+        except exc.TimeoutError as error:
+            cure = self.config.relief("pool_size or max_overflow")
+            raise PoolTimeout(f"{node}: {error}: {cure}") from error
+        held = DbapiConnection(self, node, fairy)
+        if self.opened and self.is_fresh(id(fairy._connection_record)):
+            held.fresh = True
+        return held
+
+    def idle(self, node: Node) -> DbapiConnection | None:
+        """A pooled connection to `node` that is open and not in use, if there is one; it was not
+        asked whether it lives, not even with ``pool_pre_ping``."""
+        pool = self._pools.get(node)
+        if pool is None:
+            return None
+        token = _may_open.set(False)
+        try:
+            for _ in range(_count(pool, "checkedin")):
+                with contextlib.suppress(NothingOpen):
+                    fairy: Any = _ConnectionRecord.checkout(pool)
+                    fairy._counter += 1  # it is in use, though nobody was told: see `introduced`
+                    held = DbapiConnection(self, node, fairy)
+                    held.unasked = True
+                    return held
+        except exc.TimeoutError:
+            pass  # another caller was quicker, and the pool may not grow
+        finally:
+            _may_open.reset(token)
+        return None
+
+    def introduced(self, fairy: Any) -> None:
+        """Do with a connection of `idle` what its pool does with each that it gives: pre-ping, and
+        checkout listeners."""
+        fairy._counter -= 1
+        _ConnectionFairy._checkout(fairy._pool, fairy=fairy)
+
+    def _proven(self, pool: Pool, fairy: PoolProxiedConnection) -> PoolProxiedConnection:
+        """`fairy` if it lives, else another connection of `pool`."""
+        dialect: Any = self.dialect
+        now = self.router.clock()
+        try:
+            lives = dialect._do_ping_w_event(fairy.dbapi_connection)
+        except BaseException:
+            fairy.invalidate()
+            raise
+        if lives:
+            fairy.info[PROVEN] = now
+            return fairy
+        pool._invalidate(fairy)  # and what else is as old
+        return pool.connect()
+
+    def session(self, node: Node) -> DbapiConnection | None:
+        """A new connection to `node`, the primary, by ``session_url``; None without one.
+
+        It is closed when it is given back, and what its session holds ends with it.
+
+        Raises:
+            Exception: none of its hosts is the primary; as `translated` has it.
+        """
+
+        def dial(create: Creator) -> PoolProxiedConnection:
+            pool = NullPool(create, dialect=self.dialect)
+            pool.__dict__["dispatch"] = self.dispatch
+            return pool.connect()
+
+        def admit(fairy: PoolProxiedConnection) -> str:
+            with self._untouched(fairy.dbapi_connection):
+                return self.why_not_primary(node, fairy.dbapi_connection)
+
+        ways = (partial(dial, create) for create in self.session_creators())
+        try:
+            fairy = self.first_of_sessions(node, ways, admit, lambda fairy: fairy.invalidate())
+        except SessionRefused as error:
+            raise self.translated(error) from error.__cause__
+        return None if fairy is None else DbapiConnection(self, node, fairy)
+
+    def start_router(self) -> None:
+        """Start the Router, and let an event loop run on while its first probes are awaited."""
+        self.apart(self.router.start)
+
+    def apart(self, call: Callable[[], object]) -> None:
+        if self.dialect.is_async and in_greenlet():
+            await_only(asyncio.to_thread(call))
+        else:
+            call()
+
+    def _make(self, node: Node) -> Pool:
+        pool = self.poolclass(self._creator_for(node), dialect=self.dialect, **self.options)
+        # Shared, not copied: a listener added to the engine later is heard as well.
+        pool.__dict__["dispatch"] = self.dispatch
+        return pool
+
+    def _creator_for(self, node: Node) -> Creator:
+        create = self.connect_to(node) or self.creator
+
+        def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
+            if not _may_open.get():
+                raise NothingOpen
+            if len(self.router.servers) < 2:
+                return create(rec)
+            dial, admit = partial(create, rec), partial(self._admit, node)
+            connection: DBAPIConnection = self.open_to(node, dial, admit, self._pause)
+            rec.info[PROVEN] = self.router.clock()
+            self.note_opened(id(rec))
+            return connection
+
+        return verified
+
+    def _pause(self, seconds: float) -> None:
+        if self.dialect.is_async:
+            await_only(self.router.runtime.tasks.sleep(seconds))
+        else:
+            self.router.runtime.sleep(seconds)
+
+    def _admit(self, node: Node, connection: Any) -> None:
+        """Ask a new connection's server what it is, before anything is trusted to it."""
+        with self._untouched(connection):
+            self.probe_over(node, connection)
+
+    @contextlib.contextmanager
+    def _untouched(self, connection: Any) -> Iterator[None]:
+        """Leave no transaction on a new connection.
+
+        As the driver made it, or a do_connect listener, who may have begun a transaction: so a
+        connect listener shall find it.
+        """
+        driver = self.driver
+        autocommit = driver.autocommit(connection)
+        if not driver.in_transaction(connection):
+            driver.set_autocommit(connection, True)
+        yield
+        if driver.autocommit(connection) is not autocommit:
+            driver.set_autocommit(connection, autocommit)
+
+    def probe(self, held: DbapiConnection) -> None:
+        """Probe a node over a connection held, and tell the Router.
+
+        Raises:
+            Exception: the connection is lost; as the driver says it.
+        """
+        self.probe_over(held.node, held.dbapi)
+
+    def dispose(self) -> None:
+        """Close every idle connection and stop the monitor; the next statement starts anew."""
+        self.disposed = True
+        pools, self._pools = [*self._pools.values(), *self._leaving], {}
+        self._leaving.clear()
+        for pool in pools:
+            pool.__dict__[LEFT] = True
+            pool.dispose()
+        self.apart(self.router.close)
+
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back."""
+        pool = self._pools.pop(node, None)
+        if pool is None:
+            return
+        pool.__dict__[LEFT] = True
+        if self.dialect.is_async:
+            self._leaving.append(pool)  # to be closed on its event loop, which may not be ours
+        else:
+            pool.dispose()
+
+    def left(self, fairy: Any) -> bool:
+        """Whether a connection that comes back shall be closed: nobody asks its pool any more.
+
+        Not so in a forked child, where the sockets are the parent's.
+        """
+        return self.disposed or LEFT in fairy._pool.__dict__
+
+    def use(self) -> dict[Node, Use]:
+        """The connections to each node."""
+        return {
+            node: Use(_count(pool, "checkedout"), _count(pool, "checkedin"))
+            for node, pool in self._pools.copy().items()
+        }
+
+    def sum(self, method: str) -> int:
+        """What the node pools' `method` counts, all together."""
+        return sum(_count(pool, method) for pool in list(self._pools.values()))
+
+    def status(self) -> str:
+        """One line per node."""
+        lines = [f"{node.name}: {pool.status()}" for node, pool in self._pools.items()]
+        return "\n".join(lines) or "no connection was needed yet"
+
+    def after_fork(self) -> None:
+        """In a forked child: leave every connection to the parent, neither used nor closed."""
+        registry.leave_to_parent(self._pools, self._leaving)
+        self._pools, self._leaving = {}, []
+        self.opened.clear()
+        self.disposed = False
+        for event in (self.dispatch.first_connect, self.dispatch.connect):
+            _unlock(event)
+
+
+def _count(pool: Pool, method: str) -> int:
+    return int(getattr(pool, method, int)())  # a NullPool counts nothing
+
+
+def _unlock(event: Any) -> None:
+    """Have SQLAlchemy make its lock around an event's first call anew: whoever makes an engine's
+    very first connection holds it for so long, and may be a thread of the parent's."""
+    with contextlib.suppress(AttributeError):  # it has made none yet
+        del event._exec_once_mutex
+    if hasattr(event, "_get_exec_once_mutex"):  # since SQLAlchemy 2.1, which looks for None
+        event._exec_once_mutex = None
