@@ -8,7 +8,6 @@ from abc import ABC
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
 from math import inf
-from time import sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from router import registry
@@ -94,7 +93,7 @@ class Connector:
         node: Node,
         dial: Callable[[], T],
         admit: Callable[[T], object],
-        pause: Callable[[float], None] = sleep,
+        pause: Callable[[float], None] | None = None,
     ) -> T:
         """A new connection to `node`, closed again unless it is admitted.
 
