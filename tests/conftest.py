@@ -36,7 +36,10 @@ settings.register_profile(
 settings.load_profile("quick")
 
 # What these hold is the same whatever Python and SQLAlchemy they run on.
-ONCE = {"chaos", "cli", "consistency", "docker", "docs", "forks", "failover", "oracle"}
+ONCE = {
+    "chaos", "cli", "consistency", "docker", "docs", "doctor", "failover", "forks", "oracle",
+    "shutdown", "status", "testing",
+}  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
