@@ -403,3 +403,46 @@ def test_entry_points_lead_somewhere(name: str, target: str) -> None:
     """Each command and plugin that installing the package announces can be loaded."""
     module, _, attribute = target.partition(":")
     loaded_after(f"import {module}\n{module}{'.' + attribute if attribute else ''}")
+
+
+LONGEST_CLASS, LONGEST_FUNCTION, MOST_BRANCHES = 350, 60, 15
+TOO_LONG = {
+    "sql/bounds.py:check": "a tokeniser's loop over every character of a text: calls cost time",
+}
+"""What is over the sizes of the house, with the reason."""
+
+BRANCHES = (
+    ast.If, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.IfExp, ast.match_case,
+    ast.comprehension,
+)  # fmt: skip
+
+
+def branches(function: ast.AST) -> int:
+    """The branches of a function, those of functions and classes inside it left out."""
+    count, waiting = 0, list(ast.iter_child_nodes(function))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        count += isinstance(node, BRANCHES)
+        count += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
+        waiting.extend(ast.iter_child_nodes(node))
+    return count
+
+
+def test_nothing_is_too_long_to_be_read() -> None:
+    """No class has more than 350 lines, no function more than 60 lines or 15 branches, but for
+    those that are named with their reason."""
+    found = set()
+    for path in HOUSE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if isinstance(node, ast.ClassDef):
+                over = lines > LONGEST_CLASS
+            else:
+                over = lines > LONGEST_FUNCTION or branches(node) > MOST_BRANCHES
+            if over:
+                found.add(f"{path.relative_to(HOUSE)}:{node.name}")
+    assert found == set(TOO_LONG)
