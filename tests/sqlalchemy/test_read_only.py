@@ -4,9 +4,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from router import request_context
+from router import request_context, using_primary
 from router.errors import ReplicaWriteRefused
-from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed, insert
 
 LOCKS = """SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND
            database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
@@ -104,3 +104,20 @@ def test_what_nobody_knows_begins_on_the_primary(routed: Routed) -> None:
         with pytest.raises(ReplicaWriteRefused):
             connection.execute(unknown)
         assert routed.name_of(connection.scalar(table)) == "replica"
+
+
+@EVERY_DOOR
+def test_who_asks_for_the_primary_gets_it_beside_the_open_transaction(routed: Routed) -> None:
+    """using_primary() reads on the primary while a transaction is open on a replica."""
+    engine = routed.another(reads_in_transaction=True)
+    with request_context(), engine.connect() as connection:
+        assert routed.served(connection) == "replica"
+        with using_primary():
+            assert routed.served(connection) == "primary"
+        connection.commit()
+    with request_context(), engine.connect() as connection:
+        connection = connection.execution_options(postgresql_readonly=True)
+        with connection.begin():
+            assert routed.served(connection) == "replica"
+            with using_primary():
+                assert routed.served(connection) == "primary"
