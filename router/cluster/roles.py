@@ -24,7 +24,7 @@ from router.model import (
 
 
 def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> Snapshot:
-    """`snapshot` with `reports` in place of the nodes' earlier ones."""
+    """`snapshot` with `reports` in place of earlier ones, at `now` (monotonic seconds)."""
     merged = dict(snapshot.reports)
     known = {n.name for n in snapshot.nodes}
     for report in reports:
@@ -36,10 +36,10 @@ def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> S
 
 
 def with_nodes(snapshot: Snapshot, nodes: Iterable[Node], now: float) -> Snapshot:
-    """`snapshot` over another set of nodes; what is known of the kept ones stays.
+    """`snapshot` over other `nodes` from `now` on (monotonic seconds); reports of kept ones stay.
 
-    Pins that every node satisfied are forgotten, so a new one has to replay as much as they
-    had before it may serve reads.
+    Pins that every node satisfied are forgotten, so a new one has to replay as much as they had
+    before it may serve reads.
     """
     nodes = tuple(nodes)
     old = {(n.name, n.host, n.port) for n in snapshot.nodes}
@@ -70,7 +70,7 @@ def with_nodes(snapshot: Snapshot, nodes: Iterable[Node], now: float) -> Snapsho
 
 
 def renewed(snapshot: Snapshot, node: Node, now: float) -> Snapshot:
-    """`snapshot` in which `node` is another server than before, and was never asked."""
+    """`snapshot` at `now` (monotonic seconds), when `node` is another server, not asked yet."""
     reports = {**snapshot.reports, node.name: unasked(node.name, now)}
     joining = {**snapshot.joining, node.name: _floor(snapshot)}
     strays = {name: stray for name, stray in snapshot.strays.items() if name != node.name}
@@ -131,14 +131,9 @@ def _identified(snapshot: Snapshot, mine: Report | None) -> Snapshot:
 
 
 def _primary(before: Snapshot, among: Snapshot, claims: Mapping[Node, Report]) -> Node | None:
-    """The node that takes writes: of those that say that they are primary the one on the highest
-    timeline.
-
-    Args:
-        before: the cluster as last seen.
-        among: the same with the new reports, and what its primary says of itself.
-        claims: the reports of those that say that they are primary.
-    """
+    """The node that takes writes: of `claims`, the reports of nodes that say they are primary, the
+    one on the highest timeline. `among` is `before` with the new reports, and what its primary
+    says of itself."""
     known = before.timeline if before.system_id in (among.system_id, "") else 0
     valid = {
         n: r.timeline

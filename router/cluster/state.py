@@ -83,7 +83,7 @@ class State:
         return before, after
 
     def take_members(self, servers: Mapping[Node, Server], gone: Iterable[Node]) -> None:
-        """Make `servers` the members of the cluster; nothing keeps those out who are `gone`."""
+        """Make `servers` the members of the cluster; those `gone` leave the blacklist."""
         now = self.clock()
         with self._lock:
             self.servers = MappingProxyType(dict(servers))
