@@ -1,4 +1,4 @@
-"""A session past a PgBouncer that gives its clients none of their own."""
+"""A session that avoids a PgBouncer which gives its clients none of their own."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +16,8 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> str | None:
-    """Have a session past PgBouncer where the statement needs one; what is forced then.
+    """What is forced for `intent`, by `force`, once `checkout` has a session that avoids PgBouncer
+    where the statement needs one.
 
     Raises:
         RouterError: there is no such session; as the adapter has it.
@@ -30,7 +31,8 @@ def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> 
 
 
 def _use_session_url(checkout: "Checkout[H]", intent: Intent, force: str | None) -> None:
-    """Hold a connection by ``session_url`` for what PgBouncer would leave in another's session."""
+    """Hold a connection by ``session_url`` for what PgBouncer would leave in another client's
+    session."""
     router, pool = checkout.router, checkout.pool
     primary, wanted = router.primary, force == "session"
     # What stays in one session runs on the primary; settings are for any node.
@@ -43,8 +45,8 @@ def _use_session_url(checkout: "Checkout[H]", intent: Intent, force: str | None)
         raise pool.translated(SessionRefused(advice(intent)))
     if held is not None and held.in_transaction:
         late = "; or make it the first statement of its transaction"
-        told = late if router.config.session_url is not None else ""
-        raise pool.translated(SessionRefused(advice(intent) + told))
+        more = late if router.config.session_url is not None else ""
+        raise pool.translated(SessionRefused(advice(intent) + more))
     session = checkout.session(primary)
     if session is None:
         raise pool.translated(SessionRefused(advice(intent)))

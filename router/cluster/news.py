@@ -89,7 +89,7 @@ def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
                 level="warning",
                 node=name,
                 reason=stray.why,
-                advice="let its primary_conninfo lead to the primary, or set it up again with "
+                advice="let its primary_conninfo lead to the primary, or set it up anew with "
                 "pg_rewind or pg_basebackup",
             )
 

@@ -37,12 +37,12 @@ class Pin:
     age: float = field(default=0.0, repr=False)
 
     def waited(self, now: float) -> float:
-        """Seconds since the write."""
+        """Seconds since the write, at `now` (monotonic seconds)."""
         return now - self.at + self.age
 
 
 def covering(one: Pin, other: Pin) -> Pin:
-    """The pin that is satisfied only where both are.
+    """The pin that is satisfied only where both `one` and `other` are.
 
     Without a common timeline two positions do not compare; any position sampled after the later
     moment covers both.
@@ -68,9 +68,11 @@ class LastRead:
 
 
 class Arrivals:
-    """Pins that came with a request, until the Router they are for takes them.
+    """Pins by id that came with a request, until the Router they are for takes them.
 
-    They stand under ids that do not tell the cluster's name, and its Router may not exist yet.
+    Ids do not tell the cluster's name, and its Router may not exist yet: `names` gives the ids a
+    cluster may stand under. `everywhere` is a pin for every cluster, where nobody could say which
+    are pinned.
     """
 
     __slots__ = ("_names", "_taken", "everywhere", "pins")
@@ -81,13 +83,6 @@ class Arrivals:
         names: Callable[[str], Iterable[str]],
         everywhere: Pin | None = None,
     ) -> None:
-        """Hold `pins` by id.
-
-        Args:
-            pins: the pins.
-            names: gives the ids a cluster may stand under.
-            everywhere: a pin for every cluster, where nobody could say which are pinned.
-        """
         self.pins: dict[str, Pin] = dict(pins)
         self.everywhere: Pin | None = everywhere
         self._names = names
@@ -103,8 +98,8 @@ class Arrivals:
 
 
 _writing = registry.lock()
-"""Of all `Pins`: held for a few steps at a time, and one for each request would have to be known
-to `router.registry`."""
+"""The lock of all `Pins`, held for a few steps at a time: `router.registry` would have to know a
+lock for each request."""
 
 
 class Pins:
@@ -114,8 +109,8 @@ class Pins:
         by_cluster: the pins by cluster id.
         reads: where the request read last, by cluster id.
         arrived: pins that came with the request and no Router has taken yet.
-        changes: how often a pin was set in this process; tells whether there is anything to say
-            to whoever asks next.
+        changes: how often a pin was set in this process; tells whether the client has to
+            be given new ones.
     """
 
     __slots__ = ("arrived", "by_cluster", "changes", "reads")
@@ -133,7 +128,7 @@ class Pins:
         return self.by_cluster.get(cluster)
 
     def set(self, cluster: str, pin: Pin) -> None:
-        """Pin to `pin` unless a newer write is pinned already."""
+        """Pin `cluster` to `pin` unless a newer write is pinned already."""
         with _writing:
             self.changes += 1
             before = self.by_cluster.get(cluster)
@@ -162,7 +157,8 @@ class Pins:
                 self.arrived = None
 
     def resolve(self, cluster: str, pin: Pin, lsn: Lsn, timeline: int) -> Pin:
-        """Give `pin` its position, unless another write replaced it meanwhile."""
+        """Give `pin` of `cluster` its `lsn` and `timeline`, unless another write replaced it
+        meanwhile."""
         resolved = replace(pin, lsn=lsn, timeline=timeline)
         with _writing:
             if self.by_cluster.get(cluster) is pin:
@@ -170,7 +166,7 @@ class Pins:
         return resolved
 
     def clear(self, cluster: str | None = None, pin: Pin | None = None) -> None:
-        """Forget the pin of `cluster`, or all; with `pin`, only if it is still that one."""
+        """Forget the pin of `cluster`, or all; with `pin`, only if it is still that pin."""
         with _writing:
             if cluster is None:
                 self.by_cluster.clear()
@@ -206,11 +202,12 @@ class RoutingContext:
         self.force: str | None = force
         self.pinning: bool = pinning
         self.root: bool = root
-        # What was around its block, once that was left while another context was in place.
+        # The context around its block, once that was left while another context was in place.
         self.left_for: RoutingContext | None = None
 
     def child(self, *, force: str | None = None, pinning: bool | None = None) -> "RoutingContext":
-        """A context for a block inside this one; the pins are the same object."""
+        """A context for a block inside this one, with `force` and `pinning` where they are given;
+        its pins are the same object."""
         return RoutingContext(
             self.pins,
             force=force if force is not None else self.force,

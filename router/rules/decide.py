@@ -141,17 +141,9 @@ def _unknown_write(
 
 
 def one_more(kind: Kind, view: View, primary: Node, timeline: int) -> Decision | None:
-    """Row 2, for a read or a write in the transaction that is open on `primary`.
-
-    Args:
-        kind: what the statement does.
-        view: the cluster as last seen.
-        primary: whose connection has the transaction.
-        timeline: the primary's when that connection was taken.
-
-    Returns:
-        None where `decide` has to be asked.
-    """
+    """Row 2, for a statement of this `kind` in the transaction that is open on `primary` by
+    `view`; None where `decide` has to be asked. `timeline` is the primary's when that connection
+    was taken."""
     if kind is READ:
         decision = view.any_within
     elif kind is WRITE:
@@ -166,19 +158,8 @@ def one_more(kind: Kind, view: View, primary: Node, timeline: int) -> Decision |
 def read_alone(
     intent: Intent, view: View, pins: Pins, cluster: str, held: Node | None
 ) -> Decision | None:
-    """Row 7, for a read that nothing surrounds, in a context without a pin: any replica, or the
-    one held.
-
-    Args:
-        intent: what the statement does.
-        view: the cluster as last seen.
-        pins: the context's.
-        cluster: whose pins count.
-        held: the replica a connection is held to.
-
-    Returns:
-        None where `decide` has to be asked.
-    """
+    """Row 7, for the read `intent` that nothing surrounds, in a context whose `pins` hold none for
+    `cluster`: any replica of `view`, or the one `held`; None where `decide` has to be asked."""
     decision = view.any_read
     if (
         intent.kind is not READ
@@ -196,9 +177,6 @@ def read_alone(
     return decision
 
 
-# -- the rows ----------------------------------------------------------------------------------
-
-
 def _go_on(
     intent: Intent,
     situation: Situation,
@@ -209,7 +187,8 @@ def _go_on(
     last: LastRead | None,
     force: str | None,
 ) -> Decision | None:
-    """What a transaction that is open on a replica leaves no choice about; None where it does."""
+    """What a transaction that is open on a replica leaves no choice about; None where there is
+    one."""
     node = situation.replica
     if node is None or (force == "primary" and intent.kind is not Kind.TRANSACTION):
         return None
@@ -264,18 +243,18 @@ def _left(nodes: tuple[Node, ...], failed: tuple[Node, ...]) -> tuple[Node, ...]
 
 
 def must_not_act(intent: Intent) -> None:
-    """Refuse what a replica would run in silence, in a read-only transaction open there.
+    """Refuse `intent` in a read-only transaction open on a replica that would run it in silence.
 
     Raises:
-        ReplicaWriteRefused: it is no read, and not known to be refused.
+        ReplicaWriteRefused: it is no read, and a standby is not known to refuse it.
     """
     if intent.kind is WRITE and intent.on_standby in NOT_ON_REPLICA:
         raise acts_on_replica(intent)
 
 
 def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
-    """Refuse one more read in a read-only transaction on a replica that follows another server
-    than the primary.
+    """Refuse one more read in a read-only transaction at `isolation` whose replica, `node`,
+    follows another server than the primary of `snapshot`.
 
     Raises:
         TransactionLost: it does, lastingly.
@@ -291,7 +270,8 @@ def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
 
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
-    """The error for what a standby would run in a read-only transaction, and must not."""
+    """The error for `intent`, which a standby would run in a read-only transaction, and must
+    not."""
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
         "not be refused: run it outside that transaction, or list its function in read_functions "
@@ -315,7 +295,7 @@ def _primary(
             "start it again, or promote a replica "
             f"(replicas seen: {_names(snapshot.replicas)})"
         )
-    # What is open there already may finish, or fail by itself.
+    # A transaction open there already may finish, or fail by itself.
     if view.out and not held and (entry := view.out.get(primary.name)) and entry.primary:
         if entry.until == inf:
             raise PrimaryUnavailable(
@@ -335,7 +315,8 @@ def _names(nodes: tuple[Node, ...]) -> str:
 
 
 def dry(view: View, node: Node, now: float) -> Decision:
-    """The decision of a dry run in place of one for the replica `node`.
+    """The decision of a dry run in `view` at `now` (monotonic seconds), in place of one for the
+    replica `node`.
 
     Raises:
         PrimaryUnavailable: there is no primary.
@@ -345,15 +326,15 @@ def dry(view: View, node: Node, now: float) -> Decision:
 
 
 def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:
-    """Replicas for a read without a pin that the primary cannot serve either.
+    """Replicas of `view` for a read without a pin that the primary cannot serve either, as recent
+    as `last`, where its context read last.
 
-    They are blacklisted for what clients met, and yet answer probes: better than an error. One
+    They are blacklisted for what clients met, and yet answer probes: better than an error. A node
     that was taken out by hand stays out.
     """
     out = view.out
-    found = tuple(
-        n for n in view.snapshot.replicas if (e := out.get(n.name)) is None or e.until != inf
-    )
+    replicas = view.snapshot.replicas
+    found = tuple(n for n in replicas if (e := out.get(n.name)) is None or e.until != inf)
     return found if last is None else as_recent(view, found, last)
 
 

@@ -26,7 +26,7 @@ Source: https://www.pgbouncer.org/config.html#ignore_startup_parameters
 
 
 def needs_session(intent: Intent) -> bool:
-    """Whether the statement leaves something in its server session for certain.
+    """Whether the statement of `intent` leaves something in its server session for certain.
 
     What a function it calls does inside cannot be told and does not count.
     """
@@ -34,7 +34,7 @@ def needs_session(intent: Intent) -> bool:
 
 
 def advice(intent: Intent) -> str:
-    """Why it cannot run and what to do instead, for people."""
+    """Why the statement of `intent` cannot run and what to do instead, for people."""
     instead = "give session_url, which leads past PgBouncer"
     if not needs_session(intent):
         return 'router="session" asks for a session past PgBouncer: give session_url'
@@ -50,13 +50,8 @@ def advice(intent: Intent) -> str:
 
 
 def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
-    """Why the server that ``session_url`` leads to is not the primary, empty where it is.
-
-    Args:
-        found: what it says of itself, None where it says nothing.
-        node: the primary.
-        snapshot: the cluster as last seen.
-    """
+    """Why the server that ``session_url`` leads to is not `node`, the primary of `snapshot`, empty
+    where it is; `found` is what it says of itself, None where it says nothing."""
     if found is None or found.role is not Role.PRIMARY:
         return "the server there is not the primary"
     known = snapshot.reports.get(node.name)
@@ -72,7 +67,8 @@ def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
 
 
 def not_the_primary(problem: str, node: Node) -> SessionRefused:
-    """The error of a statement for which none of ``session_url``'s hosts will do."""
+    """The error of a statement for which no host of ``session_url`` will do for `node`: the
+    `problem`."""
     return SessionRefused(
         f"session_url: {problem}: give the address and database of {node}, past PgBouncer, or of "
         "every server that may be the primary"
@@ -80,12 +76,8 @@ def not_the_primary(problem: str, node: Node) -> SessionRefused:
 
 
 def check_search_path(wanted: str, found: str, node: str) -> None:
-    """Refuse a server behind a PgBouncer whose sessions begin in other schemas.
-
-    Args:
-        wanted: the ``search_path`` that `schema` asks for.
-        found: the one that is in force.
-        node: whose it is.
+    """Refuse `node`, behind a PgBouncer, if the ``search_path`` `found` in force there is not the
+    one `wanted` by `schema`.
 
     Raises:
         ConfigError: they differ.
@@ -99,11 +91,7 @@ def check_search_path(wanted: str, found: str, node: str) -> None:
 
 
 def check_startup(parameters: Mapping[str, Any], node: str) -> None:
-    """Refuse what PgBouncer would refuse when a connection is opened.
-
-    Args:
-        parameters: the driver's connection parameters.
-        node: whose they are.
+    """Refuse connection `parameters` of `node` which PgBouncer would refuse when it is opened.
 
     Raises:
         ConfigError: one of them is not among `TRACKED`.
