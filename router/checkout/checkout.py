@@ -130,8 +130,7 @@ class Checkout(Transactions[H]):
         context: RoutingContext,
         failure: BaseException | None = None,
     ) -> tuple[H, Decision]:
-        """A connection to a node the rules choose; where the node gives none, they are asked
-        again."""
+        """A connection to a node the rules choose; they choose again where it gives none."""
         while True:
             try:
                 decision = self._decide(intent, situation, force, context)
@@ -180,14 +179,12 @@ class Checkout(Transactions[H]):
     # -- shortcuts, by the rules' own ----------------------------------------------------------
 
     def fast_read_on_primary(self, sql: str) -> RoutingContext | None:
-        """Whether `sql` is one more read in the transaction open on the primary, which is counted.
+        """Whose read `sql` is, if it is one more in the transaction open on the primary, and
+        counted; None where the rules have to look.
 
         The shortest path there is, for what a transaction mostly consists of: nothing is prepared
         or pinned before it, and nothing of it runs again. The caller runs it on `primary`; see
-        `router.checkout.retry.failed_fast_read` and `Router.read` for what follows.
-
-        Returns:
-            whose read it is; None where the rules have to look.
+        `router.checkout.retry.failed_fast_read` and `Pinning.read` for what follows.
         """
         primary, router = self.primary, self.router
         if (
@@ -297,10 +294,7 @@ class Checkout(Transactions[H]):
         return held, decision
 
     def idle_connection(self, decision: Decision) -> H | None:
-        """A connection to a node of `decision`, where there is nothing to wait for.
-
-        An adapter that can tell overrides this.
-        """
+        """A connection to a node of `decision` without waiting, by adapters that can tell."""
         return None
 
     def must_not_act(self, intent: Intent) -> None:
@@ -318,8 +312,7 @@ class Checkout(Transactions[H]):
             raise self.pool.translated(error) from error
 
     def bind_primary(self) -> H:
-        """Tie this checkout to a connection to the primary, since what its user does next cannot
-        be seen."""
+        """Tie this checkout to the primary: what its user does next cannot be seen."""
         route = self.route(None, explicit=True, intent=BOUND)
         route.decision = route.decision._replace(reason=Reason.BOUND)
         route.begin()

@@ -41,8 +41,7 @@ class ConnectionSource(Protocol[H]):
         """A connection to `node`, taken from its pool."""
 
     def idle(self, node: Node) -> H | None:
-        """As `hold`, of connections to `node` that are open and idle; never opens one, nor
-        waits."""
+        """As `hold`, of idle connections to `node` only; never opens one, nor waits."""
 
     def probe(self, held: H) -> None:
         """Probe a node over its connection `held`, and tell the Router; raises as the driver."""
@@ -115,12 +114,8 @@ class Connections(Generic[H]):
     # -- a replica's ---------------------------------------------------------------------------
 
     def hold_replica(self, nodes: tuple[Node, ...]) -> tuple[H | None, Node, BaseException | None]:
-        """A connection to one of `nodes`: the one held, or one to the balancer's choice.
-
-        Returns:
-            the connection, or None; its node; and why that gave none, None where it is known only
-                that it may not be used.
-        """
+        """A connection to one of `nodes`, the one held or one to the balancer's choice, or None;
+        its node; and why that gave none, None where it is known only that it may not be used."""
         router = self.router
         if (held := self.replica) is not None:
             held.fresh = False
@@ -146,20 +141,17 @@ class Connections(Generic[H]):
             # Another thread or task has used this checkout meanwhile, and took one too.
             held.release(self.journal)
             return self.hold_replica(nodes)
-        if router.view.outdated and not self._asked(held):
-            held.release(self.journal)
-            return None, node, None
+        silent = router.view.outdated and not self._asked(held)
         known = router.view.snapshot
-        if node not in known.replicas and node is not known.primary:
-            # The probe every new connection makes found it changed under us.
+        # The probe that every new connection makes may have found another role than it had.
+        if silent or (node not in known.replicas and node is not known.primary):
             held.release(self.journal)
             return None, node, None
         self.replica = held
         return held, node, None
 
     def _asked(self, held: H) -> bool:
-        """Whether a node that does not let the monitor in answers over its connection `held`; true
-        where it need not be asked."""
+        """Whether `held` answers; true where the monitor can ask its node itself."""
         report = self.router.view.snapshot.reports.get(held.node.name)
         if report is None or not report.obstacle or held.in_transaction or held.busy:
             return True
@@ -339,8 +331,7 @@ class Connections(Generic[H]):
         )
 
     def session(self, node: Node) -> H | None:
-        """A connection to `node`, the primary, by ``session_url``, by adapters that can make one;
-        None without such a URL."""
+        """A connection to `node`, the primary, by ``session_url``; None without that URL."""
         return None
 
     # -- the end -------------------------------------------------------------------------------

@@ -80,8 +80,7 @@ class Routing(Generic[H]):
     def _instrumented(
         self, route: Route[H], method: str, query: Any, params: Any, kwargs: dict[str, Any]
     ) -> Any:
-        """As `_run`, where a balancer wants to know how long it took, or a comment goes with
-        it."""
+        """As `_run`, for a balancer that wants to know how long it took, or with a comment."""
         commented = self._routed.router.config.sql_comment and isinstance(query, str)
 
         def run(held: H) -> None:
@@ -171,8 +170,7 @@ class RoutedCursor(Routing[H]):
     """A DBAPI cursor over a `Checkout`: each execute goes where the rules say."""
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Run `query` with `params` where it belongs; `kwargs` as the driver's own cursor takes
-        them."""
+        """Run `query` with `params` where it belongs; `kwargs` as the driver takes them."""
         own = self.__dict__  # once: looking anything up is slow in a class with __getattr__
         held = own["_of"]
         if (
@@ -220,8 +218,7 @@ _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", 
 
 
 def text_of(query: Any) -> str | None:
-    """The text of `query`, composed by a driver's means; None when it has to be bound to a
-    connection."""
+    """The text of a driver's `query`; None where only a connection can tell it."""
     if isinstance(query, bytes):
         return query.decode("utf-8", "replace")
     as_string = getattr(query, "as_string", None)

@@ -17,11 +17,7 @@ H = TypeVar("H", bound=NodeConnection)
 
 def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> str | None:
     """What is forced for `intent`, by `force`, once `checkout` has a session that avoids PgBouncer
-    where the statement needs one.
-
-    Raises:
-        RouterError: there is no such session; as the adapter has it.
-    """
+    where it needs one; without one raises SessionRefused, as the adapter has it."""
     wanted = force == "session"
     if checkout.router.pooled and not checkout.dedicated and (wanted or needs_session(intent)):
         _use_session_url(checkout, intent, force)
@@ -31,8 +27,7 @@ def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> 
 
 
 def _use_session_url(checkout: "Checkout[H]", intent: Intent, force: str | None) -> None:
-    """Hold a connection by ``session_url`` for what PgBouncer would leave in another client's
-    session."""
+    """Hold a connection by ``session_url`` for what must not stay in a shared session."""
     router, pool = checkout.router, checkout.pool
     primary, wanted = router.primary, force == "session"
     # What stays in one session runs on the primary; settings are for any node.

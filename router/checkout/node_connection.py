@@ -71,8 +71,7 @@ class NodeConnection(ABC):
     @property
     @abstractmethod
     def first_settings(self) -> dict[str, str]:
-        """Values that changed settings had when the connection was new; kept as long as it
-        lives."""
+        """The first values of settings that were changed; kept while the connection lives."""
 
     @abstractmethod
     def autocommit(self, value: bool) -> None:
@@ -99,8 +98,7 @@ class NodeConnection(ABC):
         """Make `wanted` the settings of the transactions to come."""
 
     def characterise_alone(self, wanted: Characteristics) -> None:
-        """Make of `wanted` what the driver has hold for statements in autocommit, too: with most
-        drivers nothing."""
+        """Make `wanted` hold in autocommit too, where a driver has to: most do not."""
         return
 
     @abstractmethod
@@ -114,8 +112,7 @@ class NodeConnection(ABC):
 
     @abstractmethod
     def discard(self, *, distrust: bool) -> None:
-        """Close it; with `distrust` the server was gone, and idle connections of its pool are no
-        better."""
+        """Close it; with `distrust`, idle connections of its pool are no better."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -137,8 +134,7 @@ class NodeConnection(ABC):
 
     @property
     def busy(self) -> bool:
-        """Whether its server runs something, or has something open, that this object does not know
-        of."""
+        """Whether its server runs, or has open, something not known here."""
         return False
 
     @property

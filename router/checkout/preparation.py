@@ -17,10 +17,8 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 def prepared(route: "Route[H]", situation: Situation) -> bool:
-    """Make the connection of `route` as its statement, in `situation`, expects it.
-
-    Returns:
-        False where the connection had died meanwhile, and the statement may go elsewhere.
+    """Make the connection of `route` as its statement, in `situation`, expects it; False where it
+    had died meanwhile, and the statement may go elsewhere.
 
     Raises:
         RouterError: a transaction cannot be begun there; as the adapter has it.

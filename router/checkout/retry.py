@@ -19,9 +19,8 @@ H = TypeVar("H", bound=NodeConnection)
 def recover(
     route: "Route[H]", error: BaseException, cursor: Any, attempt: Callable[[H], None]
 ) -> None:
-    """Run the failed statement of `route` again by `attempt`, on a connection it is given, where
-    it may; else raise `error`, which the driver raised from `cursor`. The route's node becomes the
-    one that succeeded."""
+    """Run the failed statement of `route` again by `attempt`, given a connection, where it may;
+    else raise `error`, raised from `cursor`. The route's node becomes the one that succeeded."""
     pool = route.checkout.pool
     failed: tuple[Node, ...] = ()
     while True:
@@ -61,8 +60,7 @@ def failed_fast_read(
 def _noticed(
     checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:
-    """Blacklist the node of `held` if `error`, raised from `cursor`, says that the server or the
-    way to it is gone."""
+    """Blacklist the node of `held` if `error`, raised from `cursor`, says that it is gone."""
     pool = checkout.pool
     if not isinstance(error, pool.driver_errors):
         # A signal's handler may have raised it while the server is still at the statement. In a

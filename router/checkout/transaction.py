@@ -62,8 +62,7 @@ class Transactions(Connections[H]):
     # -- what statements did -------------------------------------------------------------------
 
     def writing(self, context: RoutingContext, intent: Intent) -> None:
-        """`intent`, a write, is about to be sent: pin its `context` first, so that no read slips
-        between."""
+        """`intent`, a write, is about to be sent: pin `context` first, so no read slips in."""
         self.router.pinning.wrote(context, done=False)
         self._sent = self.router.clock()
         self._writers |= {context}
@@ -72,8 +71,7 @@ class Transactions(Connections[H]):
             self.router.catalog.ddl()
 
     def ran(self, route: Route[H], parameters: Any) -> None:
-        """The statement of `route`, no read, has returned, sent with `parameters`: take over what
-        it changed."""
+        """Take over what the statement of `route`, no read, changed; it had `parameters`."""
         intent, held = route.intent, route.held
         if intent.binds and route.decision.on_primary:
             self.bound = True
@@ -231,8 +229,7 @@ class Transactions(Connections[H]):
             self.written()
 
     def _look_at_bound(self) -> None:
-        """Take over a transaction that was begun on a driver connection that was handed out: only
-        its server knows of it."""
+        """Take over a transaction that was begun on a driver connection handed out."""
         primary = self.primary
         if not self.bound or primary is None or primary.broken or primary.in_transaction:
             return
@@ -242,8 +239,7 @@ class Transactions(Connections[H]):
             self.writing(current_context(), BOUND)
 
     def _tidy(self) -> None:
-        """Forget settings that were set again later, also on the connections that have run
-        them."""
+        """Forget settings that were set again later, by connections that ran them too."""
         journal = self.journal
         before = len(journal.entries)
         if before < 2:

@@ -52,11 +52,8 @@ class CatalogReader:
 
     def begin(self, reached: AbstractSet[Node]) -> "asyncio.Task[None] | None":
         """Start a reading from the primary, or else a replica, if it is among `reached` by probes.
-
-        Returns:
-            the reading, which must have ended before this is called again; None when it is not
-                time, or no node is reached.
-        """
+        It must have ended before the next call. None when it is not time, or no node is
+        reached."""
         now, snapshot = self.router.clock(), self.router.snapshot
         if now < self._due:
             return None

@@ -39,11 +39,7 @@ class DryRun:
         return kept
 
     def report(self) -> DryRunReport:
-        """What routing would have done so far.
-
-        Raises:
-            ConfigError: ``dry_run`` is off.
-        """
+        """As `Router.dry_run_report`."""
         state = self._state
         if not state.config.dry_run:
             raise ConfigError("dry_run: it is off: say dry_run=True to have a report")

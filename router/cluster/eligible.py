@@ -4,8 +4,7 @@ from router.model import Floor, Node, Report, Role, Snapshot
 
 
 def joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
-    """Whether the node `name`, which joined later, has by `snapshot` replayed as much as
-    `floor`."""
+    """Whether the node `name`, which joined later, has replayed `floor` by `snapshot`."""
     report = snapshot.reports.get(name)
     if report is None or not report.ok:
         return False

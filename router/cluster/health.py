@@ -35,8 +35,7 @@ class Health:
         return sqlstate in self._lost or sqlstate[:2] in self._lost
 
     def failed(self, node: Node, reason: str) -> None:
-        """Keep `node` out for its blacklist duration, for `reason`: it refused or broke a
-        connection."""
+        """Keep `node` out for its blacklist duration: a connection failed, for `reason`."""
         if node not in self._state.servers:
             return  # it has left, and its name may be another's
         is_primary, duration = self._state.primary is node, node.blacklist_duration
@@ -166,15 +165,9 @@ class Health:
         now = self._state.clock()
         before = self._state.kept_out.entries.get(name)
         seconds = float("inf") if duration is None else duration
-        entry = Entry(
-            name,
-            reason,
-            since=before.since if before else now,
-            until=now + seconds,
-            duration=seconds,
-            failures=before.failures if before else 0,
-            primary=self._state.primary is node,
-        )
+        since, failures = (before.since, before.failures) if before else (now, 0)
+        is_primary = self._state.primary is node
+        entry = Entry(name, reason, since, now + seconds, seconds, failures, is_primary)
         self._state.kept_out.put(entry)
         self._state.blacklist_changed()
         self._state.telemetry.event(

@@ -31,8 +31,7 @@ class Monitor:
         registry.renew(self)
 
     def start(self, timeout: float = 0.0) -> None:
-        """Start the thread unless it runs, and wait `timeout` seconds at most for its first
-        round."""
+        """Start the thread unless it runs; wait `timeout` seconds at most for a round."""
         with self._lock:
             probing = self._probing
             if probing is None or not probing.alive:
@@ -55,8 +54,7 @@ class Monitor:
             probing.let_go()
 
     def hurry(self, node: Node | None = None) -> None:
-        """Probe soon: a pin began to wait, or `node` failed. Nothing to do for a loop that is
-        awake."""
+        """Probe soon, unless the loop is awake anyway: a pin waits, or `node` failed."""
         if (probing := self._probing) is not None:
             probing.hurry(node)
 

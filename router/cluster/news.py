@@ -23,8 +23,7 @@ def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Tell `state` who claims to be primary beside the followed one in `after`, unlike
-    `before`."""
+    """Tell `state` who claims to be primary as well in `after`, but did not `before`."""
     for name in after.fenced - before.fenced:
         state.telemetry.event(
             "fenced", level="error", node=name, reason="claims to be primary as well"
@@ -32,8 +31,7 @@ def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Tell `state` whose rows are not the primary's in `after`, and were so `before`: they get
-    nothing."""
+    """Tell `state` whose rows are not the primary's in `after`, but were `before`."""
     for node in after.nodes:
         reason = after.foreign(node.name)
         if reason and not before.foreign(node.name):
@@ -47,8 +45,7 @@ def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Tell `state` which replicas that answer stopped, or began, taking reads from `before` to
-    `after`."""
+    """Tell `state` which answering replicas stop or begin to take reads, `before` to `after`."""
     of_strays(state, before, after)
     if before.replicas is after.replicas or before.replicas == after.replicas:
         return
@@ -78,8 +75,7 @@ def _answers_as_replica(snapshot: Snapshot, node: Node) -> bool:
 
 
 def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Tell `state` which replicas that answer do not follow the primary in `after`, unlike
-    `before`."""
+    """Tell `state` which answering replicas stop following the primary, `before` to `after`."""
     for name, stray in after.strays.items():
         report, known = after.reports[name], before.strays.get(name)
         new = stray.sure and not (known is not None and known.sure)
@@ -111,8 +107,7 @@ def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None:
-    """Tell `state` that the node `name` went silent, or answers again, from `before` to
-    `after`."""
+    """Tell `state` that the node `name` falls silent or answers again, `before` to `after`."""
     was, now = before.down(name), after.down(name)
     if was is not None and now is None:
         away = round(state.clock() - was.since, 3)

@@ -26,8 +26,7 @@ class Observation:
         self._acknowledged = Write(sent, self._state.clock())
 
     def take(self, reports: tuple[Report, ...], now: float) -> Snapshot:
-        """Take in `reports` at `now` (monotonic seconds), restore nodes that are due, and return
-        the new snapshot."""
+        """Take in `reports` at `now` (monotonic seconds); returns the new snapshot."""
         state, health = self._state, self._health
         reports = health.with_what_was_heard(reports)
         before, after = state.see(lambda snapshot: with_reports(snapshot, reports, now))
@@ -76,8 +75,7 @@ class Observation:
             self._placed = place(after, write)
 
     def _judge_last_write(self, before: Snapshot, after: Snapshot) -> None:
-        """Tell whether the new primary lacks this process's last write that the former
-        acknowledged."""
+        """Tell whether the new primary lacks the last write acknowledged by the former."""
         write, primary = self._acknowledged, after.primary
         if write is None or primary is None:
             return

@@ -68,8 +68,7 @@ class Pinning:
             context.pins.reads[self._state.cluster] = LastRead(node, self._state.clock())
 
     def current(self, context: RoutingContext, view: View, now: float) -> Pin | None:
-        """The pin of `context` at `now` (monotonic seconds), its position filled in by `view`, or
-        None once it is satisfied."""
+        """The pin of `context` by `view` at `now` (monotonic seconds); None once satisfied."""
         state, pins = self._state, context.pins
         pin = pins.get(state.cluster)
         if pin is None or not state.split:

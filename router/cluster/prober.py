@@ -32,8 +32,7 @@ _PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
 
 
 class Prober:
-    """Asks one node, over connections that `connect_args` is for; belongs to the monitor's
-    loop."""
+    """Asks one node, where `connect_args` lead; belongs to the monitor's event loop."""
 
     def __init__(self, router: Router, node: Node, connect_args: Callable[[], Any]) -> None:
         self.router: Router = router
@@ -51,11 +50,7 @@ class Prober:
         self._patience: Patience | None = None
 
     async def probe(self) -> Report | None:
-        """Put the question, or wait for the answer to the last one, for ``probe_timeout``.
-
-        Returns:
-            what was found; None where that is no news.
-        """
+        """Ask, or await the last answer, for ``probe_timeout``; None where that is no news."""
         loop, router = asyncio.get_running_loop(), self.router
         began, started = loop.time(), router.clock()
         asking = self._asking
@@ -226,11 +221,7 @@ class Prober:
 
 
 async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
-    """A connection to ask over, opened with `arguments` of psycopg's ``connect``.
-
-    Raises:
-        psycopg.Error: it cannot be opened.
-    """
+    """A connection to ask over, by `arguments` of psycopg's ``connect``; raises psycopg.Error."""
     from router.connect.probe_connection import ProbeConnection
 
     given = {"application_name": "pg-router monitor", **arguments}

@@ -6,8 +6,7 @@ from router.model import Known, Lsn, Report, Role
 
 
 def continued(report: Report, before: Report | None, now: float) -> Report:
-    """`report`, taken in at `now` (monotonic seconds), with its history continued from
-    `before`."""
+    """`report`, taken in at `now` (monotonic seconds), as the next after `before`."""
     if report.obstacle and before is not None and before.ok:
         return _held_up(before, report)
     # A role given up means a restart, even if no probe met the node while it was down.

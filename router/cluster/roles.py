@@ -7,20 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from router import model
 from router.cluster import eligible, following
 from router.cluster.reports import continued, unasked
-from router.model import (
-    MAX_SAMPLES,
-    NO_STRAYS,
-    Branch,
-    Floor,
-    Lsn,
-    Node,
-    Report,
-    Role,
-    Sample,
-    Snapshot,
-)
+from router.model import NO_STRAYS, Branch, Floor, Lsn, Node, Report, Role, Sample, Snapshot
 
 
 def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> Snapshot:
@@ -131,9 +121,9 @@ def _identified(snapshot: Snapshot, mine: Report | None) -> Snapshot:
 
 
 def _primary(before: Snapshot, among: Snapshot, claims: Mapping[Node, Report]) -> Node | None:
-    """The node that takes writes: of `claims`, the reports of nodes that say they are primary, the
-    one on the highest timeline. `among` is `before` with the new reports, and what its primary
-    says of itself."""
+    """The node that takes writes: of `claims`, those who say that they are primary, the one on the
+    highest timeline. `among` is `before` with the new reports, and what its primary says of
+    itself."""
     known = before.timeline if before.system_id in (among.system_id, "") else 0
     valid = {
         n: r.timeline
@@ -165,5 +155,5 @@ def _line(before: Snapshot, mine: Report) -> tuple[int, tuple[Sample, ...], Bran
     if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
         flushed = mine.lsn if mine.flushed is None else mine.flushed
         sample = Sample(mine.started, mine.lsn, mine.taken, flushed)
-        samples = (*samples[-(MAX_SAMPLES - 1) :], sample)
+        samples = (*samples[-(model.MAX_SAMPLES - 1) :], sample)
     return timeline, samples, branch

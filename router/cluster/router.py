@@ -128,11 +128,9 @@ class Router(State):
     def stats(self) -> dict[str, Any]:
         """Counts since the start: ``decisions`` by node and reason, and every event's count."""
         decisions: dict[str, dict[str, int]] = {}
-        for (node, reason), n in sorted(
-            self.telemetry.decisions.total().items(),
-            key=lambda item: (item[0][0], str(item[0][1])),
-        ):
-            decisions.setdefault(node, {})[str(reason)] = n
+        counts = self.decisions.total()
+        for node, reason in sorted(counts, key=lambda key: (key[0], str(key[1]))):
+            decisions.setdefault(node, {})[str(reason)] = counts[node, reason]
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
 
     def intent(self, sql: str) -> Intent:
@@ -165,15 +163,9 @@ class Router(State):
             pin = self.pinning.current(context, view, now)
         if pins.reads:
             last = pins.reads.get(self.cluster)
+        force = force or context.force
         decision = decide(
-            intent,
-            situation,
-            view,
-            self.policy,
-            now=now,
-            pin=pin,
-            last=last,
-            force=force or context.force,
+            intent, situation, view, self.policy, now=now, pin=pin, last=last, force=force
         )
         if not self.config.dry_run:
             return decision
@@ -188,8 +180,7 @@ class Router(State):
         return self.dry_run.report()
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
-        """Replicas for a read of `context` that the primary cannot serve; as
-        `decide.last_resort`."""
+        """Replicas for a read of `context` that the primary cannot serve; as the rules'."""
         return last_resort(self.view, context.pins.reads.get(self.cluster))
 
     def pick(self, nodes: tuple[Node, ...]) -> Node:
@@ -197,14 +188,11 @@ class Router(State):
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
 
     def _choose_balancer(self) -> None:
-        chosen = self.config.balance
-        base: Balancer = (
-            BALANCERS[chosen](self.runtime.rand) if isinstance(chosen, str) else chosen
-        )
+        chosen, rand = self.config.balance, self.runtime.rand
+        base: Balancer = BALANCERS[chosen](rand) if isinstance(chosen, str) else chosen
         self._base = base
-        self.timed_balancer: TimedBalancer | None = (
-            base if isinstance(base, TimedBalancer) else None
-        )
+        timed = base if isinstance(base, TimedBalancer) else None
+        self.timed_balancer: TimedBalancer | None = timed
         self.instrumented: bool = base is self.timed_balancer or self.config.sql_comment
         self._prefer()
 
@@ -225,8 +213,8 @@ class Router(State):
         return now
 
     def answered(self, node: Node, sent: float) -> None:
-        """Tell the balancer that `node` answered, or failed, what was `sent` (monotonic
-        seconds)."""
+        """Tell the balancer that `node` has answered, or failed, what was sent at `sent`
+        (monotonic seconds)."""
         now = self.clock()
         if self.timed_balancer is not None:
             self.timed_balancer.answered(node, now - sent, now)
@@ -384,8 +372,7 @@ class Router(State):
         return drained
 
     def after_fork(self) -> None:
-        """In a forked child: probe before the first statement, and forget what the parent has
-        begun."""
+        """In a forked child: probe before the first statement; forget what is under way."""
         self.started = False
         self.health.after_fork()
         self._choose_balancer()  # statements sent in the parent never come back here

@@ -104,11 +104,7 @@ class State:
             self.monitor.hurry(node)
 
     def named(self, method: str, name: str) -> Node:
-        """The node called `name`.
-
-        Raises:
-            ConfigError: there is none; names `method` and what is like it.
-        """
+        """The node called `name`; without one raises ConfigError, which says `method`."""
         nodes = self.snapshot.nodes
         for node in nodes:
             if node.name == name:

@@ -27,7 +27,7 @@ class TimedBalancer(Protocol):
         """A statement is about to be sent to `node`, at `now` (monotonic seconds)."""
 
     def answered(self, node: Node, seconds: float, now: float, /) -> None:
-        """`node` has answered, or failed, a statement sent `seconds` ago."""
+        """`node` has answered, or failed, at `now` what was sent `seconds` ago."""
 
 
 class Weighted:
@@ -237,8 +237,7 @@ class Preferring:
 
 
 def preferring(balance: Balancer, zone: str, nodes: Sequence[Node]) -> Balancer:
-    """`balance`, made to prefer where `zone` or a priority tells any of `nodes` from the
-    others."""
+    """`balance`, made to prefer if `zone` or priorities tell `nodes` apart."""
     if len({(n.priority, bool(zone) and n.zone == zone) for n in nodes}) < 2:
         return balance
     return Preferring(balance, zone)

@@ -96,8 +96,7 @@ class Entry:
     primary: bool = False
 
     def due(self, now: float) -> bool:
-        """Whether the term is over at `now` (monotonic seconds), so that one passed probe restores
-        it."""
+        """Whether the term is over at `now` (monotonic seconds): a passed probe then ends it."""
         return now >= self.until
 
 
@@ -173,8 +172,7 @@ class Blacklist:
             return entry
 
     def put(self, entry: Entry) -> None:
-        """Keep a node out as `entry` says, whatever entry was there before: a person decided
-        it."""
+        """Keep a node out as `entry` says, in place of any other entry: somebody wants it."""
         with self._lock:
             self.entries = MappingProxyType({**self.entries, entry.node: entry})
 

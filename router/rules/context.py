@@ -98,8 +98,7 @@ class Arrivals:
 
 
 _writing = registry.lock()
-"""The lock of all `Pins`, held for a few steps at a time: `router.registry` would have to know a
-lock for each request."""
+"""One lock for all `Pins`, held for a few steps: `router.registry` would have to know each."""
 
 
 class Pins:
@@ -157,8 +156,7 @@ class Pins:
                 self.arrived = None
 
     def resolve(self, cluster: str, pin: Pin, lsn: Lsn, timeline: int) -> Pin:
-        """Give `pin` of `cluster` its `lsn` and `timeline`, unless another write replaced it
-        meanwhile."""
+        """Give `pin` of `cluster` its `lsn` and `timeline`, unless a write replaced it."""
         resolved = replace(pin, lsn=lsn, timeline=timeline)
         with _writing:
             if self.by_cluster.get(cluster) is pin:
@@ -206,8 +204,7 @@ class RoutingContext:
         self.left_for: RoutingContext | None = None
 
     def child(self, *, force: str | None = None, pinning: bool | None = None) -> "RoutingContext":
-        """A context for a block inside this one, with `force` and `pinning` where they are given;
-        its pins are the same object."""
+        """A context with the same pins for a block inside; `force` and `pinning` if given."""
         return RoutingContext(
             self.pins,
             force=force if force is not None else self.force,
@@ -288,21 +285,14 @@ class Block:
 
             return cast("Callable[P, R]", run_async)
 
-        if inspect.isgeneratorfunction(function):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            drive: Any = _steps if inspect.isgeneratorfunction(function) else _async_steps
 
             @functools.wraps(function)
             def steps(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return _steps(self._make(), function(*args, **kwargs))
+                return drive(self._make(), function(*args, **kwargs))
 
             return cast("Callable[P, R]", steps)
-
-        if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            def async_steps(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return _async_steps(self._make(), function(*args, **kwargs))
-
-            return cast("Callable[P, R]", async_steps)
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -7,12 +7,8 @@ function, with the nodes that failed in the situation.
 
 from math import inf
 
-from router.errors import (
-    NoReplicaAvailable,
-    PrimaryUnavailable,
-    ReplicaWriteRefused,
-    TransactionLost,
-)
+from router import errors
+from router.errors import PrimaryUnavailable, ReplicaWriteRefused
 from router.model import Node, Snapshot
 from router.rules.context import LastRead, Pin, Pins
 from router.rules.decision import Decision, Policy, Reason
@@ -187,8 +183,7 @@ def _go_on(
     last: LastRead | None,
     force: str | None,
 ) -> Decision | None:
-    """What a transaction that is open on a replica leaves no choice about; None where there is
-    one."""
+    """Where the statement goes if a transaction open on a replica decides that; else None."""
     node = situation.replica
     if node is None or (force == "primary" and intent.kind is not Kind.TRANSACTION):
         return None
@@ -243,35 +238,27 @@ def _left(nodes: tuple[Node, ...], failed: tuple[Node, ...]) -> tuple[Node, ...]
 
 
 def must_not_act(intent: Intent) -> None:
-    """Refuse `intent` in a read-only transaction open on a replica that would run it in silence.
-
-    Raises:
-        ReplicaWriteRefused: it is no read, and a standby is not known to refuse it.
-    """
+    """Raise ReplicaWriteRefused if `intent`, in a read-only transaction on a replica, is no read,
+    and a standby is not known to refuse it: the replica would run it in silence."""
     if intent.kind is WRITE and intent.on_standby in NOT_ON_REPLICA:
         raise acts_on_replica(intent)
 
 
 def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
-    """Refuse one more read in a read-only transaction at `isolation` whose replica, `node`,
-    follows another server than the primary of `snapshot`.
-
-    Raises:
-        TransactionLost: it does, lastingly.
-    """
+    """Raise TransactionLost for one more read in a read-only transaction at `isolation` if `node`,
+    a replica, by `snapshot` follows lastingly another server than the primary."""
     stray = snapshot.strays.get(node.name)
     # A snapshot that was taken before shows nothing of what the other server has done since.
     if stray is None or not stray.lasting or isolation == "REPEATABLE READ":
         return
-    raise TransactionLost(
+    raise errors.TransactionLost(
         f"{node} does not follow the primary: {stray.why}: roll the read-only transaction "
         "back, and begin anew"
     )
 
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
-    """The error for `intent`, which a standby would run in a read-only transaction, and must
-    not."""
+    """The error for `intent` in a read-only transaction on a standby, which would run it."""
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
         "not be refused: run it outside that transaction, or list its function in read_functions "
@@ -316,11 +303,7 @@ def _names(nodes: tuple[Node, ...]) -> str:
 
 def dry(view: View, node: Node, now: float) -> Decision:
     """The decision of a dry run in `view` at `now` (monotonic seconds), in place of one for the
-    replica `node`.
-
-    Raises:
-        PrimaryUnavailable: there is no primary.
-    """
+    replica `node`; raises PrimaryUnavailable where there is no primary."""
     behind = view.snapshot.lag_bytes(node.name)
     return _primary(view, Reason.DRY_RUN_BEHIND if behind else Reason.DRY_RUN, now)
 
@@ -343,7 +326,7 @@ def _fallback(
 ) -> Decision:
     """Row 8: no replica is eligible, or left."""
     if not policy.fallback:
-        raise NoReplicaAvailable(
+        raise errors.NoReplicaAvailable(
             f"no replica is eligible ({view.why_no_reads()}) and fallback='error' forbids the "
             "primary"
         )
@@ -355,4 +338,4 @@ def _fallback(
             away = error
     if nodes := _left(last_resort(view, last), failed):
         return Decision(nodes, Reason.LAST_RESORT, False)
-    raise away or NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")
+    raise away or errors.NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")

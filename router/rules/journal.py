@@ -101,8 +101,7 @@ class Journal:
                 return
 
     def release(self, name: str) -> None:
-        """The savepoint called `name` is gone and what was added since stays; an older one so
-        called counts again."""
+        """The savepoint `name` is gone, what came since stays; an older `name` counts again."""
         for i in range(len(self._savepoints) - 1, -1, -1):
             if self._savepoints[i][0] == name:
                 del self._savepoints[i:]

@@ -55,10 +55,8 @@ def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
     if found is None or found.role is not Role.PRIMARY:
         return "the server there is not the primary"
     known = snapshot.reports.get(node.name)
-    for mine, theirs in (
-        (found.timeline, snapshot.timeline),
-        (found.system_id, snapshot.system_id),
-    ):
+    pairs = ((found.timeline, snapshot.timeline), (found.system_id, snapshot.system_id))
+    for mine, theirs in pairs:
         if known is not None and mine and theirs and mine != theirs:
             return "the server there is another than the primary"
     if known is not None and found.database and snapshot.database not in ("", found.database):
@@ -67,8 +65,7 @@ def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
 
 
 def not_the_primary(problem: str, node: Node) -> SessionRefused:
-    """The error of a statement for which no host of ``session_url`` will do for `node`: the
-    `problem`."""
+    """The error where no host of ``session_url`` will do for `node`: the `problem`."""
     return SessionRefused(
         f"session_url: {problem}: give the address and database of {node}, past PgBouncer, or of "
         "every server that may be the primary"
@@ -76,12 +73,8 @@ def not_the_primary(problem: str, node: Node) -> SessionRefused:
 
 
 def check_search_path(wanted: str, found: str, node: str) -> None:
-    """Refuse `node`, behind a PgBouncer, if the ``search_path`` `found` in force there is not the
-    one `wanted` by `schema`.
-
-    Raises:
-        ConfigError: they differ.
-    """
+    """Raise ConfigError if the ``search_path`` `found` in force at `node`, behind a PgBouncer, is
+    not the one `wanted` by `schema`."""
     if found.replace(" ", "").replace('"', "") != wanted.replace('"', ""):
         raise ConfigError(
             f"{node}: schema: behind PgBouncer search_path is {found or 'empty'}, not {wanted}: "
@@ -91,11 +84,8 @@ def check_search_path(wanted: str, found: str, node: str) -> None:
 
 
 def check_startup(parameters: Mapping[str, Any], node: str) -> None:
-    """Refuse connection `parameters` of `node` which PgBouncer would refuse when it is opened.
-
-    Raises:
-        ConfigError: one of them is not among `TRACKED`.
-    """
+    """Raise ConfigError if PgBouncer, which takes `TRACKED` only, would refuse connection
+    `parameters` of `node` when a connection is opened."""
     found = ["options"] if parameters.get("options") else []
     settings: Any = parameters.get("server_settings") or {}
     found += [name for name in settings if name.lower() not in TRACKED]

@@ -43,8 +43,7 @@ def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
 
 
 def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, ...]:
-    """The replicas of `view` on which `pin` is satisfied by `policy` at `now` (monotonic
-    seconds)."""
+    """Replicas of `view` that satisfy `pin` by `policy` at `now` (monotonic seconds)."""
     if policy.consistency == "time":
         return view.replicas if pin.waited(now) >= policy.pin_duration else ()
     snapshot, lsn = view.snapshot, pin.lsn

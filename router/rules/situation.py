@@ -10,8 +10,7 @@ from router.sql.intent import Intent, Kind, Verb
 NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
 )
-"""Statements that must not, or need not, find a transaction open: a raw BEGIN is the
-transaction."""
+"""Statements that need, or bear, no open transaction: a raw BEGIN is the transaction."""
 
 WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 """Isolation levels under which a read is a snapshot of its own."""
