@@ -425,11 +425,9 @@ class Snapshot:
         return report if report is not None and not report.vouched else None
 
     def doubted(self, name: str) -> Report | None:
-        """The last report of the node `name` when it has failed two probes in a row, else None.
-
-        One lost probe is no outage. Before a statement is refused for it, a connection that is
-        open shall be tried: see `router.checkout.checkout.Checkout`.
-        """
+        """The last report of the node `name` when it has failed two probes in a row, for one lost
+        probe is no outage, else None. Before a statement is refused for it, an open connection
+        shall be tried: see `router.checkout.checkout.Checkout`."""
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None
 
@@ -452,11 +450,9 @@ class Snapshot:
         return replace(self, reports=MappingProxyType(reports))
 
     def interrupted(self, name: str, now: float) -> "Snapshot":
-        """A snapshot in which the node called `name` began to answer at `now` (monotonic seconds).
-
-        A server whose connections broke may have restarted with an older state, and been back
-        before any probe met its absence.
-        """
+        """A snapshot in which the node `name` began to answer at `now` (monotonic seconds): a
+        server whose connections broke may have restarted with an older state before any probe met
+        its absence."""
         report = self.reports.get(name)
         if report is None or not report.ok:
             return self

@@ -77,12 +77,9 @@ def _noticed(
 
 
 def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H] | None":
-    """The same statement routed once more, None when it must not run again.
-
-    The rules choose the node by all that was asked of the statement at first, and by what failed:
-    the read that opens an explicit transaction stays on the primary, for what is written next is
-    computed from it.
-    """
+    """The same statement routed once more, None when it must not run again. The rules get all that
+    was asked of it at first: the read that opens an explicit transaction stays on the primary, for
+    what is written next is computed from it."""
     checkout, held = route.checkout, route.held
     router, pool = checkout.router, checkout.pool
     failure = _failure(route, error)

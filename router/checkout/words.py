@@ -7,11 +7,8 @@ from router.messages import one_line
 
 def in_words(state: str, error: BaseException) -> str:
     """`error`, of a driver, as one line without secrets: its message, and `state`, the SQLSTATE,
-    empty when the server sent none.
-
-    What a server adds to its message is left out: as its context it quotes the statement that a
-    function put together, of the parameters too.
-    """
+    empty when the server sent none. Not its context, where a server quotes the statement that a
+    function put together, of the parameters too."""
     if state and getattr(error.__cause__, "sqlstate", "") == state:
         error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
     text: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's

@@ -27,10 +27,7 @@ def branch_of(before: Snapshot, mine: Report) -> Branch | None:
 
 def contested(before: Snapshot, snapshot: Snapshot) -> int:
     """`Snapshot.contested` of `snapshot`, which follows `before`, by claims as new as its
-    primary's.
-
-    An older claim may be the old primary's last answer before it died.
-    """
+    primary's: an older claim may be the old primary's last answer before it died."""
     if snapshot.timeline < before.timeline:
         return 0  # another cluster
     known_since = _known_since(snapshot)

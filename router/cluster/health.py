@@ -53,10 +53,8 @@ class Health:
 
     def ended(self, node: Node, state: str, reason: str, *, fresh: bool) -> None:
         """A connection to `node` ended with the SQLSTATE `state`, empty when the server sent none.
-
-        A connection that was open before says nothing of the node. One that is `fresh`, opened for
-        the statement that failed, keeps the node out for `reason`, the error as one line.
-        """
+        Only if it is `fresh`, opened for the statement that failed, this keeps the node out for
+        `reason`, the error as one line."""
         of_users = state in self._of_users or state[:2] in self._of_users
         if of_users or (fresh and state not in ENDED):
             self.failed(node, reason)

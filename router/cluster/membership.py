@@ -140,11 +140,8 @@ class Membership:
             state.hurry(node)
 
     def moved(self, node: Node, before: Iterable[str], after: Iterable[str]) -> None:
-        """The name of `node` stands for the addresses `after`, none of them among those `before`.
-
-        What is behind it has to be asked again: its pool is emptied, and as a replica it gets
-        reads again like one that joins.
-        """
+        """The name of `node` stands for the addresses `after`, none of them among those `before`:
+        its pool is emptied, and as a replica it gets reads again like one that joins."""
         now = self._state.clock()
         self._state.see(lambda snapshot: renewed(snapshot, node, now))
         self.retire(node)

@@ -29,11 +29,8 @@ class Pinning:
         return self._state.split and self._asks
 
     def wrote(self, context: RoutingContext, *, done: bool) -> None:
-        """Pin `context`: its write is about to be sent or, if `done`, it was committed.
-
-        Called before the statement is sent, so that no read slips between, and again after the
-        commit returned, because only a position sampled after that covers the commit.
-        """
+        """Pin `context`: its write is about to be sent, so that no read slips between, or its
+        commit has returned (`done`), for only a position sampled after that covers it."""
         if self._state.policy.consistency == "off":
             return
         now = self._state.clock()

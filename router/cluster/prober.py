@@ -83,11 +83,9 @@ class Prober:
             await connection.close()
 
     async def _ends(self, asking: "asyncio.Task[Report]", began: float) -> bool:
-        """Whether `asking` ends before the server has been silent for ``probe_timeout``.
-
-        The time runs from when the question left. What this process needs to send it, and to read
-        what has arrived, does not count.
-        """
+        """Whether `asking` ends before the server was silent for ``probe_timeout`` since the
+        question left; the time this process needs to send it, and to read the answer, does not
+        count."""
         loop, tasks = asyncio.get_running_loop(), self.router.runtime.tasks
         seconds = self.router.config.probe_timeout
         until = began + seconds

@@ -64,11 +64,9 @@ def _failures(report: Report, before: Report | None) -> int:
 
 
 def _held_up(report: Report, later: Report) -> Report:
-    """`report` when `later` could learn nothing.
-
-    A replica may have stood still since: it counts as that much further behind. A primary's
-    position stays the one of its own time, for it bounds what was committed before that.
-    """
+    """`report` when `later` could learn nothing. A replica may have stood still since, and counts
+    as that much further behind. A primary's position stays, for it bounds what was committed
+    before it."""
     if report.role is not Role.REPLICA:
         return replace(report, obstacle=later.obstacle)
     lag, silent = report.lag_seconds, max(0.0, later.started - report.started)

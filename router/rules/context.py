@@ -42,11 +42,8 @@ class Pin:
 
 
 def covering(one: Pin, other: Pin) -> Pin:
-    """The pin that is satisfied only where both `one` and `other` are.
-
-    Without a common timeline two positions do not compare; any position sampled after the later
-    moment covers both.
-    """
+    """The pin that is satisfied only where both `one` and `other` are. Without a common timeline
+    two positions do not compare; any position sampled after the later moment covers both."""
     at = max(one.at, other.at)
     age = min(one.waited(at), other.waited(at))
     if one.lsn is None or other.lsn is None or one.timeline != other.timeline:

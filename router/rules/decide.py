@@ -310,11 +310,8 @@ def dry(view: View, node: Node, now: float) -> Decision:
 
 def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:
     """Replicas of `view` for a read without a pin that the primary cannot serve either, as recent
-    as `last`, where its context read last.
-
-    They are blacklisted for what clients met, and yet answer probes: better than an error. A node
-    that was taken out by hand stays out.
-    """
+    as the `last` read. They are blacklisted for what clients met, and yet answer probes: better
+    than an error. A node that was taken out by hand stays out."""
     out = view.out
     replicas = view.snapshot.replicas
     found = tuple(n for n in replicas if (e := out.get(n.name)) is None or e.until != inf)

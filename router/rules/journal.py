@@ -59,11 +59,9 @@ class Journal:
         return entry
 
     def superseded(self) -> list[Entry]:
-        """Entries whose settings later entries have set again; none inside a transaction, which
-        may be rolled back.
-
-        An entry that sets for whom the session acts stays, unless nothing was done in between.
-        """
+        """Entries whose settings later entries have set again; none in a transaction, which may be
+        rolled back. One that sets for whom the session acts stays, unless nothing was done in
+        between."""
         if self._start is not None or self._savepoints:
             return []
         found: list[Entry] = []

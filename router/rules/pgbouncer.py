@@ -26,10 +26,8 @@ Source: https://www.pgbouncer.org/config.html#ignore_startup_parameters
 
 
 def needs_session(intent: Intent) -> bool:
-    """Whether the statement of `intent` leaves something in its server session for certain.
-
-    What a function it calls does inside cannot be told and does not count.
-    """
+    """Whether the statement of `intent` leaves something in its server session for certain; what a
+    function it calls does inside cannot be told."""
     return intent.holds or (intent.kind is Kind.SESSION and not intent.local)
 
 

@@ -26,10 +26,8 @@ def resolved(pin: Pin, snapshot: Snapshot) -> Pin | None:
 
 def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
     """Whether `pin` can be forgotten at `now` (monotonic seconds): by `policy` its time is over,
-    or by `snapshot` every replica has replayed it.
-
-    A replica that is out now counts too: it may come back with an older state.
-    """
+    or by `snapshot` every replica has replayed it, one that is out now too: it may come back
+    older."""
     if policy.consistency == "time":
         return pin.waited(now) >= policy.pin_duration
     if pin.lsn is None or pin.timeline != snapshot.timeline:

@@ -1,11 +1,10 @@
 """One PostgreSQL server of a test cluster."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -127,16 +126,12 @@ class Server:
             cursor = connection.execute(sql.encode(), params)
             return cursor.fetchall() if cursor.description else []
 
-    @contextlib.contextmanager
-    def _connect(
-        self, dbname: str = "postgres"
-    ) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+    def _connect(self, dbname: str = "postgres") -> "psycopg.Connection[tuple[Any, ...]]":
         import psycopg
 
-        with psycopg.connect(
+        return psycopg.connect(
             self.conninfo(dbname), autocommit=True, connect_timeout=_CONNECT_TIMEOUT
-        ) as connection:
-            yield connection
+        )
 
     def is_in_recovery(self) -> bool:
         """Whether the server itself says that it is a standby."""
