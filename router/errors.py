@@ -53,7 +53,7 @@ class ListenerFailed(RouterError):
 
 
 def counterpart(error: RouterError, classes: Iterable[type[RouterError]]) -> RouterError:
-    """`error` as the one of an adapter's `classes` whose first base it is; others as they are."""
+    """`error` as one of an adapter's `classes`, by their first base; others as they are."""
     for cls in classes:
         if isinstance(error, cls.__bases__[0]) and not isinstance(error, cls):
             return cls(str(error))

@@ -26,14 +26,8 @@ class _Spawned(greenlet):
 
 
 def require(who: str) -> None:
-    """Refuse to go on without the package greenlet.
-
-    Args:
-        who: needs it.
-
-    Raises:
-        ConfigError: it is not installed; names the extra that brings it.
-    """
+    """Raise ConfigError, which names the extra to install, where `who` lacks the package
+    greenlet."""
     if getcurrent is None:
         raise ConfigError(
             f"{who}: the package greenlet is missing: install it, or pg-router[asyncio]"
@@ -47,13 +41,7 @@ def in_greenlet() -> bool:
 
 def await_only(awaitable: Awaitable[T]) -> T:
     """The result of `awaitable`, awaited by the event loop while the calling code stands still.
-
-    Args:
-        awaitable: closed if it is a coroutine and cannot be awaited from here.
-
-    Raises:
-        RuntimeError: the code does not run in `greenlet_spawn`.
-    """
+    Outside `greenlet_spawn` it raises RuntimeError, and closes a coroutine."""
     current = getcurrent()
     if type(current) is not _Spawned:
         if iscoroutine(awaitable):

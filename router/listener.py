@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from router import registry
@@ -30,10 +29,10 @@ CHECK_INTERVAL = 0.25
 """Seconds between two looks at whether the primary is still the one listened to."""
 
 KEPT = 1000
-"""Notifications taken from the server before somebody wants them; what follows waits there."""
+"""Notifications taken from the server before somebody wants them; others wait there."""
 
 LONGEST_NAME = 63
-"""Bytes; PostgreSQL would cut a longer name.
+"""Bytes of a channel's name; PostgreSQL would cut a longer one.
 
 Source: https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 """
@@ -77,7 +76,7 @@ class ListenerHealth:
 
 
 def listen(target: object, *channels: str, **options: Any) -> "Listener":
-    """A `Listener` for `channels`; see there for the arguments."""
+    """A `Listener` to `channels` of `target`, with the `options` of its constructor."""
     return Listener(target, *channels, **options)
 
 
@@ -155,19 +154,14 @@ class Listener:
         await self._begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._end()
 
     def __aiter__(self) -> AsyncIterator[Notification]:
         return self._each()
 
     async def _each(self) -> AsyncIterator[Notification]:
-        while (found := await self._next(None)) is not None:
+        while (found := await self.aget()) is not None:
             yield found
 
     async def aget(self, timeout: float | None = None) -> Notification | None:  # noqa: ASYNC109
@@ -179,7 +173,21 @@ class Listener:
         Raises:
             ListenerFailed: the connection failed, with ``exit_on_failure``.
         """
-        return await self._next(timeout)
+        if (task := self._task) is None:
+            raise RuntimeError("the listener is not running: use it in a with block")
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._arrived:
+                    if task.done():
+                        task.result()
+                    if self._stopped:
+                        return None
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            return None
+        self._room.release()
+        return self._arrived.popleft()
 
     # -- in a thread ---------------------------------------------------------------------------
 
@@ -192,15 +200,10 @@ class Listener:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         runner = self._runner
         if runner is None:
-            return  # the parent's, of which this process was forked
+            return  # it belongs to the process this one was forked from
         try:
             runner.run(self._end())
         finally:
@@ -212,28 +215,15 @@ class Listener:
             yield found
 
     def get(self, timeout: float | None = None) -> Notification | None:
-        """The next notification; None when there is none in time, or after `stop`.
-
-        Args:
-            timeout: seconds; None waits without end.
-
-        Raises:
-            ListenerFailed: the connection failed, with ``exit_on_failure``.
-        """
-        return self._running().run(self._next(timeout))
-
-    def _running(self) -> asyncio.Runner:
+        """As `aget`, in a thread."""
         if self._runner is None:
             raise RuntimeError("the listener is not running: use it in a with block")
-        return self._runner
-
-    # -- from anywhere -------------------------------------------------------------------------
+        return self._runner.run(self.aget(timeout))
 
     def stop(self) -> None:
         """End the iteration, once what has arrived was taken. A signal handler may call it."""
         self._stopped = True
-        loop = self._loop
-        if loop is not None:
+        if (loop := self._loop) is not None:
             with suppress(RuntimeError):  # closed between the look and the call
                 loop.call_soon_threadsafe(self._news.set)
 
@@ -243,8 +233,6 @@ class Listener:
             registry.leave_to_parent(self._runner, self._loop, self._task)
             self._runner = self._loop = self._task = None
             self.health = ListenerHealth(False, reason="begun before a fork, in the parent")
-
-    # -- what is the same for both -------------------------------------------------------------
 
     async def _begin(self) -> None:
         if self._task is not None:
@@ -258,7 +246,7 @@ class Listener:
             await asyncio.to_thread(self.router.start)
             self._task = self.router.runtime.tasks.spawn(self._listen())
             self._task.add_done_callback(lambda _: self._news.set())
-            # Entered, it listens, or has tried to: what is sent from now on arrives.
+            # Once entered, the block listens, or has tried to: what is sent from now on arrives.
             await self._news.wait()
             if self._task.done():
                 self._task.result()
@@ -276,24 +264,6 @@ class Listener:
         self._loop = None
         if self._owned:
             await asyncio.to_thread(self.router.close)
-
-    async def _next(self, timeout: float | None) -> Notification | None:  # noqa: ASYNC109
-        task = self._task
-        if task is None:
-            raise RuntimeError("the listener is not running: use it in a with block")
-        try:
-            async with asyncio.timeout(timeout):
-                while not self._arrived:
-                    if task.done():
-                        task.result()
-                    if self._stopped:
-                        return None
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            return None
-        self._room.release()
-        return self._arrived.popleft()
 
     async def _listen(self) -> None:
         failures = 0
@@ -325,7 +295,7 @@ class Listener:
     async def _receive(
         self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"
     ) -> str:
-        """Take what arrives until the connection ends; why it did."""
+        """Take what arrives until the connection ends; returns why it ended."""
         import psycopg
 
         while first:
@@ -348,8 +318,7 @@ class Listener:
             return one_line(error)
 
     async def _answers(self, connection: "ProbeConnection", arrived: "list[Notify]") -> bool:
-        """Whether the server answers on `connection` in ``probe_timeout``; what else it says
-        meanwhile goes into `arrived`."""
+        """Whether the server answers in ``probe_timeout``; notifications go into `arrived`."""
         import psycopg
 
         patience = self.router.config.probe_timeout
@@ -409,11 +378,7 @@ class _Opener:
             _refuse_shared(config, config.primary)
 
     async def open(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
-        """A connection that listens, and what has arrived on it so far.
-
-        Args:
-            node: the primary.
-        """
+        """A connection to `node`, the primary, that listens, and what has arrived on it so far."""
         from psycopg import sql
 
         from router.connect.probe_connection import ProbeConnection
@@ -427,12 +392,12 @@ class _Opener:
             raise PrimaryUnavailable("no node is known to be the primary")
         arguments.setdefault("application_name", "pg-router listener")
         connection = await ProbeConnection.connect(**arguments, autocommit=True)
-        if self._session is not None:
-            await self._same_database(connection)
         first: list[Notify] = []
         # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
         connection.add_notify_handler(first.append)
         try:
+            if self._session is not None:
+                await self._same_database(connection)
             for channel in self._channels:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
         except BaseException:
@@ -442,16 +407,11 @@ class _Opener:
         return connection, first
 
     async def _same_database(self, connection: "ProbeConnection") -> None:
-        """Close `connection`, which ``session_url`` led to, and raise ConfigError if it opens
-        another database than the primary: a notification never leaves its own."""
+        """Raise ConfigError if ``session_url`` led `connection` to another database than the
+        primary's, where no notification of that arrives."""
         wanted = self._router.snapshot.database
-        try:
-            (found,) = await connection.ask(b"SELECT current_database()::text")
-        except BaseException:
-            await connection.close()
-            raise
+        (found,) = await connection.ask(b"SELECT current_database()::text")
         if wanted and found != wanted:
-            await connection.close()
             raise ConfigError(
                 f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "
                 "name the primary's"
@@ -459,7 +419,7 @@ class _Opener:
 
 
 def _refuse_shared(config: Config, server: Server) -> None:
-    """Raise SessionRefused where a LISTEN would be another client's with its transaction's end."""
+    """Raise SessionRefused where PgBouncer gives the session that listens to others."""
     if (mode := config.pooling(server)) in SHARED:
         raise SessionRefused(
             f"{server.host}:{server.port}: LISTEN needs a server session of its own, and "
@@ -468,8 +428,7 @@ def _refuse_shared(config: Config, server: Server) -> None:
 
 
 def _session(url: object, config: Config) -> Mapping[str, Any]:
-    """What psycopg takes for `url`, as for `Config.session_url`; which of several hosts is the
-    primary is libpq's business."""
+    """What psycopg takes for `url`, a ``session_url``; libpq finds the primary among its hosts."""
     import psycopg
     from psycopg.conninfo import make_conninfo
 

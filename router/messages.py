@@ -29,10 +29,7 @@ def is_secret(name: str) -> bool:
 
 
 def one_line(said: object) -> str:
-    """What an error, or a text, says: as one line, without secrets.
-
-    An error without a message is told by its class.
-    """
+    """`said`, an error or a text, as one line without secrets; its class if it is empty."""
     text = masked(" ".join(str(said).split()))
     return text or (type(said).__name__ if isinstance(said, BaseException) else "")
 

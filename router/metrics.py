@@ -34,23 +34,22 @@ STATEMENTS = Metric(
     "Statements by the node that ran them and why there", "sum",
 )  # fmt: skip
 EVENTS = Metric("pg_router_events", "counter", ("cluster", "event"), "Events by name", "sum")
-UP = Metric(
-    "pg_router_node_up", "gauge", ("cluster", "node"), "Whether the last probe was answered", "min"
-)
-PRIMARY = Metric("pg_router_node_primary", "gauge", ("cluster", "node"), "Whether writes go there")
+_NODE = ("cluster", "node")
+UP = Metric("pg_router_node_up", "gauge", _NODE, "Whether the last probe was answered", "min")
+PRIMARY = Metric("pg_router_node_primary", "gauge", _NODE, "Whether writes go there")
 READABLE = Metric(
-    "pg_router_node_readable", "gauge", ("cluster", "node"),
-    "Whether it is a replica that takes reads now", "min",
-)  # fmt: skip
-BLACKLISTED = Metric(
-    "pg_router_node_blacklisted", "gauge", ("cluster", "node"), "Whether it is kept out"
+    "pg_router_node_readable",
+    "gauge",
+    _NODE,
+    "Whether it is a replica that takes reads now",
+    "min",
 )
+BLACKLISTED = Metric("pg_router_node_blacklisted", "gauge", _NODE, "Whether it is kept out")
 LAG_SECONDS = Metric(
-    "pg_router_node_lag_seconds", "gauge", ("cluster", "node"),
-    "Seconds a replica is behind at most",
-)  # fmt: skip
+    "pg_router_node_lag_seconds", "gauge", _NODE, "Seconds a replica is behind at most"
+)
 LAG_BYTES = Metric(
-    "pg_router_node_lag_bytes", "gauge", ("cluster", "node"),
+    "pg_router_node_lag_bytes", "gauge", _NODE,
     "Bytes of WAL between what the primary has flushed and a replica's replay",
 )  # fmt: skip
 IN_USE = Metric(
@@ -71,13 +70,13 @@ LAG = "pg_router_replay_lag_seconds"
 LAG_HELP = "Seconds replicas were behind, each time they were probed"
 
 LAG_BUCKETS: tuple[float, ...] = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 120.0)
-"""Seconds."""
+"""Upper bounds of the histogram's buckets (seconds)."""
 
 Labels = tuple[str, ...]
 
 
 def counts(router: Router) -> Iterator[tuple[Metric, Labels, int]]:
-    """The counters' values since the process began."""
+    """The values of the counters of `router` since the process began."""
     cluster, telemetry = router.cluster, router.telemetry
     for (node, reason), n in telemetry.decisions.total().items():
         yield STATEMENTS, (cluster, node, reason.name.lower()), n
@@ -86,7 +85,7 @@ def counts(router: Router) -> Iterator[tuple[Metric, Labels, int]]:
 
 
 def states(router: Router) -> Iterator[tuple[Metric, Labels, float]]:
-    """The gauges' values now; what is not known is left out."""
+    """The values of the gauges of `router` now; what is not known is left out."""
     cluster, view = router.cluster, router.view
     snapshot = view.snapshot
     for node in snapshot.nodes:
@@ -99,22 +98,16 @@ def states(router: Router) -> Iterator[tuple[Metric, Labels, float]]:
         yield READABLE, labels, node in view.replicas
         yield BLACKLISTED, labels, node.name in view.out
         if not is_primary and report is not None and report.ok:
-            yield from _lags(router, node.name, labels)
+            if (seconds := snapshot.lag_seconds(node.name)) is not None:
+                yield LAG_SECONDS, labels, seconds
+            if (behind := snapshot.lag_bytes(node.name)) is not None:
+                yield LAG_BYTES, labels, behind
     yield IN_USE, (cluster,), router.in_use
     yield CACHED, (cluster,), len(router.classifier)
 
 
-def _lags(router: Router, name: str, labels: Labels) -> Iterator[tuple[Metric, Labels, float]]:
-    snapshot = router.snapshot
-    seconds, behind = snapshot.lag_seconds(name), snapshot.lag_bytes(name)
-    if seconds is not None:
-        yield LAG_SECONDS, labels, seconds
-    if behind is not None:
-        yield LAG_BYTES, labels, behind
-
-
 def lags(router: Router) -> Mapping[Labels, tuple[float, float]]:
-    """Of each replica that tells it: when it was asked (monotonic seconds), and its lag."""
+    """For each replica of `router` that tells it: when asked (monotonic seconds), its lag."""
     found: dict[Labels, tuple[float, float]] = {}
     snapshot = router.snapshot
     for node in snapshot.nodes:

@@ -27,7 +27,7 @@ class Lsn(int):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read PostgreSQL's ``XXX/XXX`` form.
+        """Read `text` in PostgreSQL's ``XXX/XXX`` form.
 
         Raises:
             ValueError: the text is not two hexadecimal numbers joined by a slash.
@@ -83,8 +83,8 @@ class Node:
     zone: str = ""
     priority: int = 0
 
-    # Every statement looks a node up: by its name, for all the fields would cost more. Within a
-    # cluster no two have the same, so nearly every comparison ends there.
+    # Every statement looks a node up, by its name only: all fields would cost more. Names are
+    # unique within a cluster, so nearly every comparison ends there.
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -189,14 +189,14 @@ class Report:
         return self.ok and self.lsn is None and self.timeline == 0
 
     def known_before(self, at: float) -> Known | None:
-        """What it told of the last two times, if it had been taken in before `at`."""
+        """What it told last, if that was taken in before `at` (monotonic seconds)."""
         if self.taken < at:
             return Known(self.taken, self.lsn, self.timeline)
         earlier = self.earlier
         return earlier if earlier is not None and earlier.taken < at else None
 
     def position_before(self, at: float) -> Lsn | None:
-        """The position that had been taken in before `at`, on the timeline of this report."""
+        """Its position on its timeline taken in before `at` (monotonic seconds)."""
         known = self.known_before(at)
         return None if known is None or known.timeline != self.timeline else known.lsn
 
@@ -228,8 +228,8 @@ class Limits:
 
 
 class Floor(NamedTuple):
-    """What a node that joined has to have replayed before it may serve reads: a position on a
-    timeline; on a later one as much of it as is left there, or what was there when that began."""
+    """What a node that joined must replay before it serves reads: a position on a timeline; on a
+    later timeline as much of it as is left there, or what was there when that began."""
 
     timeline: int
     lsn: Lsn
@@ -275,12 +275,8 @@ class Stray:
     at: float
 
     def over(self, report: Report, followed: int) -> bool:
-        """Whether the node has come to `timeline` since, or nobody can tell any more.
-
-        Args:
-            report: the node's last one.
-            followed: the timeline that is followed now.
-        """
+        """Whether by `report`, its last, the node has come to `timeline` since, or nobody can tell
+        any more because the timeline `followed` now is later."""
         if self.shown >= self.timeline and followed > self.timeline:
             return True  # to have had more than one primary says nothing of the next one
         if not report.ok or report.timeline < self.timeline:
@@ -299,7 +295,7 @@ MAX_SAMPLES = 256
 class Snapshot:
     """The cluster as last seen, replaced whole and never edited, so readers need no lock.
 
-    What is made of the servers' answers is told by `router.cluster.roles`.
+    `router.cluster.roles` makes each from the one before and the servers' answers.
 
     Attributes:
         nodes: every configured node, in configuration order.
@@ -339,17 +335,13 @@ class Snapshot:
 
     @classmethod
     def initial(cls, nodes: Iterable[Node], limits: Limits, now: float) -> Self:
-        """The cluster before anything was probed: the configured primary, no replica."""
+        """`nodes` at `now` (monotonic seconds), none probed; replicas serve within `limits`."""
         nodes = tuple(nodes)
         primary = next((n for n in nodes if n.role is Role.PRIMARY), None)
         return cls(nodes=nodes, primary=primary, changed=now, limits=limits)
 
     def node(self, name: str) -> Node:
-        """The node called `name`.
-
-        Raises:
-            KeyError: there is none.
-        """
+        """The node called `name`; raises KeyError where there is none."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -364,7 +356,8 @@ class Snapshot:
         return bool(answers) and all(r.mute for r in answers.values())
 
     def bound(self, at: float) -> Lsn | None:
-        """Upper bound of the position of every commit that had returned by `at`, if one is known.
+        """Upper bound of the position of every commit that had returned by `at` (monotonic
+        seconds), if one is known.
 
         The earliest sample *started after* `at` is the tightest. Of what was committed before the
         timeline began, all that is left is before the branch.
@@ -375,7 +368,7 @@ class Snapshot:
         return None if sample is None else sample.lsn
 
     def sample_after(self, at: float) -> Sample | None:
-        """The earliest sample of the primary that was started after `at`."""
+        """The earliest sample of the primary that was started after `at` (monotonic seconds)."""
         samples = self.samples
         if not samples or samples[-1].started <= at:
             return None
@@ -387,11 +380,11 @@ class Snapshot:
         return found
 
     def sample_before(self, at: float) -> Sample | None:
-        """The latest sample of the primary that had been taken in before `at`."""
+        """The latest sample of the primary taken in before `at` (monotonic seconds)."""
         return next((s for s in reversed(self.samples) if s.taken < at), None)
 
     def replayed(self, name: str) -> Lsn | None:
-        """Position the replica is known to have replayed at least, on the current timeline."""
+        """What the replica `name` has replayed at least, on the current timeline."""
         report = self.reports.get(name)
         if report is None or report.lsn is None or name in self.strays:
             return None
@@ -409,15 +402,12 @@ class Snapshot:
         return self.primary is not None and self.down(self.primary.name) is None
 
     def superseded(self, node: Node, timeline: int) -> bool:
-        """Whether another server holds the writes than the one met as `node` on `timeline`.
+        """Whether another server holds the writes than the one met as `node` on `timeline`, the
+        primary's when the connection to it was taken, 0 when unknown.
 
         Whatever that one still acknowledges is lost. Its address may be the primary's all the
         same: a name or a proxy leads to the server that was promoted, while a connection made
         before leads to the old one.
-
-        Args:
-            node: where writes were sent.
-            timeline: the primary's when the connection to it was taken, 0 when unknown.
         """
         primary = self.primary
         if node.name in self.fenced or 0 < timeline < self.timeline:
@@ -429,30 +419,27 @@ class Snapshot:
         )
 
     def down(self, name: str) -> Report | None:
-        """The node's last report when it is taken to be down, else None: it has failed two probes
-        in a row, and no statement has succeeded there meanwhile."""
+        """The last report of the node `name` when it is taken to be down, else None: it has failed
+        two probes in a row, and no statement has succeeded there meanwhile."""
         report = self.doubted(name)
         return report if report is not None and not report.vouched else None
 
     def doubted(self, name: str) -> Report | None:
-        """The node's last report when it has failed two probes in a row, else None.
-
-        One lost probe is no outage. Before a statement is refused for it, a connection that is
-        open shall be tried: see `router.checkout.checkout.Checkout`.
-        """
+        """The last report of the node `name` when it has failed two probes in a row, for one lost
+        probe is no outage, else None. Before a statement is refused for it, an open connection
+        shall be tried: see `router.checkout.checkout.Checkout`."""
         report = self.reports.get(name)
         return report if report is not None and report.failures >= 2 else None
 
     def vouched(self, name: str) -> "Snapshot":
-        """A new snapshot in which the node called `name`, whose probes fail, has answered over a
-        connection that was open."""
+        """A snapshot in which `name`, whose probes fail, answers over an open connection."""
         report = self.reports.get(name)
         if report is None or report.ok:
             return self
         return self._with(replace(report, failures=0, vouched=True))
 
     def silent(self, name: str) -> "Snapshot":
-        """A new snapshot in which nothing speaks for the node called `name` but its probes."""
+        """A snapshot in which nothing speaks for the node called `name` but its probes."""
         report = self.reports.get(name)
         if report is None or not report.vouched:
             return self
@@ -463,11 +450,9 @@ class Snapshot:
         return replace(self, reports=MappingProxyType(reports))
 
     def interrupted(self, name: str, now: float) -> "Snapshot":
-        """A new snapshot in which the node called `name` was met anew at `now`.
-
-        A server whose connections broke may have restarted with an older state, and been back
-        before any probe met its absence.
-        """
+        """A snapshot in which the node `name` began to answer at `now` (monotonic seconds): a
+        server whose connections broke may have restarted with an older state before any probe met
+        its absence."""
         report = self.reports.get(name)
         if report is None or not report.ok:
             return self
@@ -504,8 +489,8 @@ class Snapshot:
         return not mine or not theirs or mine == theirs
 
     def foreign(self, name: str) -> str:
-        """Why the rows of the node called `name` are not the primary's, empty where they may be:
-        a predicate, for people."""
+        """Why the rows of the node `name` are not the primary's, for people; empty if they may
+        be."""
         report = self.reports.get(name)
         if report is None or not report.ok:
             return ""
@@ -519,11 +504,11 @@ class Snapshot:
         return ""
 
     def lag_bytes(self, name: str) -> int | None:
-        """Bytes between what the primary was last seen to have flushed and the node's replay, None
-        when unknown.
+        """Bytes between what the primary was last seen to have flushed and the replay of the node
+        `name`, None when unknown.
 
         Unknown also where the node follows another server, or may: positions of two timelines do
-        not compare, and one that follows no promotion may have replayed further than the new
+        not compare, and a node that follows no promotion may have replayed further than the new
         primary wrote.
         """
         report = self.reports.get(name)
@@ -536,14 +521,14 @@ class Snapshot:
         return max(0, behind)
 
     def lag_seconds(self, name: str) -> float | None:
-        """Seconds the replica is behind at most, None when unknown.
+        """Seconds the replica `name` is behind at most, None when unknown.
 
-        0 when it has replayed all the primary is known to have. Else what it says itself, the age
-        of the last transaction it replayed, or how long ago the primary stood where the replica
-        stands now, if that is less: the first grows while the primary is idle, and is not to be
-        had before anything was replayed. While the primary does not answer time makes no replica
-        older: what it had last is all to be behind of, or its outage would become one of reads.
-        While it answers, but lets no monitor in, it may have gone on since it was last asked.
+        0 when it has replayed all the primary is known to have. Else the lesser of two: what it
+        says itself, the age of the last transaction it replayed, which grows while the primary is
+        idle and is unknown before it replayed any; and how long ago the primary stood where the
+        replica stands now. While the primary does not answer time makes no replica older: what it
+        had last is all to be behind of, or its outage would become one of reads. While it answers,
+        but lets no monitor in, it may have gone on since it was last asked.
         """
         report, behind = self.reports.get(name), self.lag_bytes(name)
         if report is None or name in self.strays:

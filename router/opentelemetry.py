@@ -25,7 +25,7 @@ NODE, ROLE, REASON = "db.router.node", "db.router.role", "db.router.reason"
 """The spans' attributes: the node's name, "primary" or "replica", and the reason's name."""
 
 TRANSACTION = Reason.TRANSACTION
-"""By a name of its own, as in `router.checkout.checkout`."""
+"""By a name of its own: in Python 3.11 a member is slow to reach through its enumeration."""
 
 
 def publish(target: object, provider: MeterProvider | None = None) -> None:
@@ -56,8 +56,8 @@ Observe = Callable[[CallbackOptions], Iterable[Observation]]
 
 def _callback(router: Router, metric: Metric) -> Observe:
     def observe(options: CallbackOptions) -> Iterable[Observation]:
-        told = metrics.counts(router) if metric.kind == "counter" else metrics.states(router)
-        for other, labels, value in told:
+        read = metrics.counts if metric.kind == "counter" else metrics.states
+        for other, labels, value in read(router):
             if other is metric:
                 yield Observation(value, dict(zip(metric.labels, labels, strict=True)))
 
@@ -88,8 +88,8 @@ def tag_spans(engine: Any) -> None:
 
 @cache
 def _tagging(dialect: Any) -> type[Any]:
-    """The subclass of `dialect` that tags: it runs a statement between the making of its span, in
-    ``before_cursor_execute``, and that span's end, in ``after_cursor_execute`` or
+    """The subclass of `dialect` that tags: it runs a statement after its span was made, in
+    ``before_cursor_execute``, and before that ends, in ``after_cursor_execute`` or
     ``handle_error``."""
 
     class Tagging(dialect):  # type: ignore[misc]

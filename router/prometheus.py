@@ -25,7 +25,7 @@ from router.metrics import LAG, LAG_BUCKETS, LAG_HELP, METRICS, Labels
 from router.target import router_of
 
 EVERY = 0.25
-"""Seconds between two takings at the least, however often is probed."""
+"""Seconds between two readings of the values at least, however often the nodes are probed."""
 
 
 def publish(target: object, registry: CollectorRegistry = REGISTRY) -> None:
@@ -54,14 +54,6 @@ class Page(Collector):
     """The metrics of every Router that is published in one registry."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Register the metrics.
-
-        Args:
-            registry: where.
-
-        Raises:
-            ValueError: it has other metrics of these names.
-        """
         self._families: dict[metrics.Metric, Any] = {}
         registry.register(self)  # before the families, so that they are fresh when they are asked
         for metric in METRICS:
@@ -80,7 +72,7 @@ class Page(Collector):
         self._followed: weakref.WeakKeyDictionary[Router, _Taken] = weakref.WeakKeyDictionary()
 
     def follow(self, router: Router) -> None:
-        """Publish one more Router; again for the same one changes nothing."""
+        """Publish `router` as well; again for the same one changes nothing."""
         with self._lock:
             if router in self._followed:
                 return
@@ -93,7 +85,7 @@ class Page(Collector):
             self._take(router)
 
     def collect(self) -> Iterable[Metric]:
-        """Take the values anew; the families, which stand behind this one, tell them."""
+        """Take the values again; the families, registered after this one, tell them."""
         for router in list(self._followed):
             self._take(router)
         return ()

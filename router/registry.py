@@ -1,12 +1,13 @@
-"""What must begin anew in a forked child, and the one fork hook of the house.
+"""What a forked child must renew, and the one fork hook of the house.
 
 A child has one thread: the one that forked. A lock that another thread held stays locked there for
 ever, what that thread had half done stays half done, and every socket is the parent's too. So all
-locks of the house are made here, and whatever else knows of a process says so here.
+locks of the house are made here, and whatever else belongs to one process registers here.
 
 Around a fork the hook does three things. Before it, the forking thread takes every lock of the
-house, for `PATIENCE` at most: then no other thread is in the middle of anything that one guards.
-In the parent it gives them back. In the child it makes them new, and calls who asked to be told.
+house, for `PATIENCE` at most: then no other thread is in the middle of anything that a lock
+guards. In the parent it gives them back. In the child it makes them new, and calls what was
+registered.
 """
 
 import os
@@ -27,11 +28,10 @@ STEP = 0.0005
 
 
 class Renewed(Protocol):
-    """What is told that it is in a forked child."""
+    """An object whose `after_fork` is called in a forked child."""
 
     def after_fork(self) -> None:
-        """Forget what is the parent process's. No other thread runs; nothing may block."""
-        ...
+        """Forget what belongs to the parent process. No other thread runs; nothing may block."""
 
 
 _locks: set[weakref.ref[Any]] = set()
@@ -65,7 +65,7 @@ def first_in_child(call: Callable[[], object]) -> None:
 
 
 def leave_to_parent(*things: object) -> None:
-    """Keep what a forked child inherited and must not use, so that nothing of it is finalised: a
+    """Keep `things` that a forked child inherited and must not use, so that none is finalised: a
     driver or a pool would say goodbye on sockets that the parent still uses."""
     _inherited.extend(things)
 

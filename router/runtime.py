@@ -30,15 +30,12 @@ class Event(Protocol):
 
     def is_set(self) -> bool:
         """Whether it was set."""
-        ...
 
     def set(self) -> None:
         """Wake all who wait, now and later. Any thread may call it."""
-        ...
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, for `timeout` seconds at most; whether it is."""
-        ...
 
 
 class Condition(Protocol):
@@ -46,7 +43,6 @@ class Condition(Protocol):
 
     def __enter__(self) -> bool:
         """Take the lock."""
-        ...
 
     def __exit__(
         self,
@@ -56,16 +52,12 @@ class Condition(Protocol):
         /,
     ) -> None:
         """Give it back."""
-        ...
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Let go of the lock until there is a notice, `timeout` seconds at most; whether one
-        came."""
-        ...
+        """Let go of the lock until notified, `timeout` seconds at most; whether it was."""
 
     def notify_all(self) -> None:
         """Wake all who wait now."""
-        ...
 
 
 class Thread(Protocol):
@@ -73,11 +65,9 @@ class Thread(Protocol):
 
     def is_alive(self) -> bool:
         """Whether it still runs."""
-        ...
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended, for `timeout` seconds at most."""
-        ...
 
 
 class Runtime:
@@ -96,24 +86,18 @@ class Runtime:
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = _own.random,
     ) -> None:
-        """Prepare.
-
-        Args:
-            clock: monotonic seconds.
-            rand: floats in [0, 1).
-        """
         self.clock: Callable[[], float] = clock
         self.rand: Callable[[], float] = rand
 
     @property
     def tasks(self) -> "Tasks":
-        """The same for coroutines. It loads asyncio, which nobody needs who only blocks."""
+        """The same for coroutines. It loads asyncio, which blocking code does not need."""
         from router.tasks import TASKS
 
         return TASKS
 
     def sleep(self, seconds: float) -> None:
-        """Block the calling thread for so long."""
+        """Block the calling thread for `seconds`."""
         time.sleep(seconds)
 
     def lock(self) -> "RLock":
@@ -121,7 +105,7 @@ class Runtime:
         return registry.lock()
 
     def event(self) -> Event:
-        """What a thread waits for. No fork renews it: it belongs to what a child forgets."""
+        """An event for threads. No fork renews it: it belongs to what a child forgets."""
         return threading.Event()
 
     def condition(self) -> Condition:
@@ -129,18 +113,13 @@ class Runtime:
         return threading.Condition()
 
     def spawn(self, call: Callable[[], object], name: str) -> Thread:
-        """Start a thread that runs `call`, and does not keep the process from ending.
-
-        Args:
-            call: what it runs.
-            name: as debuggers show it.
-        """
+        """Start a daemon thread that runs `call`; debuggers show its `name`."""
         thread = threading.Thread(target=call, name=name, daemon=True)
         thread.start()
         return thread
 
     def current(self) -> object:
-        """The thread that asks: what `spawn` gave, in one of its."""
+        """The thread that asks: in a thread that `spawn` started, what it returned."""
         return threading.current_thread()
 
 

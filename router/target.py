@@ -7,7 +7,7 @@ from router.errors import ConfigError
 
 
 def router_of(target: object) -> tuple[Router, bool]:
-    """The Router of a routed engine, a Router, a Config or the primary's URL.
+    """The Router of `target`: a routed engine, a Router, a Config or the primary's URL.
 
     Returns:
         it, and whether it was made here, and so has to be closed.

@@ -19,11 +19,11 @@ class Tasks:
     __slots__ = ()
 
     async def sleep(self, seconds: float) -> None:
-        """Let other tasks run for so long."""
+        """Let other tasks run for `seconds`."""
         await asyncio.sleep(seconds)
 
     def event(self) -> asyncio.Event:
-        """What a task waits for, and another one of the same loop sets."""
+        """An event that a task waits for, and another task of the same loop sets."""
         return asyncio.Event()
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -31,26 +31,17 @@ class Tasks:
         return asyncio.create_task(work)
 
     async def ends(self, task: "asyncio.Task[Any]", within: float | None = None) -> bool:
-        """Wait for a task without taking part in its fate.
-
-        Args:
-            task: not cancelled when the time is over, or when the caller is.
-            within: seconds; None is for ever.
-
-        Returns:
-            whether it has ended.
-        """
+        """Wait `within` seconds at most, None for ever, until `task` has ended; whether it has. It
+        is cancelled neither when the time is over nor when the caller is."""
         await asyncio.wait({task}, timeout=within)
         return task.done()
 
     def loop(self, working: "RLock | None" = None) -> asyncio.AbstractEventLoop:
         """An event loop for a thread of the house's own, not yet running.
 
-        A selector loop, as psycopg needs it; on Windows the default is another one.
-
-        Args:
-            working: held by the thread that the loop runs in; let go while the loop waits, so
-                that a fork finds the thread at rest.
+        A selector loop, as psycopg needs it; on Windows the default is another one. `working` is
+        held by the thread that the loop runs in, and let go while the loop waits: a fork finds the
+        thread at rest.
         """
         return asyncio.SelectorEventLoop(None if working is None else _Selector(working))
 

@@ -18,7 +18,7 @@ BURST = 10
 """How often the same event of the same node is logged within `WINDOW`; all are counted."""
 
 WINDOW = 60.0
-"""Seconds."""
+"""Seconds in which `BURST` counts."""
 
 DEBUG = 10
 """The level of that name in the standard library's logging."""
@@ -55,6 +55,9 @@ class Tally(dict[Any, Iterator[int]]):
 class Telemetry:
     """Emits events and keeps the counts of one Router, or of a `PinCarrier`, which has no cluster.
 
+    `cluster` is a field of every event. Without a `clock`, which gives monotonic seconds, nothing
+    is held back from the log.
+
     Attributes:
         decisions: statements by (node name, reason).
         counts: everything else by name: healed, retried, blacklisted …
@@ -62,23 +65,17 @@ class Telemetry:
     """
 
     def __init__(self, cluster: str, clock: Callable[[], float] | None = None) -> None:
-        """Start with no counts.
-
-        Args:
-            cluster: its id, a field of every event.
-            clock: monotonic seconds; without one nothing is held back from the log.
-        """
         self.cluster = cluster
         self._clock = clock
         # By event and node: when the window began, and how often since. Races lose a count.
-        self._told: dict[tuple[str, object], tuple[float, int]] = {}
+        self._logged: dict[tuple[str, object], tuple[float, int]] = {}
         self.decisions: Tally = Tally()
         self.counts: Tally = Tally()
         self.hooks: list[Hook] = []
         self._logger: BoundLogger | None = None
 
     def event(self, name: str, /, level: str = "info", **fields: Any) -> None:
-        """Log `name` with `fields` and tell the hooks; `BURST` bounds the log, not the hooks."""
+        """Log `name` with `fields` at `level`, `BURST` at most, and call the hooks."""
         next(self.counts[name])
         held_back = self._held_back(name, fields.get("node"))
         if held_back is not None:
@@ -88,48 +85,44 @@ class Telemetry:
             hook(name, fields)
 
     def detail(self, name: str, **fields: Any) -> None:
-        """What happens with every write: counted, and logged at level debug; no hook is called."""
+        """Count `name`, which every write causes; log it and `fields` at level debug."""
         next(self.counts[name])
         logger = self.prepare()
         if logger.isEnabledFor(DEBUG):
             logger.debug(name, **fields)
 
     def _held_back(self, name: str, node: object) -> int | None:
-        """How many of these the log was spared since the last one; None to spare it this one."""
+        """How many were kept from the log since the last one there; None to keep this one."""
         if self._clock is None:
             return 0
         now, key = self._clock(), (name, node)
-        began, count = self._told.get(key, (now, 0))
+        began, count = self._logged.get(key, (now, 0))
         spared = 0
         if now - began >= WINDOW:
             spared = max(0, count - BURST)
             began, count = now, 0
-        self._told[key] = (began, count + 1)
+        self._logged[key] = (began, count + 1)
         return None if count >= BURST else spared
 
     def prepare(self) -> "BoundLogger":
         """Load structlog, which takes a third of a second, before somebody waits for an event."""
-        logger = self._logger
-        if logger is None:
-            logger = self._logger = _logger(self.cluster)
-        return logger
+        if self._logger is not None:
+            return self._logger
+        import logging
 
+        import structlog
 
-def _logger(cluster: str) -> "BoundLogger":
-    import logging
-
-    import structlog
-
-    # Our own processor chain: a library must not depend on, nor change, the user's global one.
-    logger: BoundLogger = structlog.wrap_logger(
-        logging.getLogger("router"),
-        processors=[
-            structlog.stdlib.filter_by_level,
-            structlog.processors.LogfmtRenderer(
-                key_order=["event", "cluster"], drop_missing=True, bool_as_flag=False
-            ),
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
-    return logger.bind(cluster=cluster) if cluster else logger.bind()
+        # Our own processor chain: a library must not depend on, nor change, the user's global one.
+        logger: BoundLogger = structlog.wrap_logger(
+            logging.getLogger("router"),
+            processors=[
+                structlog.stdlib.filter_by_level,
+                structlog.processors.LogfmtRenderer(
+                    key_order=["event", "cluster"], drop_missing=True, bool_as_flag=False
+                ),
+            ],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+        self._logger = logger.bind(cluster=self.cluster) if self.cluster else logger.bind()
+        return self._logger

@@ -18,15 +18,11 @@ from router.rules.context import RoutingContext, current_context
 from router.rules.decide import READ, must_follow, must_not_act, one_more, read_alone
 from router.rules.decision import Decision, Reason
 from router.rules.pgbouncer import needs_session
-from router.rules.situation import (
-    WITHOUT_TRANSACTION,
-    Situation,
-    surrounding,
-)
+from router.rules.situation import WITHOUT_TRANSACTION, Situation, surrounding
 from router.sql.intent import Intent, Kind, OnStandby
 
 NO_REPLICA = Reason.NO_REPLICA
-"""By a name of its own, as in `router.rules.decide`."""
+"""By a name of its own: in Python 3.11 a member is slow to reach through its enumeration."""
 
 UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see", on_standby=OnStandby.UNSEEN)
 
@@ -41,11 +37,9 @@ class Checkout(Transactions[H]):
     It belongs to one thread or task at a time.
     """
 
-    # The decision `fast_read_on_primary` came to last, and what counts its like.
+    # The last decision of `fast_read_on_primary`, and the counter of such decisions.
     _within: Decision | None = None
     _counted: Iterator[int] = _NOTHING
-
-    # -- where statements go -------------------------------------------------------------------
 
     def route(
         self,
@@ -63,7 +57,7 @@ class Checkout(Transactions[H]):
             sql: the statement's text, None when it cannot be seen.
             explicit: the surrounding transaction was begun by the caller.
             force: "primary", "replica" or "session" when the statement's options say so; the
-                last is the primary, past a PgBouncer that shares its sessions.
+                last is the primary, not by way of a PgBouncer that shares its sessions.
             stream: a server-side cursor is wanted, which lives in a transaction.
             intent: what the statement does, when that is known already.
             failed: nodes that have failed this statement.
@@ -136,7 +130,7 @@ class Checkout(Transactions[H]):
         context: RoutingContext,
         failure: BaseException | None = None,
     ) -> tuple[H, Decision]:
-        """A connection to a node the rules choose; where it gives none, they are asked again."""
+        """A connection to a node the rules choose; they choose again where it gives none."""
         while True:
             try:
                 decision = self._decide(intent, situation, force, context)
@@ -173,7 +167,7 @@ class Checkout(Transactions[H]):
     def _decide(
         self, intent: Intent, situation: Situation, force: str | None, context: RoutingContext
     ) -> Decision:
-        """What the rules say; a primary that probes call down is tried before it is refused."""
+        """What the rules say; a primary that probes call down is asked before it is refused."""
         router = self.router
         try:
             return router.decide(intent, situation, force=force, context=context)
@@ -182,17 +176,15 @@ class Checkout(Transactions[H]):
                 raise
         return router.decide(intent, situation, force=force, context=context)
 
-    # -- the short ways, by the rules' own --------------------------------------------------------
+    # -- shortcuts, by the rules' own ----------------------------------------------------------
 
     def fast_read_on_primary(self, sql: str) -> RoutingContext | None:
-        """Whether `sql` is one more read in the transaction open on the primary, which is counted.
+        """Whose read `sql` is, if it is one more in the transaction open on the primary, and
+        counted; None where the rules have to look.
 
-        The shortest way there is, for what a transaction mostly consists of: nothing is prepared
-        or pinned before it, and nothing of it runs again. It is to be run on `primary`; see
-        `router.checkout.retry.failed_fast_read` and `Router.read` for what follows.
-
-        Returns:
-            whose read it is; None where the rules have to look.
+        The shortest path there is, for what a transaction mostly consists of: nothing is prepared
+        or pinned before it, and nothing of it runs again. The caller runs it on `primary`; see
+        `router.checkout.retry.failed_fast_read` and `Pinning.read` for what follows.
         """
         primary, router = self.primary, self.router
         if (
@@ -222,11 +214,8 @@ class Checkout(Transactions[H]):
         return context
 
     def route_without_waiting(self, sql: str) -> Route[H] | None:
-        """As `route`, where nothing has to be prepared that an event loop would wait for.
-
-        Returns:
-            None where `route` has to look.
-        """
+        """As `route`, for `sql` where nothing has to be prepared that an event loop would wait
+        for; None where `route` has to look."""
         router = self.router
         if not self.open or not router.started or self.pins is not None:
             return None
@@ -242,18 +231,8 @@ class Checkout(Transactions[H]):
         self, sql: str, intent: Intent, context: RoutingContext, alone: bool, take: bool
     ) -> Route[H] | None:
         """The route of what most statements are: one more in the transaction open on the primary,
-        or a read by itself.
-
-        Args:
-            sql: the statement's text.
-            intent: what it does.
-            context: the request's.
-            alone: it may be a transaction of its own.
-            take: it may wait for a connection; else it takes an idle one.
-
-        Returns:
-            None where all of the rules have to be asked.
-        """
+        or a read by itself where `alone` allows it; None where all of the rules have to be asked.
+        Unless it may `take` a connection, which may have to be waited for, it uses an idle one."""
         if self.journal.entries or context.force:
             return None
         view, primary = self.router.view, self.primary
@@ -315,31 +294,25 @@ class Checkout(Transactions[H]):
         return held, decision
 
     def idle_connection(self, decision: Decision) -> H | None:
-        """A connection to one of the decision's nodes, where there is nothing to wait for.
-
-        An adapter that can tell says so by a method of its own.
-        """
+        """A connection to a node of `decision` without waiting, by adapters that can tell."""
         return None
 
-    # -- refusals that adapters ask for ---------------------------------------------------------
-
     def must_not_act(self, intent: Intent) -> None:
-        """As `router.rules.decide.must_not_act`, the error as the adapter has it."""
+        """As `router.rules.decide.must_not_act` for `intent`, the error as the adapter has it."""
         try:
             must_not_act(intent)
         except RouterError as error:
             raise self.pool.translated(error) from error
 
     def must_follow(self, node: Node) -> None:
-        """As `router.rules.decide.must_follow`, the error as the adapter has it."""
+        """As `router.rules.decide.must_follow` for `node`, the error as the adapter has it."""
         try:
             must_follow(node, self.router.view.snapshot, self.isolation)
         except RouterError as error:
             raise self.pool.translated(error) from error
 
     def bind_primary(self) -> H:
-        """Tie this checkout to a connection to the primary, since what is done with it next
-        cannot be seen."""
+        """Tie this checkout to the primary: what its user does next cannot be seen."""
         route = self.route(None, explicit=True, intent=BOUND)
         route.decision = route.decision._replace(reason=Reason.BOUND)
         route.begin()

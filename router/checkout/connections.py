@@ -2,15 +2,9 @@
 
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from router import registry
+from router import errors, registry
 from router.checkout.node_connection import Life, NodeConnection
-from router.errors import (
-    CommitUnknown,
-    NoReplicaAvailable,
-    PrimaryUnavailable,
-    RouterError,
-    TransactionLost,
-)
+from router.errors import RouterError
 from router.model import Node
 from router.rules.blacklist import is_full
 from router.rules.journal import Journal
@@ -20,7 +14,7 @@ if TYPE_CHECKING:
     from router.cluster.router import Router
 
 SESSION_LOST = "with it what only its session had: give this connection back, and take another"
-"""What is said where a checkout was bound to the connection that was lost."""
+"""Why a statement fails in a checkout that was bound to the connection that was lost."""
 
 H = TypeVar("H", bound=NodeConnection)
 
@@ -30,46 +24,36 @@ class ConnectionSource(Protocol[H]):
 
     @property
     def router(self) -> "Router":
-        """Decides."""
-        ...
+        """The Router, which decides."""
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises."""
-        ...
 
     @property
     def default_isolation(self) -> str:
         """The isolation level of a connection on which none was set."""
-        ...
 
     def start_router(self) -> None:
         """Start the Router; see `router.cluster.router.Router.start`."""
-        ...
 
     def hold(self, node: Node) -> H:
         """A connection to `node`, taken from its pool."""
-        ...
 
     def idle(self, node: Node) -> H | None:
-        """As `hold`, of connections that are open and not in use; never opens one, nor waits."""
-        ...
+        """As `hold`, of idle connections to `node` only; never opens one, nor waits."""
 
     def probe(self, held: H) -> None:
-        """Probe a node over a connection held, and tell the Router; raises as the driver."""
-        ...
+        """Probe a node over its connection `held`, and tell the Router; raises as the driver."""
 
     def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
-        ...
+        """`error` as one line for people: SQLSTATE and message, without secrets."""
 
     def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
-        ...
+        """The five-character code of `error`, empty when the server sent none."""
 
     def translated(self, error: RouterError) -> Exception:
-        """An error of the core's as the adapter's users expect it."""
-        ...
+        """`error`, of the core, as the adapter's users expect it."""
 
 
 class Connections(Generic[H]):
@@ -84,16 +68,11 @@ class Connections(Generic[H]):
         last: the one that ran the last statement.
         timeline: the primary's timeline when its connection was taken, 0 when unknown.
         bound: everything stays on the primary's connection.
-        dedicated: that connection leads past a PgBouncer that shares its sessions.
+        dedicated: that connection avoids a PgBouncer that shares its sessions.
         journal: the session state that was built up, for a node taken later.
     """
 
     def __init__(self, pool: ConnectionSource[H]) -> None:
-        """Prepare; no connection is taken before a statement needs one.
-
-        Args:
-            pool: where connections come from.
-        """
         self.pool: ConnectionSource[H] = pool
         self.router: Router = pool.router
         self.open: bool = True
@@ -104,7 +83,7 @@ class Connections(Generic[H]):
         self.bound: bool = False
         self.dedicated: bool = False
         self.journal: Journal = Journal()
-        # Whether something was open on it when this process was forked.
+        # Whether a transaction or session was open here when this process was forked.
         self._forked = False
         registry.renew(self)
 
@@ -117,14 +96,14 @@ class Connections(Generic[H]):
         return f"{'' if self.open else ' closed'} holding {', '.join(held) or 'nothing'}"
 
     def closed_error(self) -> Exception:
-        """What a statement gets after the checkout has ended."""
+        """What a statement raises after the checkout has ended."""
         return RuntimeError("this connection was given back: take another one")
 
     def _must_be_open(self) -> None:
         # A connection taken now would never be given back.
         if self._forked:
             raise self.pool.translated(
-                TransactionLost(
+                errors.TransactionLost(
                     "what is open on this connection belongs to the process that this one was "
                     "forked from: take another connection, and begin anew"
                 )
@@ -135,12 +114,8 @@ class Connections(Generic[H]):
     # -- a replica's ---------------------------------------------------------------------------
 
     def hold_replica(self, nodes: tuple[Node, ...]) -> tuple[H | None, Node, BaseException | None]:
-        """A connection to one of `nodes`: the one held, or one to the balancer's choice.
-
-        Returns:
-            the connection, or None; the node; and why it gave none, None where it is known
-            only that it may not be used.
-        """
+        """A connection to one of `nodes`, the one held or one to the balancer's choice, or None;
+        its node; and why that gave none, None where it is known only that it may not be used."""
         router = self.router
         if (held := self.replica) is not None:
             held.fresh = False
@@ -151,7 +126,7 @@ class Connections(Generic[H]):
         node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
         try:
             held = self.pool.hold(node)
-        except NoReplicaAvailable as error:
+        except errors.NoReplicaAvailable as error:
             return None, node, self.pool.translated(error)
         except RouterError:
             raise  # a pool's time-out may be a driver's error as well, and busy is not broken
@@ -166,23 +141,17 @@ class Connections(Generic[H]):
             # Another thread or task has used this checkout meanwhile, and took one too.
             held.release(self.journal)
             return self.hold_replica(nodes)
-        if router.view.outdated and not self._asked(held):
-            held.release(self.journal)
-            return None, node, None
+        silent = router.view.outdated and not self._asked(held)
         known = router.view.snapshot
-        if node not in known.replicas and node is not known.primary:
-            # The probe every new connection makes found it changed under us.
+        # The probe that every new connection makes may have found another role than it had.
+        if silent or (node not in known.replicas and node is not known.primary):
             held.release(self.journal)
             return None, node, None
         self.replica = held
         return held, node, None
 
     def _asked(self, held: H) -> bool:
-        """Have a node's own connection ask what the monitor cannot, who is not let in.
-
-        Returns:
-            whether it answered, or had not to be asked.
-        """
+        """Whether `held` answers; true where the monitor can ask its node itself."""
         report = self.router.view.snapshot.reports.get(held.node.name)
         if report is None or not report.obstacle or held.in_transaction or held.busy:
             return True
@@ -221,7 +190,7 @@ class Connections(Generic[H]):
             self.drop(held)
         elif self.bound:
             raise self.pool.translated(
-                TransactionLost(f"{node}: the connection was lost, and {SESSION_LOST}")
+                errors.TransactionLost(f"{node}: the connection was lost, and {SESSION_LOST}")
             )
         self._leave_replica()
         held = self._connect_primary(node)
@@ -235,14 +204,14 @@ class Connections(Generic[H]):
         if router.primary is not node:
             held.release(self.journal)
             raise self.pool.translated(
-                PrimaryUnavailable(f"{node} is not the primary any more: try again")
+                errors.PrimaryUnavailable(f"{node} is not the primary any more: try again")
             )
         self.primary, self.timeline = held, router.view.timeline
         return held
 
     def _leave_replica(self) -> None:
-        """Wait for the primary's pool with no replica's connection in hand: those who wait for
-        that one might hold the primary's, and all would wait for each other."""
+        """Give the replica's connection back before waiting for the primary's pool: whoever waits
+        for the one might hold the other, and all would wait for each other."""
         replica = self.replica
         if replica is None or replica.in_transaction:
             return
@@ -264,7 +233,7 @@ class Connections(Generic[H]):
             else:
                 self.router.health.failed(node, reason)
             raise self.pool.translated(
-                PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
+                errors.PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
             ) from error
 
     def _cannot_connect(self, error: BaseException) -> bool:
@@ -276,8 +245,8 @@ class Connections(Generic[H]):
         that one is then held.
 
         The connections that serve are the best probe: the monitor's own may be slow to open, or
-        be let in no more. None is opened here. A server that is silent makes its caller wait for
-        ``probe_timeout``, and is then down for all others for a while: see `Health.may_try`.
+        not be let in any more. None is opened here. A server that is silent makes its caller wait
+        for ``probe_timeout``, and is then down for all others for a while: see `Health.may_try`.
         """
         router, held = self.router, self.primary
         node = router.primary
@@ -326,8 +295,8 @@ class Connections(Generic[H]):
         """Refuse to run the rest of a transaction by itself, or on a server that was replaced.
 
         Raises:
-            TransactionLost: the first part went with a connection, or with a primary that is
-                followed no more; as the adapter has it.
+            TransactionLost: the first part went with the connection `held`, or with a primary that
+                is followed no more; as the adapter has it.
         """
         fenced = self._superseded(held)
         if fenced:
@@ -339,7 +308,7 @@ class Connections(Generic[H]):
         if held.in_transaction:
             lost = "nothing of the open transaction was committed: roll it back, and begin anew"
         why = "another server is the primary now" if fenced else "the connection was lost"
-        raise self.pool.translated(TransactionLost(f"{held.node}: {why}, and {lost}"))
+        raise self.pool.translated(errors.TransactionLost(f"{held.node}: {why}, and {lost}"))
 
     def _superseded(self, held: H) -> bool:
         """Whether `held`, the primary's connection, leads to a server that was replaced."""
@@ -355,19 +324,14 @@ class Connections(Generic[H]):
             return
         held.broken = held.distrusted = True
         raise self.pool.translated(
-            CommitUnknown(
+            errors.CommitUnknown(
                 f"{held.node}: another server became the primary while this was committed here, "
                 "so the new one may have it or not: look before you repeat it"
             )
         )
 
-    # -- a session past PgBouncer --------------------------------------------------------------
-
     def session(self, node: Node) -> H | None:
-        """A connection to `node`, the primary, by `session_url`; None where there is no such URL.
-
-        An adapter that knows how to connect there says so by a method of its own.
-        """
+        """A connection to `node`, the primary, by ``session_url``; None without that URL."""
         return None
 
     # -- the end -------------------------------------------------------------------------------
@@ -376,7 +340,7 @@ class Connections(Generic[H]):
         """What was written on the primary is committed, or may be; see `Transactions.written`."""
 
     def drop(self, held: H) -> None:
-        """Give back one of the connections held before the checkout ends."""
+        """Give back the connection `held` before the checkout ends."""
         primary = held is self.primary
         if primary:
             self.primary = None

@@ -13,9 +13,12 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 class Routing(Generic[H]):
-    """What a routed cursor is, for threads and for event loops.
+    """What a routed cursor is, for threads and for event loops, over the connections of
+    `checkout`.
 
-    Once something was executed, every attribute is the real cursor's.
+    Once something was executed, every attribute is the real cursor's, made by `make` on a node's
+    connection. `connection` is what its users see as its connection; `stream` makes it a
+    server-side cursor, which lives in a transaction.
     """
 
     _routed: Checkout[H]
@@ -34,15 +37,7 @@ class Routing(Generic[H]):
         *,
         stream: bool = False,
     ) -> None:
-        """Prepare; nothing is taken before something is executed.
-
-        Args:
-            checkout: decides where, and holds the connections.
-            connection: what the cursor's users see as its connection.
-            make: a new cursor of the driver's on a node's connection.
-            stream: it is a server-side cursor, which lives in a transaction.
-        """
-        own = self.__dict__  # past __setattr__, which would cost more than the rest
+        own = self.__dict__  # not by __setattr__, which would cost more than the rest
         own["_routed"] = checkout
         own["_connection"] = connection
         own["_make"] = make
@@ -57,7 +52,7 @@ class Routing(Generic[H]):
         route = routed.route(sql, explicit=routed.explicit, stream=own["_stream"])
         router = routed.router
         if router.instrumented and (router.timed_balancer is not None or sql is query):
-            return self._watched(route, method, query, params, kwargs)
+            return self._instrumented(route, method, query, params, kwargs)
         route.begin()
         try:
             real = own["_real"]
@@ -82,10 +77,10 @@ class Routing(Generic[H]):
             route.done(params)
         return self
 
-    def _watched(
+    def _instrumented(
         self, route: Route[H], method: str, query: Any, params: Any, kwargs: dict[str, Any]
     ) -> Any:
-        """The same where somebody wants to know how long it took, or what it was sent with."""
+        """As `_run`, for a balancer that wants to know how long it took, or with a comment."""
         commented = self._routed.router.config.sql_comment and isinstance(query, str)
 
         def run(held: H) -> None:
@@ -175,8 +170,8 @@ class RoutedCursor(Routing[H]):
     """A DBAPI cursor over a `Checkout`: each execute goes where the rules say."""
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Run one statement where it belongs; arguments as the driver's own cursor takes them."""
-        own = self.__dict__  # once: a class with __getattr__ is slow to look anything up in
+        """Run `query` with `params` where it belongs; `kwargs` as the driver takes them."""
+        own = self.__dict__  # once: looking anything up is slow in a class with __getattr__
         held = own["_of"]
         if (
             held is None
@@ -187,7 +182,7 @@ class RoutedCursor(Routing[H]):
             return self._run("execute", query, params, kwargs)
         real = own["_real"]
         try:
-            if kwargs:  # which make a call slow, empty ones too
+            if kwargs:  # passing any on makes a call slow, empty ones too
                 self._send(held, "execute", query, params, kwargs)
             elif params is None:
                 real.execute(query)
@@ -201,7 +196,7 @@ class RoutedCursor(Routing[H]):
         return self
 
     def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> Any:
-        """Run one statement for several sets of parameters."""
+        """Run `query` for several sets of parameters, `params_seq`."""
         return self._run("executemany", query, params_seq, kwargs)
 
     def close(self) -> None:
@@ -223,7 +218,7 @@ _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", 
 
 
 def text_of(query: Any) -> str | None:
-    """The text of a driver's composed query, None when it has to be bound to a connection."""
+    """The text of a driver's `query`; None where only a connection can tell it."""
     if isinstance(query, bytes):
         return query.decode("utf-8", "replace")
     as_string = getattr(query, "as_string", None)

@@ -1,4 +1,4 @@
-"""A session past a PgBouncer that gives its clients none of their own."""
+"""A session that avoids a PgBouncer which gives its clients none of their own."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,11 +16,8 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> str | None:
-    """Have a session past PgBouncer where the statement needs one; what is forced then.
-
-    Raises:
-        RouterError: there is no such session; as the adapter has it.
-    """
+    """What is forced for `intent`, by `force`, once `checkout` has a session that avoids PgBouncer
+    where it needs one; without one raises SessionRefused, as the adapter has it."""
     wanted = force == "session"
     if checkout.router.pooled and not checkout.dedicated and (wanted or needs_session(intent)):
         _use_session_url(checkout, intent, force)
@@ -30,7 +27,7 @@ def with_session(checkout: "Checkout[H]", intent: Intent, force: str | None) -> 
 
 
 def _use_session_url(checkout: "Checkout[H]", intent: Intent, force: str | None) -> None:
-    """Hold a connection by ``session_url`` for what PgBouncer would leave in another's session."""
+    """Hold a connection by ``session_url`` for what must not stay in a shared session."""
     router, pool = checkout.router, checkout.pool
     primary, wanted = router.primary, force == "session"
     # What stays in one session runs on the primary; settings are for any node.
@@ -43,8 +40,8 @@ def _use_session_url(checkout: "Checkout[H]", intent: Intent, force: str | None)
         raise pool.translated(SessionRefused(advice(intent)))
     if held is not None and held.in_transaction:
         late = "; or make it the first statement of its transaction"
-        told = late if router.config.session_url is not None else ""
-        raise pool.translated(SessionRefused(advice(intent) + told))
+        more = late if router.config.session_url is not None else ""
+        raise pool.translated(SessionRefused(advice(intent) + more))
     session = checkout.session(primary)
     if session is None:
         raise pool.translated(SessionRefused(advice(intent)))

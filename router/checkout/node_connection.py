@@ -22,8 +22,8 @@ class Characteristics(NamedTuple):
 DEFAULTS = Characteristics()
 
 PING = "SHOW transaction_read_only"
-"""Asks nothing of a server but to answer. In an open transaction it takes no snapshot, so that
-``SET TRANSACTION`` may still follow, and in one that has failed its error is an answer too."""
+"""A query for asking whether a server answers. In an open transaction it takes no snapshot, so
+that ``SET TRANSACTION`` may still follow, and in a failed one its error is an answer too."""
 
 
 class Life(enum.Enum):
@@ -35,9 +35,10 @@ class Life(enum.Enum):
 
 
 class NodeConnection(ABC):
-    """One node's pooled connection while a `router.checkout.checkout.Checkout` holds it.
+    """The pooled connection of `node` while a `router.checkout.checkout.Checkout` holds it.
 
-    What differs between drivers and pools is abstract here.
+    What differs between drivers and pools is abstract here. It may be `in_transaction` when it is
+    taken, as a pool's listeners may leave it; that transaction is then the user's.
     """
 
     __slots__ = (
@@ -46,21 +47,14 @@ class NodeConnection(ABC):
     )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
-        """Prepare.
-
-        Args:
-            node: whose connection it is.
-            in_transaction: a transaction is open on it already, as a pool's listeners may have
-                left it; it is then the user's.
-        """
         self.node: Node = node
         self.in_transaction: bool = in_transaction
         self.broken: bool = False
-        # Broken, and whatever else its pool holds is no better.
+        # It is broken, and whatever else its pool holds is no better.
         self.distrusted: bool = False
         # A statement left something in its session that nothing but its end undoes.
         self.spoilt: bool = False
-        # Opened for the statement that is being run: what it meets, every new one meets.
+        # It was opened for the statement that runs: every new connection would meet the same.
         self.fresh: bool = False
         self.applied: list[Entry] = []
         self.characteristics: Characteristics = DEFAULTS
@@ -68,8 +62,6 @@ class NodeConnection(ABC):
     def __repr__(self) -> str:
         state = " in transaction" * self.in_transaction
         return f"<{type(self).__name__} {self.node.name}{state}>"
-
-    # -- what an adapter knows -----------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -79,40 +71,40 @@ class NodeConnection(ABC):
     @property
     @abstractmethod
     def first_settings(self) -> dict[str, str]:
-        """Values that changed settings had when the connection was new; lives as long as it."""
+        """The first values of settings that were changed; kept while the connection lives."""
 
     @abstractmethod
     def autocommit(self, value: bool) -> None:
-        """Switch autocommit, if it is not so already; no transaction may be open."""
+        """Switch autocommit to `value` unless it is so already; no transaction may be open."""
 
     @abstractmethod
     def run(self, sql: str, parameters: Any = None) -> None:
-        """Run a statement whose rows nobody wants."""
+        """Run `sql` with `parameters`; nobody wants its rows."""
 
     @abstractmethod
     def ask(self, sql: str) -> tuple[Any, ...]:
-        """The one row a query gives."""
+        """The one row that the query `sql` gives."""
 
     @abstractmethod
     def look(self) -> bool:
-        """Whether the server has a transaction open; a driver's own idea of it is put right."""
+        """Whether the server has a transaction open; corrects what the driver takes for true."""
 
     @abstractmethod
     def end(self, verb: Literal["commit", "rollback"]) -> None:
-        """End the open transaction, whoever began it."""
+        """End the open transaction by `verb`, whoever began it."""
 
     @abstractmethod
     def characterise(self, wanted: Characteristics) -> None:
         """Make `wanted` the settings of the transactions to come."""
 
     def characterise_alone(self, wanted: Characteristics) -> None:
-        """Make of `wanted` what the driver has hold for statements in autocommit, too: with most
-        drivers nothing."""
+        """Make `wanted` hold in autocommit too, where a driver has to: most do not."""
         return
 
     @abstractmethod
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
-        """Whether the server, or the way to it, is gone; if so, the node is blacklisted."""
+        """Whether `error`, raised from `cursor`, says that the server, or the way to it, is gone;
+        if so, the node is blacklisted."""
 
     @abstractmethod
     def give_back(self) -> None:
@@ -120,11 +112,7 @@ class NodeConnection(ABC):
 
     @abstractmethod
     def discard(self, *, distrust: bool) -> None:
-        """Close it.
-
-        Args:
-            distrust: the server was gone; what its pool holds is as good as closed.
-        """
+        """Close it; with `distrust`, idle connections of its pool are no better."""
 
     @abstractmethod
     def fileno(self) -> int:
@@ -132,7 +120,7 @@ class NodeConnection(ABC):
 
     @abstractmethod
     def sqlstate(self, error: BaseException) -> str:
-        """The five-character code of an error, empty when the server sent none."""
+        """The five-character code of `error`, empty when the server sent none."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -141,20 +129,18 @@ class NodeConnection(ABC):
 
     @property
     def in_autocommit(self) -> bool:
-        """Whether `autocommit` would find it so already, and has nothing to wait for."""
+        """Whether `autocommit` would have nothing to do, and so nothing to wait for."""
         return False
 
     @property
     def busy(self) -> bool:
-        """Whether its server is at something, or has something open, that nobody told of."""
+        """Whether its server runs, or has open, something not known here."""
         return False
 
     @property
     def unsure(self) -> bool:
-        """Whether its server may still be at a statement that an exception interrupted."""
+        """Whether its server may still run a statement that an exception interrupted."""
         return self.busy
-
-    # -- what is the same for all --------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
@@ -168,11 +154,8 @@ class NodeConnection(ABC):
         )
 
     def answers(self, seconds: float) -> Life:
-        """Ask the server whether it is there. Unless it answers, this is of no use any more.
-
-        Args:
-            seconds: for how long it may be silent.
-        """
+        """Ask the server whether it is there; it may be silent for `seconds`. Unless it answers,
+        this connection is of no use any more."""
         limit: HangUp | None = None
         errors: tuple[type[Exception], ...] = (*self.errors, OSError)
         try:
@@ -202,9 +185,10 @@ class NodeConnection(ABC):
             self.applied.append(entry)
 
     def note_settings(self, names: tuple[str, ...] | None) -> None:
-        """Remember what the settings about to be changed are now, to put them back later.
+        """Remember what the settings `names`, about to be changed, are now, to put them back
+        later.
 
-        Asked once per connection and setting; what a connect listener set counts as theirs.
+        Asked once per connection and setting; what a connect listener set counts as first value.
         """
         known = self.first_settings
         missing = [name for name in names or () if name not in known]
@@ -232,11 +216,8 @@ class NodeConnection(ABC):
         return True
 
     def release(self, journal: Journal) -> None:
-        """Give it back to its pool as it was taken, or throw it away.
-
-        Args:
-            journal: what of the applied settings outlives the open transaction.
-        """
+        """Give it back to its pool as it was taken, or throw it away. `journal` says what of the
+        applied settings outlives the open transaction."""
         if self.broken or self.spoilt:
             self.discard(distrust=self.distrusted)
             return

@@ -17,10 +17,8 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 def prepared(route: "Route[H]", situation: Situation) -> bool:
-    """Make the connection of a route as its statement expects it.
-
-    Returns:
-        False where the connection had died meanwhile, and the statement may go elsewhere.
+    """Make the connection of `route` as its statement, in `situation`, expects it; False where it
+    had died meanwhile, and the statement may go elsewhere.
 
     Raises:
         RouterError: a transaction cannot be begun there; as the adapter has it.
@@ -65,7 +63,7 @@ def _bring_up_to_date(checkout: "Checkout[H]", held: H, transaction: bool) -> No
             held.autocommit(True)
             held.replay(journal.committed())
         if transaction:
-            # First, for in autocommit psycopg2 makes them settings of the session.
+            # Before characterise: in autocommit psycopg2 makes those settings of the session.
             held.autocommit(False)
             if held.characteristics != checkout.characteristics:
                 held.characterise(checkout.characteristics)

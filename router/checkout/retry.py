@@ -1,5 +1,4 @@
-"""Runs a failed statement again where the rules allow it; which those are stands in
-`router.rules.retry`."""
+"""Runs a failed statement again where the rules allow it: `router.rules.retry` says where."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,19 +17,10 @@ H = TypeVar("H", bound=NodeConnection)
 
 
 def recover(
-    route: "Route[H]",
-    error: BaseException,
-    cursor: Any,
-    attempt: Callable[[H], None],
+    route: "Route[H]", error: BaseException, cursor: Any, attempt: Callable[[H], None]
 ) -> None:
-    """Run a failed statement again where it may, or raise `error`.
-
-    Args:
-        route: the statement; its node is replaced by the one that succeeded.
-        error: what the driver raised.
-        cursor: the cursor it was raised from.
-        attempt: runs the statement on a connection.
-    """
+    """Run the failed statement of `route` again by `attempt`, given a connection, where it may;
+    else raise `error`, raised from `cursor`. The route's node becomes the one that succeeded."""
     pool = route.checkout.pool
     failed: tuple[Node, ...] = ()
     while True:
@@ -58,14 +48,8 @@ def recover(
 def failed_fast_read(
     checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any = None
 ) -> None:
-    """A statement of `Checkout.fast_read_on_primary` was not run; `error` is to be raised again.
-
-    Args:
-        checkout: whose statement failed.
-        held: the primary's connection.
-        error: what was raised.
-        cursor: the cursor it was raised from.
-    """
+    """A read of `checkout` by `fast_read_on_primary` failed on `held`, the primary's connection:
+    `error`, which is to be raised again, came from `cursor`."""
     held.fresh = False
     if isinstance(error, Exception):
         _noticed(checkout, held, error, cursor, on_primary=True)
@@ -76,15 +60,7 @@ def failed_fast_read(
 def _noticed(
     checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:
-    """Blacklist the node if the error says that the server or the way to it is gone.
-
-    Args:
-        checkout: whose statement failed.
-        held: where it ran.
-        error: what was raised.
-        cursor: the cursor it was raised from.
-        on_primary: the rules had sent it to the primary.
-    """
+    """Blacklist the node of `held` if `error`, raised from `cursor`, says that it is gone."""
     pool = checkout.pool
     if not isinstance(error, pool.driver_errors):
         # A signal's handler may have raised it while the server is still at the statement. In a
@@ -96,32 +72,23 @@ def _noticed(
         return
     refused = pool.sqlstate(error) == READ_ONLY_SERVER
     if refused and on_primary and not checkout.is_read_only():
-        checkout.router.health.failed(
-            held.node, "refused a write: it is read-only, or a replica now"
-        )
+        why = "refused a write: it is read-only, or a replica now"
+        checkout.router.health.failed(held.node, why)
 
 
 def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H] | None":
-    """The same statement routed once more, None when it must not run again.
-
-    The rules choose the node by all that was asked of the statement at first, and by what failed:
-    the read that opens an explicit transaction stays on the primary, for what is written next is
-    computed from it.
-    """
+    """The same statement routed once more, None when it must not run again. The rules get all that
+    was asked of it at first: the read that opens an explicit transaction stays on the primary, for
+    what is written next is computed from it."""
     checkout, held = route.checkout, route.held
     router, pool = checkout.router, checkout.pool
     failure = _failure(route, error)
-    reason = may_run_again(
-        route.intent,
-        failure,
-        failed,
-        fresh=route.fresh,
-        bound=checkout.bound and held is checkout.primary,
-    )
+    bound = checkout.bound and held is checkout.primary
+    reason = may_run_again(route.intent, failure, failed, fresh=route.fresh, bound=bound)
     if reason is None or (reason is Reason.RETRIED and len(failed) > len(router.snapshot.nodes)):
         return None
     if failure.stale:
-        # As are all of its pool that prepared the statement before some DDL.
+        # So are all connections of its pool that prepared the statement before some DDL.
         held.broken = held.distrusted = True
     intent = route.intent
     if reason is Reason.HEALED:
@@ -143,7 +110,7 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
 
 
 def _failure(route: "Route[H]", error: Any) -> Failure:
-    """What became of the statement, as the rules take it."""
+    """What became of the statement, as the rules expect it."""
     checkout, held = route.checkout, route.held
     state = checkout.pool.sqlstate(error)
     stale = getattr(getattr(error, "diag", None), "source_function", None) == STALE_PLAN

@@ -99,7 +99,7 @@ class Route(Generic[H]):
             checkout.written()
 
     def done(self, parameters: Any = None) -> None:
-        """The statement has returned."""
+        """The statement has returned; it was sent with `parameters`."""
         intent = self.intent
         if intent.kind is READ:
             if not self.context.root:
@@ -109,8 +109,8 @@ class Route(Generic[H]):
 
 
 def timed(route: Route[H], call: Callable[P, R]) -> Callable[P, R]:
-    """`call`, which runs the statement, made to tell a balancer that asks for it how long it
-    took, on whatever node it ran."""
+    """`call`, which runs the statement of `route`, made to tell a balancer that wants to know how
+    long it took, on whatever node it ran."""
     router = route.checkout.router
     if router.timed_balancer is None:
         return call

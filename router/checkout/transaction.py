@@ -30,7 +30,7 @@ class Transactions(Connections[H]):
 
     Attributes:
         autobegun: the open transaction was begun by the adapter, and not by the caller.
-        explicit: what a cursor that is routed by itself says of its transaction.
+        explicit: a cursor that routes its own statements is in a transaction the caller began.
         declared_read_only: the open transaction began with a ``BEGIN READ ONLY``.
         characteristics: the settings of the transactions to come.
         pins: those of a Session with a context of its own, in place of the current context's.
@@ -62,7 +62,7 @@ class Transactions(Connections[H]):
     # -- what statements did -------------------------------------------------------------------
 
     def writing(self, context: RoutingContext, intent: Intent) -> None:
-        """A write is about to be sent: pin first, so that no read slips between."""
+        """`intent`, a write, is about to be sent: pin `context` first, so no read slips in."""
         self.router.pinning.wrote(context, done=False)
         self._sent = self.router.clock()
         self._writers |= {context}
@@ -71,7 +71,7 @@ class Transactions(Connections[H]):
             self.router.catalog.ddl()
 
     def ran(self, route: Route[H], parameters: Any) -> None:
-        """A statement other than a read has returned: take over what it changed."""
+        """Take over what the statement of `route`, no read, changed; it had `parameters`."""
         intent, held = route.intent, route.held
         if intent.binds and route.decision.on_primary:
             self.bound = True
@@ -166,13 +166,13 @@ class Transactions(Connections[H]):
 
         Raises:
             CommitUnknown: nobody knows whether it was committed; as the adapter has it.
-            Exception: this checkout is closed; that rolled back.
+            Exception: this checkout is closed, and its end rolled back.
         """
         self._must_be_open()
         self._look_at_bound()
         wrote = bool(self._writers)
         if wrote and self.pins is None and (context := current_context()).pinning:
-            self._writers |= {context}  # who commits is to see it too
+            self._writers |= {context}  # whoever commits shall see the write too
         primary = self.primary
         try:
             if primary is not None and primary.in_transaction:
@@ -229,8 +229,7 @@ class Transactions(Connections[H]):
             self.written()
 
     def _look_at_bound(self) -> None:
-        """Take over a transaction begun on a driver connection that was handed out, which only
-        its server knows of."""
+        """Take over a transaction that was begun on a driver connection handed out."""
         primary = self.primary
         if not self.bound or primary is None or primary.broken or primary.in_transaction:
             return
@@ -240,7 +239,7 @@ class Transactions(Connections[H]):
             self.writing(current_context(), BOUND)
 
     def _tidy(self) -> None:
-        """Forget settings that were set again since, by those who hold them too."""
+        """Forget settings that were set again later, by connections that ran them too."""
         journal = self.journal
         before = len(journal.entries)
         if before < 2:
@@ -250,7 +249,7 @@ class Transactions(Connections[H]):
             return
         helds = [held for held in (self.primary, self.replica) if held is not None]
         for held in helds:
-            # One that has not run the later ones has the first to put back.
+            # A connection that has not run the later settings still has the first to put back.
             if len(held.applied) < before and any(e in gone for e in held.applied):
                 return
         journal.forget(gone)

@@ -32,12 +32,7 @@ class CatalogInForce:
         self.generation: int = 0
 
     def learn(self, catalog: Catalog, generation: int) -> bool:
-        """Classify by `catalog` from now on, unless DDL was run since reading it began.
-
-        Args:
-            catalog: what the server says of functions and relations.
-            generation: `generation` before the reading began.
-        """
+        """Classify by `catalog`, unless DDL was run since `generation`, when reading it began."""
         with self._lock:
             if generation != self.generation:
                 return False
@@ -59,7 +54,8 @@ class CatalogInForce:
             self._state.monitor.refresh_catalog()
 
     def heal(self, sql: str, state: str, reason: str) -> None:
-        """Remember that a standby refused `sql`, which had been taken for a read."""
+        """Remember that a standby refused `sql`, which had been taken for a read, with the
+        SQLSTATE `state` and, in one line, the `reason`."""
         self.classifier.learn_write(sql, f"a replica refused it ({state})")
         self._state.telemetry.event(
             "healed",

@@ -26,7 +26,7 @@ CATALOG_LOCK_WAIT = 100
 """Milliseconds one reading waits for a migration's lock: it must not queue in front of others."""
 
 GIVE_UP_PATIENCE = 1.0
-"""Seconds a query that was given up may take to end; it takes none, but nothing may hang here."""
+"""Seconds a query that was given up may take to end. It needs none, but nothing may hang here."""
 
 LOCKED = "55P03"
 """SQLSTATE lock_not_available: `CATALOG_LOCK_WAIT` ran out."""
@@ -35,43 +35,30 @@ LOCKED = "55P03"
 class CatalogReader:
     """Reads the catalog when it is time, one reading at a time, on the monitor's event loop.
 
-    Each over a connection of its own: views are locked while they are read, and neither a
+    Each reading has a connection of its own: views are locked while they are read, and neither a
     migration that holds such a lock nor a server that hangs may hold up a probe.
     """
 
     def __init__(self, router: Router, connect_args: ConnectArgs) -> None:
-        """Prepare; the first reading is due at once.
-
-        Args:
-            router: learns what is read.
-            connect_args: how to reach each node.
-        """
         self.router: Router = router
         self._connect_args = connect_args
         self._due = float("-inf")
-        self._failed = False  # and said so
+        self._failed = False  # and the event was sent
         self._reading: ProbeConnection | None = None
 
     def due_now(self) -> None:
-        """Have the next `begin` read, however short a time ago the last one did. Any thread."""
+        """Let the next `begin` read, however recent the last reading is. Any thread."""
         self._due = float("-inf")
 
     def begin(self, reached: AbstractSet[Node]) -> "asyncio.Task[None] | None":
-        """Start a reading from the primary, or else from a replica.
-
-        Args:
-            reached: the nodes that probes reach.
-
-        Returns:
-            what must have ended before this is called again; None when it is not time, or no node
-            is reached.
-        """
+        """Start a reading from the primary, or else a replica, if it is among `reached` by probes.
+        It must have ended before the next call. None when it is not time, or no node is
+        reached."""
         now, snapshot = self.router.clock(), self.router.snapshot
         if now < self._due:
             return None
-        nodes = [snapshot.primary] if snapshot.primary else []
-        nodes += snapshot.replicas
-        node = next((n for n in nodes if n in reached), None)
+        nodes = (snapshot.primary, *snapshot.replicas)
+        node = next((n for n in nodes if n is not None and n in reached), None)
         if node is None:
             return None
         self._due = now + CATALOG_INTERVAL
@@ -108,13 +95,11 @@ class CatalogReader:
     async def _rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
         async with await connect(self._connect_args(node)) as connection:
             self._reading = connection
-            rows = {}
+            rows, limit = {}, f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
             for part, sql in Catalog.QUERIES.items():
-                # Local to a transaction, for behind a PgBouncer a session is everybody's.
+                # Local to a transaction: behind a PgBouncer all clients share a session.
                 async with connection.transaction():
-                    await connection.execute(
-                        f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT}".encode()
-                    )
+                    await connection.execute(limit)
                     cursor = await connection.execute(sql.encode())
                     rows[part] = await cursor.fetchall()
             return rows
@@ -122,10 +107,8 @@ class CatalogReader:
     async def _give_up(
         self, task: "asyncio.Task[Any]", connection: "ProbeConnection | None"
     ) -> None:
-        """End a task that waits for a server.
-
-        Over a connection by hanging up: cancelled, psycopg would log that it was interrupted.
-        """
+        """End a task that waits for a server; over a `connection` by hanging up, for psycopg logs
+        a cancellation as an interruption."""
         tasks = self.router.runtime.tasks
         if connection is not None and not task.done():
             connection.hang_up()
@@ -134,4 +117,4 @@ class CatalogReader:
             task.cancel()
             await tasks.ends(task, within=GIVE_UP_PATIENCE)
         if task.done() and not task.cancelled():
-            task.exception()  # looked at: nobody else will
+            task.exception()  # else asyncio logs that nobody retrieved it

@@ -24,14 +24,8 @@ class DryRun:
     def kept(
         self, decision: Decision, node: Node, context: RoutingContext, now: float
     ) -> Decision:
-        """Keep on the primary what `decision` would have sent to a replica.
-
-        Args:
-            decision: the rules'.
-            node: which of its nodes it would have been.
-            context: whose statement it is.
-            now: monotonic seconds.
-        """
+        """Keep on the primary what `decision` would have sent to its `node`, at `now` (monotonic
+        seconds); `context` is the request's."""
         state = self._state
         if not context.root:
             context.pins.reads[state.cluster] = LastRead(node, now)
@@ -40,16 +34,12 @@ class DryRun:
         kept = dry(state.view, node, now)
         if kept.reason is Reason.DRY_RUN_BEHIND:
             lag = state.snapshot.lag_seconds(node.name) or 0.0
-            # Of two threads at once the lesser may win: it is a figure for people.
+            # When two threads race, the lesser value may win: it is a figure for people.
             self._furthest = max(self._furthest, lag)
         return kept
 
     def report(self) -> DryRunReport:
-        """What routing would have done so far.
-
-        Raises:
-            ConfigError: ``dry_run`` is off.
-        """
+        """As `Router.dry_run_report`."""
         state = self._state
         if not state.config.dry_run:
             raise ConfigError("dry_run: it is off: say dry_run=True to have a report")
@@ -57,7 +47,7 @@ class DryRun:
         return summed_up(state.telemetry.decisions.total(), self._furthest, seconds)
 
     def tell(self, now: float) -> None:
-        """Say what a dry run has found so far, once a minute."""
+        """Send an event with the report so far, once a minute by `now` (monotonic seconds)."""
         if not self._state.config.dry_run or now < self._due:
             return
         self._due = now + DRY_RUN_EVERY

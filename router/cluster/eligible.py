@@ -4,12 +4,12 @@ from router.model import Floor, Node, Report, Role, Snapshot
 
 
 def joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
-    """Whether the node called `name`, which came later, has replayed as much as `floor`."""
+    """Whether the node `name`, which joined later, has replayed `floor` by `snapshot`."""
     report = snapshot.reports.get(name)
     if report is None or not report.ok:
         return False
     if report.lsn is None or not report.timeline:
-        return True  # a server that does not tell: pins there are a matter of time
+        return True  # the server tells no position: pins there end by time
     if report.timeline != snapshot.timeline:
         return False
     if floor.timeline == snapshot.timeline:
@@ -17,12 +17,14 @@ def joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
     branch = snapshot.branch
     if branch is None:
         return True
-    there = floor.timeline == branch.parent  # else it may have been anywhere before
+    there = (
+        floor.timeline == branch.parent
+    )  # else its position is on an older one yet, and says nothing
     return report.lsn >= (min(floor.lsn, branch.lsn) if there else branch.lsn)
 
 
 def may_read(snapshot: Snapshot, node: Node) -> bool:
-    """Whether `node`, which is not the primary, may serve reads."""
+    """Whether `node`, which is not the primary of `snapshot`, may serve reads."""
     report = snapshot.reports.get(node.name)
     if report is None or not report.ok or report.role is not Role.REPLICA:
         return False
@@ -34,7 +36,7 @@ def may_read(snapshot: Snapshot, node: Node) -> bool:
 
 
 def _regained(snapshot: Snapshot, report: Report) -> bool:
-    """Whether a replica has replayed again what it once had, see `Report.highest`."""
+    """Whether a replica has replayed again what it once had; see `Report.highest`."""
     lsn, branch = report.lsn, snapshot.branch
     if lsn is None:
         return True

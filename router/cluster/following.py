@@ -9,15 +9,16 @@ from router.model import NO_STRAYS, Branch, Report, Role, Snapshot, Stray
 
 
 def branch_of(before: Snapshot, mine: Report) -> Branch | None:
-    """Where the timeline of `mine`, a server just promoted, began; None where nobody knows."""
-    # Of one that was started anew since nothing is known but that its timeline began before.
+    """Where the timeline of `mine`, the report of a server just promoted, began; None where that
+    and the snapshot `before` do not tell."""
+    # Where the server was restarted since, its timeline began at this position or before.
     lsn = mine.lsn if mine.began is None else mine.began
     if lsn is None or not before.timeline:
         return None
     was = before.reports.get(mine.node)
     if was is None or was.role is not Role.REPLICA or mine.node in before.strays:
         return Branch(before.timeline, lsn, False, -inf)
-    # Met anew since then it may have crashed, and what ended last was the recovery from that.
+    # If its connections broke since, it may have crashed: `began` then ends that recovery.
     unbroken = mine.began is not None and was.since <= was.started
     # Only a server that was on the followed timeline has left that one, and by the next number.
     left = was.timeline == before.timeline == mine.timeline - 1
@@ -25,10 +26,8 @@ def branch_of(before: Snapshot, mine: Report) -> Branch | None:
 
 
 def contested(before: Snapshot, snapshot: Snapshot) -> int:
-    """`Snapshot.contested`, by claims that are as new as that of the followed primary.
-
-    An older one may be the old primary's last answer before it died.
-    """
+    """`Snapshot.contested` of `snapshot`, which follows `before`, by claims as new as its
+    primary's: an older claim may be the old primary's last answer before it died."""
     if snapshot.timeline < before.timeline:
         return 0  # another cluster
     known_since = _known_since(snapshot)
@@ -40,7 +39,8 @@ def contested(before: Snapshot, snapshot: Snapshot) -> int:
 def strays(
     before: Snapshot, snapshot: Snapshot, contested: int, now: float
 ) -> Mapping[str, Stray]:
-    """`Snapshot.strays`: what was known `before` and still holds, and what the reports show."""
+    """`Snapshot.strays` at `now` (monotonic seconds): what was known `before` and still holds, and
+    what the reports of `snapshot` show beside a `contested` timeline."""
     timeline = snapshot.timeline
     if not timeline or timeline < before.timeline:
         return NO_STRAYS
@@ -133,8 +133,7 @@ def _beside_a_rival(snapshot: Snapshot, report: Report, contested: int) -> _Evid
 
 
 def _past_the_primary(snapshot: Snapshot, report: Report) -> _Evidence | None:
-    """The node had more WAL than the primary when that was asked: since, it can only have gone
-    on."""
+    """The node had more WAL than the primary when that was asked, and has only gone on since."""
     if not snapshot.samples:
         return None
     last = snapshot.samples[-1]

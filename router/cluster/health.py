@@ -31,19 +31,16 @@ class Health:
         self._retrial: dict[str, float] = {}
 
     def is_disconnect(self, sqlstate: str) -> bool:
-        """Whether an error of this SQLSTATE blacklists the node that sent it."""
+        """Whether an error with this `sqlstate` blacklists the node that sent it."""
         return sqlstate in self._lost or sqlstate[:2] in self._lost
 
     def failed(self, node: Node, reason: str) -> None:
-        """Keep `node` out for its blacklist duration: a connection to it broke or was refused."""
+        """Keep `node` out for its blacklist duration: a connection failed, for `reason`."""
         if node not in self._state.servers:
             return  # it has left, and its name may be another's
-        duration = node.blacklist_duration
+        is_primary, duration = self._state.primary is node, node.blacklist_duration
         if duration is None:
-            duration = self._state.config.blacklist_duration
-        is_primary = self._state.primary is node
-        if is_primary:
-            duration = node.blacklist_duration or 0.0
+            duration = 0.0 if is_primary else self._state.config.blacklist_duration
         was_out = node.name in self._state.kept_out
         now = self._state.clock()
         entry = self._state.kept_out.add(node.name, reason, duration, now, primary=is_primary)
@@ -55,15 +52,9 @@ class Health:
         self._state.hurry(node)
 
     def ended(self, node: Node, state: str, reason: str, *, fresh: bool) -> None:
-        """A connection to `node` ended. One that was open before says nothing of the node, which
-        is kept out when one that was opened for the statement ends as well.
-
-        Args:
-            node: whose.
-            state: the SQLSTATE it ended with, empty when the server sent none.
-            reason: the error as one line.
-            fresh: it was opened for the statement that failed.
-        """
+        """A connection to `node` ended with the SQLSTATE `state`, empty when the server sent none.
+        Only if it is `fresh`, opened for the statement that failed, this keeps the node out for
+        `reason`, the error as one line."""
         of_users = state in self._of_users or state[:2] in self._of_users
         if of_users or (fresh and state not in ENDED):
             self.failed(node, reason)
@@ -76,8 +67,8 @@ class Health:
         self._heard[node.name] = self._state.clock()
 
     def may_try(self, node: Node) -> bool:
-        """Whether `node`, of which probes say that it is down, may be asked over a connection
-        that is open; not so for `RETRIAL` seconds from one that got no answer."""
+        """Whether `node`, which probes call down, may be asked over an open connection; not for
+        `RETRIAL` seconds after one that got no answer."""
         due, now = self._retrial.get(node.name), self._state.clock()
         if due is None:
             return True
@@ -87,23 +78,19 @@ class Health:
         return True
 
     def vouch(self, node: Node) -> None:
-        """`node`, of which probes say that it is down, has answered over an open connection."""
+        """`node`, which probes call down, has answered over an open connection."""
         self.heard(node)
         self._retrial.pop(node.name, None)
-        self._told(node, lambda snapshot: snapshot.vouched(node.name))
+        self._change(node, lambda snapshot: snapshot.vouched(node.name))
 
     def silent(self, node: Node, *, tried: bool) -> None:
-        """Nothing but its probes speaks for `node`.
-
-        Args:
-            node: which.
-            tried: it was asked over an open connection, and said nothing; else there was none.
-        """
+        """Nothing but its probes speaks for `node`: no connection to it is open or, if `tried`, it
+        was asked over one and said nothing."""
         if tried:
             self._retrial[node.name] = self._state.clock() + RETRIAL
-        self._told(node, lambda snapshot: snapshot.silent(node.name))
+        self._change(node, lambda snapshot: snapshot.silent(node.name))
 
-    def _told(self, node: Node, change: Callable[[Snapshot], Snapshot]) -> None:
+    def _change(self, node: Node, change: Callable[[Snapshot], Snapshot]) -> None:
         before, after = self._state.see(change)
         news.of_reach(self._state, node.name, before, after)
         news.of_writes(self._state, before, after)
@@ -114,12 +101,8 @@ class Health:
     ) -> Iterator[None]:
         """Around the opening of a connection to `node`: only one caller waits for a dead host.
 
-        The primary has no substitute, so every caller may try it.
-
-        Args:
-            node: to connect to.
-            pause: waits as many seconds, on an event loop without blocking it; None blocks the
-                thread.
+        The primary has no substitute, so every caller may try it. `pause` waits as many seconds as
+        it is given, without blocking an event loop; None blocks the thread.
 
         Raises:
             NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
@@ -148,10 +131,8 @@ class Health:
         now = self._state.clock()
         self._state.see(lambda snapshot: snapshot.interrupted(node.name, now))
 
-    # -- what probes say -----------------------------------------------------------------------
-
     def with_what_was_heard(self, reports: tuple[Report, ...]) -> tuple[Report, ...]:
-        """The reports of nodes that do not answer, with when a statement last succeeded there."""
+        """`reports`, those of silent nodes with when a statement last succeeded there."""
         heard = self._heard
         if not heard:
             return reports
@@ -160,7 +141,8 @@ class Health:
         )
 
     def probed(self, report: Report, now: float) -> None:
-        """Let a node back in that is due and answers; keep one out for longer that does not."""
+        """Take in `report` at `now` (monotonic seconds): a node that is due is let in if it
+        answers, and kept out for longer if not."""
         if report.ok:
             self._retrial.pop(report.node, None)
         state = self._state
@@ -173,37 +155,17 @@ class Health:
             state.kept_out.add(report.node, report.error, entry.duration, now)
             state.blacklist_changed()
 
-    # -- by hand -------------------------------------------------------------------------------
-
     def blacklist(
         self, name: str, reason: str = "by hand", *, duration: float | None = None
     ) -> Entry:
-        """Keep the node called `name` out: a replica gets no reads, the primary no statement.
-
-        Checked-out connections finish what they are doing. A node taken out as a replica and
-        promoted meanwhile takes writes.
-
-        Args:
-            name: as in the events and errors.
-            reason: shown wherever the node is missed.
-            duration: seconds after which a probe may let it back in; None until `restore`.
-
-        Raises:
-            ConfigError: no node has that name.
-        """
+        """As `Router.blacklist`."""
         node = self._state.named("blacklist", name)
         now = self._state.clock()
         before = self._state.kept_out.entries.get(name)
         seconds = float("inf") if duration is None else duration
-        entry = Entry(
-            name,
-            reason,
-            since=before.since if before else now,
-            until=now + seconds,
-            duration=seconds,
-            failures=before.failures if before else 0,
-            primary=self._state.primary is node,
-        )
+        since, failures = (before.since, before.failures) if before else (now, 0)
+        is_primary = self._state.primary is node
+        entry = Entry(name, reason, since, now + seconds, seconds, failures, is_primary)
         self._state.kept_out.put(entry)
         self._state.blacklist_changed()
         self._state.telemetry.event(
@@ -212,14 +174,7 @@ class Health:
         return entry
 
     def restore(self, name: str) -> Entry | None:
-        """Let the node called `name` back in at once.
-
-        Returns:
-            what kept it out, None when nothing did.
-
-        Raises:
-            ConfigError: no node has that name.
-        """
+        """As `Router.restore`."""
         node = self._state.named("restore", name)
         entry = self._let_in(name)
         self._state.hurry(node)

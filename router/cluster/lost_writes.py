@@ -59,14 +59,9 @@ def place(snapshot: Snapshot, write: Write) -> Place | None:
 
 
 def loss(before: Snapshot, after: Snapshot, write: Write, known: Place | None) -> Loss | None:
-    """What the promotion between two snapshots cost, None where nothing is known to be lost.
-
-    Args:
-        before: the cluster with the former primary.
-        after: the same with the promoted one, on a later timeline.
-        write: the last one acknowledged to this process.
-        known: its place, where that was found while its samples were remembered.
-    """
+    """What the promotion from `before` to `after` cost, None where nothing is known to be lost.
+    `write` is the last one acknowledged to this process, `known` its place, where that was found
+    while its samples were remembered."""
     branch = after.branch
     if branch is None or not before.samples:
         return None

@@ -29,45 +29,24 @@ class NodePools(Protocol):
     """An adapter's pools, one for each node."""
 
     def retire(self, node: Node) -> None:
-        """Close idle connections to `node` now, those in use when they come back; any thread."""
-        ...
+        """Close idle connections to `node` now, others when they come back; any thread."""
 
     def use(self) -> Mapping[Node, Use]:
-        """The connections to each node to which there are any."""
-        ...
+        """The connections to each node that has any."""
 
 
 class Membership:
-    """The servers of a cluster, and the pools of connections to them.
-
-    Every method may be called from any thread.
-    """
+    """The servers of a cluster, and the pools of connections to them; any thread. `changed` is
+    called when other servers belong to it."""
 
     def __init__(self, state: State, changed: Callable[[], None]) -> None:
-        """Begin with the configured servers.
-
-        Args:
-            state: what is known of the cluster.
-            changed: called when another server belongs to it.
-        """
         self._state = state
         self._changed = changed
         self._lock = state.runtime.lock()
         self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
 
     def add_replica(self, given: str | Mapping[str, object]) -> Node:
-        """Let a server join while running.
-
-        It gets reads once a probe has found it to be a replica of this cluster that has replayed
-        what the primary had written by now: then it can miss no write that anybody was promised.
-
-        Args:
-            given: a URL, ``host``, ``host:port`` or a mapping, as in ``replicas``; what it leaves
-                out is the configured primary's.
-
-        Raises:
-            ConfigError: it is malformed, its name is taken, or it opens another database.
-        """
+        """As `Router.add_replica`."""
         server = self._state.config.joining(given, "add_replica")
         with self._lock:
             names = {n.name for n in self._state.servers}
@@ -81,14 +60,7 @@ class Membership:
         return node
 
     def remove_replica(self, name: str) -> Node:
-        """Let a server leave while running.
-
-        It gets no new statement. What is checked out finishes there; idle connections are closed
-        at once, the others when they come back.
-
-        Raises:
-            ConfigError: no node has that name, or it is the primary.
-        """
+        """As `Router.remove_replica`."""
         with self._lock:
             node = self._state.named("remove_replica", name)
             if node is self._state.primary:
@@ -101,15 +73,13 @@ class Membership:
     def members(self, given: Iterable[str | Mapping[str, object]]) -> None:
         """Make `given` the servers of the cluster: new ones join, others leave.
 
-        A server is known again by its host and port; its weight, zone and priority are taken over.
+        `given` names every server as ``replicas`` does, the primary too; roles are found out. A
+        server is known again by its host and port; its weight, zone and priority are taken over.
         The primary stays until another one is followed, or a member claims to be it.
 
-        Args:
-            given: every server, as in ``replicas``, the primary too; roles are found out.
-
         Raises:
-            ConfigError: nothing is given, an entry is malformed or opens another database, or
-                two have one name.
+            ConfigError: nothing is given, an entry is malformed or opens another database, or two
+                have one name.
         """
         wanted = {}
         for i, entry in enumerate(given):
@@ -170,15 +140,8 @@ class Membership:
             state.hurry(node)
 
     def moved(self, node: Node, before: Iterable[str], after: Iterable[str]) -> None:
-        """The name of `node` stands for other addresses: what is behind it has to be asked again.
-
-        Its pool is emptied, and as a replica it gets reads again like one that joins.
-
-        Args:
-            node: whose host name was looked up.
-            before: the addresses it had.
-            after: the addresses it has, none of them among those.
-        """
+        """The name of `node` stands for the addresses `after`, none of them among those `before`:
+        its pool is emptied, and as a replica it gets reads again like one that joins."""
         now = self._state.clock()
         self._state.see(lambda snapshot: renewed(snapshot, node, now))
         self.retire(node)
@@ -191,8 +154,6 @@ class Membership:
         )
         self._state.hurry(node)
 
-    # -- the pools of connections to them ------------------------------------------------------
-
     def attach(self, pools: NodePools) -> None:
         """Tell `pools`, held weakly, when connections to a node are not to be used again."""
         self._pools.add(pools)
@@ -203,10 +164,7 @@ class Membership:
             pools.retire(node)
 
     def use(self) -> dict[str, Use]:
-        """Connections to each node, by its name: those of every engine or pool of this Router.
-
-        Those of a `sqlalchemy.pool.NullPool` are not known.
-        """
+        """As `Router.use`."""
         found = {node.name: Use() for node in self._state.servers}
         for pools in list(self._pools):
             for node, use in pools.use().items():

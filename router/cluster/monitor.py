@@ -12,36 +12,26 @@ from router.model import Node
 
 
 class Monitor:
-    """Probes the nodes of one Router and tells it what was found. All methods are thread-safe."""
+    """Probes the nodes of one Router and tells it what was found; any thread. `resolve` gives the
+    addresses of a host name, by default the system's."""
 
     def __init__(
         self, router: Router, connect_args: ConnectArgs, *, resolve: Resolve | None = None
     ) -> None:
-        """Prepare; nothing runs until `start`. What the thread will need is loaded now: a module
-        that is half loaded in a thread when the process forks stays so in the child, and locked.
-
-        Args:
-            router: whose nodes to probe.
-            connect_args: how to reach each of them.
-            resolve: gives the addresses of a host name; the system's resolver by default.
-        """
         self.router: Router = router
         self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of
         self._lock = registry.lock()
         self._probing: ProbeLoop | None = None
-        # psycopg may lack its libpq: the probes will say so.
+        # What the thread needs is loaded now: a module half loaded when the process forks stays so
+        # in the child, and locked. psycopg may lack its libpq: the probes will say so.
         with suppress(ImportError):
             importlib.import_module("router.connect.probe_connection")
         router.telemetry.prepare()
         registry.renew(self)
 
     def start(self, timeout: float = 0.0) -> None:
-        """Start the thread unless it runs already, and wait for its first round.
-
-        Args:
-            timeout: seconds to wait.
-        """
+        """Start the thread unless it runs; wait `timeout` seconds at most for a round."""
         with self._lock:
             probing = self._probing
             if probing is None or not probing.alive:
@@ -50,11 +40,8 @@ class Monitor:
         probing.ready.wait(timeout)
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread and close its connections. `start` may be called again.
-
-        Args:
-            timeout: seconds to wait for a probe under way.
-        """
+        """End the thread and close its connections; wait `timeout` seconds at most for a probe
+        under way. `start` may be called again."""
         with self._lock:
             probing, self._probing = self._probing, None
         if probing is not None:
@@ -67,29 +54,18 @@ class Monitor:
             probing.let_go()
 
     def hurry(self, node: Node | None = None) -> None:
-        """Probe soon: a pin began to wait, or `node` failed.
-
-        Costs nothing while the loop is awake anyway.
-        """
-        probing = self._probing
-        if probing is not None:
+        """Probe soon, unless the loop is awake anyway: a pin waits, or `node` failed."""
+        if (probing := self._probing) is not None:
             probing.hurry(node)
 
     def refresh_catalog(self) -> None:
         """Read the catalog again soon: DDL was run."""
-        probing = self._probing
-        if probing is not None:
+        if (probing := self._probing) is not None:
             probing.refresh_catalog()
 
     def round(self, timeout: float) -> bool:
-        """Wait for a round of probes that begins after this call.
-
-        Args:
-            timeout: seconds to wait.
-
-        Returns:
-            whether the round was finished in time.
-        """
+        """Wait `timeout` seconds at most for a round of probes that begins after this call;
+        whether it was finished in time."""
         probing = self._probing
         return probing is not None and probing.round(timeout)
 

@@ -1,4 +1,4 @@
-"""What changed between two snapshots of a cluster, told as events."""
+"""Tells what changed from one snapshot of a cluster to the next, as events of its `State`."""
 
 from router.cluster.lost_writes import Loss
 from router.cluster.state import State
@@ -8,11 +8,11 @@ LOST_WRITES = (
     "it was promoted without WAL that the former primary had flushed: look there for what is "
     "missing before you rebuild it, and see synchronous_standby_names"
 )
-"""What to do about writes a promotion lost."""
+"""What to do about writes that a promotion lost, for people."""
 
 
 def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say that another server is followed."""
+    """Tell `state` that another server is followed in `after` than in `before`."""
     state.telemetry.event(
         "primary_changed",
         level="warning",
@@ -23,7 +23,7 @@ def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say that a server claims to be the primary beside the one that is followed."""
+    """Tell `state` who claims to be primary as well in `after`, but did not `before`."""
     for name in after.fenced - before.fenced:
         state.telemetry.event(
             "fenced", level="error", node=name, reason="claims to be primary as well"
@@ -31,7 +31,7 @@ def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say of a server that its rows are not the primary's: it gets nothing."""
+    """Tell `state` whose rows are not the primary's in `after`, but were `before`."""
     for node in after.nodes:
         reason = after.foreign(node.name)
         if reason and not before.foreign(node.name):
@@ -45,13 +45,14 @@ def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say of a replica that answers why it takes reads no more, or that it does again."""
+    """Tell `state` which answering replicas stop or begin to take reads, `before` to `after`."""
     of_strays(state, before, after)
     if before.replicas is after.replicas or before.replicas == after.replicas:
         return
     for node in before.replicas:
-        told = after.foreign(node.name) or node.name in after.strays
-        if node in after.replicas or node not in after.nodes or told:
+        # Foreigners and strays have an event of their own.
+        other = after.foreign(node.name) or node.name in after.strays
+        if node in after.replicas or node not in after.nodes or other:
             continue
         if _answers_as_replica(after, node):
             state.telemetry.event(
@@ -74,11 +75,11 @@ def _answers_as_replica(snapshot: Snapshot, node: Node) -> bool:
 
 
 def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say of a replica that answers that it does not follow the primary."""
+    """Tell `state` which answering replicas stop following the primary, `before` to `after`."""
     for name, stray in after.strays.items():
         report, known = after.reports[name], before.strays.get(name)
-        told = known is not None and known.sure
-        if stray.sure and not told and report.ok and report.role is Role.REPLICA:
+        new = stray.sure and not (known is not None and known.sure)
+        if new and report.ok and report.role is Role.REPLICA:
             state.telemetry.event(
                 "not_following",
                 level="warning",
@@ -90,7 +91,7 @@ def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
-    """Say that nothing can be written, or that it can be again."""
+    """Tell `state` that writes became impossible, or possible, from `before` to `after`."""
     was, now = before.writable, after.writable
     if was and not now:
         state.telemetry.event(
@@ -106,7 +107,7 @@ def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
 
 
 def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None:
-    """Say that a node does not answer any more, or that it does again."""
+    """Tell `state` that the node `name` falls silent or answers again, `before` to `after`."""
     was, now = before.down(name), after.down(name)
     if was is not None and now is None:
         away = round(state.clock() - was.since, 3)
@@ -118,8 +119,8 @@ def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None
 def of_lost_writes(
     state: State, found: Loss, primary: str, former: str | None, timeline: int
 ) -> None:
-    """Say that what a former primary had acknowledged to this process is not on the new one, or
-    may not be."""
+    """Tell `state` that what the `former` primary acknowledged to this process is not on
+    `primary`, and its `timeline`, or may not be: see `found`."""
     began, written, certain = found
     if certain:
         state.telemetry.event(
@@ -148,7 +149,7 @@ def of_lost_writes(
 
 
 def of_no_positions(state: State) -> None:
-    """Say that the servers tell no WAL positions."""
+    """Tell `state` that the servers tell no WAL positions."""
     state.telemetry.event(
         "no_positions",
         level="warning",

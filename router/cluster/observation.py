@@ -11,16 +11,9 @@ from router.model import Node, Report, Snapshot
 
 
 class Observation:
-    """Takes in the reports of probes; any thread."""
+    """Takes in probes' reports; any thread. `retire` closes pooled connections to a node."""
 
     def __init__(self, state: State, health: Health, retire: Callable[[Node], None]) -> None:
-        """Begin with nothing seen.
-
-        Args:
-            state: what is known of the cluster.
-            health: lets nodes in and keeps them out.
-            retire: closes the pooled connections to a node.
-        """
         self._state = state
         self._health = health
         self._retire = retire
@@ -29,15 +22,11 @@ class Observation:
         self._blind_told = False
 
     def acknowledged(self, sent: float) -> None:
-        """The primary has acknowledged a write.
-
-        Args:
-            sent: when its COMMIT, or the autocommitted statement, was sent (monotonic seconds).
-        """
+        """The primary has acknowledged the write that was sent at `sent` (monotonic seconds)."""
         self._acknowledged = Write(sent, self._state.clock())
 
     def take(self, reports: tuple[Report, ...], now: float) -> Snapshot:
-        """Take in what probes found, restore nodes that are due, and return the new snapshot."""
+        """Take in `reports` at `now` (monotonic seconds); returns the new snapshot."""
         state, health = self._state, self._health
         reports = health.with_what_was_heard(reports)
         before, after = state.see(lambda snapshot: with_reports(snapshot, reports, now))
@@ -49,11 +38,10 @@ class Observation:
         if after.primary is not before.primary:
             news.of_primary(state, before, after)
             if after.primary is not None:
-                # Who follows it, and who claims to be the primary as well, is told by answers that
-                # are newer than the one by which it is known.
+                # Only answers newer than its own tell who follows it, and who claims its role.
                 state.hurry(after.primary)
         elif after.primary is not None and 0 < before.timeline < after.timeline:
-            # Its address leads to the promoted server now, and what is pooled to the old one.
+            # Its address leads to the promoted server now; pooled connections, to the old one.
             self._retire(after.primary)
         news.of_foreigners(state, before, after)
         if after.timeline > before.timeline > 0:
@@ -87,8 +75,7 @@ class Observation:
             self._placed = place(after, write)
 
     def _judge_last_write(self, before: Snapshot, after: Snapshot) -> None:
-        """Say that what a former primary had acknowledged to this process is not on the new one,
-        or may not be."""
+        """Tell whether the new primary lacks the last write acknowledged by the former."""
         write, primary = self._acknowledged, after.primary
         if write is None or primary is None:
             return

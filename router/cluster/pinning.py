@@ -13,15 +13,10 @@ ROOT_WRITES_TO_MENTION = 1000
 
 
 class Pinning:
-    """What contexts have written to, and read from, one cluster; any thread."""
+    """What contexts have written to, and read from, one cluster; any thread. `others` gives what
+    the other Routers of this process know, each of its cluster."""
 
     def __init__(self, state: State, others: Callable[[], Iterable[State]]) -> None:
-        """Begin without a write.
-
-        Args:
-            state: what is known of the cluster.
-            others: what the other Routers of this process know, each of its cluster.
-        """
         self._state = state
         self._others = others
         self._asks = state.config.consistency == "lsn" and state.config.pin_lsn == "commit"
@@ -34,15 +29,8 @@ class Pinning:
         return self._state.split and self._asks
 
     def wrote(self, context: RoutingContext, *, done: bool) -> None:
-        """Pin `context`: a write is about to be sent, or has just returned.
-
-        Called before the statement is sent, so that no read slips between, and again after the
-        commit returned, because only a position sampled after that covers the commit.
-
-        Args:
-            context: whose write it is.
-            done: whether the commit, or the autocommitted statement, has returned.
-        """
+        """Pin `context`: its write is about to be sent, so that no read slips between, or its
+        commit has returned (`done`), for only a position sampled after that covers it."""
         if self._state.policy.consistency == "off":
             return
         now = self._state.clock()
@@ -77,7 +65,7 @@ class Pinning:
             context.pins.reads[self._state.cluster] = LastRead(node, self._state.clock())
 
     def current(self, context: RoutingContext, view: View, now: float) -> Pin | None:
-        """The context's pin with its position filled in, or None once it is satisfied."""
+        """The pin of `context` by `view` at `now` (monotonic seconds); None once satisfied."""
         state, pins = self._state, context.pins
         pin = pins.get(state.cluster)
         if pin is None or not state.split:
@@ -91,8 +79,7 @@ class Pinning:
             if not self._over(pin, now):
                 return None
             pins.clear(state.cluster, pin)
-            satisfied = state.policy.consistency == "lsn"
-            name = "pin_satisfied" if satisfied else "pin_expired"
+            name = "pin_satisfied" if state.policy.consistency == "lsn" else "pin_expired"
             state.telemetry.detail(name, after=round(pin.waited(now), 3))
             return None
         waited = pin.waited(now)

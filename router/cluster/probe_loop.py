@@ -28,18 +28,11 @@ JITTER = 0.1
 class ProbeLoop:
     """One thread that probes a Router's nodes until it is stopped; it is never started again.
 
-    Nothing of it is shared with the thread before or after it: a monitor may be started while the
-    thread it had before is still ending.
+    It shares nothing with the thread before or after it: a monitor may be started while the thread
+    it had before is still ending. `resolve` gives the addresses of a host name.
     """
 
     def __init__(self, router: Router, connect_args: ConnectArgs, resolve: Resolve) -> None:
-        """Prepare; `start` starts it.
-
-        Args:
-            router: whose nodes to probe.
-            connect_args: how to reach each of them.
-            resolve: gives the addresses of a host name.
-        """
         self.router: Router = router
         self.ready: Event = router.runtime.event()
         self._connect_args = connect_args
@@ -79,11 +72,7 @@ class ProbeLoop:
         self._thread = self.router.runtime.spawn(self._run, name)
 
     def stop(self, timeout: float) -> None:
-        """End the thread and close its connections.
-
-        Args:
-            timeout: seconds to wait for that.
-        """
+        """End the thread and close its connections; wait `timeout` seconds at most for that."""
         self.let_go()
         thread = self._thread
         if thread is not None and thread is not self.router.runtime.current():
@@ -106,7 +95,7 @@ class ProbeLoop:
         self.hurry()
 
     def round(self, timeout: float) -> bool:
-        """As `Monitor.round` has it."""
+        """As `Monitor.round`."""
         with self._round_done:
             # The round under way may have asked some node already; the one after it has not.
             wanted = self._rounds + 2
@@ -289,8 +278,7 @@ class ProbeLoop:
             self.router.observe(found)
 
     async def _drop(self, node: Node) -> None:
-        prober = self._probers.pop(node, None)
-        if prober is not None:
+        if (prober := self._probers.pop(node, None)) is not None:
             await prober.drop()
 
     async def _read_catalog(self) -> None:
@@ -298,5 +286,5 @@ class ProbeLoop:
         reading = None if self._busy("catalog") else self._catalog.begin(reached)
         if reading is not None:
             self._beside["catalog"] = reading
-            # It takes milliseconds as a rule, so that who waits for this round has it too.
+            # A reading takes milliseconds as a rule: whoever waits for this round has it too.
             await self._tasks.ends(reading, within=self.router.config.probe_timeout)

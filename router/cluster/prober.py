@@ -1,8 +1,8 @@
 """One node as the monitor asks it: a connection, and a question that may outlast a round.
 
-A question without an answer is waited for in the next round as well. Were it given up and put
-anew, a server that needs longer than a round to let somebody in, or a PgBouncer that has others
-before us, would never be heard.
+A question without an answer is waited for in the next round as well. Were it given up and asked
+again, a server that needs longer than a round to let somebody in, or a PgBouncer that serves
+others before us, would never be heard.
 """
 
 import asyncio
@@ -32,35 +32,25 @@ _PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
 
 
 class Prober:
-    """Asks one node, over one connection; belongs to the monitor's event loop."""
+    """Asks one node, where `connect_args` lead; belongs to the monitor's event loop."""
 
     def __init__(self, router: Router, node: Node, connect_args: Callable[[], Any]) -> None:
-        """Prepare; nothing is opened before `probe`.
-
-        Args:
-            router: whose node it is.
-            node: which.
-            connect_args: gives the keyword arguments of psycopg's ``connect``.
-        """
         self.router: Router = router
         self.node: Node = node
         self.connection: ProbeConnection | None = None
         self._connect_args: Callable[[], Mapping[str, Any]] = connect_args
         self._asking: asyncio.Task[Report] | None = None
-        self._asked = 0.0  # when the question that is out was sent, by the router's clock
-        # The last connection got no answer: a server that does not let the next one in is as
-        # silent as before, where otherwise it is only slow.
+        self._asked = 0.0  # when the last question was sent, by the router's clock
+        # The last connection got no answer: if the server does not let the next one in, it is
+        # still silent; otherwise it would only be slow.
         self._silent = False
         self._refused = False
-        self._busy = False  # this process was too, for half of the time, to look at a connection
+        # This process had no time to look at a connection for half of what it may take to open.
+        self._busy = False
         self._patience: Patience | None = None
 
     async def probe(self) -> Report | None:
-        """Put the question, or wait for the answer to the last one, for ``probe_timeout``.
-
-        Returns:
-            what was found; None where that is no news.
-        """
+        """Ask, or await the last answer, for ``probe_timeout``; None where that is no news."""
         loop, router = asyncio.get_running_loop(), self.router
         began, started = loop.time(), router.clock()
         asking = self._asking
@@ -93,11 +83,9 @@ class Prober:
             await connection.close()
 
     async def _ends(self, asking: "asyncio.Task[Report]", began: float) -> bool:
-        """Whether `asking` ends before the server has been silent for ``probe_timeout``.
-
-        From when the question left: what this process needs to come to it, and to read what has
-        arrived, is no time of the server's.
-        """
+        """Whether `asking` ends before the server was silent for ``probe_timeout`` since the
+        question left; the time this process needs to send it, and to read the answer, does not
+        count."""
         loop, tasks = asyncio.get_running_loop(), self.router.runtime.tasks
         seconds = self.router.config.probe_timeout
         until = began + seconds
@@ -193,15 +181,12 @@ class Prober:
         return report(self.node.name, started, row)
 
     async def _connect(self) -> "ProbeConnection":
-        """A new connection, within ``connect_timeout``.
-
-        That is the driver's to keep, and it has a clock, but no idea how long nobody looked: see
-        `_failed`.
-        """
+        """A new connection, within ``connect_timeout``. The driver keeps that time, but does not
+        know for how long nobody looked: see `_failed`."""
         loop, arguments = asyncio.get_running_loop(), dict(self._connect_args())
         limit = self._limit(arguments)
         if not arguments.get("connect_timeout"):
-            # Those of another driver than psycopg's may not name it, and psycopg's own is 130 s.
+            # Arguments of another driver may not name it, and psycopg's default is 130 s.
             arguments["connect_timeout"] = math.ceil(limit)
         patience = self._patience
         if patience is None:
@@ -226,22 +211,15 @@ class Prober:
         return connection
 
     def _limit(self, arguments: Mapping[str, Any]) -> float:
-        """Seconds until the driver gives a connection up, as it is told."""
-        said = arguments.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or ""
+        """Seconds after which the driver gives a connection up."""
+        text = arguments.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or ""
         with contextlib.suppress(ValueError):
-            return max(2.0, float(said))
+            return max(2.0, float(text))
         return self.router.config.connect_timeout
 
 
 async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
-    """A connection to ask over.
-
-    Args:
-        arguments: of psycopg's ``connect``.
-
-    Raises:
-        psycopg.Error: it cannot be opened.
-    """
+    """A connection to ask over, by `arguments` of psycopg's ``connect``; raises psycopg.Error."""
     from router.connect.probe_connection import ProbeConnection
 
     given = {"application_name": "pg-router monitor", **arguments}

@@ -6,8 +6,7 @@ from router.model import Known, Lsn, Report, Role
 
 
 def continued(report: Report, before: Report | None, now: float) -> Report:
-    """`report`, taken in at `now`, with what only the history knows continued from the one
-    before it."""
+    """`report`, taken in at `now` (monotonic seconds), as the next after `before`."""
     if report.obstacle and before is not None and before.ok:
         return _held_up(before, report)
     # A role given up means a restart, even if no probe met the node while it was down.
@@ -15,7 +14,7 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
     highest, highest_on, highest_before = _highest(report, before)
     timeline = report.timeline or (before.timeline if before else 0)
     earlier = None
-    # Met anew in between, it may be another server, or an older state of the same one.
+    # If its connections broke in between, it may be another server, or an older state of it.
     if before and unbroken and before.since <= before.started:
         if report.role is Role.REPLICA and not report.received:
             # A standby never goes back. While it has no receiver its control file, which may
@@ -37,7 +36,7 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
 
 
 def unasked(name: str, now: float) -> Report:
-    """What is known of a node that was never probed."""
+    """What is known at `now` (monotonic seconds) of the node `name`, which was never probed."""
     return Report(name, now, error="not probed yet", since=now)
 
 
@@ -65,11 +64,9 @@ def _failures(report: Report, before: Report | None) -> int:
 
 
 def _held_up(report: Report, later: Report) -> Report:
-    """`report` when `later` could learn nothing.
-
-    A replica may have stood still since: it counts as that much further behind. A primary's
-    position stays the one of its own time, for it bounds what was committed before that.
-    """
+    """`report` when `later` could learn nothing. A replica may have stood still since, and counts
+    as that much further behind. A primary's position stays, for it bounds what was committed
+    before it."""
     if report.role is not Role.REPLICA:
         return replace(report, obstacle=later.obstacle)
     lag, silent = report.lag_seconds, max(0.0, later.started - report.started)

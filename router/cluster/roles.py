@@ -7,24 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from router import model
 from router.cluster import eligible, following
 from router.cluster.reports import continued, unasked
-from router.model import (
-    MAX_SAMPLES,
-    NO_STRAYS,
-    Branch,
-    Floor,
-    Lsn,
-    Node,
-    Report,
-    Role,
-    Sample,
-    Snapshot,
-)
+from router.model import NO_STRAYS, Branch, Floor, Lsn, Node, Report, Role, Sample, Snapshot
 
 
 def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> Snapshot:
-    """`snapshot` with `reports` in place of the nodes' earlier ones."""
+    """`snapshot` with `reports` in place of earlier ones, at `now` (monotonic seconds)."""
     merged = dict(snapshot.reports)
     known = {n.name for n in snapshot.nodes}
     for report in reports:
@@ -36,10 +26,10 @@ def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> S
 
 
 def with_nodes(snapshot: Snapshot, nodes: Iterable[Node], now: float) -> Snapshot:
-    """`snapshot` over another set of nodes; what is known of the kept ones stays.
+    """`snapshot` over other `nodes` from `now` on (monotonic seconds); reports of kept ones stay.
 
-    Pins that every node satisfied are forgotten, so a new one has to replay as much as they
-    had before it may serve reads.
+    Pins that every node satisfied are forgotten, so a new one has to replay as much as they had
+    before it may serve reads.
     """
     nodes = tuple(nodes)
     old = {(n.name, n.host, n.port) for n in snapshot.nodes}
@@ -70,7 +60,7 @@ def with_nodes(snapshot: Snapshot, nodes: Iterable[Node], now: float) -> Snapsho
 
 
 def renewed(snapshot: Snapshot, node: Node, now: float) -> Snapshot:
-    """`snapshot` in which `node` is another server than before, and was never asked."""
+    """`snapshot` at `now` (monotonic seconds), when `node` is another server, not asked yet."""
     reports = {**snapshot.reports, node.name: unasked(node.name, now)}
     joining = {**snapshot.joining, node.name: _floor(snapshot)}
     strays = {name: stray for name, stray in snapshot.strays.items() if name != node.name}
@@ -131,14 +121,9 @@ def _identified(snapshot: Snapshot, mine: Report | None) -> Snapshot:
 
 
 def _primary(before: Snapshot, among: Snapshot, claims: Mapping[Node, Report]) -> Node | None:
-    """The node that takes writes: of those that say that they are primary the one on the highest
-    timeline.
-
-    Args:
-        before: the cluster as last seen.
-        among: the same with the new reports, and what its primary says of itself.
-        claims: the reports of those that say that they are primary.
-    """
+    """The node that takes writes: of `claims`, those who say that they are primary, the one on the
+    highest timeline. `among` is `before` with the new reports, and what its primary says of
+    itself."""
     known = before.timeline if before.system_id in (among.system_id, "") else 0
     valid = {
         n: r.timeline
@@ -170,5 +155,5 @@ def _line(before: Snapshot, mine: Report) -> tuple[int, tuple[Sample, ...], Bran
     if mine.lsn is not None and (not samples or samples[-1].started < mine.started):
         flushed = mine.lsn if mine.flushed is None else mine.flushed
         sample = Sample(mine.started, mine.lsn, mine.taken, flushed)
-        samples = (*samples[-(MAX_SAMPLES - 1) :], sample)
+        samples = (*samples[-(model.MAX_SAMPLES - 1) :], sample)
     return timeline, samples, branch

@@ -55,8 +55,7 @@ class Router(State):
         decisions: statements by (node name, reason).
         observers: called with this Router after probes were taken in, in the monitor's thread;
             must not block, nor change anything here.
-        pooled: whether a PgBouncer that pools by transaction or statement stands before any node.
-        instrumented: whether statements take a way round: they are timed, or get a comment.
+        instrumented: whether statements take a slower path: they are timed, or get a comment.
         view: the snapshot and the blacklist, as one value to check and use; for reading.
     """
 
@@ -96,8 +95,6 @@ class Router(State):
         _instances[key] = weakref.ref(self, lambda _: forget(key, None))
         registry.renew(self)
 
-    # -- what is known ---------------------------------------------------------------------
-
     @property
     def replicas(self) -> tuple[Node, ...]:
         """The replicas that may serve a read now."""
@@ -125,20 +122,16 @@ class Router(State):
 
     @property
     def watched(self) -> bool:
-        """`instrumented`, by its name of before."""
+        """The former name of `instrumented`."""
         return self.instrumented
 
     def stats(self) -> dict[str, Any]:
         """Counts since the start: ``decisions`` by node and reason, and every event's count."""
         decisions: dict[str, dict[str, int]] = {}
-        for (node, reason), n in sorted(
-            self.telemetry.decisions.total().items(),
-            key=lambda item: (item[0][0], str(item[0][1])),
-        ):
-            decisions.setdefault(node, {})[str(reason)] = n
+        counts = self.decisions.total()
+        for node, reason in sorted(counts, key=lambda key: (key[0], str(key[1]))):
+            decisions.setdefault(node, {})[str(reason)] = counts[node, reason]
         return {"decisions": decisions, "events": dict(self.telemetry.counts.total())}
-
-    # -- routing ---------------------------------------------------------------------------
 
     def intent(self, sql: str) -> Intent:
         """What `sql` does, from the cache where it was seen before."""
@@ -170,15 +163,9 @@ class Router(State):
             pin = self.pinning.current(context, view, now)
         if pins.reads:
             last = pins.reads.get(self.cluster)
+        force = force or context.force
         decision = decide(
-            intent,
-            situation,
-            view,
-            self.policy,
-            now=now,
-            pin=pin,
-            last=last,
-            force=force or context.force,
+            intent, situation, view, self.policy, now=now, pin=pin, last=last, force=force
         )
         if not self.config.dry_run:
             return decision
@@ -193,7 +180,7 @@ class Router(State):
         return self.dry_run.report()
 
     def last_resort(self, context: RoutingContext) -> tuple[Node, ...]:
-        """Replicas for a read the primary cannot serve; as `router.rules.decide.last_resort`."""
+        """Replicas for a read of `context` that the primary cannot serve; as the rules'."""
         return last_resort(self.view, context.pins.reads.get(self.cluster))
 
     def pick(self, nodes: tuple[Node, ...]) -> Node:
@@ -201,14 +188,11 @@ class Router(State):
         return nodes[0] if len(nodes) == 1 else self.balance(nodes)
 
     def _choose_balancer(self) -> None:
-        chosen = self.config.balance
-        base: Balancer = (
-            BALANCERS[chosen](self.runtime.rand) if isinstance(chosen, str) else chosen
-        )
+        chosen, rand = self.config.balance, self.runtime.rand
+        base: Balancer = BALANCERS[chosen](rand) if isinstance(chosen, str) else chosen
         self._base = base
-        self.timed_balancer: TimedBalancer | None = (
-            base if isinstance(base, TimedBalancer) else None
-        )
+        timed = base if isinstance(base, TimedBalancer) else None
+        self.timed_balancer: TimedBalancer | None = timed
         self.instrumented: bool = base is self.timed_balancer or self.config.sql_comment
         self._prefer()
 
@@ -229,7 +213,8 @@ class Router(State):
         return now
 
     def answered(self, node: Node, sent: float) -> None:
-        """Tell the balancer that the statement sent at `sent` has come back, or failed."""
+        """Tell the balancer that `node` has answered, or failed, what was sent at `sent`
+        (monotonic seconds)."""
         now = self.clock()
         if self.timed_balancer is not None:
             self.timed_balancer.answered(node, now - sent, now)
@@ -238,17 +223,15 @@ class Router(State):
         """Treat `context`, by default the current one, as if it had just written."""
         self.pinning.pin(context or current_context())
 
-    # -- what probes found, and what is done by hand -------------------------------------------
-
     def observe(self, *reports: Report) -> Snapshot:
-        """Take in what probes found, restore nodes that are due, and return the new snapshot."""
+        """Take in `reports` of probes, restore nodes that are due, and return the new snapshot."""
         now = self.clock()
         found = self.observation.take(reports, now)
         self.dry_run.tell(now)
         for observer in self.observers:
             try:
                 observer(self)
-            except Exception as error:  # noqa: BLE001 - whoever watches must not stop a statement
+            except Exception as error:  # noqa: BLE001 - an observer must not stop a statement
                 self.telemetry.event("observer_failed", level="error", error=masked(f"{error!r}"))
         return found
 
@@ -311,8 +294,6 @@ class Router(State):
         self._prefer()
         if self.started and self.monitor is not None:
             self.monitor.start()
-
-    # -- life ------------------------------------------------------------------------------
 
     def use_monitor(self, monitor: "Monitor") -> None:
         """Let `monitor` probe the nodes once `start` is called."""
@@ -391,8 +372,7 @@ class Router(State):
         return drained
 
     def after_fork(self) -> None:
-        """In a forked child: probe anew before the first statement, and forget what is under way
-        in the parent."""
+        """In a forked child: probe before the first statement; forget what is under way."""
         self.started = False
         self.health.after_fork()
         self._choose_balancer()  # statements sent in the parent never come back here
@@ -409,7 +389,7 @@ def pin() -> None:
 
 
 _instances: dict[int, "weakref.ref[Router]"] = {}
-"""Not a WeakSet: each token that is read or written asks who is there, and that takes it long."""
+"""Not a WeakSet, which is slow to list: each token that is read or written does so."""
 
 
 def routers() -> list[Router]:

@@ -83,7 +83,7 @@ class State:
         return before, after
 
     def take_members(self, servers: Mapping[Node, Server], gone: Iterable[Node]) -> None:
-        """Make `servers` the members of the cluster; nothing keeps those out who are `gone`."""
+        """Make `servers` the members of the cluster; those `gone` leave the blacklist."""
         now = self.clock()
         with self._lock:
             self.servers = MappingProxyType(dict(servers))
@@ -104,11 +104,7 @@ class State:
             self.monitor.hurry(node)
 
     def named(self, method: str, name: str) -> Node:
-        """The node called `name`.
-
-        Raises:
-            ConfigError: there is none; names `method` and what is like it.
-        """
+        """The node called `name`; without one raises ConfigError, which says `method`."""
         nodes = self.snapshot.nodes
         for node in nodes:
             if node.name == name:

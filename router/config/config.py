@@ -282,6 +282,7 @@ class Config(FromSources):
             pin_duration=self.pin_duration,
             fallback=self.fallback == "primary",
             lazy_transactions=self.transactions == "lazy",
+            reads_in_transaction=self.reads_in_transaction,
         )
 
     def limits(self) -> Limits:

@@ -33,7 +33,8 @@ class Attempts:
         self._proved: dict[str, float] = {}
 
     def begin(self, name: str, now: float) -> Turn:
-        """Ask to open a connection to the node called `name`; `end` must follow a `Turn.GO`.
+        """Ask at `now` (monotonic seconds) to open a connection to the node `name`; `end` must
+        follow a `Turn.GO`.
 
         The first attempt after a while goes alone. When it succeeds, so may all others; when it
         takes long, the host may be a black hole, and nobody joins it.
@@ -49,7 +50,8 @@ class Attempts:
             return Turn.GO
 
     def end(self, name: str, began: float, now: float, *, ok: bool) -> None:
-        """The attempt that was let go at `began` is over."""
+        """The attempt that `began` to reach the node `name` is over at `now` (both monotonic
+        seconds), and was successful or not (`ok`)."""
         with self._lock:
             self._under_way[name].remove(began)
             if ok:

@@ -15,11 +15,7 @@ RESOLVE_INTERVAL = 5.0
 
 
 def addresses_of(host: str) -> frozenset[str]:
-    """Every address the system's resolver gives for `host`.
-
-    Raises:
-        OSError: it gives none, or does not answer.
-    """
+    """Every address the system's resolver gives for `host`; raises OSError without any."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return frozenset(str(address[0]) for *_, address in found)
 
@@ -46,11 +42,8 @@ class Addresses:
         self._known = {node: found for node, found in self._known.items() if node in nodes}
 
     def left(self, node: Node, found: frozenset[str]) -> frozenset[str] | None:
-        """Take in where the name of `node` leads now.
-
-        Returns:
-            the addresses before, if it led elsewhere; None otherwise.
-        """
+        """Take in that the name of `node` leads to the addresses `found` now; returns those
+        before, if none is among them, else None."""
         before = self._known.setdefault(node, found)
         # A name with several addresses may show some of them at a time, in any order.
         if not found or not before.isdisjoint(found):

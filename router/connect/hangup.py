@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import select
 import socket
-from types import TracebackType
 from typing import Self
 
 from router.connect.patience import Patience
@@ -16,7 +15,10 @@ from router.runtime import SYSTEM, Runtime
 
 
 class HangUp:
-    """Shuts a connection's socket down unless its ``with`` block ends first.
+    """Shuts the socket `fileno` down when the server is silent for `seconds`, unless its block
+    ends.
+
+    `loop` is the event loop that must not be blocked meanwhile, None where a thread may watch.
 
     Attributes:
         done: whether it has done so; the connection is then of no more use.
@@ -29,17 +31,9 @@ class HangUp:
         loop: asyncio.AbstractEventLoop | None = None,
         runtime: Runtime = SYSTEM,
     ) -> None:
-        """Prepare.
-
-        Args:
-            fileno: the socket's.
-            seconds: for how long the server may be silent.
-            loop: the event loop that must not be blocked meanwhile; None where threads are.
-            runtime: gives the thread, and the time.
-        """
         self.done: bool = False
-        # Another descriptor of the same socket: that of the driver may be closed at any moment,
-        # and its number given to another file.
+        # A descriptor of its own: the driver's may be closed at any moment, and its number given
+        # to another file.
         self._line = socket.fromfd(fileno, -1, -1, -1)
         self._seconds = seconds
         self._loop = loop
@@ -56,12 +50,7 @@ class HangUp:
             self._runtime.spawn(self._wait, "pg-router patience")
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -89,13 +78,13 @@ class HangUp:
 
 
 def hang_up(line: socket.socket) -> None:
-    """Shut a socket down for both sides: who waits for it gets an error."""
+    """Shut the socket `line` down for both sides: whoever waits for it gets an error."""
     with contextlib.suppress(OSError):  # the other side was quicker
         line.shutdown(socket.SHUT_RDWR)
 
 
 def unread(line: socket.socket | int) -> bool:
-    """Whether something lies there to be read from a socket, its end included."""
+    """Whether something lies there to be read from the socket `line`, its end included."""
     if hasattr(select, "poll"):  # which, unlike select(), knows descriptors beyond 1023
         poll = select.poll()
         poll.register(line, select.POLLIN)

@@ -7,17 +7,18 @@ STEPS = 10
 """Looks in the time a server is given."""
 
 LATE = 0.03
-"""Seconds by which a look may come too late; one that comes later found no time for it before."""
+"""Seconds by which a look may be late; if it is later, this process had no time for it before."""
 
 LIMIT = 5
-"""Times as many looks at most, however late they come."""
+"""Looks at most, as a multiple of `STEPS`, however late they come."""
 
 
 class Patience:
     """Counts the looks, one after each `step`, at which a server had still said nothing.
 
-    A process whose threads compute waits for the interpreter's lock, and finds an answer late that
-    was there all the time: what such a look does not find says nothing of the server.
+    The server may be silent for `seconds`, from `now` (monotonic seconds). A process whose threads
+    compute waits for the interpreter's lock, and finds an answer late that was there all the time:
+    what such a look does not find says nothing of the server.
 
     Attributes:
         step: seconds until the next look.
@@ -26,32 +27,18 @@ class Patience:
     __slots__ = ("_due", "_left", "_looks", "step")
 
     def __init__(self, seconds: float, now: float) -> None:
-        """Begin to wait; see `begin`.
-
-        Args:
-            seconds: for how long a server may be silent.
-            now: monotonic seconds.
-        """
         self.step: float = seconds / STEPS
         self._left = STEPS
         self._looks = STEPS * LIMIT
         self.begin(now)
 
     def begin(self, now: float) -> None:
-        """Wait on, after a time in which nobody looked.
-
-        Args:
-            now: monotonic seconds.
-        """
+        """Wait on from `now` (monotonic seconds), after a time in which nobody looked."""
         self._due = now + self.step
 
     def ends(self, now: float, *, unread: bool = False) -> bool:
-        """Whether the server has been silent for too long.
-
-        Args:
-            now: when this look is made (monotonic seconds).
-            unread: something it said lies there and was not read yet.
-        """
+        """Whether the server has been silent for too long at `now` (monotonic seconds); not if
+        something it said is still `unread`."""
         in_time = now - self._due <= LATE
         self._due = now + self.step
         self._looks -= 1

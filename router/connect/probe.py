@@ -49,23 +49,25 @@ ROLE_SQL = """
 SELECT pg_is_in_recovery(), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        current_database()::text
 """
-"""The same row from a server that tells no WAL position, such as Amazon Aurora's readers."""
+"""As `PROBE_SQL`, for servers that tell no WAL position, such as Amazon Aurora's readers."""
 
 NO_POSITION = frozenset({"42883", "42501", "0A000"})
-"""What such a server answers to `PROBE_SQL`: no such function, not allowed, not supported."""
+"""SQLSTATEs undefined_function, insufficient_privilege and feature_not_supported: what a server
+that tells no WAL position answers to `PROBE_SQL`."""
 
 WAL_PAGE = 8192
 PAGE_HEADER = 24
 SEGMENT_HEADER = 40
 SMALLEST_SEGMENT = 1 << 20
-"""Segments are a power of two of this; the first page of each has the longer header.
+"""Bytes. A segment's size is a power of two of this; its first page has the longer header.
 
 Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_internal.h``
 """
 
 
 def report(node: str, started: float, row: Sequence[Any]) -> Report:
-    """The Report for one row of `PROBE_SQL`, asked for at `started` (monotonic seconds)."""
+    """The Report on `node` from a `row` of `PROBE_SQL`, which was asked for at `started`
+    (monotonic seconds)."""
     standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = row
     position = None if lsn is None else Lsn.parse(lsn)
     if not standby and position is not None:

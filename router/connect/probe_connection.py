@@ -29,13 +29,8 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
     heard: float = float("inf")
 
     async def ask(self, sql: bytes) -> tuple[Any, ...]:
-        """The one row a query gives; without the cursor that psycopg would make for each.
-
-        Given up half-way, it leaves the connection of no use.
-
-        Raises:
-            psycopg.Error: the server refused it, or is gone.
-        """
+        """The one row that `sql` gives, without the cursor that psycopg would make for each. Given
+        up half-way, it leaves the connection of no use. Raises psycopg.Error."""
         pgconn, loop = self.pgconn, asyncio.get_running_loop()
         self.heard = float("inf")
         pgconn.send_query(sql)
@@ -70,15 +65,11 @@ class ProbeConnection(AsyncConnection[tuple[Any, ...]]):
 
     @property
     def unread(self) -> bool:
-        """Whether something that the server said was not read yet."""
+        """Whether something that the server said has not been read yet."""
         return not self.closed and unread(self.fileno())
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - psycopg's name
-        """Hang up.
-
-        Args:
-            timeout: of no use here, as nothing is waited for.
-        """
+        """Hang up; `timeout` has no effect, as nothing is waited for."""
         self.hang_up()
 
 

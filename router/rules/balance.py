@@ -17,7 +17,6 @@ class Balancer(Protocol):
 
     def __call__(self, nodes: Sequence[Node], /) -> Node:
         """One of `nodes`, which is never empty."""
-        ...
 
 
 @runtime_checkable
@@ -26,11 +25,9 @@ class TimedBalancer(Protocol):
 
     def sent(self, node: Node, now: float, /) -> None:
         """A statement is about to be sent to `node`, at `now` (monotonic seconds)."""
-        ...
 
     def answered(self, node: Node, seconds: float, now: float, /) -> None:
-        """`node` has answered, or failed, a statement sent `seconds` ago."""
-        ...
+        """`node` has answered, or failed, at `now` what was sent `seconds` ago."""
 
 
 class Weighted:
@@ -98,7 +95,7 @@ class Outstanding:
         busy.append(None)
 
     def remove(self, node: Node) -> None:
-        """One of them has come back."""
+        """One statement that was on its way to `node` has come back."""
         if busy := self._busy.get(node.name):
             busy.pop()
 
@@ -136,8 +133,8 @@ class LeastOutstanding:
 
 
 MEMORY = 5.0
-"""Seconds after which a mean has faded to a third: how soon a slow replica is tried again. One
-that was a hundred times slower than the others is, after 23 seconds, and by one statement."""
+"""Seconds after which a mean has faded to a third: how soon a slow replica is tried again. A
+replica a hundred times slower than the others gets one statement after 23 seconds."""
 
 SHARE = 0.1
 """Part of a mean that one answer makes up at least: so ten slow answers are a slow replica."""
@@ -161,8 +158,8 @@ class Latency:
     def __init__(self, random: Random) -> None:
         self._random = random
         self._outstanding = Outstanding()
-        # By node: the mean in seconds, and when it was that. Written without a lock: the worst
-        # of a race is one answer that does not count.
+        # By node: the mean in seconds, and since when. Written without a lock: a race loses one
+        # answer at worst.
         self._means: dict[str, tuple[float, float]] = {}
         self._now = 0.0
 
@@ -178,7 +175,7 @@ class Latency:
         return one if self._cost(one) <= self._cost(two) else two
 
     def mean(self, node: Node) -> float:
-        """The mean latency of `node` in seconds, as faded by now."""
+        """The mean latency of `node` in seconds, as it has faded by now."""
         value, at = self._means.get(node.name, (0.0, 0.0))
         return value * exp(min(0.0, at - self._now) / MEMORY)
 
@@ -207,7 +204,7 @@ def _taking(nodes: Sequence[Node]) -> Sequence[Node]:
 
 
 def _share(node: Node) -> float:
-    # Without a weight a node is only offered where none has one: then all are alike.
+    # A node without a weight is only offered where no node has one: then all are alike.
     return node.weight or 1.0
 
 
@@ -240,7 +237,7 @@ class Preferring:
 
 
 def preferring(balance: Balancer, zone: str, nodes: Sequence[Node]) -> Balancer:
-    """`balance`, made to prefer where there is anything to prefer among `nodes`."""
+    """`balance`, made to prefer if `zone` or priorities tell `nodes` apart."""
     if len({(n.priority, bool(zone) and n.zone == zone) for n in nodes}) < 2:
         return balance
     return Preferring(balance, zone)

@@ -12,17 +12,18 @@ from types import MappingProxyType
 from router import registry
 
 LOST = frozenset({"08", "57P01", "57P02", "57P03", "53300"})
-"""SQLSTATEs, and classes of them, that mean the server or the way to it is gone: connection
-exceptions, shutdown, crash, starting up, no connection left.
+"""SQLSTATEs, and classes of them, that mean the server or the way to it is gone:
+connection_exception (08), admin_shutdown, crash_shutdown, cannot_connect_now,
+too_many_connections.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 ENDED = frozenset({"57P05", "25P03", "25P04"})
-"""SQLSTATEs by which a server ends one session for what became of that session: it was idle for
-too long, also in a transaction, or its transaction took too long. They say nothing of the server.
+"""SQLSTATEs idle_session_timeout, idle_in_transaction_session_timeout and transaction_timeout: the
+server ends one session for what became of that session, which says nothing of the server.
 
-Source: as above.
+Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
 FULL = "53300"
@@ -47,31 +48,24 @@ _NOT_LET_IN = (
 )
 
 
-def is_full(state: str, said: str) -> bool:
-    """Whether a server refused a new connection because it has as many as it may.
-
-    Args:
-        state: the error's SQLSTATE, empty when the driver does not tell.
-        said: the error's message.
-    """
-    return state == FULL or (not state and any(text in said for text in _TOO_MANY))
+def is_full(state: str, message: str) -> bool:
+    """Whether a server refused a new connection for having as many as it may, by the SQLSTATE
+    `state`, empty when the driver does not tell, or the `message`."""
+    return state == FULL or (not state and any(text in message for text in _TOO_MANY))
 
 
-def refuses_login(state: str, said: str) -> bool:
-    """Whether a server that runs has refused a new connection: for want of room, or for who asked.
+def refuses_login(state: str, message: str) -> bool:
+    """Whether a server that runs refused a new connection: for want of room, or for who asked.
 
-    Not so while it starts, stops or recovers (57P03), nor where a pooler in front of it says that
-    it cannot reach it (class 08).
-
-    Args:
-        state: the error's SQLSTATE, empty when the driver does not tell.
-        said: the error's message.
+    Not so while it starts, stops or recovers (cannot_connect_now), nor where a pooler in front of
+    it cannot reach it (class 08). `state` is the SQLSTATE, empty when the driver does not tell,
+    `message` the error's text.
     """
     if state:
         return state not in LOST - {FULL} and state[:2] not in LOST
-    if is_full(state, said) or any(text in said for text in _NOT_LET_IN):
+    if is_full(state, message) or any(text in message for text in _NOT_LET_IN):
         return True
-    return "does not exist" in said and ("role " in said or "database " in said)
+    return "does not exist" in message and ("role " in message or "database " in message)
 
 
 HISTORY = 100
@@ -102,7 +96,7 @@ class Entry:
     primary: bool = False
 
     def due(self, now: float) -> bool:
-        """Whether the term is over, so that one passed probe restores the node."""
+        """Whether the term is over at `now` (monotonic seconds): a passed probe then ends it."""
         return now >= self.until
 
 
@@ -129,7 +123,7 @@ _NOBODY: Mapping[str, Entry] = MappingProxyType({})
 
 
 class Blacklist:
-    """The nodes kept out of routing.
+    """The nodes kept out of routing, at most for `longest` seconds a term.
 
     `entries` is an immutable mapping replaced whole: the hot path reads it without a lock. The
     lock orders writers only and is never held across I/O.
@@ -138,11 +132,6 @@ class Blacklist:
     __slots__ = ("_history", "_lock", "entries", "longest")
 
     def __init__(self, longest: float) -> None:
-        """Start empty.
-
-        Args:
-            longest: seconds a term never exceeds, however often the node failed.
-        """
         self.entries: Mapping[str, Entry] = _NOBODY
         self.longest: float = longest
         self._history: deque[Outage] = deque(maxlen=HISTORY)
@@ -160,7 +149,8 @@ class Blacklist:
     def add(
         self, name: str, reason: str, duration: float, now: float, *, primary: bool = False
     ) -> Entry | None:
-        """Keep `name` out for `duration` seconds; longer if it was out already and its term over.
+        """Keep the node `name` out for `reason` from `now` (monotonic seconds), for `duration`
+        seconds; longer if it was out already and its term over. `primary` says what it was then.
 
         A failure seen while the node is out anyway (a connection that was already checked out)
         belongs to the same outage and does not lengthen it. A duration of 0 keeps nothing out.
@@ -174,32 +164,26 @@ class Blacklist:
                 entry = Entry(name, reason, now, now + duration, duration, primary=primary)
             elif before.due(now):
                 longer = min(before.duration * 2, self.longest)
-                entry = replace(
-                    before,
-                    reason=reason,
-                    until=now + longer,
-                    duration=longer,
-                    failures=before.failures + 1,
-                )
+                entry = replace(before, reason=reason, until=now + longer, duration=longer)
+                entry = replace(entry, failures=before.failures + 1)
             else:
                 return before
             self.entries = MappingProxyType({**self.entries, name: entry})
             return entry
 
     def put(self, entry: Entry) -> None:
-        """Keep a node out as `entry` says, whatever was there before: somebody's own will."""
+        """Keep a node out as `entry` says, in place of any other entry: somebody wants it."""
         with self._lock:
             self.entries = MappingProxyType({**self.entries, entry.node: entry})
 
     def remove(self, name: str, now: float) -> Entry | None:
-        """Let `name` back in; returns the entry that kept it out."""
+        """Let `name` back in at `now` (monotonic seconds); returns the entry that kept it out."""
         with self._lock:
             entry = self.entries.get(name)
             if entry is not None:
                 self._history.append(Outage(name, entry.reason, entry.since, now, entry.failures))
-                self.entries = MappingProxyType(
-                    {n: e for n, e in self.entries.items() if n != name}
-                )
+                left = {n: e for n, e in self.entries.items() if n != name}
+                self.entries = MappingProxyType(left)
             return entry
 
     def __repr__(self) -> str:

@@ -37,16 +37,13 @@ class Pin:
     age: float = field(default=0.0, repr=False)
 
     def waited(self, now: float) -> float:
-        """Seconds since the write."""
+        """Seconds since the write, at `now` (monotonic seconds)."""
         return now - self.at + self.age
 
 
 def covering(one: Pin, other: Pin) -> Pin:
-    """The pin that is satisfied only where both are.
-
-    Without a common timeline two positions do not compare; any position sampled after the later
-    moment covers both.
-    """
+    """The pin that is satisfied only where both `one` and `other` are. Without a common timeline
+    two positions do not compare; any position sampled after the later moment covers both."""
     at = max(one.at, other.at)
     age = min(one.waited(at), other.waited(at))
     if one.lsn is None or other.lsn is None or one.timeline != other.timeline:
@@ -68,9 +65,11 @@ class LastRead:
 
 
 class Arrivals:
-    """Pins that came with a request, until the Router they are for takes them.
+    """Pins by id that came with a request, until the Router they are for takes them.
 
-    They stand under ids that do not tell the cluster's name, and its Router may not exist yet.
+    Ids do not tell the cluster's name, and its Router may not exist yet: `names` gives the ids a
+    cluster may stand under. `everywhere` is a pin for every cluster, where nobody could say which
+    are pinned.
     """
 
     __slots__ = ("_names", "_taken", "everywhere", "pins")
@@ -81,13 +80,6 @@ class Arrivals:
         names: Callable[[str], Iterable[str]],
         everywhere: Pin | None = None,
     ) -> None:
-        """Hold `pins` by id.
-
-        Args:
-            pins: the pins.
-            names: gives the ids a cluster may stand under.
-            everywhere: a pin for every cluster, where nobody could say which are pinned.
-        """
         self.pins: dict[str, Pin] = dict(pins)
         self.everywhere: Pin | None = everywhere
         self._names = names
@@ -103,8 +95,7 @@ class Arrivals:
 
 
 _writing = registry.lock()
-"""Of all `Pins`: held for a few steps at a time, and one for each request would have to be known
-to `router.registry`."""
+"""One lock for all `Pins`, held for a few steps: `router.registry` would have to know each."""
 
 
 class Pins:
@@ -114,8 +105,8 @@ class Pins:
         by_cluster: the pins by cluster id.
         reads: where the request read last, by cluster id.
         arrived: pins that came with the request and no Router has taken yet.
-        changes: how often a pin was set in this process; tells whether there is anything to say
-            to whoever asks next.
+        changes: how often a pin was set in this process; tells whether the client has to
+            be given new ones.
     """
 
     __slots__ = ("arrived", "by_cluster", "changes", "reads")
@@ -133,7 +124,7 @@ class Pins:
         return self.by_cluster.get(cluster)
 
     def set(self, cluster: str, pin: Pin) -> None:
-        """Pin to `pin` unless a newer write is pinned already."""
+        """Pin `cluster` to `pin` unless a newer write is pinned already."""
         with _writing:
             self.changes += 1
             before = self.by_cluster.get(cluster)
@@ -162,7 +153,7 @@ class Pins:
                 self.arrived = None
 
     def resolve(self, cluster: str, pin: Pin, lsn: Lsn, timeline: int) -> Pin:
-        """Give `pin` its position, unless another write replaced it meanwhile."""
+        """Give `pin` of `cluster` its `lsn` and `timeline`, unless a write replaced it."""
         resolved = replace(pin, lsn=lsn, timeline=timeline)
         with _writing:
             if self.by_cluster.get(cluster) is pin:
@@ -170,7 +161,7 @@ class Pins:
         return resolved
 
     def clear(self, cluster: str | None = None, pin: Pin | None = None) -> None:
-        """Forget the pin of `cluster`, or all; with `pin`, only if it is still that one."""
+        """Forget the pin of `cluster`, or all; with `pin`, only if it is still that pin."""
         with _writing:
             if cluster is None:
                 self.by_cluster.clear()
@@ -206,11 +197,11 @@ class RoutingContext:
         self.force: str | None = force
         self.pinning: bool = pinning
         self.root: bool = root
-        # What was around its block, once that was left while another context was in place.
+        # The context around its block, once that was left while another context was in place.
         self.left_for: RoutingContext | None = None
 
     def child(self, *, force: str | None = None, pinning: bool | None = None) -> "RoutingContext":
-        """A context for a block inside this one; the pins are the same object."""
+        """A context with the same pins for a block inside; `force` and `pinning` if given."""
         return RoutingContext(
             self.pins,
             force=force if force is not None else self.force,
@@ -291,21 +282,14 @@ class Block:
 
             return cast("Callable[P, R]", run_async)
 
-        if inspect.isgeneratorfunction(function):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            drive: Any = _steps if inspect.isgeneratorfunction(function) else _async_steps
 
             @functools.wraps(function)
             def steps(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return _steps(self._make(), function(*args, **kwargs))
+                return drive(self._make(), function(*args, **kwargs))
 
             return cast("Callable[P, R]", steps)
-
-        if inspect.isasyncgenfunction(function):
-
-            @functools.wraps(function)
-            def async_steps(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return _async_steps(self._make(), function(*args, **kwargs))
-
-            return cast("Callable[P, R]", async_steps)
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:

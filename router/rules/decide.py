@@ -7,12 +7,8 @@ function, with the nodes that failed in the situation.
 
 from math import inf
 
-from router.errors import (
-    NoReplicaAvailable,
-    PrimaryUnavailable,
-    ReplicaWriteRefused,
-    TransactionLost,
-)
+from router import errors
+from router.errors import PrimaryUnavailable, ReplicaWriteRefused
 from router.model import Node, Snapshot
 from router.rules.context import LastRead, Pin, Pins
 from router.rules.decision import Decision, Policy, Reason
@@ -141,17 +137,9 @@ def _unknown_write(
 
 
 def one_more(kind: Kind, view: View, primary: Node, timeline: int) -> Decision | None:
-    """Row 2, for a read or a write in the transaction that is open on `primary`.
-
-    Args:
-        kind: what the statement does.
-        view: the cluster as last seen.
-        primary: whose connection has the transaction.
-        timeline: the primary's when that connection was taken.
-
-    Returns:
-        None where `decide` has to be asked.
-    """
+    """Row 2, for a statement of this `kind` in the transaction that is open on `primary` by
+    `view`; None where `decide` has to be asked. `timeline` is the primary's when that connection
+    was taken."""
     if kind is READ:
         decision = view.any_within
     elif kind is WRITE:
@@ -166,19 +154,8 @@ def one_more(kind: Kind, view: View, primary: Node, timeline: int) -> Decision |
 def read_alone(
     intent: Intent, view: View, pins: Pins, cluster: str, held: Node | None
 ) -> Decision | None:
-    """Row 7, for a read that nothing surrounds, in a context without a pin: any replica, or the
-    one held.
-
-    Args:
-        intent: what the statement does.
-        view: the cluster as last seen.
-        pins: the context's.
-        cluster: whose pins count.
-        held: the replica a connection is held to.
-
-    Returns:
-        None where `decide` has to be asked.
-    """
+    """Row 7, for the read `intent` that nothing surrounds, in a context whose `pins` hold none for
+    `cluster`: any replica of `view`, or the one `held`; None where `decide` has to be asked."""
     decision = view.any_read
     if (
         intent.kind is not READ
@@ -196,9 +173,6 @@ def read_alone(
     return decision
 
 
-# -- the rows ----------------------------------------------------------------------------------
-
-
 def _go_on(
     intent: Intent,
     situation: Situation,
@@ -209,7 +183,7 @@ def _go_on(
     last: LastRead | None,
     force: str | None,
 ) -> Decision | None:
-    """What a transaction that is open on a replica leaves no choice about; None where it does."""
+    """Where the statement goes if a transaction open on a replica decides that; else None."""
     node = situation.replica
     if node is None or (force == "primary" and intent.kind is not Kind.TRANSACTION):
         return None
@@ -264,34 +238,27 @@ def _left(nodes: tuple[Node, ...], failed: tuple[Node, ...]) -> tuple[Node, ...]
 
 
 def must_not_act(intent: Intent) -> None:
-    """Refuse what a replica would run in silence, in a read-only transaction open there.
-
-    Raises:
-        ReplicaWriteRefused: it is no read, and not known to be refused.
-    """
+    """Raise ReplicaWriteRefused if `intent`, in a read-only transaction on a replica, is no read,
+    and a standby is not known to refuse it: the replica would run it in silence."""
     if intent.kind is WRITE and intent.on_standby in NOT_ON_REPLICA:
         raise acts_on_replica(intent)
 
 
 def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
-    """Refuse one more read in a read-only transaction on a replica that follows another server
-    than the primary.
-
-    Raises:
-        TransactionLost: it does, lastingly.
-    """
+    """Raise TransactionLost for one more read in a read-only transaction at `isolation` if `node`,
+    a replica, by `snapshot` follows lastingly another server than the primary."""
     stray = snapshot.strays.get(node.name)
     # A snapshot that was taken before shows nothing of what the other server has done since.
     if stray is None or not stray.lasting or isolation == "REPEATABLE READ":
         return
-    raise TransactionLost(
+    raise errors.TransactionLost(
         f"{node} does not follow the primary: {stray.why}: roll the read-only transaction "
         "back, and begin anew"
     )
 
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
-    """The error for what a standby would run in a read-only transaction, and must not."""
+    """The error for `intent` in a read-only transaction on a standby, which would run it."""
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
         "not be refused: run it outside that transaction, or list its function in read_functions "
@@ -315,7 +282,7 @@ def _primary(
             "start it again, or promote a replica "
             f"(replicas seen: {_names(snapshot.replicas)})"
         )
-    # What is open there already may finish, or fail by itself.
+    # A transaction open there already may finish, or fail by itself.
     if view.out and not held and (entry := view.out.get(primary.name)) and entry.primary:
         if entry.until == inf:
             raise PrimaryUnavailable(
@@ -335,25 +302,19 @@ def _names(nodes: tuple[Node, ...]) -> str:
 
 
 def dry(view: View, node: Node, now: float) -> Decision:
-    """The decision of a dry run in place of one for the replica `node`.
-
-    Raises:
-        PrimaryUnavailable: there is no primary.
-    """
+    """The decision of a dry run in `view` at `now` (monotonic seconds), in place of one for the
+    replica `node`; raises PrimaryUnavailable where there is no primary."""
     behind = view.snapshot.lag_bytes(node.name)
     return _primary(view, Reason.DRY_RUN_BEHIND if behind else Reason.DRY_RUN, now)
 
 
 def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:
-    """Replicas for a read without a pin that the primary cannot serve either.
-
-    They are blacklisted for what clients met, and yet answer probes: better than an error. One
-    that was taken out by hand stays out.
-    """
+    """Replicas of `view` for a read without a pin that the primary cannot serve either, as recent
+    as the `last` read. They are blacklisted for what clients met, and yet answer probes: better
+    than an error. A node that was taken out by hand stays out."""
     out = view.out
-    found = tuple(
-        n for n in view.snapshot.replicas if (e := out.get(n.name)) is None or e.until != inf
-    )
+    replicas = view.snapshot.replicas
+    found = tuple(n for n in replicas if (e := out.get(n.name)) is None or e.until != inf)
     return found if last is None else as_recent(view, found, last)
 
 
@@ -362,7 +323,7 @@ def _fallback(
 ) -> Decision:
     """Row 8: no replica is eligible, or left."""
     if not policy.fallback:
-        raise NoReplicaAvailable(
+        raise errors.NoReplicaAvailable(
             f"no replica is eligible ({view.why_no_reads()}) and fallback='error' forbids the "
             "primary"
         )
@@ -374,4 +335,4 @@ def _fallback(
             away = error
     if nodes := _left(last_resort(view, last), failed):
         return Decision(nodes, Reason.LAST_RESORT, False)
-    raise away or NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")
+    raise away or errors.NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")

@@ -83,13 +83,8 @@ def _span(seconds: float) -> str:
 def summed_up(
     decisions: Mapping[tuple[str, Reason], int], furthest: float, seconds: float
 ) -> DryRunReport:
-    """What a dry run has seen.
-
-    Args:
-        decisions: how often each was made, by node and reason, as `Telemetry` counts them.
-        furthest: seconds the replica furthest behind would have been.
-        seconds: since when it runs.
-    """
+    """What a dry run has seen in `seconds`: `decisions` by node and reason, as `Telemetry` counts
+    them; the replica `furthest` behind would have been as many seconds behind."""
     by_reason: Counter[Reason] = Counter()
     for (_, reason), n in decisions.items():
         by_reason[reason] += n

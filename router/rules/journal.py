@@ -51,23 +51,17 @@ class Journal:
         return self.entries if self._start is None else self.entries[: self._start]
 
     def add(self, entry: Entry, *, transactional: bool) -> Entry:
-        """Remember a statement that has been run.
-
-        Args:
-            entry: the statement and what it changes.
-            transactional: a rollback undoes it; False in autocommit.
-        """
+        """Remember `entry`, a statement that has been run. A rollback undoes it if
+        `transactional`, so not in autocommit."""
         if transactional and self._start is None:
             self._start = len(self.entries)
         self.entries.append(entry)
         return entry
 
     def superseded(self) -> list[Entry]:
-        """Entries whose settings later ones have set again; none inside a transaction, which may
-        be rolled back.
-
-        One that sets who the session acts for stays, unless nothing was done in between.
-        """
+        """Entries whose settings later entries have set again; none in a transaction, which may be
+        rolled back. One that sets for whom the session acts stays, unless nothing was done in
+        between."""
         if self._start is not None or self._savepoints:
             return []
         found: list[Entry] = []
@@ -93,11 +87,11 @@ class Journal:
         self.entries = [e for e in self.entries if e not in entries]
 
     def savepoint(self, name: str) -> None:
-        """A savepoint was set."""
+        """The savepoint called `name` was set."""
         self._savepoints.append((name, len(self.entries)))
 
     def rollback_to(self, name: str) -> None:
-        """Forget what was added since the savepoint; the savepoint itself stays."""
+        """Forget what was added since the savepoint called `name`; the savepoint itself stays."""
         for i in range(len(self._savepoints) - 1, -1, -1):
             if self._savepoints[i][0] == name:
                 del self.entries[self._savepoints[i][1] :]
@@ -105,8 +99,7 @@ class Journal:
                 return
 
     def release(self, name: str) -> None:
-        """The savepoint is gone and what was added since stays; an older one of its name counts
-        again."""
+        """The savepoint `name` is gone, what came since stays; an older `name` counts again."""
         for i in range(len(self._savepoints) - 1, -1, -1):
             if self._savepoints[i][0] == name:
                 del self._savepoints[i:]

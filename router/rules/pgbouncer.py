@@ -26,15 +26,13 @@ Source: https://www.pgbouncer.org/config.html#ignore_startup_parameters
 
 
 def needs_session(intent: Intent) -> bool:
-    """Whether the statement leaves something in its server session for certain.
-
-    What a function it calls does inside cannot be told and does not count.
-    """
+    """Whether the statement of `intent` leaves something in its server session for certain; what a
+    function it calls does inside cannot be told."""
     return intent.holds or (intent.kind is Kind.SESSION and not intent.local)
 
 
 def advice(intent: Intent) -> str:
-    """Why it cannot run and what to do instead, for people."""
+    """Why the statement of `intent` cannot run and what to do instead, for people."""
     instead = "give session_url, which leads past PgBouncer"
     if not needs_session(intent):
         return 'router="session" asks for a session past PgBouncer: give session_url'
@@ -50,20 +48,13 @@ def advice(intent: Intent) -> str:
 
 
 def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
-    """Why the server that ``session_url`` leads to is not the primary, empty where it is.
-
-    Args:
-        found: what it says of itself, None where it says nothing.
-        node: the primary.
-        snapshot: the cluster as last seen.
-    """
+    """Why the server that ``session_url`` leads to is not `node`, the primary of `snapshot`, empty
+    where it is; `found` is what it says of itself, None where it says nothing."""
     if found is None or found.role is not Role.PRIMARY:
         return "the server there is not the primary"
     known = snapshot.reports.get(node.name)
-    for mine, theirs in (
-        (found.timeline, snapshot.timeline),
-        (found.system_id, snapshot.system_id),
-    ):
+    pairs = ((found.timeline, snapshot.timeline), (found.system_id, snapshot.system_id))
+    for mine, theirs in pairs:
         if known is not None and mine and theirs and mine != theirs:
             return "the server there is another than the primary"
     if known is not None and found.database and snapshot.database not in ("", found.database):
@@ -72,7 +63,7 @@ def stranger(found: Report | None, node: Node, snapshot: Snapshot) -> str:
 
 
 def not_the_primary(problem: str, node: Node) -> SessionRefused:
-    """The error of a statement for which none of ``session_url``'s hosts will do."""
+    """The error where no host of ``session_url`` will do for `node`: the `problem`."""
     return SessionRefused(
         f"session_url: {problem}: give the address and database of {node}, past PgBouncer, or of "
         "every server that may be the primary"
@@ -80,16 +71,8 @@ def not_the_primary(problem: str, node: Node) -> SessionRefused:
 
 
 def check_search_path(wanted: str, found: str, node: str) -> None:
-    """Refuse a server behind a PgBouncer whose sessions begin in other schemas.
-
-    Args:
-        wanted: the ``search_path`` that `schema` asks for.
-        found: the one that is in force.
-        node: whose it is.
-
-    Raises:
-        ConfigError: they differ.
-    """
+    """Raise ConfigError if the ``search_path`` `found` in force at `node`, behind a PgBouncer, is
+    not the one `wanted` by `schema`."""
     if found.replace(" ", "").replace('"', "") != wanted.replace('"', ""):
         raise ConfigError(
             f"{node}: schema: behind PgBouncer search_path is {found or 'empty'}, not {wanted}: "
@@ -99,15 +82,8 @@ def check_search_path(wanted: str, found: str, node: str) -> None:
 
 
 def check_startup(parameters: Mapping[str, Any], node: str) -> None:
-    """Refuse what PgBouncer would refuse when a connection is opened.
-
-    Args:
-        parameters: the driver's connection parameters.
-        node: whose they are.
-
-    Raises:
-        ConfigError: one of them is not among `TRACKED`.
-    """
+    """Raise ConfigError if PgBouncer, which takes `TRACKED` only, would refuse connection
+    `parameters` of `node` when a connection is opened."""
     found = ["options"] if parameters.get("options") else []
     settings: Any = parameters.get("server_settings") or {}
     found += [name for name in settings if name.lower() not in TRACKED]

@@ -9,7 +9,7 @@ from router.rules.view import View
 
 
 def resolved(pin: Pin, snapshot: Snapshot) -> Pin | None:
-    """`pin` with a WAL position on the current timeline, or None while none is known.
+    """`pin` with a WAL position on the timeline of `snapshot`, or None while none is known.
 
     Any position sampled on the primary after the commit returned bounds the commit from above.
     Positions of different timelines are not comparable, so after a promotion the bound is taken
@@ -25,10 +25,9 @@ def resolved(pin: Pin, snapshot: Snapshot) -> Pin | None:
 
 
 def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
-    """Whether `pin` can be forgotten: its time is over, or every replica has replayed it.
-
-    A replica that is out now counts too: it may come back with an older state.
-    """
+    """Whether `pin` can be forgotten at `now` (monotonic seconds): by `policy` its time is over,
+    or by `snapshot` every replica has replayed it, one that is out now too: it may come back
+    older."""
     if policy.consistency == "time":
         return pin.waited(now) >= policy.pin_duration
     if pin.lsn is None or pin.timeline != snapshot.timeline:
@@ -42,7 +41,7 @@ def expired(pin: Pin, snapshot: Snapshot, policy: Policy, now: float) -> bool:
 
 
 def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, ...]:
-    """The eligible replicas on which `pin` is satisfied."""
+    """Replicas of `view` that satisfy `pin` by `policy` at `now` (monotonic seconds)."""
     if policy.consistency == "time":
         return view.replicas if pin.waited(now) >= policy.pin_duration else ()
     snapshot, lsn = view.snapshot, pin.lsn
@@ -55,11 +54,11 @@ def caught_up(view: View, pin: Pin, policy: Policy, now: float) -> tuple[Node, .
 
 
 def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[Node, ...]:
-    """Those of `replicas` that show nothing older than what the context has read already.
+    """Those of `replicas` that by `view` show nothing older than `last`, the context's last read.
 
-    The replica it read from last, while eligible and without a break since. Otherwise those that
-    have replayed what the primary had written by then: what the last one reports now counts for
-    nothing, for it may have crashed and come back with less than was read from it.
+    The replica it read from last, while eligible and without a break since. Otherwise replicas
+    that have replayed what the primary had written by then: what the last one reports now counts
+    for nothing, for it may have crashed and come back with less than was read from it.
     """
     snapshot = view.snapshot
     report = snapshot.reports.get(last.node.name)
@@ -77,7 +76,8 @@ def as_recent(view: View, replicas: tuple[Node, ...], last: LastRead) -> tuple[N
 def shows_less(
     node: Node, view: View, policy: Policy, pin: Pin | None, last: LastRead | None, now: float
 ) -> bool:
-    """Whether `node`, a replica, may show less than a context has written, or has read."""
+    """Whether `node`, a replica of `view`, may by `policy` show less at `now` (monotonic seconds)
+    than a context has written, as `pin` says, or has read, as `last` does."""
     if (
         pin is not None
         and policy.consistency != "off"

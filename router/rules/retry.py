@@ -12,13 +12,15 @@ from router.rules.decision import Reason
 from router.sql.intent import Intent, Kind
 
 REFUSED_BY_STANDBY = frozenset({"25006", "0A000", "55000"})
-"""What a standby answers to a statement that only the primary can run."""
+"""SQLSTATEs read_only_sql_transaction, feature_not_supported and object_not_in_prerequisite_state:
+what a standby answers to a statement that only the primary can run."""
 
 READ_ONLY_SERVER = "25006"
-"""SQLSTATE read_only_sql_transaction: from the primary it says that it is none any more."""
+"""SQLSTATE read_only_sql_transaction: a primary that answers so is none any more."""
 
 CONFLICT = frozenset({"40001", "40P01"})
-"""What a standby answers when replay had to cancel the query.
+"""SQLSTATEs serialization_failure and deadlock_detected: what a standby answers when replay had to
+cancel the query.
 
 Source: https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 """
@@ -30,7 +32,8 @@ Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/util
 """
 
 LOGIN = frozenset({"28", "3D"})
-"""Classes of SQLSTATEs by which a server refuses a login: who it is, and to which database.
+"""Classes of SQLSTATEs by which a server refuses a login: invalid_authorization_specification and
+invalid_catalog_name.
 
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
@@ -82,12 +85,7 @@ TABLE = (
 
 
 def may_run_again(
-    intent: Intent,
-    failure: Failure,
-    failed: tuple[Node, ...],
-    *,
-    fresh: bool,
-    bound: bool,
+    intent: Intent, failure: Failure, failed: tuple[Node, ...], *, fresh: bool, bound: bool
 ) -> Reason | None:
     """Why a statement that has raised may run once more; None where its error is the caller's.
 
@@ -99,7 +97,7 @@ def may_run_again(
         failure: how it failed last.
         failed: every node it has failed on, in order, the last one too.
         fresh: nothing of the surrounding transaction had been sent to the node before.
-        bound: the connection had what only its session has, which is gone with it.
+        bound: the connection's session had something of its own, which is gone with it.
     """
     if intent.kind not in (Kind.READ, Kind.SESSION) or not fresh or bound:
         return None
@@ -116,11 +114,7 @@ def may_run_again(
 
 
 def cannot_connect(state: str, lost: frozenset[str] = LOST) -> bool:
-    """Whether an error says that the server cannot be reached or lets nobody in; else it is of
-    something the user has done with each new or taken connection.
-
-    Args:
-        state: the SQLSTATE of what was raised, empty when the server sent none.
-        lost: SQLSTATEs, and classes of them, that blacklist.
-    """
+    """Whether an error says that the server cannot be reached or lets nobody in; else it comes
+    from what the user does with each new or taken connection. `state` is the SQLSTATE, empty when
+    the server sent none; `lost` are SQLSTATEs, and classes of them, that blacklist."""
     return not state or state[:2] in LOGIN or state in lost or state[:2] in lost

@@ -10,7 +10,7 @@ from router.sql.intent import Intent, Kind, Verb
 NO_TRANSACTION = frozenset(
     {Verb.BEGIN, Verb.COMMIT, Verb.ROLLBACK, Verb.COMMIT_PREPARED, Verb.ROLLBACK_PREPARED}
 )
-"""What must not, or need not, find a transaction open: a raw BEGIN is the transaction."""
+"""Statements that need, or bear, no open transaction: a raw BEGIN is the transaction."""
 
 WITHOUT_TRANSACTION = ("AUTOCOMMIT", "READ COMMITTED")
 """Isolation levels under which a read is a snapshot of its own."""
@@ -62,17 +62,9 @@ def surrounding(
     read_only: bool,
     explicit: bool,
 ) -> Transaction:
-    """What surrounds a statement, by what its checkout holds and was told.
-
-    Args:
-        isolation: the level in force.
-        on_primary: a transaction is open on the primary.
-        on_replica: a transaction is open on a replica.
-        bound: the checkout is bound to the primary's session.
-        declared: the transaction was begun by a ``BEGIN READ ONLY``.
-        read_only: the caller asked for read-only transactions.
-        explicit: the caller began the transaction.
-    """
+    """What surrounds a statement at the level `isolation` whose checkout has a transaction open
+    `on_primary` or `on_replica`, is `bound` to the primary's session, began the transaction by a
+    ``BEGIN READ ONLY`` (`declared`), or was asked for `read_only` or `explicit` transactions."""
     if on_primary:
         return Transaction.ON_PRIMARY
     if bound:
@@ -95,7 +87,8 @@ def surrounding(
 def needs_transaction(
     intent: Intent, situation: Situation, decision: Decision, policy: Policy
 ) -> bool:
-    """Whether a transaction has to be open where the statement runs.
+    """Whether the statement of `intent`, in `situation` and sent where `decision` says, has to
+    find a transaction open there by `policy`.
 
     In a bound checkout it always has, as with a plain connection: what its session or its driver
     was told of the transactions to come, such as default_transaction_isolation, is not known here.

@@ -30,7 +30,7 @@ class View:
         self.any_read: Decision | None = (
             Decision(replicas, Reason.READ, False) if replicas else None
         )
-        # Of some node nothing new is known: its own connections are asked before they are used.
+        # Nothing new is known of some node: its own connections are asked before they are used.
         self.outdated: bool = any(report.obstacle for report in snapshot.reports.values())
         # For statements in a transaction open on the primary: those that do not write, and writes.
         primary = snapshot.primary

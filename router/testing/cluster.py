@@ -95,8 +95,6 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- life and death --------------------------------------------------------------------
-
     def start(self) -> None:
         """Start all servers and wait until every replica streams; nothing if already started.
 
@@ -126,8 +124,6 @@ class Cluster:
         self._home = None
         self._servers, self._primary = [], None
         _closed(self)
-
-    # -- who is there ----------------------------------------------------------------------
 
     @property
     def primary(self) -> Server:
@@ -159,10 +155,9 @@ class Cluster:
         raise LookupError(f"no server of this cluster listens on port {port}")
 
     def urls(self, dbname: str = "postgres", driver: str | None = None) -> tuple[str, ...]:
-        """The primary's URL, then those of the replicas."""
+        """The primary's URL, then those of the replicas: of `dbname`, for SQLAlchemy's
+        `driver`."""
         return tuple(server.url(dbname, driver) for server in (self.primary, *self.replicas))
-
-    # -- replication -----------------------------------------------------------------------
 
     def wait_caught_up(self, timeout: float = 10.0) -> None:
         """Wait until every replica that runs has replayed what the primary has written by now.
@@ -238,8 +233,6 @@ class Cluster:
         """Note that `server` is the primary now; Server.promote() says so."""
         self._primary = server
 
-    # -- making ----------------------------------------------------------------------------
-
     def _boot(self, home: Path) -> None:
         self._binaries = programs.find(self._who, home)
         primary = self._primary = self._new("primary")
@@ -275,8 +268,7 @@ class Cluster:
 
     def _initdb(self, server: Server) -> None:
         command: list[str | Path] = [self._binaries / "initdb", "-D", server.data, "-U", USER]
-        command += ["--no-sync"]
-        command += ["--no-instructions", "--encoding=UTF8", "--locale=C"]
+        command += ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         secret = server.data.with_suffix(".secret")
         if self.password is None:
@@ -294,14 +286,8 @@ class Cluster:
     def _clone(self, server: Server) -> None:
         self._attach(server)
         primary = self.primary
-        command: list[str | Path] = [
-            self._binaries / "pg_basebackup",
-            "-D",
-            server.data,
-            "-U",
-            USER,
-            "-w",
-        ]
+        program = self._binaries / "pg_basebackup"
+        command: list[str | Path] = [program, "-D", server.data, "-U", USER, "-w"]
         command += ["-h", primary.host, "-p", str(primary.port), "-S", server.name]
         command += ["--checkpoint=fast", "--no-sync", "--no-manifest"]
         secret = {} if self.password is None else {"PGPASSWORD": self.password}
@@ -344,7 +330,7 @@ def _open(cluster: Cluster) -> None:
     running.add(cluster)
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
-            # Whoever set a handler of his own ends the process in his way, and with it us.
+            # A handler that somebody else has set ends the process, and the servers with it.
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, _end)
 

@@ -1,5 +1,6 @@
 """Loopback ports that stay ours while nobody listens on them."""
 
+import contextlib
 import random
 import socket
 from pathlib import Path
@@ -10,20 +11,15 @@ _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _random = random.SystemRandom()
 
 
-def _first_ephemeral() -> int:
-    try:
-        return int(_RANGE.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 32768
-
-
 def free_port() -> int:
     """A free port of 127.0.0.1, below the range from which the kernel takes client ports.
 
     Inside that range a stopped server's port can be lost to any outgoing connection, and a
     client that calls it may meet itself (TCP simultaneous open).
     """
-    high = _first_ephemeral()
+    high = 32768
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        high = int(_RANGE.read_text().split()[0])
     for _ in range(100):
         port = _random.randrange(10000, high) if high > 12000 else 0
         with socket.socket() as probe:

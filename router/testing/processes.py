@@ -59,21 +59,22 @@ def _command_lines() -> Iterator[tuple[int, bytes]]:
 
 
 def send(pids: set[int], number: signal.Signals) -> None:
-    """Signal each process that still exists."""
+    """Signal `number` to each of `pids` that still exists."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def postmaster(data: Path) -> int | None:
-    """The process id in postmaster.pid, if such a file exists."""
+    """The process id in postmaster.pid of the directory `data`, if there is such a file."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         return int((data / "postmaster.pid").read_text().splitlines()[0])
     return None
 
 
 def gone(directory: Path, server: str | None, timeout: float) -> bool:
-    """Wait up to `timeout` seconds until no process is left; say whether so."""
+    """Wait up to `timeout` seconds until `directory`, or one `server` in it, has no process;
+    whether so."""
     deadline = time.monotonic() + timeout
     while of(directory, server):
         if time.monotonic() > deadline:
@@ -83,7 +84,7 @@ def gone(directory: Path, server: str | None, timeout: float) -> bool:
 
 
 def kill(directory: Path, server: str | None = None, timeout: float = 10.0) -> None:
-    """SIGKILL every process of a server (of all servers), until none is left.
+    """SIGKILL every process of a `server` in `directory`, or of all, until none is left.
 
     Raises TimeoutError after `timeout` seconds.
     """
@@ -115,7 +116,7 @@ def end(directory: Path) -> None:
 
 
 def free_shared_memory(data: Path) -> None:
-    """Remove the System V segment that a killed server leaves in the kernel."""
+    """Remove the System V segment that a killed server of `data` leaves in the kernel."""
     # Line 7 of a killed server's postmaster.pid: key and id.
     try:
         key, shmid = (data / "postmaster.pid").read_text().splitlines()[6].split()

@@ -20,7 +20,7 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom the servers run as; uid None: as whoever runs this process."""
+    """The account that servers run as; with uid None that of this process."""
 
     uid: int | None
     gid: int | None
@@ -44,14 +44,8 @@ class Account:
         """Whether `command` succeeds as this account: asked by doing, since permission bits do
         not tell of ACLs, capabilities or mounts."""
         try:
-            return not subprocess.run(
-                list(map(str, command)),
-                check=False,
-                cwd="/",
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                **self.options(),
-            ).returncode
+            options = self.options() | {"cwd": "/", "capture_output": True}
+            return not subprocess.run(list(map(str, command)), check=False, **options).returncode
         except OSError:
             return False
 
@@ -133,16 +127,12 @@ def find(who: Account, private: Path) -> Path:
 
 def _usable(who: Account, install: Path) -> bool:
     readable = 'test -r "$0/share/postgres.bki" && test -r "$0"/lib/plpgsql.*'
-    return who.can(
-        "sh",
-        "-c",
-        f'"$0/bin/postgres" --version && "$0/bin/initdb" --version && {readable}',
-        install,
-    )
+    runs = '"$0/bin/postgres" --version && "$0/bin/initdb" --version'
+    return who.can("sh", "-c", f"{runs} && {readable}", install)
 
 
 def run(who: Account, command: Sequence[str | Path], **env: str) -> None:
-    """Run a tool to its end as `who`.
+    """Run `command`, a tool, to its end as `who`, with `env` added to its environment.
 
     Raises RuntimeError with the tool's own output when it fails.
     """
@@ -152,7 +142,8 @@ def run(who: Account, command: Sequence[str | Path], **env: str) -> None:
 
 
 def start(who: Account, command: Sequence[str | Path], **env: str) -> "subprocess.Popen[str]":
-    """Start a tool as `who`, to be finished later."""
+    """Start `command`, a tool, as `who`, with `env` added to its environment; `finish` it
+    later."""
     options = who.options()
     options["env"] |= env
     return subprocess.Popen(
@@ -169,7 +160,7 @@ def start(who: Account, command: Sequence[str | Path], **env: str) -> "subproces
 
 
 def finish(process: "subprocess.Popen[str]") -> str | None:
-    """Wait for a tool; its output when it failed, None when it succeeded."""
+    """Wait for a tool's `process`; its output when it failed, None when it succeeded."""
     try:
         output, _ = process.communicate()
     except BaseException:

@@ -94,8 +94,6 @@ class Proxy:
         user, at, _ = parts.netloc.rpartition("@")
         return urlunsplit(parts._replace(netloc=f"{user}{at}{self.host}:{self.port}"))
 
-    # -- life ------------------------------------------------------------------------------
-
     def start(self) -> None:
         """Listen; nothing if it does already."""
         if self._loop is not None:
@@ -123,8 +121,6 @@ class Proxy:
         self._loop.close()
         self._loop = self._thread = None
 
-    # -- faults ----------------------------------------------------------------------------
-
     def refuse(self) -> None:
         """Stop listening: new connections are refused, existing ones go on."""
         self._do(self._refuse())
@@ -144,8 +140,8 @@ class Proxy:
         self._do(self._deafen(True))
 
     def lead_to(self, host: str, port: int) -> None:
-        """Connect new clients to another server, as a virtual address does after a failover;
-        those connected stay where they are."""
+        """Connect new clients to `host` and `port`, as a virtual address does after a failover;
+        clients connected before stay where they are."""
         self._upstream = (host, port)
 
     def heal(self) -> None:
@@ -153,8 +149,6 @@ class Proxy:
         self._delay = 0.0
         self._do(self._deafen(False))
         self._do(self._listen())
-
-    # -- in the loop's thread --------------------------------------------------------------
 
     def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
@@ -200,7 +194,7 @@ class Proxy:
         try:
             client, _ = listener.accept()
         except OSError:
-            return  # it has gone again
+            return  # the client has gone again
         client.setblocking(False)
         link = _Link(client)
         link.task = asyncio.ensure_future(self._forward(link))
@@ -226,7 +220,7 @@ class Proxy:
                 group.create_task(self._pump(link, reader, server_writer, from_client=True))
                 group.create_task(self._pump(link, server_reader, writer, from_client=False))
         except* (OSError, asyncio.CancelledError):
-            link.reset()  # one side is gone without a word: so shall the other be
+            link.reset()  # one side was reset: reset the other
 
     async def _pump(
         self,

@@ -17,7 +17,7 @@ _BEGAN: "pytest.StashKey[dict[Server, int]]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the command line or the ini file say how many replicas there are."""
+    """Let the command line or the ini file of `parser` say how many replicas there are."""
     text = "replicas of the pg_cluster fixture (default 2)"
     parser.addini("pg_cluster_replicas", text, default="2")
     parser.getgroup("pg-router").addoption(
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def pg_cluster(pytestconfig: pytest.Config) -> "Iterator[Cluster]":
-    """A primary and its streaming replicas, shared by all tests of the session."""
+    """A primary and streaming replicas for the whole session, as `pytestconfig` counts them."""
     from router.testing.cluster import Cluster
 
     asked = pytestconfig.getoption("--pg-cluster-replicas")
@@ -51,7 +51,7 @@ def _servers() -> "list[Server]":
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Note where the servers' logs end before a test."""
+    """Note where the servers' logs end before `item`, a test."""
     item.stash[_BEGAN] = {server: server.log_size for server in _servers()}
     return (yield)
 
@@ -60,7 +60,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failed test what the servers wrote meanwhile."""
+    """Add to the report on `item`, a failed test, what the servers wrote meanwhile."""
     report = yield
     if report.failed:
         began = item.stash.get(_BEGAN, {})

@@ -1,11 +1,10 @@
 """One PostgreSQL server of a test cluster."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -56,8 +55,6 @@ class Server:
         self._frozen = False
         self._lag = 0.0
 
-    # -- what it is ------------------------------------------------------------------------
-
     def __repr__(self) -> str:
         role = f"replica of {self.upstream.name}" if self.upstream else "primary"
         state = "frozen" if self._frozen else "running" if self.running else "stopped"
@@ -84,14 +81,15 @@ class Server:
         return self._lag
 
     def url(self, dbname: str = "postgres", driver: str | None = None) -> str:
-        """postgresql://… or, with a driver, postgresql+driver://…; holds the password, if any."""
+        """postgresql://… of `dbname` or, with a `driver`, postgresql+driver://…; holds any
+        password."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         secret = self._cluster.password
         user = USER if secret is None else f"{USER}:{quote(secret, safe='')}"
         return f"{scheme}://{user}@{self.host}:{self.port}/{quote(dbname, safe='')}"
 
     def conninfo(self, dbname: str = "postgres") -> str:
-        """The key=value form of libpq; holds the password, if any."""
+        """The key=value form of libpq, of `dbname`; holds the password, if any."""
         parts = {"host": self.host, "port": str(self.port), "user": USER, "dbname": dbname}
         if self._cluster.password is not None:
             parts["password"] = self._cluster.password
@@ -113,15 +111,14 @@ class Server:
         except FileNotFoundError:
             return 0
 
-    # -- SQL -------------------------------------------------------------------------------
-
     def execute(
         self,
         sql: str,
         params: Sequence[Any] | Mapping[str, Any] | None = None,
         dbname: str = "postgres",
     ) -> list[tuple[Any, ...]]:
-        """Run one statement in autocommit on a connection of its own; its rows, if any.
+        """Run `sql` with `params` in autocommit on a connection of its own to `dbname`; its rows,
+        if any.
 
         Raises psycopg.Error; connecting takes at most 5 s.
         """
@@ -129,31 +126,27 @@ class Server:
             cursor = connection.execute(sql.encode(), params)
             return cursor.fetchall() if cursor.description else []
 
-    @contextlib.contextmanager
-    def _connect(
-        self, dbname: str = "postgres"
-    ) -> Iterator["psycopg.Connection[tuple[Any, ...]]"]:
+    def _connect(self, dbname: str = "postgres") -> "psycopg.Connection[tuple[Any, ...]]":
         import psycopg
 
-        with psycopg.connect(
+        return psycopg.connect(
             self.conninfo(dbname), autocommit=True, connect_timeout=_CONNECT_TIMEOUT
-        ) as connection:
-            yield connection
+        )
 
     def is_in_recovery(self) -> bool:
         """Whether the server itself says that it is a standby."""
         return bool(self.execute("SELECT pg_is_in_recovery()")[0][0])
 
-    # -- life and death --------------------------------------------------------------------
-
     def start(self, timeout: float = 30.0) -> None:
-        """Start it, unless it runs, and wait until it answers a query."""
+        """Start it, unless it runs, and wait `timeout` seconds at most until it answers a
+        query."""
         if not self.running:
             self._launch()
         self._await_answer(timeout)
 
     def stop(self, mode: str = "fast", timeout: float = 30.0) -> None:
-        """Shut it down: "fast", "smart" (waits for clients) or "immediate" (as in a crash).
+        """Shut it down in `timeout` seconds: by `mode` "fast", "smart" (waits for clients) or
+        "immediate" (as in a crash).
 
         A primary's fast shutdown waits for replicas that are connected, so thaw frozen ones.
         """
@@ -195,16 +188,12 @@ class Server:
         processes.send(processes.of(self._home, self.name), signal.SIGCONT)
         self._frozen = False
 
-    # -- replication -----------------------------------------------------------------------
-
     def pause_replay(self, timeout: float = 10.0) -> None:
-        """Stop replaying; WAL still arrives. Returns when replay really stands still."""
+        """Stop replaying; WAL still arrives. Returns, in `timeout` seconds, when replay stands
+        still."""
         self.execute("SELECT pg_wal_replay_pause()")
-        self._until(
-            "SELECT pg_get_wal_replay_pause_state() = 'paused'",
-            timeout,
-            "did not pause its replay",
-        )
+        paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'"
+        self._until(paused, timeout, "did not pause its replay")
 
     def resume_replay(self) -> None:
         """Undo pause_replay(); harmless when nothing is paused."""
@@ -223,7 +212,8 @@ class Server:
         )
 
     def promote(self, timeout: float = 30.0) -> None:
-        """Make it a primary, and the cluster's; returns when it accepts writes.
+        """Make it a primary, and the cluster's; returns, in `timeout` seconds, when it accepts
+        writes.
 
         The old primary is left as it is: kill it first, or Cluster.rejoin() it afterwards.
         """
@@ -233,7 +223,8 @@ class Server:
         self._cluster.promoted(self)
 
     def wait_caught_up(self, timeout: float = 10.0, lsn: int | None = None) -> None:
-        """Wait until it has replayed what the primary has written by now (or up to `lsn`)."""
+        """Wait, `timeout` seconds at most, until it has replayed what the primary has written by
+        now (or up to `lsn`)."""
         if self.upstream is None:
             return
         target = self._cluster.primary.insert_lsn() if lsn is None else lsn
@@ -258,8 +249,6 @@ class Server:
                 connection.execute("SELECT pg_logical_emit_message(false, 'pg-router', '', true)")
         return lsn
 
-    # -- for the cluster -------------------------------------------------------------------
-
     def configure(self) -> None:
         """Write this server's own settings and have a running server read them."""
         settings = {
@@ -269,9 +258,8 @@ class Server:
             "recovery_min_apply_delay": f"{round(self._lag * 1000)}ms",
         }
         if self.upstream is not None:
-            settings["primary_conninfo"] = (
-                f"{self.upstream.conninfo()} application_name={self.name}"
-            )
+            upstream = self.upstream.conninfo()
+            settings["primary_conninfo"] = f"{upstream} application_name={self.name}"
             settings["primary_slot_name"] = self.name
             self.write("standby.signal", "")
         self.write("server.conf", conf(settings))
@@ -279,7 +267,8 @@ class Server:
             processes.send({self.pid}, signal.SIGHUP)
 
     def write(self, name: str, text: str) -> None:
-        """Replace a file of the data directory by one that only the server's account can read."""
+        """Make `text` the file `name` of the data directory, readable by the server's account
+        only."""
         path = self.data / name
         fresh = path.with_name(name + ".new")
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -293,7 +282,7 @@ class Server:
         self._launch()
 
     def settle(self, timeout: float) -> None:
-        """Wait until it answers; on another port when somebody took ours in between."""
+        """Wait `timeout` seconds until it answers; on another port when somebody took its own."""
         for _ in range(5):
             try:
                 return self._await_answer(timeout)
@@ -310,7 +299,7 @@ class Server:
             self._process.wait(10)
 
     def failure(self, what: str) -> ServerFailed:
-        """The error to raise, with the end of the log."""
+        """The error to raise: `what` became of it, with the end of the log."""
         return ServerFailed(f"{self.name} {what}; its log ends:\n{self.log(15) or '(empty)'}")
 
     def _launch(self) -> None:
@@ -367,7 +356,7 @@ class Server:
 
 
 def conf(settings: Mapping[str, str]) -> str:
-    """The text of a configuration file."""
+    """`settings` as the text of a configuration file."""
     return "".join(
         "{} = '{}'\n".format(name, value.replace("\\", "\\\\").replace("'", "''"))
         for name, value in settings.items()
