@@ -12,20 +12,8 @@ from typing import Any, Self
 
 from router.config.options import OPTIONS, own_query
 from router.config.server import Server, split_hosts, with_own
-from router.config.sources import (
-    ADDRESS,
-    Settings,
-    argument,
-    django,
-    environment,
-    found_at,
-    horsies,
-    libpq,
-    makara,
-    mediafusion,
-    pgbouncer,
-    toml,
-)
+from router.config.sources import ADDRESS, Settings, argument, django, environment, found_at
+from router.config.sources import horsies, libpq, makara, mediafusion, pgbouncer, toml
 from router.config.urls import entries, url_parts, url_text
 from router.errors import ConfigError
 from router.messages import did_you_mean
