@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every setting, its value without secrets, and where that came from.
-
-    Attributes:
-        rows: name, value and source, the servers first.
-    """
+    """Every setting: `rows` of its name, its value without secrets and where that came from, the
+    servers first."""
 
     rows: tuple[tuple[str, object, str], ...]
 

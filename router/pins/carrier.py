@@ -169,7 +169,7 @@ class PinCarrier:
         return Block(make)
 
     def arrive(self, pins: Pins, tokens: Iterable[str], stored: Stored | None = None) -> None:
-        """Put the pins of `tokens`, and those the store has `stored`, into `pins`. No token raises."""
+        """Put the pins of `tokens`, and those `stored`, into `pins`. No token makes it raise."""
         wall = self._wall()
         counts = self.telemetry.counts
         entries: list[Entry] = []

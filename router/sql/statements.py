@@ -107,9 +107,6 @@ def _on(value: str | None) -> bool | None:
     return value not in grammar.OFF if value else None
 
 
-# -- statements with a rule of their own -------------------------------------------------------
-
-
 def _modes(options: Iterable[dict[str, Any]]) -> tuple[bool | None, str | None]:
     read_only: bool | None = None
     isolation: str | None = None

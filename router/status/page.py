@@ -128,8 +128,8 @@ class Page:
         csrf: str = "",
         extra: Extra | None = None,
     ) -> None:
-        """Prepare; `guard`, `token` and `public_health` are as in `StatusOptions`. The adapter asks
-        the guard, for it may have to be awaited.
+        """Prepare; `guard`, `token` and `public_health` are those of `StatusOptions`. The adapter
+        asks the guard, for it may have to be awaited.
 
         Args:
             clusters: gives the Routers by the names they are shown under, at each request.

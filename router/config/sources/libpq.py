@@ -72,7 +72,7 @@ def read_service(name: str, environ: Mapping[str, str]) -> Settings:
 
 
 def service_url(name: str, environ: Mapping[str, str]) -> str:
-    """The section `name` as a URL; raises as `read_service`, and where it names no host."""
+    """The section `name` as a URL; raises as `read_service` of `environ`, and without a host."""
     settings = read_service(name, environ)
     said = {key: str(value) for key, value in settings.values.items() if key != "params"}
     if "host" not in said:
