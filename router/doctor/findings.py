@@ -393,8 +393,8 @@ def conflicts(case: Case) -> Iterator[Finding]:
         cure = "set hot_standby_feedback = on there, or a larger max_standby_streaming_delay"
         if facts.conflicts:
             said += f"; {facts.conflicts} were"
-        level: Level = "warning" if facts.conflicts or delay < CONFLICT_DELAY else "note"
-        yield Finding(level, "conflicts", facts.node, said, cure)
+        worse = facts.conflicts or delay < CONFLICT_DELAY
+        yield Finding("warning" if worse else "note", "conflicts", facts.node, said, cure)
 
 
 def settings(case: Case) -> Iterator[Finding]:

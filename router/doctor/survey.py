@@ -23,9 +23,6 @@ T = TypeVar("T")
 PATIENCE = 5.0
 """Seconds each step with a server may take."""
 
-NAME = "pg-router doctor"
-"""The connections' ``application_name``."""
-
 TURNS = 5
 """How often two connections in turn are asked which server process answers."""
 
@@ -43,7 +40,7 @@ def survey(config: Config, servers: Iterable[tuple[str, Server]]) -> tuple[Facts
 
 async def _ask(config: Config, name: str, server: Server) -> Facts:
     address = f"{server.host}:{server.port}"
-    arguments = {"application_name": NAME, **config.libpq(), **server.connect_args()}
+    arguments = {"application_name": "pg-router doctor", **config.libpq(), **server.connect_args()}
     try:
         connection = await _within(_connect(arguments))
         try:
