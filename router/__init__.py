@@ -47,15 +47,16 @@ if TYPE_CHECKING:
     __version__: str
 
 _LAZY = {
-    "Listener": "router.listener",
-    "ListenerHealth": "router.listener",
-    "MemoryPinStore": "router.pins.store",
-    "Notification": "router.listener",
-    "PinCarrier": "router.pins.carrier",
-    "create_async_engine": "router.sqlalchemy.async_engine",
-    "create_engine": "router.sqlalchemy.plugin",
-    "create_schema": "router.schema",
-    "listen": "router.listener",
+    name: module
+    for module, names in {
+        "router.listener": ("Listener", "ListenerHealth", "Notification", "listen"),
+        "router.pins.carrier": ("PinCarrier",),
+        "router.pins.store": ("MemoryPinStore",),
+        "router.schema": ("create_schema",),
+        "router.sqlalchemy.async_engine": ("create_async_engine",),
+        "router.sqlalchemy.plugin": ("create_engine",),
+    }.items()
+    for name in names
 }
 
 

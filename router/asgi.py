@@ -28,17 +28,13 @@ STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.st
 
 class PinMiddleware:
     """Gives each request and each WebSocket a context of its own, with the pins its caller
-    brings, and tells the caller of new ones.
+    brings, and hands the caller new ones.
 
     Wrap it around everything that may write, the framework's error handling included.
     """
 
     def __init__(self, app: ASGIApp, **options: Unpack[PinOptions]) -> None:
-        """Wrap `app`.
-
-        Args:
-            app: the application.
-            options: see `router.pins.options.PinOptions`.
+        """Wrap the application `app`, with the options of `router.pins.options.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -92,21 +88,15 @@ def _header(scope: Scope, name: str) -> str:
 
 def _cookies(scope: Scope) -> str:
     # HTTP/2 may split the Cookie header.
-    found = [v.decode("latin-1") for n, v in scope["headers"] if n.lower() == b"cookie"]
-    return "; ".join(found)
+    return "; ".join(v.decode("latin-1") for n, v in scope["headers"] if n.lower() == b"cookie")
 
 
 async def renew(scope: Scope) -> RoutingContext:
     """Ask the store again what the caller of a WebSocket has written elsewhere meanwhile.
 
-    A WebSocket has one context for as long as it is open; call this for each message that must
-    see what other requests of its caller wrote. What the connection wrote itself stays pinned.
-
-    Args:
-        scope: the connection's.
-
-    Returns:
-        its context.
+    A WebSocket has one context for as long as it is open; call this with its `scope` for each
+    message that must see what other requests of its caller wrote, and it returns that context.
+    What the connection wrote itself stays pinned.
 
     Raises:
         ConfigError: there is no `PinMiddleware` around this application.
@@ -114,20 +104,16 @@ async def renew(scope: Scope) -> RoutingContext:
     visit = scope.get(VISIT)
     if not isinstance(visit, Visit):
         raise ConfigError("renew: this scope has met no router.asgi.PinMiddleware: add it")
-    who = visit.who
-    if who is not None:
+    if (who := visit.who) is not None:
         carrier = visit.pinning.carrier
         carrier.arrive(visit.context.pins, (), await carrier.load_async(who))
     return visit.context
 
 
 def cookie(scope: Scope, name: str) -> str | None:
-    """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
+    """The cookie `name` of the request `scope`, for ``identify=``: a session's key, say."""
     found = values(_cookies(scope), name)
     return found[0] if found and found[0] else None
-
-
-# -- the status page -----------------------------------------------------------------------------
 
 
 class StatusPage:
@@ -136,11 +122,8 @@ class StatusPage:
     """
 
     def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
-        """Show `routers`.
-
-        Args:
-            routers: engines show theirs as ``.router``; all of this process where none is given.
-            options: see `router.status.page.StatusOptions`.
+        """Show `routers`, by default all of this process; an engine has one as ``.router``. For
+        the options see `router.status.page.StatusOptions`.
 
         Raises:
             ConfigError: the token is too short or stands beside a guard, or two Routers have one
@@ -178,20 +161,16 @@ class StatusPage:
         allowed = self.page.guard is not None and self.page.guard(scope)
         if isawaitable(allowed):
             allowed = await allowed
-        refusal = self.page.refusal(ask, bool(allowed))
-        if refusal is not None:
+        if (refusal := self.page.refusal(ask, bool(allowed))) is not None:
             return refusal
-        asleep = self.page.asleep()
-        if asleep:
+        if asleep := self.page.asleep():
             await asyncio.to_thread(wake, asleep)
         return self.page.answer(ask)
 
 
 def _below(scope: Scope) -> str:
-    """The path below the place an application is mounted at.
-
-    That place is in the path, as ASGI has it; or in part, where FastAPI was told of a prefix that
-    a proxy cuts off; or not at all, as Litestar mounts.
+    """The path below the place an application is mounted at. As ASGI has it, the path holds that
+    place; with FastAPI, if a proxy cuts off a prefix, a part of it; with Litestar, nothing of it.
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")

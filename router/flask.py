@@ -1,7 +1,7 @@
 """Flask: engines and a session from ``app.config``, and pins in a cookie the app's key signs.
 
 Where Flask-SQLAlchemy or Flask-SQLAlchemy-Lite makes the engines, with ``plugins=["router"]``,
-they stay theirs, and so does the session; the pins and the commands are ours.
+it also makes the session, and this extension adds the pins and the commands.
 """
 
 import re
@@ -41,7 +41,7 @@ ENDPOINT = "router_status"
 """Endpoint of the status page, for ``url_for``."""
 
 DEFAULT = "default"
-"""The engine that is not a bind."""
+"""The name of the app's own engine, which is no bind."""
 
 _ENGINE_KEYS = ("DATABASE_URI", "ENGINE_OPTIONS", "BINDS")
 _THEIRS = "sqlalchemy"
@@ -58,12 +58,8 @@ class Router:
     def __init__(
         self, app: Flask | None = None, *, session_options: Mapping[str, Any] | None = None
     ) -> None:
-        """Prepare; with `app`, `init_app` as well.
-
-        Args:
-            app: the app, configured.
-            session_options: for SQLAlchemy's ``sessionmaker``; names of binds may stand in its
-                ``binds`` in place of engines.
+        """Prepare, and `init_app` for a configured `app`. `session_options` are for SQLAlchemy's
+        ``sessionmaker``; names of binds may stand in its ``binds`` in place of engines.
 
         Raises:
             ConfigError: as `init_app`.
@@ -76,9 +72,8 @@ class Router:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Serve `app` as ``app.config`` says by now; docs/reference/flask.md has the keys.
-
-        Nothing is connected to before the first statement.
+        """Serve `app` as ``app.config`` says now; docs/reference/flask.md has the keys. Nothing is
+        connected to before the first statement.
 
         Raises:
             ConfigError: a key is missing, unknown or malformed; names it and the cure.
@@ -94,7 +89,7 @@ class Router:
         makes: sessionmaker[Session] | None = None
         if engines is not None:
             makes = sessionmaker(**_session_options(self._session_options, engines))
-        # Nothing can go wrong any more: an app is served, or left as it was.
+        # Nothing below can fail: a mistake in the configuration leaves the app as it was.
         if middleware is not None:
             middleware.pinning.testing = lambda: app.testing
             app.wsgi_app = middleware  # type: ignore[method-assign]
@@ -121,10 +116,7 @@ class Router:
 
     @property
     def routers(self) -> Mapping[str, core.Router]:
-        """The Routers of the current app's engines, by bind; engines that do not route left out.
-
-        Raises as `engines`.
-        """
+        """The Routers of the current app's routed engines, by bind; raises as `engines`."""
         return _routers(self._all_engines())
 
     @property
@@ -201,8 +193,8 @@ def _engines(app: Flask) -> dict[str, Engine] | None:
 
 
 def _refuse_ours(app: Flask) -> None:
-    """Raise ConfigError where Flask-SQLAlchemy makes the engines, and ours are asked for or none
-    of its engines is routed."""
+    """Raise ConfigError where Flask-SQLAlchemy makes the engines, and the configuration asks for
+    ours too, or none of its engines is routed."""
     for key in ("REPLICAS", *_ENGINE_KEYS):
         if app.config.get(f"ROUTER_{key}") is not None:
             raise ConfigError(
@@ -210,18 +202,20 @@ def _refuse_ours(app: Flask) -> None:
                 '{"plugins": ["router"], "replicas": [...]} into its engine options'
             )
     with app.app_context():
-        routed = _routers(_their_engines(app))
-    if not routed:
-        raise ConfigError(
-            "SQLALCHEMY_ENGINE_OPTIONS: no engine of Flask-SQLAlchemy is routed: add "
-            '{"plugins": ["router"], "replicas": [...]}'
-        )
+        if not _routers(_their_engines(app)):
+            raise ConfigError(
+                "SQLALCHEMY_ENGINE_OPTIONS: no engine of Flask-SQLAlchemy is routed: add "
+                '{"plugins": ["router"], "replicas": [...]}'
+            )
 
 
 def _asked(app: Flask) -> dict[str, dict[str, Any]]:
     """The options of each engine, by bind."""
     config = app.config
-    uri, options, binds = (_either(config, key) for key in _ENGINE_KEYS)
+    uri, options, binds = (
+        config.get(f"SQLALCHEMY_{key}") if (own := config.get(f"ROUTER_{key}")) is None else own
+        for key in _ENGINE_KEYS
+    )
     for key, given in (("ENGINE_OPTIONS", options), ("BINDS", binds)):
         if not isinstance(given or {}, Mapping):
             raise ConfigError(f"ROUTER_{key}: it is {kind_of(given)}: give a mapping")
@@ -241,9 +235,14 @@ def _asked(app: Flask) -> dict[str, dict[str, Any]]:
 
 
 def _made(name: str, given: dict[str, Any]) -> Engine:
-    """The engine of the bind `name`; what is wrong with it is told without a password."""
+    """The engine of the bind `name`, of another database than PostgreSQL if need be. Errors hold
+    no password."""
     try:
-        return _engine(given, plain=name != DEFAULT and "replicas" not in given)
+        plain = name != DEFAULT and "replicas" not in given
+        if plain and _OTHERS.match(str(given["url"])):
+            return engine_from_config(given, prefix="")
+        # Texts become numbers, as for Flask-SQLAlchemy, which goes through engine_from_config().
+        return create_engine(_coerce_config=True, **given)
     except ConfigError as error:
         raise ConfigError(f"engine {name!r}: {error}") from None
     except ArgumentError as error:  # it may repeat the URL
@@ -252,20 +251,6 @@ def _made(name: str, given: dict[str, Any]) -> Engine:
         if isinstance(given["url"], str):
             url_parts(given["url"], f"engine {name!r}")  # says it without the password
         raise ConfigError(f"engine {name!r}: {masked(str(error))}") from None
-
-
-def _engine(given: dict[str, Any], *, plain: bool) -> Engine:
-    """An engine; of another database than PostgreSQL where it may be a `plain` one."""
-    if plain and _OTHERS.match(str(given["url"])):
-        return engine_from_config(given, prefix="")
-    # Texts become numbers, as for Flask-SQLAlchemy, which goes through engine_from_config().
-    return create_engine(_coerce_config=True, **given)
-
-
-def _either(config: Mapping[str, Any], key: str) -> Any:
-    """Our key, or else Flask-SQLAlchemy's of that name."""
-    own = config.get(f"ROUTER_{key}")
-    return config.get(f"SQLALCHEMY_{key}") if own is None else own
 
 
 def _bind(name: str, given: object) -> dict[str, Any]:
@@ -288,7 +273,7 @@ def _session_options(given: Mapping[str, Any], engines: Mapping[str, Engine]) ->
 
 
 def _pin_options(app: Flask) -> PinOptions | None:
-    """What the middleware takes: ``ROUTER_PINS``, else as Flask's own session cookie has it."""
+    """The middleware's options by ``ROUTER_PINS``, else as Flask's session cookie has them."""
     config = app.config
     given = config.get("ROUTER_PINS", True)
     if given is False:
@@ -300,18 +285,17 @@ def _pin_options(app: Flask) -> PinOptions | None:
         "domain": config["SESSION_COOKIE_DOMAIN"] or None,
         "partitioned": bool(config.get("SESSION_COOKIE_PARTITIONED")),  # since Flask 3.1
     }
-    return pin_options(given, cookie, lambda: _secrets(app))
 
+    def secrets() -> list[str]:
+        if not app.secret_key:
+            raise ConfigError(
+                "SECRET_KEY: it is missing, and signs the cookie that carries pins: set it before "
+                "init_app, or ROUTER_PINS = False"
+            )
+        keys = [app.secret_key, *(config.get("SECRET_KEY_FALLBACKS") or ())]  # newest first
+        return derived(keys, b"pg-router.flask")
 
-def _secrets(app: Flask) -> list[str]:
-    """Secrets derived from the app's keys, newest first."""
-    if not app.secret_key:
-        raise ConfigError(
-            "SECRET_KEY: it is missing, and signs the cookie that carries pins: set it before "
-            "init_app, or ROUTER_PINS = False"
-        )
-    keys = [app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ())]
-    return derived(keys, b"pg-router.flask")
+    return pin_options(given, cookie, secrets)
 
 
 def _safe_methods(app: Flask, pins: PinOptions | None) -> frozenset[str] | None:
@@ -340,7 +324,7 @@ def _unsafe_on_primary(app: "WSGIApplication", safe: frozenset[str]) -> "WSGIApp
 def _status_page(
     app: Flask, routers: Callable[[], Mapping[str, core.Router]]
 ) -> Callable[[], None]:
-    """Mounts the status page, if the configuration asks for one."""
+    """A function that mounts the status page on `app`, if the configuration asks for one."""
     config = app.config
     prefix, guard = config.get("ROUTER_STATUS_URL_PREFIX"), config.get("ROUTER_STATUS_GUARD")
     if prefix is None:
@@ -379,9 +363,6 @@ def _status_page(
     return mount
 
 
-# -- engines of others ---------------------------------------------------------------------------
-
-
 def _their_engines(app: Flask) -> dict[str, Any]:
     """The engines of Flask-SQLAlchemy, or of Flask-SQLAlchemy-Lite, asynchronous ones too."""
     extension = app.extensions[_THEIRS]
@@ -400,18 +381,20 @@ def _routers(engines: Mapping[str, Any]) -> dict[str, core.Router]:
     return {name: r for name, r in ordered if isinstance(r, core.Router)}
 
 
-# -- commands ------------------------------------------------------------------------------------
-
 commands: AppGroup = AppGroup(NAME, help="Where reads and writes of this app go.")
-"""What ``flask router`` has."""
+"""The commands of ``flask router``."""
+
+
+def _owned() -> Mapping[str, core.Router]:
+    state: State = current_app.extensions[NAME]
+    return state.owner.routers
 
 
 @commands.command("status")
 def _status() -> None:
     """Ask every node how it is. Exit status 1 where there is no primary."""
-    state: State = current_app.extensions[NAME]
     writable = True
-    for name, router in state.owner.routers.items():
+    for name, router in _owned().items():
         router.refresh()
         found = status(router)
         writable = writable and found.writable
@@ -424,9 +407,8 @@ def _status() -> None:
 @click.option("--strict", is_flag=True, help="Let a warning count as an error.")
 def _doctor(*, strict: bool) -> None:
     """Find what is wrong with servers and settings. Exit status 1 where there is an error."""
-    state: State = current_app.extensions[NAME]
     failed = False
-    for name, router in state.owner.routers.items():
+    for name, router in _owned().items():
         found = doctor(router)
         failed = found.failed(strict=strict) or failed
         click.echo(f"{name}: {found}")
@@ -442,8 +424,7 @@ def _explain(sql: str, bind: str) -> None:
 
     Exit status 1 where it could not run.
     """
-    state: State = current_app.extensions[NAME]
-    routers = state.owner.routers
+    routers = _owned()
     if bind not in routers:
         raise click.UsageError(f"no routed engine is called {bind!r}{did_you_mean(bind, routers)}")
     try:

@@ -19,7 +19,7 @@ try:
 except ImportError:
     raise ConfigError("router.redis needs redis-py: pip install 'pg-router[redis,web]'") from None
 
-# `router.pins.token.merged`, as one step for everybody: one caller's requests may save at once.
+# `router.pins.token.merged` as one step on the server: two requests of a caller may save at once.
 _SAVE = """
 local function written(value)
   return #value == 36 and string.match(value, '^[0-9a-f]+$')
@@ -103,11 +103,8 @@ class _Store:
 
     @classmethod
     def from_mediafusion(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Self:
-        """A store in the Redis that MediaFusion's variables name, ``REDIS_URL`` and so on.
-
-        Args:
-            environ: the variables; the process's environment by default.
-            options: as `from_url` takes them; before the variables.
+        """A store in the Redis that MediaFusion's variables name, ``REDIS_URL`` and so on, in
+        `environ`, by default the process's. `options`, as `from_url` takes them, win over them.
 
         Raises:
             ConfigError: ``REDIS_URL`` is not set, or another is no number.
@@ -117,7 +114,7 @@ class _Store:
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """One call; what becomes of it the circuit breaker hears."""
+        """Around one call: the circuit breaker may refuse it, and learns how it ended."""
         if not self._breaker.allows(SYSTEM.clock()):
             raise StoreUnavailable("Redis failed lately: it is asked again after the cooldown")
         try:

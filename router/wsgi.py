@@ -18,18 +18,14 @@ if TYPE_CHECKING:
 
 
 class PinMiddleware:
-    """Gives each request a context of its own, with the pins its caller brings, and tells the
-    caller of new ones.
+    """Gives each request a context of its own, with the pins its caller brings, and hands the
+    caller new ones.
 
     Wrap it around everything that may write, the framework's error handling included.
     """
 
     def __init__(self, app: "WSGIApplication", **options: Unpack[PinOptions]) -> None:
-        """Wrap `app`.
-
-        Args:
-            app: the application.
-            options: see `router.pins.options.PinOptions`.
+        """Wrap the application `app`, with the options of `router.pins.options.PinOptions`.
 
         Raises:
             ConfigError: an option is malformed or contradicts another one.
@@ -58,7 +54,7 @@ class PinMiddleware:
         if isinstance(body, list | tuple) or (
             isinstance(wrapper, type) and isinstance(body, wrapper)
         ):
-            # Nothing runs any more, and a server may have a quick way for what it knows.
+            # The application has ended, and a server may have a quick way for these types.
             response.begin()
             response.end(LATE)
             return body
@@ -66,8 +62,8 @@ class PinMiddleware:
 
 
 class _Response:
-    """Keeps the headers back until the first of the body is there, as servers do too: what is
-    written by then can still be told.
+    """Keeps the headers back until the first part of the body is there, as servers do too: they
+    can carry the pins of whatever is written by then.
 
     Source: https://peps.python.org/pep-3333/#the-start-response-callable
     """
@@ -112,7 +108,7 @@ class _Response:
         self._begun(data)
 
     def end(self, reason: str) -> None:
-        """Nothing more comes."""
+        """Save and report what is left; `reason` says why the headers do not carry it."""
         if not self._ended:
             self._ended = True
             self.visit.save()
@@ -149,8 +145,7 @@ class _Body:
     def close(self) -> None:
         """Close the application's iterable, as the server must do with ours."""
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
+            if (close := getattr(self._body, "close", None)) is not None:
                 with within(self._context):
                     close()
         finally:
@@ -158,12 +153,9 @@ class _Body:
 
 
 def cookie(environ: dict[str, Any], name: str) -> str | None:
-    """The value of the request's cookie `name`, for ``identify=``: a session's key, say."""
+    """The cookie `name` of the request `environ`, for ``identify=``: a session's key, say."""
     found = values(environ.get("HTTP_COOKIE", ""), name)
     return found[0] if found and found[0] else None
-
-
-# -- the status page -----------------------------------------------------------------------------
 
 
 class StatusPage:
@@ -172,11 +164,8 @@ class StatusPage:
     """
 
     def __init__(self, *routers: Router, **options: Unpack[StatusOptions]) -> None:
-        """Show `routers`.
-
-        Args:
-            routers: engines show theirs as ``.router``; all of this process where none is given.
-            options: see `router.status.page.StatusOptions`.
+        """Show `routers`, by default all of this process; an engine has one as ``.router``. For
+        the options see `router.status.page.StatusOptions`.
 
         Raises:
             ConfigError: the token is too short or stands beside a guard, the guard is a coroutine
@@ -202,13 +191,7 @@ def refuse_coroutines(page: Page) -> None:
 
 
 def respond(page: Page, environ: dict[str, Any], path: str) -> Answer:
-    """What `page` answers to a request.
-
-    Args:
-        page: the page.
-        environ: the request.
-        path: below the place the page is mounted at.
-    """
+    """The answer of `page` to the request `environ`, whose `path` is below the page's own."""
     headers = (key[5:].lower().replace("_", "-") for key in environ if key.startswith("HTTP_"))
     ask = Ask(
         environ["REQUEST_METHOD"],
@@ -218,10 +201,9 @@ def respond(page: Page, environ: dict[str, Any], path: str) -> Answer:
         environ.get("HTTP_AUTHORIZATION", ""),
         is_forwarded(headers),
     )
-    # Whatever is not a plain answer is a refusal: a coroutine is true, whatever it would return.
+    # A guard that returns an awaitable refuses: a coroutine is true, whatever it would return.
     allowed = page.guard is not None and (said := page.guard(environ)) and not isawaitable(said)
-    refusal = page.refusal(ask, bool(allowed))
-    if refusal is not None:
+    if (refusal := page.refusal(ask, bool(allowed))) is not None:
         return refusal
     wake(page.asleep())
     return page.answer(ask)

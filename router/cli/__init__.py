@@ -8,8 +8,8 @@ from router.cli.exits import INTERRUPTED, MISSING
 
 def main() -> None:
     """Run the command line; the console script's entry point."""
-    # As Ctrl-C: nothing is left behind, and the first process of a container, which no signal
-    # ends by default, ends too.
+    # SIGTERM ends a command as Ctrl-C does: nothing is left behind, and it ends the first process
+    # of a container too, which no signal ends by default.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from router.cli.app import run

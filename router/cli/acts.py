@@ -1,4 +1,4 @@
-"""What goes wrong in the demo, when, and how one sees that the router has noticed."""
+"""The acts of the demo: what goes wrong, when, and whether the router has noticed it."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,31 +7,28 @@ from router.cluster.router import Router
 from router.testing import Cluster, Server
 
 
-def _nothing() -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Act:
     """One event of the demo.
 
     Attributes:
         at: when it begins, a fraction of the time.
-        title: what it is called.
-        play: does it.
-        notice: what the router should make of it, empty where nothing.
+        title: its name.
+        play: performs it.
+        notice: what the router should notice of it, empty where nothing.
         noticed: whether it has, given when the act began (monotonic seconds).
     """
 
     at: float
     title: str
-    play: Callable[[], None] = _nothing
+    play: Callable[[], None] = lambda: None
     notice: str = ""
     noticed: Callable[[float], bool] = lambda _: True
 
 
 def acts(cluster: Cluster, its: Router, note: Callable[[str], None]) -> list[Act]:
-    """The play: what happens to `cluster` while `its` routes."""
-    # Not one and the same where there is a choice: the heir has lived through everything.
+    """The acts that happen to `cluster` while the Router `its` routes; `note` prints a line."""
+    # Where there are several replicas the heir is another one than the victim.
     victim, heir, old = cluster.replicas[-1], cluster.replicas[0], cluster.primary
     names = [replica.name for replica in cluster.replicas]
 

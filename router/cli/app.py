@@ -62,7 +62,7 @@ def app(ctx: click.Context) -> None:
 
 def run() -> int:
     """Run the command line; its exit status. A mistake is told in one line."""
-    # What a command has to say it prints: not again through logging's last resort.
+    # A command prints what it has to say, so logging's last resort must not print it again.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         status = app.main(prog_name="pg-router", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""What an application's status page tells of the nodes, for ``pg-router status --app``."""
+"""Asks an application's status page about the nodes, for ``pg-router status --app``."""
 
 import http.client
 import json
@@ -23,11 +23,11 @@ _CURES = {
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What one process of an application says.
+    """The answer of one process of an application.
 
     Attributes:
         process: its id, None where it did not answer.
-        nodes: what docs/reference/status-page.md tells of a node, by the node's name.
+        nodes: each node as docs/reference/status-page.md describes it, by name.
         problem: why it could not be asked, in one line.
     """
 
@@ -37,7 +37,7 @@ class Application:
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: the token is for the server that was named."""
+    """Follows no redirect: the token is for the server that was named."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
@@ -59,8 +59,7 @@ def ask_application(url: str, token: str | None, cluster: str) -> Application:
             is called.
     """
     headers = {"Accept": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(f"{url.rstrip('/')}/status", headers=headers)  # noqa: S310
     try:
         with _OPENER.open(request, timeout=TIMEOUT) as response:

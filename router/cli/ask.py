@@ -1,4 +1,4 @@
-"""What a server itself says of the connections to it."""
+"""Asks a server about the connections to it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,18 +29,13 @@ NAME = "pg-router status"
 """The ``application_name`` of this command's own connections."""
 
 TIMEOUT = 3
-"""Seconds for connecting, and then for each answer."""
+"""Seconds that connecting may take, and then each answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """The sessions of one ``application_name``.
-
-    Attributes:
-        application: the name.
-        connections: sessions the asking user may see.
-        busy: those of them that are not idle.
-    """
+    """The sessions of one ``application_name``, as far as the asking user may see them; `busy`
+    ones are not idle."""
 
     application: str
     connections: int
@@ -55,10 +50,10 @@ class Pool:
         user: whose server connections these are.
         mode: how they are pooled.
         clients: client connections with a server, or without need of one.
-        waiting: client connections that wait for one.
-        longest: seconds the first of them has waited.
+        waiting: client connections that wait for a server's.
+        longest: seconds the first of these has waited.
         busy: server connections in use.
-        idle: those that are not.
+        idle: server connections not in use.
 
     Source: https://www.pgbouncer.org/usage.html#show-pools
     """
@@ -73,18 +68,11 @@ class Pool:
 
     @classmethod
     def of(cls, row: Mapping[str, str]) -> Self:
-        """From a row by column."""
+        """The pool of `row`, whose keys are the columns."""
         longest = int(row["maxwait"]) + int(row["maxwait_us"]) / 1e6
-        idle = sum(int(row[name]) for name in ("sv_idle", "sv_used"))
-        return cls(
-            row["user"],
-            row["pool_mode"],
-            int(row["cl_active"]),
-            int(row["cl_waiting"]),
-            longest,
-            int(row["sv_active"]),
-            idle,
-        )
+        names = ("cl_active", "cl_waiting", "sv_active", "sv_idle", "sv_used")
+        clients, waiting, busy, idle, used = (int(row[name]) for name in names)
+        return cls(row["user"], row["pool_mode"], clients, waiting, longest, busy, idle + used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +98,22 @@ class Answer:
 
 
 def arguments_for(config: Config, server: Server) -> dict[str, Any]:
-    """What libpq is given for a connection of this command's own."""
+    """Libpq's arguments for this command's own connection to `server`, with the options of
+    `config`."""
     wanted = {**config.libpq(), "connect_timeout": TIMEOUT, **server.connect_args()}
     return wanted | {"application_name": NAME}
 
 
 def ask(config: Config, server: Server) -> Answer:
-    """Ask `server` over one short connection. What goes wrong is in the answer, in one line."""
+    """Ask `server` over one short connection, made as `config` says. The answer holds an error."""
     import psycopg
 
     arguments = arguments_for(config, server)
     try:
         with psycopg.connect(**arguments) as connection:
-            # For this transaction alone: behind a PgBouncer the session is other people's next.
-            connection.execute(
-                "SELECT set_config('statement_timeout', %s, true)", (f"{TIMEOUT}s",)
-            )
+            # For this transaction alone: behind a PgBouncer others get the session next.
+            bound = "SELECT set_config('statement_timeout', %s, true)"
+            connection.execute(bound, (f"{TIMEOUT}s",))
             room = connection.execute(ROOM_SQL).fetchone()
             clients = connection.execute(CLIENTS_SQL, (NAME,)).fetchall()
             process = connection.execute("SELECT pg_backend_pid()").fetchone()

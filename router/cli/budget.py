@@ -36,12 +36,7 @@ T = TypeVar("T")
 )
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 def budget(
-    where: Servers,
-    *,
-    workers: int | None,
-    extra: int,
-    processes: int | None,
-    as_json: bool,
+    where: Servers, *, workers: int | None, extra: int, processes: int | None, as_json: bool
 ) -> None:
     """Count the connections that may be opened, and ask the servers whether they bear them.
 
@@ -78,19 +73,19 @@ def _addresses(config: Config) -> dict[str, list[tuple[str, Server]]]:
 
 
 def _sizes(config: Config, demand: Demand) -> str:
+    each = "each server: workers × (pool_size + max_overflow + 1 for the monitor)"
     if config.max_connections is None:
-        return "each server: workers × (pool_size + max_overflow + 1 for the monitor)"
+        return each
     return (
         f"pool_size: {config.max_connections} ÷ {config.workers} workers ÷ "
-        f"{1 + len(config.replicas)} nodes = {demand.pool_size}; "
-        "each server: workers × (pool_size + max_overflow + 1 for the monitor)"
+        f"{1 + len(config.replicas)} nodes = {demand.pool_size}; {each}"
     )
 
 
 def _asked(
     config: Config, address: str, nodes: list[tuple[str, Server]], demand: Demand
 ) -> Iterator[Line]:
-    """What is behind an address: a server, or a PgBouncer and the servers behind that."""
+    """A line for the server at an address, or for a PgBouncer and each server behind it."""
     names, count = tuple(name for name, _ in nodes), len(nodes)
     needed, said = demand.on(count) if demand.bounded else None, demand.sum(count)
     first = nodes[0][1]
@@ -120,7 +115,7 @@ def _asked(
 
 
 def _room(config: Config, server: Server) -> tuple[Room | None, str]:
-    """What the server itself bears, asked through a PgBouncer too; or why it does not say."""
+    """The connections that the server bears, a PgBouncer before it or not; or why it is silent."""
     import psycopg
 
     def ask() -> Room:

@@ -10,11 +10,7 @@ from router.cli.source import Servers, servers
 @click.command()
 @servers
 @click.option("--json", "as_json", is_flag=True, help="A list of objects.")
-def config(
-    where: Servers,
-    *,
-    as_json: bool,
-) -> None:
+def config(where: Servers, *, as_json: bool) -> None:
     """Show every setting and where it came from. Nothing is connected to.
 
     Without --url, --file and --from the variables PG_ROUTER_… are read. Passwords are not shown.

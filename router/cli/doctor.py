@@ -16,12 +16,7 @@ from router.doctor.findings import LEVELS
 @servers
 @click.option("--json", "as_json", is_flag=True, help="One object.")
 @click.option("--strict", is_flag=True, help="Let a warning count as an error.")
-def doctor(
-    where: Servers,
-    *,
-    as_json: bool,
-    strict: bool,
-) -> None:
+def doctor(where: Servers, *, as_json: bool, strict: bool) -> None:
     """Ask every server, and find what is wrong with it or with what was said of it.
 
     One line for each finding, with the cure. Nothing is changed.

@@ -8,21 +8,9 @@ from typing import get_args
 import click
 
 from router.cli.source import Servers, servers
+from router.config import pgbouncer_ini as files
 from router.config.config import Config
 from router.config.options import Pooling
-from router.config.pgbouncer_ini import (
-    AUTHS,
-    Auth,
-    Bouncer,
-    databases,
-    ini,
-    md5,
-    scram,
-    userlist,
-    users,
-)
-
-SALT = 16  # bytes, as PostgreSQL takes
 
 
 @click.command("pgbouncer-ini")
@@ -45,7 +33,7 @@ SALT = 16  # bytes, as PostgreSQL takes
     show_default=True,
     help="Server connections for each database and user.",
 )
-@click.option("--auth", type=click.Choice(AUTHS), default="scram-sha-256", show_default=True)
+@click.option("--auth", type=click.Choice(files.AUTHS), default="scram-sha-256", show_default=True)
 @click.option(
     "--hash/--plain",
     "hashed",
@@ -63,7 +51,7 @@ def pgbouncer_ini(
     port: int,
     pool_mode: str | None,
     pool_size: int,
-    auth: Auth,
+    auth: files.Auth,
     hashed: bool,
     max_prepared_statements: int,
     force: bool,
@@ -77,34 +65,31 @@ def pgbouncer_ini(
     """
     config = where.config()
     default = config.pgbouncer if config.pgbouncer != "off" else "transaction"
-    wanted = Bouncer(
+    wanted = files.Bouncer(
         port=port,
         pool_mode=pool_mode or default,
         pool_size=pool_size,
         auth=auth,
         max_prepared_statements=max_prepared_statements,
     )
-    text = ini(config, wanted)
+    text = files.ini(config, wanted)
     if directory is None:
         click.echo(text, nl=False)
         return
-    listed = userlist(_secrets(config, auth if hashed else "trust"))
+    listed = files.userlist(_secrets(config, auth if hashed else "trust"))
     for name, content in (("pgbouncer.ini", text), ("userlist.txt", listed)):
         _write(directory / name, content, force)
-    click.echo(f"{directory / 'pgbouncer.ini'}: {', '.join(databases(config).values())}")
+    click.echo(f"{directory / 'pgbouncer.ini'}: {', '.join(files.databases(config).values())}")
 
 
-def _secrets(config: Config, auth: Auth) -> dict[str, str]:
-    """What the list says of each user, hashed as `auth` has it; "trust" leaves it as it is."""
-    found = users(config)
+def _secrets(config: Config, auth: files.Auth) -> dict[str, str]:
+    """The password of each user, hashed as `auth` says; "trust" leaves it as it is."""
+    found = files.users(config)
     if auth == "md5":
-        return {user: md5(user, password) for user, password in found.items() if password}
+        return {user: files.md5(user, password) for user, password in found.items() if password}
     if auth == "scram-sha-256":
-        return {
-            user: scram(password, secrets.token_bytes(SALT))
-            for user, password in found.items()
-            if password
-        }
+        salt = secrets.token_bytes  # of 16 bytes, as PostgreSQL takes
+        return {user: files.scram(text, salt(16)) for user, text in found.items() if text}
     return found
 
 

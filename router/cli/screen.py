@@ -1,4 +1,4 @@
-"""What the demo shows: a live table on a terminal, one line per second elsewhere."""
+"""The demo's screen: a live table on a terminal, one line per second elsewhere."""
 
 import threading
 import time
@@ -25,8 +25,6 @@ READS = READ_ON_REPLICA | READ_ON_PRIMARY | {Reason.RETRIED}
 
 NOTICE = 10.0
 """Seconds the router has to notice an act."""
-
-_POLL = 0.005
 
 
 class Screen:
@@ -62,8 +60,6 @@ class Screen:
             self._live.update(self._picture())
             self._live.stop()
 
-    # -- acts ------------------------------------------------------------------------------
-
     def begin(self, act: Act) -> None:
         """Announce the next act, and watch from now on whether the router notices it."""
         now = time.monotonic()
@@ -88,7 +84,7 @@ class Screen:
         ]
 
     def _watch(self, act: Act, began: float) -> None:
-        while not self._closed.wait(_POLL) and time.monotonic() - began < NOTICE:
+        while not self._closed.wait(0.005) and time.monotonic() - began < NOTICE:
             if act.noticed(began):
                 after = time.monotonic() - began
                 self._after[act.title] = after
@@ -96,7 +92,7 @@ class Screen:
                 return
 
     def note(self, text: str) -> None:
-        """Say something the demo did itself."""
+        """Print `text`, about something the demo did itself."""
         self._say(f"   {text}")
 
     def _event(self, name: str, fields: Mapping[str, Any]) -> None:
@@ -110,10 +106,8 @@ class Screen:
         if self._live is None:
             self.console.print(Text(line, style=style), soft_wrap=True)
 
-    # -- the present state -----------------------------------------------------------------
-
     def refresh(self) -> None:
-        """Show it: redraw, or print a line."""
+        """Show the present state: redraw, or print a line."""
         if self._live is not None:
             self._live.update(self._picture())
         else:
@@ -127,10 +121,10 @@ class Screen:
         new, self._shown = total - self._shown, total
         requests, self._requests_shown = ledger.total - self._requests_shown, ledger.total
         served = nodes_served(new)
-        nodes = []
-        for node in self.router.snapshot.nodes:
-            state = self._state(node)[0].replace("up", "")
-            nodes.append(f"{node.name} {served[node.name]:3d} {state}".rstrip())
+        nodes = [
+            f"{node.name} {served[node.name]:3d} {self._state(node)[0].replace('up', '')}".rstrip()
+            for node in self.router.snapshot.nodes
+        ]
         why: Counter[Reason] = Counter()
         for (_, reason), n in new.items():
             why[reason] += n
@@ -143,7 +137,7 @@ class Screen:
         )
 
     def _state(self, node: Node) -> tuple[str, str]:
-        """In words, and in which colour."""
+        """The state of `node` in words, and its colour."""
         view, snapshot = self.router.view, self.router.snapshot
         report = snapshot.reports.get(node.name)
         if (entry := view.out.get(node.name)) is not None:
@@ -205,10 +199,8 @@ class Screen:
             )
         return table
 
-    # -- the end ---------------------------------------------------------------------------
-
     def summary(self, lost: int, doubled: int) -> Iterator[str]:
-        """What happened, as lines."""
+        """What happened, as lines, with the numbers of `lost` and `doubled` writes."""
         ledger, total = self.users.ledger, self._total()
         events = self.router.stats()["events"]
         on = {
@@ -241,7 +233,7 @@ class Screen:
 
 
 def nodes_served(total: Counter[Any]) -> Counter[str]:
-    """Statements by node."""
+    """Statements by node, of the `total` by node and reason."""
     served: Counter[str] = Counter()
     for (node, _), n in total.items():
         served[node] += n
@@ -249,7 +241,7 @@ def nodes_served(total: Counter[Any]) -> Counter[str]:
 
 
 def reasons(total: Counter[Any]) -> Table:
-    """Statements by reason and node."""
+    """A table of the `total` by node and reason."""
     table = Table(expand=True, box=box.SIMPLE_HEAD, show_edge=False)
     table.add_column("why", no_wrap=True)
     table.add_column("where")

@@ -19,10 +19,5 @@ def shadow(directory: Path) -> Finding | None:
     spec = PathFinder.find_spec("router", [str(directory)])
     if spec is None or spec.origin is None or Path(spec.origin).resolve() == OURS:
         return None
-    return Finding(
-        "warning",
-        "name-taken",
-        "",
-        f"{spec.origin} is what `import router` finds in a program that starts there",
-        "move it into a package or rename it",
-    )
+    what = f"{spec.origin} is what `import router` finds in a program that starts there"
+    return Finding("warning", "name-taken", "", what, "move it into a package or rename it")

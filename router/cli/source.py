@@ -1,4 +1,4 @@
-"""The options by which a command is told about the servers, and the Config they make."""
+"""The options that tell a command about the servers, and the Config they make."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ SYSTEMS: dict[str, Callable[[], Config]] = {
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What the options that `servers` gives a command say.
+    """The values of the options that `servers` gives a command.
 
     Attributes:
         url: the primary's URL.
@@ -60,7 +60,7 @@ class Servers:
 
 
 def servers(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command options that say where the servers are; it is called with `Servers` first."""
+    """Give `command` options that say where the servers are; it is called with `Servers` first."""
 
     @wraps(command)
     def call(**given: Any) -> Any:

@@ -54,8 +54,8 @@ class Pressed:
 
 
 class Stage:
-    """What can be done to the cluster. All of it is done in one thread, the one of `play`, which
-    Ctrl-C interrupts like everything else of the demo.
+    """The actions on the cluster. One thread does them all, the one in `play`, which Ctrl-C
+    interrupts like everything else of the demo.
 
     Attributes:
         crashed: whether the primary was killed.
@@ -71,14 +71,14 @@ class Stage:
         self._queue: queue.Queue[Pressed] = queue.Queue()
 
     def play(self, seconds: float | None) -> None:
-        """Do what the buttons say; for ever, or for so many seconds."""
+        """Do what the buttons say, for so many `seconds`, or for ever."""
         end = None if seconds is None else time.monotonic() + seconds
         while end is None or time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
                 self._do(self._queue.get(timeout=0.1))
 
     def press(self, server: str, action: str) -> str:
-        """Have something done and wait for it; what became of it, in words. Any thread."""
+        """Have `action` done to `server`, wait, and say how it ended. Safe in any thread."""
         if action not in dict(self.buttons().get(server, ())):
             return f"{action} {server}: not possible now"
         pressed = Pressed(server, action)
@@ -87,7 +87,7 @@ class Stage:
         return pressed.said or f"{action} {server}: it has not ended yet"
 
     def buttons(self) -> dict[str, list[tuple[str, str]]]:
-        """By node name: what can be done to it, and how that is called."""
+        """By node name: the actions that it allows now, each with its label."""
         return {
             server.name: [(action, LABELS[action]) for action in self._possible(server)]
             for server in self.cluster.servers
@@ -101,7 +101,7 @@ class Stage:
         return ["kill", "restore" if server.name in self._lagging else "lag", "promote"]
 
     def shown(self) -> dict[str, Any]:
-        """What the page shows beside the cluster: see `Page`."""
+        """The `extra` of the `Page`: what it shows beside the cluster."""
         ledger = self.users.ledger
         return {
             "intro": INTRO.format(self.users.count),
@@ -116,8 +116,6 @@ class Stage:
             "busy": self._busy,
             "buttons": self.buttons(),
         }
-
-    # -- in the thread of `play` ---------------------------------------------------------------
 
     def _do(self, pressed: Pressed) -> None:
         server = next(s for s in self.cluster.servers if s.name == pressed.server)
@@ -215,18 +213,16 @@ class _Site:
         if self._meant(environ):
             code, said = self._act(environ)
         body = json.dumps({"said": said or "refused: reload the page"}).encode()
-        start_response(
-            code, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-        )
+        length = ("Content-Length", str(len(body)))
+        start_response(code, [("Content-Type", "application/json"), length])
         return [body]
 
     def _meant(self, environ: dict[str, Any]) -> bool:
         """Whether a button of our own page was pressed, not one of somebody else's page."""
         given = environ.get("HTTP_X_CSRF_TOKEN", "").encode("latin-1")
-        origin = environ.get("HTTP_ORIGIN")
-        return hmac.compare_digest(given, self._csrf.encode()) and (
-            origin is None or origin == f"http://{environ.get('HTTP_HOST', '')}"
-        )
+        own = f"http://{environ.get('HTTP_HOST', '')}"
+        known = environ.get("HTTP_ORIGIN", own) == own
+        return hmac.compare_digest(given, self._csrf.encode()) and known
 
     def _act(self, environ: dict[str, Any]) -> tuple[str, str]:
         try:
@@ -245,7 +241,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     block_on_close = False  # who waits for a button's answer does not hold up the end
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser opens connections and leaves them: nothing to speak of."""
+        """Say nothing of an OSError: a browser opens connections and leaves them."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -259,11 +255,8 @@ class _Handler(WSGIRequestHandler):
 
 @contextlib.contextmanager
 def serving(stage: Stage, port: int) -> Iterator[str]:
-    """Serve the page of `stage` on 127.0.0.1 within the block, and give its URL.
-
-    Args:
-        stage: what the buttons act on.
-        port: 0 takes a free one.
+    """Serve the page of `stage` on 127.0.0.1 within the block, and give its URL; `port` 0 takes a
+    free one.
 
     Raises:
         click.UsageError: the port is taken.

@@ -38,12 +38,7 @@ from router.status.report import status as status_of
     show_envvar=True,
 )
 def status(
-    where: Servers,
-    *,
-    watch: float | None,
-    as_json: bool,
-    app: str | None,
-    token: str | None,
+    where: Servers, *, watch: float | None, as_json: bool, app: str | None, token: str | None
 ) -> None:
     """Ask every node how it is, and who is connected to it.
 
@@ -104,7 +99,7 @@ def _plain(
 
 
 def table(found: Status, answers: Mapping[str, Answer], app: Application | None = None) -> str:
-    """`found` as columns, and under each node who is connected to it and what `app` says of it."""
+    """`found` as columns; under each node what its server `answers`, and what `app` says of it."""
     lines = [f"{found.cluster}: " + ("writable" if found.writable else "no primary")]
     wide = max(12, *(len(node.name) for node in found.nodes))
     head = f"{'role':<8} {'state':<8} {'lag':>17} {'connections':>12}  address"
@@ -153,9 +148,6 @@ def _seen(node: Mapping[str, Any]) -> str:
 
 
 def _lag(node: NodeStatus) -> str:
-    parts = []
-    if node.lag_seconds is not None:
-        parts.append(f"{node.lag_seconds:.1f} s")
-    if node.lag_bytes is not None:
-        parts.append(f"{node.lag_bytes} B")
+    parts = [] if node.lag_seconds is None else [f"{node.lag_seconds:.1f} s"]
+    parts += [] if node.lag_bytes is None else [f"{node.lag_bytes} B"]
     return ", ".join(parts) or "-"

@@ -12,7 +12,7 @@ from router.status.report import Status, status
 from router.target import router_of
 
 PAUSE = 0.2
-"""Seconds between two rounds of probes: a server that starts is not hammered."""
+"""Seconds between two rounds of probes, so that they do not hammer a server that starts."""
 
 
 @click.command()
@@ -31,12 +31,7 @@ PAUSE = 0.2
     show_default=True,
     help="Replicas that have to be fit for reads as well.",
 )
-def wait(
-    where: Servers,
-    *,
-    timeout: float,
-    need: int,
-) -> None:
+def wait(where: Servers, *, timeout: float, need: int) -> None:
     """Wait until the cluster is usable: a primary answers, and so many replicas are fit.
 
     For entry points of containers and units, before the application starts.
@@ -57,8 +52,7 @@ def wait(
     try:
         while True:
             snapshot = router.refresh(max(0.1, min(5.0, until - time.monotonic())))
-            mistake = snapshot.impostor()
-            if mistake is not None:
+            if (mistake := snapshot.impostor()) is not None:
                 raise click.UsageError(masked(mistake))
             found = status(router)
             if usable(found, need):
@@ -74,6 +68,6 @@ def wait(
 
 
 def usable(found: Status, need: int) -> bool:
-    """Whether there is a primary, and `need` replicas get reads."""
+    """Whether `found` has a primary, and `need` replicas get reads."""
     fit = sum(node.reads and node.name != found.primary for node in found.nodes)
     return found.writable and fit >= need

@@ -12,15 +12,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import (
-    DeclarativeBase,
-    Mapped,
-    Session,
-    joinedload,
-    mapped_column,
-    relationship,
-)
+from sqlalchemy.orm import Mapped, Session
 
 import router
 from router.errors import CommitUnknown, PrimaryUnavailable
@@ -29,7 +23,7 @@ from router.rules.context import RoutingContext
 T = TypeVar("T")
 
 Look = Callable[[], None]
-"""Looks whether one's own write is there, and notes it where it is not."""
+"""Looks whether a user sees the own write, and notes it where not."""
 
 PATIENCE = 10.0
 """Seconds a request waits for a new primary before it counts as failed."""
@@ -37,7 +31,7 @@ PATIENCE = 10.0
 WORDS = ("replica", "primary", "lag", "pin", "commit", "vacuum", "index", "cursor", "schema")
 
 
-class Base(DeclarativeBase):
+class Base(orm.DeclarativeBase):
     """Declarative base of the demo's blog."""
 
 
@@ -45,23 +39,23 @@ class Post(Base):
     """A post. `request` is its writer's, and not unique: a write sent twice would show."""
 
     __tablename__ = "post"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    request: Mapped[uuid.UUID] = mapped_column(index=True)
+    id: Mapped[int] = orm.mapped_column(primary_key=True)
+    request: Mapped[uuid.UUID] = orm.mapped_column(index=True)
     author: Mapped[str]
     text: Mapped[str]
-    at: Mapped[datetime] = mapped_column(server_default=sa.func.now(), index=True)
-    comments: Mapped[list["Comment"]] = relationship(back_populates="post")
+    at: Mapped[datetime] = orm.mapped_column(server_default=sa.func.now(), index=True)
+    comments: Mapped[list["Comment"]] = orm.relationship(back_populates="post")
 
 
 class Comment(Base):
     """A comment on a post."""
 
     __tablename__ = "comment"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    request: Mapped[uuid.UUID] = mapped_column(index=True)
-    post_id: Mapped[int] = mapped_column(sa.ForeignKey("post.id"), index=True)
+    id: Mapped[int] = orm.mapped_column(primary_key=True)
+    request: Mapped[uuid.UUID] = orm.mapped_column(index=True)
+    post_id: Mapped[int] = orm.mapped_column(sa.ForeignKey("post.id"), index=True)
     text: Mapped[str]
-    post: Mapped[Post] = relationship(back_populates="comments")
+    post: Mapped[Post] = orm.relationship(back_populates="comments")
 
 
 @dataclass
@@ -88,7 +82,7 @@ class Ledger:
         return times[min(len(times) - 1, int(q * len(times)))] if times else 0.0
 
     def verdict(self, lost: int, doubled: int) -> list[str]:
-        """What is wrong, one line each; empty when all went well."""
+        """What is wrong, one line each, with `lost` and `doubled` writes; empty if nothing is."""
         wrong = []
         if not self.total:
             wrong.append("no request was made")
@@ -147,12 +141,8 @@ class Users:
         return sum(bool(c.pins.by_cluster) for c in list(self._contexts.values()))
 
     def _use(self, rng: random.Random) -> None:
-        kinds: tuple[Callable[[random.Random], Look | None], ...] = (
-            self.timeline,
-            self.search,
-            self.write_post,
-            self.write_comment,
-        )
+        kinds: tuple[Callable[[random.Random], Look | None], ...]
+        kinds = (self.timeline, self.search, self.write_post, self.write_comment)
         while not self._stop.wait(rng.expovariate(1 / 0.012)):
             kind = rng.choices(kinds, weights=(50, 30, 12, 8))[0]
             # One context for both: the second look is the same person's, a moment later.
@@ -176,25 +166,25 @@ class Users:
                 self.ledger.seconds.append(time.perf_counter() - started)
 
     def timeline(self, rng: random.Random) -> None:
-        """The latest posts with their comments."""
-        latest = sa.select(Post).options(joinedload(Post.comments)).order_by(Post.at.desc())
+        """The latest posts with their comments; needs no `rng`."""
+        latest = sa.select(Post).options(orm.joinedload(Post.comments)).order_by(Post.at.desc())
         with Session(self.engine) as session:
             session.scalars(latest.limit(10)).unique().all()
 
     def search(self, rng: random.Random) -> None:
-        """How many posts hold a word, and some of them."""
+        """How many posts hold a word that `rng` draws, and some of them."""
         found = sa.select(Post).where(Post.text.contains(rng.choice(WORDS))).limit(5)
         with Session(self.engine) as session:
             session.scalars(found).all()
             session.scalar(sa.select(sa.func.count()).select_from(Post))
 
     def write_post(self, rng: random.Random) -> Look:
-        """Publish a post, then be redirected to it."""
+        """Publish a post of words that `rng` draws, then look at it."""
         text = " ".join(rng.choices(WORDS, k=12))
         return self._write(rng, Post, author=f"user{rng.randrange(50)}", text=text)
 
     def write_comment(self, rng: random.Random) -> Look | None:
-        """Comment on a recent post, then look at the comment."""
+        """Comment on a recent post that `rng` draws, then look at the comment."""
         with Session(self.engine) as session:
             recent = sa.select(Post.id).order_by(Post.at.desc()).limit(20)
             posts = session.scalars(recent).all()
@@ -260,12 +250,8 @@ class Users:
 
 
 def audit(users: Users, execute: Callable[[str], list[tuple[Any, ...]]]) -> tuple[int, int]:
-    """Acknowledged writes that are missing, and writes that are there twice.
-
-    Args:
-        users: who wrote.
-        execute: runs SQL on the primary, past the router.
-    """
+    """Acknowledged writes of `users` that are missing, and writes that are there twice; `execute`
+    runs SQL on the primary, past the router."""
     lost = doubled = 0
     for table in (Post.__tablename__, Comment.__tablename__):
         stored = dict(execute(f"SELECT request, count(*) FROM {table} GROUP BY request"))

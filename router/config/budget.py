@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from router.errors import ConfigError
 
 POOL_SIZE, MAX_OVERFLOW = 5, 10
-"""What SQLAlchemy takes where nothing is said.
+"""A pool's size and overflow in connections, as SQLAlchemy has them by default.
 
 Source: https://docs.sqlalchemy.org/en/20/core/pooling.html#sqlalchemy.pool.QueuePool
 """
@@ -23,11 +23,8 @@ def share(max_connections: int, workers: int, nodes: int) -> int:
     """The pool size that keeps a whole deployment within `max_connections`.
 
     MediaFusion's rule, which divides by 2 where there is a read URI, for any number of nodes.
-
-    Args:
-        max_connections: for all processes and all nodes together.
-        workers: processes.
-        nodes: servers, the primary among them.
+    The connections are for all `workers`, which are processes, and all `nodes` together, the
+    primary among them.
 
     Raises:
         ConfigError: not even one connection is left for each pool.
@@ -89,11 +86,11 @@ class Demand:
         return self.pool_size + self.max_overflow
 
     def on(self, nodes: int) -> int:
-        """The most a server sees that stands behind `nodes` nodes, each with its monitor's."""
+        """The most connections to a server behind `nodes` nodes, with one for each monitor."""
         return self.workers * nodes * (self.pool + 1) + self.extra
 
     def sum(self, nodes: int) -> str:
-        """The arithmetic of `on`, for people."""
+        """The arithmetic of `on` for `nodes` nodes, for people."""
         times = f"{self.workers} × " + (f"{nodes} nodes × " if nodes > 1 else "")
         extra = f" + {self.extra}" if self.extra else ""
         if not self.bounded:
@@ -102,11 +99,8 @@ class Demand:
 
 
 def opened(database: Mapping[str, str]) -> int:
-    """The most connections a PgBouncer opens to the server for one user of a database.
-
-    Args:
-        database: its row of ``SHOW DATABASES``.
-    """
+    """The most connections a PgBouncer opens to the server for one user of the `database` that
+    this row of ``SHOW DATABASES`` is about."""
     size = int(database["pool_size"]) + int(database["reserve_pool"])
     most = int(database["max_connections"])
     return min(size, most) if most else size
@@ -182,7 +176,7 @@ class Line:
 
 
 def cure(lines: Iterable[Line]) -> str:
-    """What to do about the servers that are over, empty where none is."""
+    """What to do about the servers of `lines` that are over, empty where none is."""
     names = ", ".join(line.server for line in lines if line.over)
     return names and (
         f"{names}: lower max_connections here (or pool_size, max_overflow) or PgBouncer's "

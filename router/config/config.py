@@ -178,7 +178,7 @@ class Config(FromSources):
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
         """
-        sources = sources or {}
+        sources = dict(sources or {})
         refuse_unknown(options, sources)
         found = [(f"replicas[{i}]", server) for i, server in enumerate(beside)]
         found += _replicas(replicas, primary, found_at(sources, "replicas"))
@@ -189,7 +189,7 @@ class Config(FromSources):
             except ConfigError as error:
                 raise ConfigError(f"{found_at(sources, key)}{error}") from None
         servers = tuple(server for _, server in found)
-        config = cls(primary=primary, replicas=servers, sources=dict(sources), **checked)
+        config = cls(primary=primary, replicas=servers, sources=sources, **checked)
         for key, server in found:
             config._same_database(server, key)
         for server in config.sessions():
@@ -262,21 +262,20 @@ class Config(FromSources):
         Raises:
             ConfigError: it names no host.
         """
-        url = self.session_url
-        entry = {"url": url, "pgbouncer": "off"}
-        given = [] if url is None else each_host(entry, "session_url")
+        entry = {"url": self.session_url, "pgbouncer": "off"}
+        given = [] if self.session_url is None else each_host(entry, "session_url")
         plain = replace(self.primary, driver="")
         found = (replica_server(each, "session_url", plain) for each in given)
         return [replace(server, driver=self.primary.driver) for server in found]
 
     def unprepared(self, server: Server) -> bool:
-        """Whether drivers must keep no prepared statements there."""
+        """Whether drivers must keep no prepared statements on `server`."""
         if self.prepared_statements is None:
             return self.pooling(server) in SHARED
         return not self.prepared_statements
 
     def policy(self) -> Policy:
-        """What of this the rules need."""
+        """The options that the rules need."""
         return Policy(
             consistency=self.consistency,
             pin_duration=self.pin_duration,
@@ -314,11 +313,8 @@ class Config(FromSources):
         return given | {"pool_size": size, "max_overflow": 0}
 
     def relief(self, sizes: str) -> str:
-        """What to do when no connection of a node's pool is free.
-
-        Args:
-            sizes: the settings that say how many it has.
-        """
+        """What to do when no connection of a node's pool is free; `sizes` names the settings that
+        say how many there are."""
         raised = f"raise {sizes}"
         if self.max_connections is not None:
             raised = (
@@ -358,11 +354,7 @@ class Config(FromSources):
 
 
 def _replicas(given: object, primary: Server, where: str) -> list[tuple[str, Server]]:
-    """Each entry of ``replicas`` for each of its hosts, and what to call it in an error.
-
-    Raises:
-        ConfigError: it is no list, or an entry is malformed.
-    """
+    """Each entry of ``replicas`` for each of its hosts, and what to call it in an error."""
     if isinstance(given, str):
         given = entries(given)
     if isinstance(given, Mapping) or not isinstance(given, Iterable):
@@ -378,14 +370,11 @@ def _replicas(given: object, primary: Server, where: str) -> list[tuple[str, Ser
 
 
 KEEPALIVES: dict[str, int] = {
-    "keepalives": 1,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
+    "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
-}
+}  # fmt: skip
 """How a connection finds out that its host is gone: idle for 30 s it asks every 10 s, three times;
-what was sent and is not acknowledged for as long ends it too (milliseconds).
+data that is not acknowledged for 60,000 milliseconds ends it too.
 
 Source: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 """

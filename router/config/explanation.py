@@ -12,11 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Every setting, its value without secrets, and where that came from.
-
-    Attributes:
-        rows: name, value and source, the servers first.
-    """
+    """Every setting: `rows` of its name, its value without secrets and where that came from, the
+    servers first."""
 
     rows: tuple[tuple[str, object, str], ...]
 
@@ -35,16 +32,16 @@ def explained(config: "Config") -> Explanation:
     for node, server in config.servers().items():
         host = config.sources.get("host", "argument")
         for name, value in server.shown().items():
+            key, default = "replicas", host
             if server is config.primary:
-                source = config.sources.get(name, "default" if config.sources else host)
-            else:
-                source = config.sources.get("replicas", host)
-            rows.append((f"{node.name}.{name}", value, source))
+                key, default = name, "default" if config.sources else host
+            rows.append((f"{node.name}.{name}", value, config.sources.get(key, default)))
     for name in OPTIONS:
         value = getattr(config, name)
-        plain = isinstance(value, str | bool | int | float | None)
-        shown = list(value) if isinstance(value, tuple) else value if plain else repr(value)
-        shown = masked(shown) if isinstance(shown, str) else shown
+        plain = isinstance(value, bool | int | float | None)
+        shown = list(value) if isinstance(value, tuple) else value
+        if not plain and not isinstance(shown, list):  # a callable may tell a secret too
+            shown = masked(value if isinstance(value, str) else repr(value))
         default = "default" if value == defaults[name] else "argument"
         rows.append((name, shown, config.sources.get(name, default)))
     return Explanation(tuple(rows))

@@ -1,4 +1,4 @@
-"""Where a Config is read from, and how what several places say is put over each other.
+"""Where a Config is read from, and how what several places say is layered.
 
 The first layer that says something wins; libpq's own variables fill what none says.
 """
@@ -238,11 +238,7 @@ class FromSources:
 
     @classmethod
     def from_pgbouncer_ini(
-        cls,
-        path: str | Path,
-        database: str,
-        replicas: Sequence[str] = (),
-        **options: object,
+        cls, path: str | Path, database: str, replicas: Sequence[str] = (), **options: object
     ) -> Self:
         """From a ``pgbouncer.ini``: through that PgBouncer, as it pools each database.
 
@@ -260,11 +256,7 @@ class FromSources:
 
     @classmethod
     def _layered(
-        cls,
-        layers: Iterable[Settings],
-        wanted: str,
-        environ: Mapping[str, str],
-        service: str = "",
+        cls, layers: Iterable[Settings], wanted: str, environ: Mapping[str, str], service: str = ""
     ) -> Self:
         return cls.build(**_together(layers, wanted, environ, service))
 
@@ -294,7 +286,13 @@ def _together(
     if isinstance(replicas, str):
         replicas = entries(replicas)
     if isinstance(replicas, list | tuple):
-        replicas = [_resolved(each, environ) for each in replicas if each]
+        replicas = [
+            libpq.service_url(each.removeprefix("service="), environ)
+            if isinstance(each, str) and each.startswith("service=")
+            else each
+            for each in replicas
+            if each
+        ]
     if beside or replicas or "discovery" in values:
         apply_session_attrs(primary.params, values)
     return {**values, "replicas": replicas, "beside": beside, "sources": sources}
@@ -331,25 +329,16 @@ def _expanded(settings: Settings) -> Settings:
     return kept.beside(Settings.of(said, lambda _: source))
 
 
-def _resolved(replica: object, environ: Mapping[str, str]) -> object:
-    if isinstance(replica, str) and replica.startswith("service="):
-        return libpq.service_url(replica.removeprefix("service="), environ)
-    return replica
-
-
 def refuse_unknown(options: Iterable[str], sources: Mapping[str, str]) -> None:
-    """Let pass what is an option.
-
-    Raises:
-        ConfigError: something else is among `options`.
-    """
+    """Raise ConfigError where a key of `options` is none; `sources` says where each was found."""
     for key in sorted(set(options) - set(OPTIONS), key=str):
         near = did_you_mean(str(key), (*KEYS, *OPTIONS))
         raise ConfigError(f"{found_at(sources, key)}unknown option {key!r}{near}")
 
 
 def apply_session_attrs(params: Mapping[str, object], options: dict[str, Any]) -> None:
-    """Take ``target_session_attrs`` for what it asks of reads; roles are found out anyway.
+    """Write what ``target_session_attrs`` in `params` asks of reads into `options`. The router
+    finds out roles itself.
 
     Raises:
         ConfigError: it is none of libpq's values.

@@ -12,13 +12,15 @@ from router.messages import did_you_mean, masked
 from router.rules.balance import BALANCERS
 
 PREFIX = "router_"
-"""Options may carry it, in code as in a URL, where another library claims the bare name."""
+"""What an option's name may begin with, in code and in a URL, where another library claims the
+bare name."""
 
 Pooling = Literal["transaction", "session", "statement", "off"]
 MODES: tuple[Pooling, ...] = ("transaction", "session", "statement", "off")
 
 Check = Callable[[object, str], Any]
-"""`value` and the option it is given for: the value as the option has it, or ConfigError."""
+"""Takes a value and the option's name, returns the value as the option has it, or raises
+ConfigError."""
 
 _SQLSTATE = re.compile(r"[0-9A-Z]{2}([0-9A-Z]{3})?")
 _SCHEMA = re.compile(r"(?!pg_)[A-Za-z0-9_]{1,63}")
@@ -35,7 +37,7 @@ def check(key: str, value: object) -> Any:
 
 
 def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0) -> Any:
-    """`value` as a number of `kind`, finite and not below `least`.
+    """`value`, given for the option `key`, as a number of `kind`, finite and not below `least`.
 
     Raises:
         ConfigError: it is something else.
@@ -54,7 +56,8 @@ def number(value: object, key: str, kind: Callable[[Any], Any], least: float = 0
 
 
 def pooling(value: object, key: str) -> Pooling:
-    """How a PgBouncer pools, as people say it: a mode, or true for "transaction".
+    """The mode in which a PgBouncer pools, from the `value` of the option `key`, which may be true
+    for "transaction".
 
     Raises:
         ConfigError: it is something else.
@@ -63,9 +66,9 @@ def pooling(value: object, key: str) -> Pooling:
     for mode in MODES:
         if text == mode:
             return mode
-    if text in ("true", "yes", "on", "1"):
+    if text in _TRUE:
         return "transaction"
-    if text in ("false", "no", "0", "none", ""):
+    if text in (*_FALSE, "none", ""):
         return "off"
     raise ConfigError(f"{key}: {masked(repr(value))} is none of {', '.join(MODES)}, true, false")
 
@@ -229,9 +232,8 @@ def own_query(query: Mapping[str, str | Sequence[str]]) -> tuple[dict[str, Any],
         if name is None:
             others[key] = value
         elif name in ("replica", "replicas"):
-            given = [value] if isinstance(value, str) else list(value)
-            parts = [part for text in given for part in entries(text)]
-            options.setdefault("replicas", []).extend(parts)
+            for text in [value] if isinstance(value, str) else value:
+                options.setdefault("replicas", []).extend(entries(text))
         elif not isinstance(value, str):
             raise ConfigError(f"{name}: given {len(value)} times in the URL: give it once")
         elif name not in ("plugin", "plugins"):
@@ -255,6 +257,3 @@ def own_name(key: str) -> str | None:
     if key.startswith(PREFIX):
         raise ConfigError(f"unknown option {bare!r}{did_you_mean(bare, _IN_A_URL)}")
     return key if key in ("plugin", "plugins") else None
-
-
-_IN_A_URL = ("replica", "replicas", *OPTIONS)

@@ -18,7 +18,7 @@ Auth = Literal["scram-sha-256", "md5", "trust"]
 AUTHS: tuple[Auth, ...] = ("scram-sha-256", "md5", "trust")
 
 ITERATIONS = 4096
-"""Of a SCRAM verifier, as PostgreSQL makes them by default."""
+"""Rounds of a SCRAM verifier, as PostgreSQL makes one by default."""
 
 MONITORS = 2
 """Client connections of each process's monitor to a node: its probes', and the catalog's."""
@@ -50,7 +50,8 @@ class Bouncer:
 
 
 def databases(config: Config) -> dict[str, str]:
-    """The database name behind PgBouncer for each node's name: the primary's is its own.
+    """The database name behind PgBouncer for the name of each node of `config`: the primary's is
+    its own.
 
     A replica's is the same with the node's name behind it, such as ``shop_replica1``. What is no
     letter, digit, ``_``, ``.`` or ``-`` is a ``_`` there: PgBouncer takes no other name, quoted or
@@ -82,7 +83,7 @@ Source: https://www.pgbouncer.org/config.html
 
 
 def ini(config: Config, bouncer: Bouncer) -> str:
-    """A ``pgbouncer.ini`` for the nodes of `config`, side by side by database name."""
+    """A ``pgbouncer.ini`` as `bouncer` says: an entry for each node of `config`."""
     names = databases(config)
     lines = ["[databases]"]
     for node, server in config.servers().items():
@@ -114,21 +115,17 @@ def ini(config: Config, bouncer: Bouncer) -> str:
 
 
 def userlist(secrets: Mapping[str, str]) -> str:
-    """A ``userlist.txt``.
-
-    Args:
-        secrets: by user: a password, or what `md5` or `scram` made of it.
-    """
+    """A ``userlist.txt`` of `secrets`, by user: a password, or what `md5` or `scram` made."""
     return "".join(f"{_listed(user)} {_listed(text)}\n" for user, text in secrets.items())
 
 
 def md5(user: str, password: str) -> str:
-    """The hash of a password as PostgreSQL and PgBouncer keep it; opens servers by md5 too."""
+    """The md5 hash of the `password` of `user`; PgBouncer can log in to a server with it too."""
     return "md5" + hashlib.md5(f"{password}{user}".encode(), usedforsecurity=False).hexdigest()
 
 
 def scram(password: str, salt: bytes) -> str:
-    """The SCRAM-SHA-256 verifier of a password, for logging in to PgBouncer.
+    """The SCRAM-SHA-256 verifier of `password`, made with `salt`, for logging in to PgBouncer.
 
     With it PgBouncer logs in to a server only where the server keeps the very same one: otherwise
     it needs the password.
@@ -144,7 +141,7 @@ def scram(password: str, salt: bytes) -> str:
 
 
 def users(config: Config) -> dict[str, str]:
-    """Every user of the configured servers and the password."""
+    """The password of every user of the servers in `config`."""
     return {s.user: s.password for s in config.servers().values() if s.user}
 
 

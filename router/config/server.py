@@ -73,60 +73,46 @@ class Server:
 
     def shown(self) -> dict[str, object]:
         """Everything about it that is not empty, secrets as ``***``."""
+        params = " ".join(
+            f"{key}={'***' if is_secret(key) else masked(value)}"
+            for key, value in self.params.items()
+        )
         found: dict[str, object] = {
-            "host": self.host,
-            "port": self.port,
-            "user": self.user,
+            **self._address(),
             "password": self.password and "***",
-            "dbname": self.dbname,
             "driver": self.driver,
-            "params": " ".join(
-                f"{key}={'***' if is_secret(key) else masked(value)}"
-                for key, value in self.params.items()
-            ),
-            "weight": "" if self.weight == 1 else self.weight,
-            "blacklist_duration": ""
-            if self.blacklist_duration is None
-            else self.blacklist_duration,
+            "params": params,
+            "weight": None if self.weight == 1 else self.weight,
+            "blacklist_duration": self.blacklist_duration,
             "zone": self.zone,
-            "priority": self.priority or "",
-            "pgbouncer": self.pgbouncer or "",
+            "priority": self.priority or None,
+            "pgbouncer": self.pgbouncer,
         }
         return {
             name: masked(value) if isinstance(value, str) else value
             for name, value in found.items()
-            if value != ""
+            if value not in ("", None)
         }
+
+    def _address(self) -> dict[str, Any]:
+        names = ("host", "port", "user", "password", "dbname")
+        return {name: getattr(self, name) for name in names}
 
     def connect_args(self) -> dict[str, Any]:
         """What libpq needs to connect here, parameters of other drivers left out."""
         own = self.params if self.driver in ("", "psycopg", "psycopg2") else {}
-        named = {
-            "host": self.host,
-            "port": self.port,
-            "user": self.user,
-            "password": self.password,
-            "dbname": self.dbname,
-        }
         taken = {key: value for key, value in own.items() if key not in CHOOSING}
-        return taken | {key: value for key, value in named.items() if value}
+        return taken | {key: value for key, value in self._address().items() if value}
 
     def node(self, name: str, role: Role) -> Node:
-        """The Node adapters and rules know this server by."""
+        """The Node of this server in the configured `role`; `name` is for one without a name."""
         duration = self.blacklist_duration
         if duration is None and role is Role.PRIMARY:
             duration = 0.0
         return Node(
-            self.name or name,
-            self.host,
-            self.port,
-            self.dbname,
-            role,
-            self.weight,
-            duration,
-            self.zone,
-            self.priority,
-        )
+            self.name or name, self.host, self.port, self.dbname, role, self.weight, duration,
+            self.zone, self.priority,
+        )  # fmt: skip
 
 
 CHOOSING = ("target_session_attrs", "load_balance_hosts")
@@ -162,21 +148,17 @@ def split_hosts(first: Server, host: str, port: str, key: str, port_key: str = "
     return [replace(s, name=s.host if alone else f"{s.host}:{s.port}") for s in found]
 
 
-_REPLICA_KEYS = ("url", "host", "port", "name", "weight", "blacklist_duration", "zone", "priority",
-                 "pgbouncer",
-                 "user", "password", "dbname", "params")  # fmt: skip
-
 # What is a server's own and never another's.
 _OWN: dict[str, Any] = {
     "name": "", "weight": 1.0, "blacklist_duration": None, "zone": "", "priority": 0,
     "pgbouncer": None,
 }  # fmt: skip
+_REPLICA_KEYS = ("url", "host", "port", *_OWN, "user", "password", "dbname", "params")
 
 
 def replica_server(given: object, key: str, primary: Server) -> Server:
-    """One entry of ``replicas``: a URL, ``host``, ``host:port``, or a mapping of what differs.
-
-    What the entry leaves out is the primary's.
+    """The server of `given`, an entry of ``replicas`` that was found at `key`: a URL, ``host``,
+    ``host:port``, or a mapping of what differs from `primary`, whose the rest is.
 
     Raises:
         ConfigError: the entry has no host, another driver, or an unknown key.
@@ -218,29 +200,23 @@ def _of_url(url: str, key: str, primary: Server) -> dict[str, Any]:
             f"{key}: driver {server.driver!r} differs from the primary's {primary.driver!r}: "
             "one engine has one driver; leave the driver out of the replica's URL"
         )
-    said: dict[str, Any] = {
+    params = dict(server.params)
+    names = ("router_pgbouncer", "pgbouncer")  # the bare one wins
+    said = [params.pop(name) for name in names if name in params]
+    return {
         "host": server.host,
         "port": server.port,
         "user": server.user or primary.user,
         "password": server.password or (primary.password if not server.user else ""),
         "dbname": server.dbname or primary.dbname,
+        **({"pgbouncer": said[-1]} if said else {}),
+        "params": params,
     }
-    params = dict(server.params)
-    for name in ("pgbouncer", "router_pgbouncer"):
-        if name in params:
-            said.setdefault("pgbouncer", params.pop(name))
-    return {**said, "params": params}
 
 
 def check_database(server: Server, primary: Server, key: str) -> None:
-    """Refuse a server that opens another database than the primary, past any PgBouncer.
-
-    A name that is left out is the driver's to fill in: what is opened then, the probes tell.
-
-    Args:
-        server: the server, behind no PgBouncer as far as is said.
-        primary: the primary, the same.
-        key: where the server was found, for error messages.
+    """Refuse the `server` found at `key` where it opens another database than `primary`, with no
+    PgBouncer before either. The probes tell what a name that is left out opens.
 
     Raises:
         ConfigError: both databases are named, and differ.
@@ -254,7 +230,7 @@ def check_database(server: Server, primary: Server, key: str) -> None:
 
 
 def with_own(server: Server, given: object, key: str) -> Server:
-    """`server` with a name, weight, zone and so on of its own.
+    """`server` with the name, weight, zone and so on in `given`, which was found at `key`.
 
     Raises:
         ConfigError: `given` is no mapping, or a key is unknown or malformed.

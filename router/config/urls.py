@@ -9,7 +9,7 @@ from router.errors import ConfigError
 from router.messages import masked
 
 _SEVERAL = ("host", "port", "replica", "replicas", "router_replica", "router_replicas")
-"""What a URL's query may say more than once."""
+"""Parameters that a URL's query may hold more than once."""
 
 
 def url_parts(url: str, key: str) -> dict[str, Any]:
@@ -33,7 +33,8 @@ def url_parts(url: str, key: str) -> dict[str, Any]:
 
 
 def url_text(url: object, key: str) -> str:
-    """`url` as text; SQLAlchemy's own URLs show their password only to who asks for it.
+    """`url`, given for the option `key`, as text. SQLAlchemy's URLs show their password only on
+    request.
 
     Raises:
         ConfigError: it is no URL.
@@ -119,13 +120,12 @@ _ENTRY = re.compile(
 
 
 def entries(text: str) -> list[str]:
-    """The servers of a text with commas; those in a URL's password, or among its hosts, are its
-    own."""
+    """The servers of a `text` with commas. Commas within a URL do not part servers."""
     return [entry for found in _ENTRY.findall(text) if (entry := found.strip())]
 
 
 def each_host(given: object, key: str) -> list[object]:
-    """`given`, an entry of ``replicas``, for each of its hosts.
+    """`given`, an entry of ``replicas`` found at `key`, once for each of its hosts.
 
     Raises:
         ConfigError: its URL is none.
@@ -150,7 +150,8 @@ def _host(netloc: str) -> str:
 
 
 def host_port(text: str, key: str) -> dict[str, object]:
-    """``host`` and, where given, ``port`` of a text like ``db1``, ``db1:5432`` or ``[::1]:5432``.
+    """``host`` and, where given, ``port`` of a `text` like ``db1``, ``db1:5432`` or
+    ``[::1]:5432``, found at `key`.
 
     Raises:
         ConfigError: it is something else.
@@ -173,7 +174,7 @@ def host_port(text: str, key: str) -> dict[str, object]:
 
 
 def port_of(value: object, key: str) -> int:
-    """`value` as a TCP port.
+    """`value`, found at `key`, as a TCP port.
 
     Raises:
         ConfigError: it is none.

@@ -34,7 +34,7 @@ class Diagnosis:
 def doctor(target: object) -> Diagnosis:
     """Ask every server of a cluster, and say what is wrong with it or its configuration.
 
-    Takes some seconds where a server does not answer. Nothing is changed.
+    Takes some seconds where a server does not answer, and changes nothing.
 
     Args:
         target: a routed engine, a `Router`, a `Config` or the primary's URL.
@@ -50,10 +50,10 @@ def doctor(target: object) -> Diagnosis:
         config, servers = router.config, router.servers
         snapshot = router.refresh()
         asked = {node.name: server for node, server in servers.items()}
-        past = [(SESSION, server) for server in config.sessions()]
-        told = survey(config, [*asked.items(), *past])
+        direct = [(SESSION, server) for server in config.sessions()]
+        told = survey(config, [*asked.items(), *direct])
         facts = {each.node: each for each in told[: len(asked)]}
-        # Of several hosts the one that is the primary is meant.
+        # Where session_url names several hosts, the primary among them is meant.
         sessions = sorted(told[len(asked) :], key=lambda each: (not each.ok, each.standby))
         session = next(iter(sessions), None)
         case = Case(config, servers, facts, snapshot, session)

@@ -33,7 +33,7 @@ RESULT_SETTINGS = (
     "TimeZone", "DateStyle", "IntervalStyle", "search_path", "bytea_output",
     "extra_float_digits", "default_text_search_config", "lc_monetary",
 )  # fmt: skip
-"""Those of them that change what the same query answers."""
+"""Settings that change the answer to one and the same query."""
 
 SYSTEM_SQL = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()"
 
@@ -53,13 +53,13 @@ Source: https://www.postgresql.org/docs/current/monitoring-stats.html
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """What a PgBouncer says of itself, in its database ``pgbouncer``.
+    """What a PgBouncer's console, its database ``pgbouncer``, says.
 
     Attributes:
         version: such as (1, 18, 0).
         settings: its ``SHOW CONFIG``, by name.
         pools: its ``SHOW POOLS``, each row by column.
-        databases: its ``SHOW DATABASES``, the same by name.
+        databases: its ``SHOW DATABASES``, by name, each row by column.
     """
 
     version: tuple[int, ...] = ()
@@ -70,7 +70,7 @@ class Console:
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
-    """What stands in front of a server and pools its connections.
+    """A program in front of a server that pools its connections.
 
     Attributes:
         mode: how it does, as its console says, else found by trying: "transaction", "statement",

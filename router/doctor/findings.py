@@ -19,10 +19,10 @@ Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 CLOCK_SKEW = 1.0
-"""Seconds two clocks may differ before it is told, beside what the asking took."""
+"""Seconds that two clocks may differ, beside the question's uncertainty, without a finding."""
 
 CONFLICT_DELAY = 30_000
-"""Milliseconds of ``max_standby_streaming_delay``; as PostgreSQL has it by default."""
+"""PostgreSQL's own ``max_standby_streaming_delay`` (milliseconds)."""
 
 OLDEST = 130_000
 """``server_version_num`` of the oldest PostgreSQL whose functions the probes know."""
@@ -34,7 +34,7 @@ Source: https://www.pgbouncer.org/changelog.html
 """
 
 SESSION = "session_url"
-"""By this name the server behind `Config.session_url` is told of."""
+"""The name that findings give the server behind `Config.session_url`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Case:
 
     @property
     def standbys(self) -> list[Facts]:
-        """Of those, the ones in recovery."""
+        """The facts of every node that answered from recovery."""
         return [f for f in self.answering if f.standby]
 
     @property
@@ -101,7 +101,7 @@ class Case:
 
     @property
     def primary(self) -> Facts | None:
-        """The one that is followed if it is one, else the first that is."""
+        """The node whose role is primary: the one that is followed, else the first."""
         followed = self.snapshot.primary
         claims = {f.node: f for f in self.answering if not f.standby}
         first = next(iter(claims.values()), None)
@@ -109,13 +109,13 @@ class Case:
 
 
 def examine(case: Case) -> tuple[Finding, ...]:
-    """Everything the rules find, worst first."""
+    """Everything the rules find in `case`, worst first."""
     found = [finding for rule in RULES for finding in rule(case)]
     return tuple(sorted(found, key=lambda f: LEVELS.index(f.level)))
 
 
 def reached(case: Case) -> Iterator[Finding]:
-    """Servers that do not answer."""
+    """Servers of `case` that do not answer."""
     for facts in case.told:
         if facts.denied:
             yield Finding(
@@ -130,7 +130,7 @@ def reached(case: Case) -> Iterator[Finding]:
 
 
 def roles(case: Case) -> Iterator[Finding]:
-    """Who is the primary, and who says so."""
+    """The nodes of `case` that are a primary, and the one that should be."""
     primary = case.primary
     if primary is None:
         if case.answering:
@@ -164,7 +164,7 @@ def roles(case: Case) -> Iterator[Finding]:
 
 
 def strangers(case: Case) -> Iterator[Finding]:
-    """Servers of other clusters, and one server by two names."""
+    """Servers of `case` that belong to other clusters, and one server by two names."""
     primary = case.primary
     for facts in case.told:
         if primary is None or not facts.ok:
@@ -198,7 +198,7 @@ def strangers(case: Case) -> Iterator[Finding]:
 
 
 def clocks(case: Case) -> Iterator[Finding]:
-    """Clocks that differ, from this machine's and from each other."""
+    """Clocks of `case` that differ, from this machine's and from each other."""
     for facts in case.answering:
         if abs(facts.clock_offset) > CLOCK_SKEW + facts.clock_error:
             yield Finding(
@@ -220,7 +220,7 @@ def clocks(case: Case) -> Iterator[Finding]:
 
 
 def poolers(case: Case) -> Iterator[Finding]:
-    """The PgBouncer mode, as said and as found."""
+    """The PgBouncer mode of each node of `case`, as said and as found."""
     for node, server in case.servers.items():
         facts, said = case.facts.get(node.name), case.config.pooling(server)
         if facts is None or not facts.ok:
@@ -257,7 +257,7 @@ def poolers(case: Case) -> Iterator[Finding]:
 
 
 def sessions(case: Case) -> Iterator[Finding]:
-    """Where statements that need a session may go."""
+    """Where statements that need a session may go in `case`."""
     node, server = next(iter(case.servers.items()))
     facts = case.facts.get(node.name)
     found = facts.pooler.mode if facts is not None and facts.pooler else "off"
@@ -278,7 +278,7 @@ def sessions(case: Case) -> Iterator[Finding]:
 
 
 def prepared(case: Case) -> Iterator[Finding]:
-    """Prepared statements that a PgBouncer has to keep."""
+    """Prepared statements that a PgBouncer of `case` has to keep."""
     for node, server in case.servers.items():
         facts = case.facts.get(node.name)
         if facts is None or facts.pooler is None or facts.pooler.mode not in SHARED:
@@ -309,20 +309,19 @@ def prepared(case: Case) -> Iterator[Finding]:
 
 
 def budgets(case: Case) -> Iterator[Finding]:
-    """What the pools may open, and what the servers bear."""
+    """Connections that the pools of `case` may open, and how many the servers bear."""
     places: dict[str, list[Facts]] = {}
     for facts in case.answering:
         places.setdefault(facts.address, []).append(facts)
     demand = case.config.demand()
     yield from _behind(case)
     for address, there in places.items():
-        console = there[0].pooler.console if there[0].pooler else None
-        room, limit = there[0].room, "max_connections"
-        if there[0].pooler is not None:
-            if console is None or "max_client_conn" not in console.settings:
+        room, limit, pooler = there[0].room, "max_connections", there[0].pooler
+        if pooler is not None:
+            limit = "max_client_conn"
+            if pooler.console is None or limit not in pooler.console.settings:
                 continue
-            clients = int(console.settings["max_client_conn"])
-            room, limit = Room(clients), "max_client_conn"
+            room = Room(int(pooler.console.settings[limit]))
         count = len(there)
         needed = demand.on(count) if demand.bounded else None
         names = tuple(facts.node for facts in there)
@@ -343,7 +342,7 @@ def budgets(case: Case) -> Iterator[Finding]:
 
 
 def replication(case: Case) -> Iterator[Finding]:
-    """Replicas that are behind, stand still, or will be."""
+    """Replicas of `case` that are behind, stand still, or will be."""
     snapshot = case.snapshot
     for facts in case.standbys:
         name = facts.node
@@ -385,7 +384,7 @@ def _lag(snapshot: Snapshot, name: str) -> Iterator[Finding]:
 
 
 def conflicts(case: Case) -> Iterator[Finding]:
-    """Reads that replay will cancel."""
+    """Replicas of `case` whose replay will cancel reads."""
     for facts in case.standbys:
         delay = int(facts.settings.get("max_standby_streaming_delay", -1))
         if facts.settings.get("hot_standby_feedback") != "off" or delay < 0:
@@ -394,14 +393,12 @@ def conflicts(case: Case) -> Iterator[Finding]:
         cure = "set hot_standby_feedback = on there, or a larger max_standby_streaming_delay"
         if facts.conflicts:
             said += f"; {facts.conflicts} were"
-        if facts.conflicts or delay < CONFLICT_DELAY:
-            yield Finding("warning", "conflicts", facts.node, said, cure)
-        else:
-            yield Finding("note", "conflicts", facts.node, said, cure)
+        worse = facts.conflicts or delay < CONFLICT_DELAY
+        yield Finding("warning" if worse else "note", "conflicts", facts.node, said, cure)
 
 
 def settings(case: Case) -> Iterator[Finding]:
-    """Servers that are not fit, or do not agree."""
+    """Servers of `case` that are not fit, or do not agree."""
     primary = case.primary
     for facts in case.answering:
         version = int(facts.settings.get("server_version_num", OLDEST))
@@ -436,7 +433,7 @@ def settings(case: Case) -> Iterator[Finding]:
 
 
 def commits(case: Case) -> Iterator[Finding]:
-    """What the primary makes of writes."""
+    """Settings by which the primary of `case` refuses, delays or risks commits."""
     primary = case.primary
     if primary is None:
         return
@@ -462,7 +459,7 @@ def commits(case: Case) -> Iterator[Finding]:
 
 
 def _behind(case: Case) -> Iterator[Finding]:
-    """What PgBouncers may open to the servers behind them."""
+    """Connections that PgBouncers may open to the servers behind them."""
     servers: dict[tuple[str, ...], dict[str, int]] = {}
     for node, server in case.servers.items():
         facts = case.facts.get(node.name)

@@ -11,15 +11,10 @@ from typing import Any
 
 from router.doctor.facts import Console
 
-DATABASE = "pgbouncer"
-"""The console's name."""
-
 
 def read(arguments: Mapping[str, Any]) -> Console:
-    """Ask the PgBouncer at an address about itself, over one short connection.
-
-    Args:
-        arguments: libpq's, for a database behind it.
+    """Ask a PgBouncer about itself, over one short connection; `arguments` are libpq's for a
+    database behind it.
 
     Raises:
         psycopg.Error: there is none, it does not let this user ask, or it went away.
@@ -27,7 +22,7 @@ def read(arguments: Mapping[str, Any]) -> Console:
     import psycopg
     from psycopg.rows import dict_row
 
-    wanted = {**arguments, "dbname": DATABASE}
+    wanted = {**arguments, "dbname": "pgbouncer"}
     with (
         psycopg.connect(**wanted, autocommit=True) as connection,
         connection.cursor(row_factory=dict_row) as cursor,

@@ -5,43 +5,31 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import psycopg
 
 from router.config.config import Config
 from router.config.server import Server
+from router.connect.probe_connection import ProbeConnection
+from router.doctor import facts
 from router.doctor import pgbouncer_console as console
-from router.doctor.facts import (
-    FACTS_SQL,
-    SETTINGS_SQL,
-    STANDBY_SQL,
-    SYSTEM_SQL,
-    Console,
-    Facts,
-    Pooler,
-)
+from router.doctor.facts import Console, Facts, Pooler
 from router.messages import one_line
 from router.sql.catalog import Catalog
-
-if TYPE_CHECKING:
-    from router.connect.probe_connection import ProbeConnection
 
 T = TypeVar("T")
 
 PATIENCE = 5.0
 """Seconds each step with a server may take."""
 
-NAME = "pg-router doctor"
-"""The connections' ``application_name``."""
-
 TURNS = 5
 """How often two connections in turn are asked which server process answers."""
 
 
 def survey(config: Config, servers: Iterable[tuple[str, Server]]) -> tuple[Facts, ...]:
-    """Ask `servers`, each by its name, and wait for all; what fails is told in its Facts.
-
-    May be called where an event loop runs.
-    """
+    """Ask `servers`, each by its name and as `config` connects, and wait for all; the Facts of one
+    that fails say why. May be called where an event loop runs."""
 
     async def ask_all() -> tuple[Facts, ...]:
         return tuple(await asyncio.gather(*(_ask(config, *server) for server in servers)))
@@ -51,10 +39,8 @@ def survey(config: Config, servers: Iterable[tuple[str, Server]]) -> tuple[Facts
 
 
 async def _ask(config: Config, name: str, server: Server) -> Facts:
-    import psycopg
-
     address = f"{server.host}:{server.port}"
-    arguments = {"application_name": NAME, **config.libpq(), **server.connect_args()}
+    arguments = {"application_name": "pg-router doctor", **config.libpq(), **server.connect_args()}
     try:
         connection = await _within(_connect(arguments))
         try:
@@ -68,35 +54,32 @@ async def _ask(config: Config, name: str, server: Server) -> Facts:
         denied = bool(asked) or "authentication failed" in str(error)
         return Facts(node=name, address=address, problem=one_line(error), denied=denied)
     except TimeoutError:
-        problem = f"no answer for {PATIENCE:g} s"
-        return Facts(node=name, address=address, problem=problem)
+        return Facts(node=name, address=address, problem=f"no answer for {PATIENCE:g} s")
 
 
 async def _facts(
-    name: str, address: str, arguments: Mapping[str, Any], connection: "ProbeConnection"
+    name: str, address: str, arguments: Mapping[str, Any], connection: ProbeConnection
 ) -> Facts:
-    import psycopg
-
     sent, began = time.time(), time.perf_counter()
-    (row,) = await _rows(connection, FACTS_SQL)
+    (row,) = await _rows(connection, facts.FACTS_SQL)
     took = time.perf_counter() - began
     pid, standby, clock, started, database = row
-    settings = dict(await _rows(connection, SETTINGS_SQL))
+    settings = dict(await _rows(connection, facts.SETTINGS_SQL))
     found: dict[str, Any] = {}
     # Not every user may know these, nor has every server them.
     with suppress(psycopg.Error):
-        ((found["system_id"],),) = await _rows(connection, SYSTEM_SQL)
+        ((found["system_id"],),) = await _rows(connection, facts.SYSTEM_SQL)
     if standby:
         with suppress(psycopg.Error):
-            ((paused, streaming, conflicts),) = await _rows(connection, STANDBY_SQL)
+            ((paused, streaming, conflicts),) = await _rows(connection, facts.STANDBY_SQL)
             found |= {"paused": paused, "streaming": streaming, "conflicts": conflicts or 0}
     try:
         for sql in Catalog.QUERIES.values():
             await _rows(connection, sql)
     except psycopg.Error as error:
         found["catalog_problem"] = one_line(error)
-    # A server tells the number of its process when a connection is opened. What stands in between
-    # tells one of its own making, for it has to know whose query a cancel request means.
+    # A server tells the number of its process when a connection is opened. A pooler tells a number
+    # of its own, for it has to know whose query a cancel request means.
     if connection.info.backend_pid != pid:
         told = await _console(arguments)
         mode = (told and _told(told, arguments)) or await _mode(arguments, connection)
@@ -116,19 +99,17 @@ async def _facts(
 
 
 def _told(told: Console, arguments: Mapping[str, Any]) -> str:
-    """How it says that it pools the database asked, empty where it does not."""
+    """How it says that it pools the database asked, empty where it does not say."""
     modes = {row.get("database"): row.get("pool_mode", "") for row in told.pools}
     return modes.get(arguments.get("dbname")) or ""
 
 
-async def _mode(arguments: Mapping[str, Any], first: "ProbeConnection") -> str:
-    """How what stands in between pools, by what it does.
+async def _mode(arguments: Mapping[str, Any], first: ProbeConnection) -> str:
+    """How the pooler in between pools, found by trying.
 
     Pooled by session, two open connections never have the same server process, and each keeps its
     own. A transaction is refused where pooling is by statement.
     """
-    import psycopg
-
     try:
         async with asyncio.timeout(PATIENCE):
             second = await _connect(arguments)
@@ -155,22 +136,18 @@ async def _mode(arguments: Mapping[str, Any], first: "ProbeConnection") -> str:
 
 
 async def _console(arguments: Mapping[str, Any]) -> Console | None:
-    import psycopg
-
     try:
         return await asyncio.to_thread(console.read, arguments)
     except (psycopg.Error, LookupError, ValueError):
         return None  # another pooler, or it does not let this user ask
 
 
-async def _connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
-    from router.connect.probe_connection import ProbeConnection
-
+async def _connect(arguments: Mapping[str, Any]) -> ProbeConnection:
     # Prepared statements would stay behind where a PgBouncer pools.
     return await ProbeConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
 
 
-async def _rows(connection: "ProbeConnection", sql: str) -> list[tuple[Any, ...]]:
+async def _rows(connection: ProbeConnection, sql: str) -> list[tuple[Any, ...]]:
     async def ask() -> list[tuple[Any, ...]]:
         return await (await connection.execute(sql.encode())).fetchall()
 
@@ -182,7 +159,7 @@ async def _within(doing: Coroutine[Any, Any, T]) -> T:
         return await doing
 
 
-def _encrypted(connection: "ProbeConnection") -> bool | None:
+def _encrypted(connection: ProbeConnection) -> bool | None:
     host = connection.info.host
     if host.startswith(("/", "@", "127.")) or host in ("localhost", "::1"):
         return None

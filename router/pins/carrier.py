@@ -37,18 +37,15 @@ HEADER = "x-pg-router-pin"
 """Where jobs and API clients carry a token, unless told otherwise."""
 
 REMEMBERED = 10_000
-"""Entries whose first arrival a process remembers. One forgotten is met anew: safe, and slower."""
+"""Entries whose first arrival a process remembers. A forgotten one counts as new when it comes
+again: its pin is safe, and lasts longer."""
 
 Headers = Mapping[Any, Any]
 
 
 class Stored(NamedTuple):
-    """What a store said of a caller.
-
-    Attributes:
-        fields: the caller's pins.
-        everywhere: a pin for every cluster, where the store may not know all.
-    """
+    """The pins a store has for a caller: `fields`, and `everywhere`, a pin for every cluster where
+    the store may not know all."""
 
     fields: Mapping[str, str]
     everywhere: Pin | None
@@ -63,7 +60,7 @@ class Met:
         self._lock = registry.lock()
 
     def first(self, entry: Entry, now: float) -> float:
-        """When `entry` was first met: `now` if it is new."""
+        """When `entry` was first met: `now` (monotonic seconds) if it is new."""
         at = self._at.get(entry)
         if at is not None:
             return at
@@ -124,8 +121,6 @@ class PinCarrier:
         """Counts since the start, by name; docs/reference/middleware.md says what each means."""
         return dict(self.telemetry.counts.total())
 
-    # -- out of a context --------------------------------------------------------------------
-
     def entries(self, context: RoutingContext) -> list[Entry]:
         """The pins of `context` that are not satisfied everywhere yet."""
         for router in routers():
@@ -148,14 +143,12 @@ class PinCarrier:
         return self.tokens.sign(entries) if entries else None
 
     def headers(self, context: RoutingContext | None = None) -> dict[str, str]:
-        """`token` as headers for a message or request; empty when there is nothing to say.
+        """`token` of `context` as headers for a message or request; empty when there is no pin.
 
         Call it after the commit: a job that starts before sees no more than anybody else.
         """
         token = self.token(context)
         return {} if token is None else {self.header: token}
-
-    # -- into a context ----------------------------------------------------------------------
 
     def received(self, headers: Headers | Callable[[], Headers | None] | None) -> Block:
         """A `request_context` that starts with the pins of a message.
@@ -176,7 +169,7 @@ class PinCarrier:
         return Block(make)
 
     def arrive(self, pins: Pins, tokens: Iterable[str], stored: Stored | None = None) -> None:
-        """Put what `tokens` and the store say into `pins`. No token makes it raise."""
+        """Put the pins of `tokens`, and those `stored`, into `pins`. No token makes it raise."""
         wall = self._wall()
         counts = self.telemetry.counts
         entries: list[Entry] = []
@@ -228,7 +221,7 @@ class PinCarrier:
         return True
 
     def report_lost(self, reason: str) -> None:
-        """A pin could not be told to its caller."""
+        """Say that a pin could not reach its caller, for `reason`."""
         if self._first("pin_lost"):
             self.telemetry.event(
                 "pin_lost",
@@ -240,10 +233,8 @@ class PinCarrier:
         else:
             next(self.telemetry.counts["pin_lost"])
 
-    # -- the store ---------------------------------------------------------------------------
-
     def load(self, who: str) -> Stored:
-        """What the store says of the caller `who`. When it cannot be reached, "as of now"."""
+        """The pins the store has for the caller `who`; "as of now" when it cannot be reached."""
         store = self._store()
         try:
             found = store.load(key(who))
@@ -252,7 +243,7 @@ class PinCarrier:
         return self._answered(found)
 
     async def load_async(self, who: str) -> Stored:
-        """`load` for asyncio."""
+        """`load` of `who` for asyncio."""
         store = self._any_store()
         try:
             found = await _awaited(store.load, key(who))
@@ -263,10 +254,8 @@ class PinCarrier:
     def share(self, who: str, context: RoutingContext | None = None) -> bool:
         """Save the pins of `context`, by default the current one, for the caller `who`.
 
-        For writes on somebody's behalf: in a webhook, in a job.
-
-        Returns:
-            whether the store has them, or there was nothing to save.
+        For writes on somebody's behalf: in a webhook, in a job. Returns whether the store has the
+        pins, or there was nothing to save.
         """
         store, fields = self._store(), self._fields(context)
         try:
@@ -278,7 +267,7 @@ class PinCarrier:
         return True
 
     async def share_async(self, who: str, context: RoutingContext | None = None) -> bool:
-        """`share` for asyncio."""
+        """`share` the pins of `context` for the caller `who`, for asyncio."""
         store, fields = self._any_store(), self._fields(context)
         try:
             if fields:
@@ -331,7 +320,7 @@ class PinCarrier:
 
 
 def key(who: str) -> str:
-    """What a caller is called in a store: of one length, and no name to be read there."""
+    """The name of the caller `who` in a store: a hash, so that nobody reads a name there."""
     return sha256(who.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -350,7 +339,7 @@ async def _awaited(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def tokens_of(headers: Headers, name: str) -> list[str]:
-    """The values of the header `name`, in any case, as text."""
+    """The values in `headers` of the header `name`, in any case, as text."""
     wanted = name.lower()
     return [_text(value) for other, value in headers.items() if _text(other).lower() == wanted]
 

@@ -1,9 +1,9 @@
-"""One request of whatever adapter: its pins come in, it runs, and its writes are told.
+"""One request under any adapter: its pins come in, it runs, and its caller learns of its writes.
 
 A request is a `Visit`: `arrive` brings the pins of its caller into a context of its own, `told`
-puts a token into the response's headers, `save` lets the store know, and `end` says what nobody
-could be told. WSGI, ASGI, Flask and Django add where headers stand. Headers are lists of (name,
-value) texts.
+puts a token into the response's headers, `save` writes them to the store, and `end` reports pins
+that could not reach the caller. WSGI, ASGI, Flask and Django know where headers stand. Headers are
+lists of (name, value) texts.
 """
 
 import math
@@ -23,7 +23,7 @@ Headers = list[tuple[str, str]]
 LATE = "written after the headers of the response had left"
 RAISED = "the application raised, and the server answered in its place"
 SOCKET = "a WebSocket wrote, and no header follows its handshake"
-"""Why a write cannot be told to its caller."""
+"""Why the response's headers do not carry the pin of a write."""
 
 MAX_COOKIES = 65_536
 """Characters of the longest Cookie header that is looked at."""
@@ -80,14 +80,10 @@ class Pinning:
         self._key = "HTTP_" + header.upper().replace("-", "_") if header else ""
 
     def tokens(self, cookies: str, header: str) -> list[str]:
-        """The tokens of a request.
-
-        Args:
-            cookies: its Cookie header, empty without one.
-            header: the value of our header, empty without one.
-        """
+        """The tokens of a request: in its Cookie header, `cookies`, and in our own `header`, each
+        empty where there is none."""
         found = [header] if header else []
-        # The cheap look first: most requests carry no token.
+        # Most requests carry no token, so a search of the text comes before taking it apart.
         if self.cookie and self.cookie in cookies:
             found += values(cookies, self.cookie)
         return found[:MAX_TOKENS]
@@ -152,25 +148,19 @@ def private(headers: Headers) -> Headers:
         elif not lower.endswith("-cache-control") and lower != "surrogate-control":
             kept.append((name, value))
     # private="field" protects that field alone, so it does not count.
-    directives = [
-        directive
-        for directive in directives
-        if not directive.lower().startswith("s-maxage")
-        and directive.lower() not in ("public", "private")
+    left = [
+        each
+        for each in directives
+        if not each.lower().startswith("s-maxage") and each.lower() not in ("public", "private")
     ]
-    return [*kept, ("Cache-Control", ", ".join([*directives, "private"]))]
+    return [*kept, ("Cache-Control", ", ".join([*left, "private"]))]
 
 
 def varying(headers: Headers, names: Sequence[str]) -> Headers:
     """`headers` with `names` in Vary."""
     kept = [(name, value) for name, value in headers if name.lower() != "vary"]
-    told = [
-        part.strip()
-        for name, value in headers
-        if name.lower() == "vary"
-        for part in value.split(",")
-        if part.strip()
-    ]
+    given = ",".join(value for name, value in headers if name.lower() == "vary")
+    told = [part.strip() for part in given.split(",") if part.strip()]
     if "*" not in told:
         lower = {part.lower() for part in told}
         told += [name for name in names if name.lower() not in lower]
@@ -195,12 +185,10 @@ class Visit:
         tested = pinning.testing is not None and pinning.testing()
         self.context: RoutingContext = RoutingContext(ROOT.pins if tested else None)
         changes = self.context.pins.changes
-        self._told = changes  # changes of the pins that the response's headers cover
+        # Changes of the pins that the response's headers cover, and those that the store has.
+        self._told = self._saved = changes
         self._token: str | None = None
-        self._saved = changes  # ... that the store has
         self.who: str | None = pinning.who(request)
-
-    # -- the request ---------------------------------------------------------------------------
 
     def arrive(self) -> None:
         """Bring in the pins of the caller, those in the store too."""
@@ -216,10 +204,8 @@ class Visit:
         if self._tokens or stored is not None:
             self.pinning.carrier.arrive(self.context.pins, self._tokens, stored)
 
-    # -- the response --------------------------------------------------------------------------
-
     def token(self) -> str | None:
-        """What the response has to tell; None unless this request has written something."""
+        """The token for the response; None unless this request has written something."""
         changes = self.context.pins.changes
         if changes != self._told:
             self._told = changes
@@ -227,12 +213,12 @@ class Visit:
         return self._token
 
     def told(self, headers: Headers) -> Headers:
-        """The response's headers, with a token if this request has written something."""
+        """The response's `headers`, with a token if this request has written something."""
         token = self.token()
         return headers if token is None else self.pinning.carrying(headers, token)
 
     def save(self) -> None:
-        """Let the store know, before the caller learns of the write."""
+        """Write new pins to the store, before the caller learns of the write."""
         who, changes = self._writer(), self.context.pins.changes
         if who is not None and self.pinning.carrier.share(who, self.context):
             self._saved = changes
@@ -244,22 +230,14 @@ class Visit:
             self._saved = changes
 
     def _writer(self) -> str | None:
-        """Whose pins the store has not heard of, None while there are none.
-
-        Asked again, because a request may have logged somebody in.
-        """
+        """The caller whose pins the store does not have yet, None while there are none. `identify`
+        is asked again, because a request may have logged somebody in."""
         if self._saved == self.context.pins.changes or self.pinning.identify is None:
             return None
         return self.pinning.who(self.request) or self.who
 
     def end(self, reason: str) -> None:
-        """Nothing more can be told: say so, if there were something.
-
-        Args:
-            reason: why the headers do not tell it.
-        """
-        changes = self.context.pins.changes
-        if changes in (self._told, self._saved):
-            return
-        if self.pinning.carrier.entries(self.context):
-            self.pinning.carrier.report_lost(reason)
+        """Nothing more is sent: report pins that reached nobody, and the `reason`."""
+        carrier, covered = self.pinning.carrier, (self._told, self._saved)
+        if self.context.pins.changes not in covered and carrier.entries(self.context):
+            carrier.report_lost(reason)

@@ -1,4 +1,4 @@
-"""What a middleware that carries pins may be told, and what framework settings ask for."""
+"""The options of a middleware that carries pins, and what framework settings ask of it."""
 
 import hmac
 import re
@@ -78,19 +78,14 @@ def pin_options(
 
 
 def derived(keys: Iterable[str | bytes], purpose: bytes) -> list[str]:
-    """A secret from each of an application's keys, in their order: no key signs two kinds of
-    thing, and one that is long enough for the framework is for us.
-
-    Args:
-        keys: newest first.
-        purpose: what keeps this use of them apart from others.
-    """
+    """A secret from each of an application's `keys`, newest first. No key signs two kinds of
+    thing, for `purpose` sets this use apart, and a key long enough for the framework is for us."""
     texts = [key.encode() if isinstance(key, str) else key for key in keys]
     return [hmac.digest(text, purpose, "sha256").hex() for text in texts]
 
 
 def safe_methods(given: Iterable[str]) -> frozenset[str]:
-    """The setting ``ROUTER_SAFE_METHODS``: requests by other methods run on the primary.
+    """What is `given` as ``ROUTER_SAFE_METHODS``: requests by other methods run on the primary.
 
     Raises:
         ConfigError: it is one text, or no list of texts.
@@ -104,11 +99,8 @@ def safe_methods(given: Iterable[str]) -> frozenset[str]:
 
 
 def check_texts(cookie: object, header: object, path: object, domain: object) -> None:
-    """Let pass what makes a Set-Cookie header or another one.
-
-    Raises:
-        ConfigError: it is no text, or would break the header.
-    """
+    """Raise ConfigError where `cookie`, `header`, `path` or `domain` is no text, or would break a
+    header."""
     given = {"cookie": cookie, "header": header, "domain": domain, "path": path}
     for option, text in given.items():
         if not (isinstance(text, str) or (text is None and option != "path")):
@@ -129,10 +121,8 @@ def check_attributes(
     domain: str | None,
     partitioned: bool,
 ) -> None:
-    """Let pass what browsers take.
-
-    Raises:
-        ConfigError: they would drop a cookie of these attributes.
+    """Raise ConfigError where browsers would drop a `cookie` of that name with these values of
+    `secure`, `samesite`, `path`, `domain` and `partitioned`.
 
     Source: https://datatracker.ietf.org/doc/html/draft-ietf-httpbis-rfc6265bis
     """
@@ -152,11 +142,7 @@ def check_attributes(
 
 
 def check_store(store: object, identify: object) -> None:
-    """Let pass a store together with what says who calls.
-
-    Raises:
-        ConfigError: one of them is missing, or cannot be called.
-    """
+    """Raise ConfigError where one of `store` and `identify` is missing, or cannot be called."""
     if identify is not None and not callable(identify):
         raise ConfigError(f"identify: it is {kind_of(identify)}: give a function")
     for method in ("load", "save"):

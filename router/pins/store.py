@@ -11,8 +11,8 @@ from router.pins.token import merged
 from router.runtime import SYSTEM
 
 DOUBT = 10.0
-"""Seconds until a store that came back is back for every process: longer than a breaker stays
-open, and a writer whose breaker is open saves nothing."""
+"""Seconds until a store that came back is back for every process: longer than a `Breaker` stays
+open, because a process saves nothing while its breaker is open."""
 
 
 class PinStore(Protocol):
@@ -47,11 +47,7 @@ class MemoryPinStore:
     """Pins of the callers of one process. Never blocks."""
 
     def __init__(self, *, clock: Callable[[], float] = SYSTEM.clock) -> None:
-        """Start empty.
-
-        Args:
-            clock: monotonic seconds.
-        """
+        """Start empty; `clock` gives monotonic seconds."""
         self._clock = clock
         self._lock = registry.lock()
         # Re-inserted at every save, so that with one ttl the first is the first to end.
@@ -105,7 +101,7 @@ class Breaker:
             return True
 
     def failed(self, now: float) -> None:
-        """The server did not answer."""
+        """The server did not answer, at `now` (monotonic seconds)."""
         with self._lock:
             self._failed += 1
             self._closed_from = now + self.cooldown

@@ -55,12 +55,12 @@ class Entry:
 
     @property
     def field(self) -> str:
-        """The name it has in a store, where one cluster may have an entry of either kind."""
+        """Its name in a store, where a cluster may have an entry with an LSN and one without."""
         return self.id if self.lsn is not None else f"{self.id}?"
 
     @property
     def value(self) -> str:
-        """What it says, without the id. Of two known positions the greater text is later."""
+        """Its text without the id. Of two known positions the greater text is later."""
         written = f"{int(self.written * 1000 + 0.5):012x}"
         if self.lsn is None:
             return written + self.mark
@@ -68,7 +68,7 @@ class Entry:
 
     @classmethod
     def parse(cls, name: str, value: str) -> "Entry | None":
-        """The entry of cluster id `name` that says `value`, None where that is no entry."""
+        """The entry of cluster id `name` with the text `value`, None where that is no entry."""
         if not _ID.fullmatch(name):
             return None
         if known := _KNOWN.fullmatch(value):
@@ -124,14 +124,11 @@ class Tokens:
     """Signs and reads tokens."""
 
     def __init__(self, secret: str | Sequence[str], max_age: float) -> None:
-        """Prepare to sign with the first secret and to verify with all.
-
-        Args:
-            secret: one secret, or several, newest first.
-            max_age: seconds after a write for which its pin is worth carrying.
+        """Prepare to sign with the first `secret` of one or several, and to verify with all. A pin
+        is worth carrying for `max_age` seconds after its write.
 
         Raises:
-            ConfigError: a secret is missing or short, or itsdangerous is.
+            ConfigError: a secret is missing or short, or itsdangerous is not installed.
         """
         given: object = secret
         secrets: tuple[object, ...] = ()
@@ -169,10 +166,8 @@ class Tokens:
         self._verified = lru_cache(REMEMBERED)(self._verify)
 
     def ids(self, cluster: str) -> tuple[str, ...]:
-        """What `cluster` is called in tokens, by each secret, newest first.
-
-        A keyed hash: a cluster id may hold host names, which are nobody's business outside.
-        """
+        """The names of `cluster` in tokens, by each secret, newest first. They are keyed hashes: a
+        cluster id may hold host names, which are nobody's business outside."""
         ids = self._ids.get(cluster)
         if ids is None:
             name = cluster.encode("utf-8", "surrogatepass")
@@ -187,12 +182,8 @@ class Tokens:
         return self._signer.sign(text).decode("ascii")
 
     def read(self, token: str, wall: float) -> tuple[Entry, ...] | Fault:
-        """The entries of `token` that have not expired, or why there are none. Never raises.
-
-        Args:
-            token: as it came, from whomever.
-            wall: seconds since 1970.
-        """
+        """The entries of `token`, which anybody may have sent, that have not expired at `wall`
+        (seconds since 1970), or why there are none. Never raises."""
         if len(token) > MAX_TOKEN:
             return Fault.TOO_LONG
         entries = self._verified(token)
@@ -210,7 +201,7 @@ class Tokens:
         return _entries(text)
 
     def alive(self, entry: Entry, wall: float) -> bool:
-        """Whether `entry` is worth carrying still, at `wall` (seconds since 1970)."""
+        """Whether `entry` is still worth carrying at `wall` (seconds since 1970)."""
         return wall - entry.written <= self.max_age
 
 
@@ -225,10 +216,6 @@ def _entries(text: str) -> tuple[Entry, ...] | Fault:
     version, *parts = text.split("~")
     if version != _VERSION or not 0 < len(parts) <= MAX_ENTRIES:
         return Fault.MALFORMED
-    entries = []
-    for part in parts:
-        entry = Entry.parse(part[:16], part[16:])
-        if entry is None:
-            return Fault.MALFORMED
-        entries.append(entry)
-    return tuple(entries)
+    read = [Entry.parse(part[:16], part[16:]) for part in parts]
+    entries = tuple(entry for entry in read if entry is not None)
+    return entries if len(entries) == len(read) else Fault.MALFORMED

@@ -65,10 +65,11 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _COMMENT = re.compile(r"/\*[-+*/<>=~!@#%^&|`?]{,4096}|\*/")
-"""The server's lexer reads on to the last of them behind each sign that opens a comment."""
+"""What opens or ends a comment. The server's lexer reads on through the operator characters that
+follow the sign which opens one."""
 
 _BRACKET = 2  # levels that a pair of brackets adds
-_BODY = 4  # and a function's body of statements
+_BODY = 4  # levels that a function's body of statements adds
 
 _LEVELS: Mapping[str, int] = {
     **dict.fromkeys(("not", "is", "isnull", "notnull", "at", "case"), 2),
@@ -103,17 +104,14 @@ def _plain(sql: str) -> bool:
 
 
 def check(sql: str) -> None:
-    """Let pass what the parser can be given.
+    """Raise where `sql` is too much for the parser.
 
     The depth is bounded from above. What stands between two commas of the same brackets is as deep
     as its operators are many, plus its deepest brackets; so is what stands between AND and OR,
     since the grammar makes a chain of either one flat list. JOIN and UNION reach across both.
 
-    Args:
-        sql: one or more statements.
-
     Raises:
-        TooComplex: it is too long, has too many tokens or nests too deep; says which.
+        TooComplex: `sql` is too long, has too many tokens or nests too deep; says which.
     """
     if _plain(sql):
         return

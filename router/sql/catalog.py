@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
-_USER = """
-    n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-"""
+_USER = "n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
 
 FUNCTIONS = f"""
     select n.nspname, p.proname, p.pronargs, p.pronargdefaults, p.provariadic <> 0,
@@ -86,7 +84,7 @@ OPERATORS = f"""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Function:
-    """One overload of a function.
+    """One overload of a function that a user made.
 
     Attributes:
         least, most: how many arguments it takes; `most` is None for a variadic one.
@@ -193,11 +191,7 @@ class Catalog:
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, Iterable[Sequence[Any]]]) -> Self:
-        """The catalog as read by `QUERIES`.
-
-        Args:
-            rows: for each key of `QUERIES`, the rows its statement returned.
-        """
+        """The catalog of `rows`: for each key of `QUERIES`, what its statement returned."""
         functions = (
             Function(s, name, n - defaults, None if variadic else n, volatile, language, source,
                      tuple(calls))
@@ -266,4 +260,4 @@ def _by_name(items: Iterable[T]) -> Mapping[str, tuple[T, ...]]:
 
 
 BUILTIN = Catalog()
-"""Knows nothing of any user: what stands in until the catalog was read."""
+"""The catalog that stands in until one was read: it knows nothing of any user."""

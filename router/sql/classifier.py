@@ -37,21 +37,14 @@ def _classified(sql: str, judge: Judge) -> Intent:
     try:
         statements = parser.parse(sql)
         intents = [statement(node["stmt"], judge) for node in statements]
-    except parser.NotParsed as error:
-        return Intent(
-            Kind.WRITE,
-            f"does not parse: {parser.message(error)}",
-            binds=mentions_session(sql),
-            ddl=bool(DEFINES.search(sql)),
-            on_standby=OnStandby.UNSEEN,
-        )
     except bounds.TooComplex as error:
         return _unparsed(sql, str(error), judge)
-    except (RecursionError, UnicodeError, ValueError, MemoryError) as error:
+    except (parser.NotParsed, RecursionError, UnicodeError, ValueError, MemoryError) as error:
+        refused = isinstance(error, parser.NotParsed)  # else nobody knows what the text holds
         return Intent(
             Kind.WRITE,
-            f"does not parse: {type(error).__name__}",
-            binds=True,
+            f"does not parse: {parser.message(error) if refused else type(error).__name__}",
+            binds=not refused or mentions_session(sql),
             ddl=bool(DEFINES.search(sql)),
             on_standby=OnStandby.UNSEEN,
         )
@@ -136,14 +129,14 @@ class Classifier:
     Args:
         catalog: what is known of the server.
         read_functions: functions to be taken as harmless, by name or schema.name.
-        write_functions: functions to be taken as writes, likewise.
+        write_functions: functions to be taken as writes, by name or schema.name.
         read_patterns: regular expressions; a text in which one is found is a read.
         write_patterns: regular expressions; a text in which one is found is a write, before all.
         rule: asked after the patterns; None leaves the answer to the grammar.
         max_entries: how many texts are remembered.
 
     Attributes:
-        known: what was told already, by text; for reading.
+        known: intents found already, by text; for reading.
     """
 
     def __init__(
@@ -181,12 +174,10 @@ class Classifier:
 
     def stats(self) -> dict[str, int]:
         """Texts remembered, texts learnt as writes by healing, and parses so far."""
-        return {
-            "entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses,
-        }  # fmt: skip
+        return {"entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses}
 
     def learn_write(self, sql: str, reason: str) -> None:
-        """Take `sql` for a write from now on: a replica refused it."""
+        """Take `sql` for a write from now on, for `reason`: a replica refused it."""
         with self._lock:
             intent = Intent(Kind.WRITE, reason, on_standby=OnStandby.REFUSED)
             self._bound(self._learnt)[sql] = intent

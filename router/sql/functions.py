@@ -5,14 +5,14 @@ its reason. A function in none of the tables is not known, and runs on the prima
 Volatile built-ins were taken from pg_proc of PostgreSQL 18 and judged one by one.
 """
 
+import fnmatch
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from router.sql.builtins import STABLE, VOLATILE
 
 _HARMLESS: Mapping[str, str] = {
-    # volatile because each call answers anew; they change nothing
+    # volatile because each call gives another value; they change nothing
     "random random_normal array_sample array_shuffle": "a random value",
     "gen_random_uuid uuidv4 uuidv7": "a random value",
     "clock_timestamp timeofday": "the time of day",
@@ -116,50 +116,40 @@ REFUSED = frozenset(
         "pg_switch_wal", "setval", "txid_current",
     }
 )  # fmt: skip
-"""Unsafe ones that a standby refuses to run, before anything of them acts."""
+"""Unsafe functions that a standby refuses to run, before anything of them acts."""
 
 BINDS = (
-    "pg_advisory_lock*",
-    "pg_try_advisory_lock*",
-    "dblink_connect*",
-    "dblink_open",
-    "pg_replication_origin_session_setup",
-    "setseed",
-    "set_config",
-)
+    "pg_advisory_lock*", "pg_try_advisory_lock*", "dblink_connect*", "dblink_open",
+    "pg_replication_origin_session_setup", "setseed", "set_config",
+)  # fmt: skip
 """Functions whose effect stays with the server session that ran them."""
 
 THREE = frozenset({"ts_rewrite"})
-"""Run SQL given as text with two arguments, and are immutable with three."""
+"""Functions that run SQL given as text with two arguments, and are immutable with three."""
 
 
 def _expand(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     known = STABLE | VOLATILE
     for patterns, reason in table.items():
         for pattern in patterns.split():
-            if "*" not in pattern:
-                yield pattern, reason
-                continue
-            for name in known:
-                if fnmatchcase(name, pattern):
-                    yield name, reason
+            for name in fnmatch.filter(known, pattern) if "*" in pattern else (pattern,):
+                yield name, reason
 
 
 UNSAFE: Mapping[str, str] = dict(_expand(_UNSAFE))
-"""Name to reason: only the primary may run it."""
+"""Functions that only the primary may run, each with the reason."""
 
 HARMLESS: Mapping[str, str] = {n: r for n, r in _expand(_HARMLESS) if n not in UNSAFE}
-"""Name to reason: volatile, and yet fine on a replica."""
+"""Functions that are volatile and yet fine on a replica, each with the reason."""
 
 PLANNED = VOLATILE
-"""Never run while a statement is only planned: the planner folds no volatile function."""
+"""Functions that never run while a statement is only planned: the planner folds none of these."""
 
 SAFE = (STABLE | frozenset(HARMLESS)) - frozenset(UNSAFE)
 """Every function of pg_catalog and information_schema that a replica may run."""
 
-
 STABLE_SAFE = SAFE - frozenset(HARMLESS)
-"""Those of them that are not volatile."""
+"""Functions a replica may run that are not volatile either."""
 
 _PATTERNS = tuple(
     (pattern, reason)
@@ -178,11 +168,11 @@ def unsafe(name: str) -> str | None:
     reason = UNSAFE.get(name)
     if reason is None:
         for pattern, why in _PATTERNS:
-            if fnmatchcase(name, pattern):
+            if fnmatch.fnmatchcase(name, pattern):
                 return why
     return reason
 
 
 def binds(name: str) -> bool:
-    """Whether what the function does stays with one server session."""
-    return any(fnmatchcase(name, pattern) for pattern in BINDS)
+    """Whether what the function `name` does stays with one server session."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in BINDS)

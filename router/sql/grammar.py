@@ -10,18 +10,8 @@ from typing import Any
 
 from router.sql.intent import Kind, Verb
 
-TRANSACTION = {
-    "TRANS_STMT_BEGIN": Verb.BEGIN,
-    "TRANS_STMT_START": Verb.BEGIN,
-    "TRANS_STMT_COMMIT": Verb.COMMIT,
-    "TRANS_STMT_ROLLBACK": Verb.ROLLBACK,
-    "TRANS_STMT_SAVEPOINT": Verb.SAVEPOINT,
-    "TRANS_STMT_RELEASE": Verb.RELEASE,
-    "TRANS_STMT_ROLLBACK_TO": Verb.ROLLBACK_TO,
-    "TRANS_STMT_PREPARE": Verb.PREPARE,
-    "TRANS_STMT_COMMIT_PREPARED": Verb.COMMIT_PREPARED,
-    "TRANS_STMT_ROLLBACK_PREPARED": Verb.ROLLBACK_PREPARED,
-}
+TRANSACTION = {f"TRANS_STMT_{verb.name}": verb for verb in Verb} | {"TRANS_STMT_START": Verb.BEGIN}
+"""Verbs by the kind of a TransactionStmt."""
 
 LOCKS = {
     "LCS_FORUPDATE": "FOR UPDATE",
@@ -44,8 +34,8 @@ NOT_DDL = frozenset(
     }
 )  # fmt: skip
 
-# What a standby runs, or makes a point of not refusing; every other statement that is no read it
-# refuses by its kind, before it looks further.
+# Statements that a standby runs, or does not refuse by their kind alone. It refuses every other
+# statement that is no read, before it looks further.
 # Source: ClassifyUtilityCommandAsReadOnly in PostgreSQL's tcop/utility.c
 RUN_BY_STANDBY = frozenset(
     {
@@ -68,11 +58,9 @@ ON = frozenset({"1", "true", "on", "yes", "t", "y"})
 OFF = frozenset({"0", "false", "off", "no", "f", "n"})
 SNAPSHOT_LEVELS = frozenset({"REPEATABLE READ", "SERIALIZABLE"})
 
-
 WORD_OPERATORS = frozenset(
     {"BETWEEN", "NOT BETWEEN", "BETWEEN SYMMETRIC", "NOT BETWEEN SYMMETRIC"}
 )
-
 
 _NAMES = {
     "CreateStmt": "CREATE TABLE",
@@ -88,25 +76,25 @@ _NAMES = {
     "CreateTrigStmt": "CREATE TRIGGER",
 }
 
+_VALUES = {"String": "sval", "Integer": "ival", "Boolean": "boolval"}  # as an A_Const names them
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def statement_name(name: str) -> str:
     """The statement whose node is called `name`, as people write it."""
-    words = _CAMEL.sub(" ", name.removesuffix(NODE_SUFFIX)).upper()
-    return _NAMES.get(name, words)
+    return _NAMES.get(name) or _CAMEL.sub(" ", name.removesuffix(NODE_SUFFIX)).upper()
 
 
 def refused(name: str, body: Mapping[str, Any]) -> bool:
-    """Whether a standby refuses a statement by its kind."""
+    """Whether a standby refuses the statement `body`, whose node is called `name`, by its kind."""
     if name == "LockStmt":
         return int(body.get("mode", 0)) > ROW_EXCLUSIVE
     return name not in RUN_BY_STANDBY
 
 
 def runs_alone(body: Mapping[str, Any]) -> bool:
-    """Whether it is a form of a statement that cannot run in a transaction block."""
+    """Whether `body` is a form of a statement that cannot run in a transaction block."""
     return (
         bool(body.get("concurrent"))
         or bool(body.get("is_vacuumcmd"))
@@ -118,35 +106,31 @@ def runs_alone(body: Mapping[str, Any]) -> bool:
 
 
 def constant(node: Any, default: str | None = None) -> str | None:
-    """The value of a literal as text, in lower case where it is a boolean; None if it is none."""
+    """The literal `node` as text, a boolean in lower case; None for what is no literal, and
+    `default` where there is no node."""
     if not node:
         return default
     ((kind, body),) = node.items() if len(node) == 1 else (("", {}),)
     if kind == "TypeCast":
         return constant(body.get("arg"))
-    if kind == "String":
-        return str(body.get("sval", ""))
-    if kind == "Integer":
-        return str(body.get("ival", 0))
-    if kind == "Boolean":
-        return "true" if body.get("boolval") else "false"
-    if kind == "A_Const":
-        if "sval" in body:
-            return str(body["sval"].get("sval", ""))
-        if "ival" in body:
-            return str(body["ival"].get("ival", 0))
-        if "boolval" in body:
-            return "true" if body["boolval"].get("boolval") else "false"
+    values = body if kind == "A_Const" else {_VALUES.get(kind): body}
+    if "sval" in values:
+        return str(values["sval"].get("sval", ""))
+    if "ival" in values:
+        return str(values["ival"].get("ival", 0))
+    if "boolval" in values:
+        return "true" if values["boolval"].get("boolval") else "false"
     return None
 
 
 def strings(nodes: Iterable[dict[str, Any]]) -> list[str]:
-    """The parts of a name."""
+    """The parts of a name, given its `nodes`."""
     return [n["String"].get("sval", "") for n in nodes if "String" in n]
 
 
 def names_temp(root: dict[str, Any], kind: Kind) -> bool:
-    """Whether pg_temp is named, not only spoken of in a literal; what is SET may well name it."""
+    """Whether something below `root` names pg_temp. A literal does not, unless the statement is of
+    the `kind` SESSION: SET search_path names schemas in literals."""
     stack: list[Any] = [root]
     while stack:
         node = stack.pop()

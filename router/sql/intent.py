@@ -1,4 +1,4 @@
-"""What the router knows of a statement: the `Intent`, and the words it is told in."""
+"""What the router knows of a statement: the `Intent`, and the values it is made of."""
 
 import enum
 from collections.abc import Callable
@@ -80,5 +80,5 @@ class Intent:
 
 
 Rule = Callable[[str], Intent | Kind | None]
-"""A user's own: given a statement's text it says what that does, or None for the grammar's
-word."""
+"""A user's own rule: it takes a statement's text and returns what that does, or None to leave the
+answer to the grammar."""

@@ -10,7 +10,6 @@ from router.sql import bounds, placeholders
 
 NotParsed = pgparse.PGQueryError
 
-
 _LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
 """What SQLAlchemy replaces by a literal just before it is sent: the id of a two-phase commit."""
 
@@ -19,7 +18,7 @@ def parse(sql: str) -> list[dict[str, Any]]:
     """The statements of `sql`, with the placeholders of any driver.
 
     Raises:
-        bounds.TooComplex: it is not for the parser.
+        bounds.TooComplex: it is too long or too deep for the parser.
         NotParsed: it does not parse, in any reading.
         ValueError: it has a zero byte in it.
     """
@@ -56,10 +55,10 @@ def _variants(sql: str) -> Iterable[str]:
 
 
 def tree(sql: str) -> list[dict[str, Any]]:
-    """The only way to the parser.
+    """Parse `sql`. This is the only way to the parser, so that nothing too deep reaches it.
 
     Raises:
-        bounds.TooComplex: it is not for the parser.
+        bounds.TooComplex: it is too long or too deep for the parser.
         NotParsed: it does not parse.
     """
     bounds.check(sql)
@@ -67,6 +66,6 @@ def tree(sql: str) -> list[dict[str, Any]]:
 
 
 def message(error: Exception) -> str:
-    """What the parser says against a text, in one line."""
+    """What `error`, the parser's, says of a text, in one line."""
     # It quotes the text from where it went wrong, a literal without an end for instance.
     return " ".join(str(error.args[0])[:200].split()) if error.args else "syntax error"

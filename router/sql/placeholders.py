@@ -39,17 +39,17 @@ _COMMENT = re.compile(r"/\*|\*/")
 
 
 def dollars(n: int) -> str:
-    """A parameter, where an expression may stand."""
+    """The parameter number `n`, where an expression may stand."""
     return f" ${n} "
 
 
-def literals(_: int) -> str:
-    """A value, for statements whose grammar takes no parameter (``SET x = %s``)."""
+def literals(n: int) -> str:
+    """Some value for parameter `n`, where the grammar takes no parameter (``SET x = %s``)."""
     return " '0' "
 
 
-def lists(_: int) -> str:
-    """A tuple, as some drivers paste it (``IN %s``)."""
+def lists(n: int) -> str:
+    """Some tuple for parameter `n`, as some drivers paste it (``IN %s``)."""
     return " ('0') "
 
 
@@ -72,12 +72,9 @@ def _rewrite(
     while (match := pattern.match(sql, at)) is not None:
         kind = match.lastgroup
         at = match.end()
-        if kind == "comment":
-            at = _comment_end(sql, at)
-            if at < 0:
-                break
-        elif kind == "dollar":
-            at = _quote_end(sql, match["dollar"], at)
+        if kind == "comment" or kind == "dollar":
+            comment = kind == "comment"
+            at = _comment_end(sql, at) if comment else _quote_end(sql, match["dollar"], at)
             if at < 0:
                 break
         elif kind == "mark" or kind == "escape":
@@ -90,10 +87,7 @@ def _rewrite(
                 out.append(escaped)
                 changed = changed or escaped == "%"
             copied = at
-    if not changed:
-        return None
-    out.append(sql[copied:])
-    return "".join(out)
+    return "".join([*out, sql[copied:]]) if changed else None
 
 
 def uncommented(sql: str) -> str | None:
@@ -116,8 +110,7 @@ def uncommented(sql: str) -> str | None:
             at = _quote_end(sql, match["dollar"], at)
         if at < 0:
             return None
-    out.append(sql[copied:])
-    return "".join(out)
+    return "".join([*out, sql[copied:]])
 
 
 def _quote_end(sql: str, tag: str, at: int) -> int:

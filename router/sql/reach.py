@@ -16,7 +16,7 @@ class Walk(Tree):
     __slots__ = ()
 
     def run(self, node: dict[str, Any]) -> None:
-        """Walk a statement and what it reaches."""
+        """Walk the statement `node` and what it reaches."""
         self.walk(node)
         self.resolve()
 
@@ -41,8 +41,6 @@ class Walk(Tree):
                 self._named(item.call)
         if not (self.found or self.doubt or self.binds or self._plan_only):
             judge.harmless |= seen
-
-    # -- the catalog's objects -----------------------------------------------------------------
 
     def _function(self, f: Function) -> None:
         judge, names = self.judge, [f.schema, f.name]
@@ -124,7 +122,7 @@ class Walk(Tree):
             self.walk(body)
 
     def scan(self, source: str) -> None:
-        """A body in PL/pgSQL: every name in it that could be unsafe counts as used."""
+        """Look through the PL/pgSQL body `source`: each name that may be unsafe counts as used."""
         catalog = self.catalog
         if len(source) > bounds.MAX_SCANNED:
             self.binds = self.ddl = True

@@ -4,20 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from router.sql.grammar import (
-    ALONE,
-    BINDING,
-    DML,
-    HOLD,
-    NOT_DDL,
-    OFF,
-    SNAPSHOT_LEVELS,
-    TRANSACTION,
-    constant,
-    refused,
-    runs_alone,
-    statement_name,
-)
+from router.sql import grammar
 from router.sql.intent import Intent, Kind, OnStandby, Verb
 from router.sql.judge import Judge
 from router.sql.reach import Walk
@@ -26,7 +13,7 @@ _SELECT = Intent(Kind.READ, "SELECT")
 
 
 def statement(node: dict[str, Any], judge: Judge) -> Intent:
-    """What one parsed statement does, judged by `judge`."""
+    """What the parsed statement `node` does, judged by `judge`."""
     ((name, body),) = node.items()
     if name == "SelectStmt":
         return _select(node, judge)
@@ -35,27 +22,32 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
         return special(body, judge)
     walk = Walk(judge)
     walk.run(node)
-    sets = any(not c.local for c in walk.configs)
-    return Intent(
-        Kind.WRITE,
-        "ANALYZE" if name == "VacuumStmt" and not runs_alone(body) else statement_name(name),
-        binds=walk.binds or sets or name in BINDING,
-        holds=walk.holds or sets or name in BINDING,
-        ddl=name not in NOT_DDL or walk.ddl,
-        no_transaction=name in ALONE or runs_alone(body),
+    alone = grammar.runs_alone(body)
+    return _write(
+        walk,
+        "ANALYZE" if name == "VacuumStmt" and not alone else grammar.statement_name(name),
+        stays=name in grammar.BINDING,
+        ddl=name not in grammar.NOT_DDL or walk.ddl,
+        no_transaction=name in grammar.ALONE or alone,
         on_standby=_there(name, node, walk),
     )
 
 
-def _there(name: str, node: dict[str, Any], walk: Walk) -> OnStandby:
-    """What a standby makes of a statement that is no query.
+def _write(walk: Walk, reason: str, *, stays: bool = False, **rest: Any) -> Intent:
+    """A write that reaches what `walk` found; with `stays` it leaves something in its session."""
+    # The journal does not see a set_config() in a write, so the session must be kept.
+    stays = stays or any(not c.local for c in walk.configs)
+    binds, holds = walk.binds or stays, walk.holds or stays
+    return Intent(Kind.WRITE, reason, binds=binds, holds=holds, **rest)
 
-    It refuses a utility before looking further, and what changes rows when it begins to execute:
-    all that can act before is what the planner runs.
-    """
-    if not refused(name, node[name]):
+
+def _there(name: str, node: dict[str, Any], walk: Walk) -> OnStandby:
+    """What a standby makes of a statement that is no query. It refuses a utility before it looks
+    further, and what changes rows when that begins to execute: only what the planner runs can act
+    before."""
+    if not grammar.refused(name, node[name]):
         return OnStandby.ACTS
-    if name not in DML or walk.on_standby is OnStandby.REFUSED:
+    if name not in grammar.DML or walk.on_standby is OnStandby.REFUSED:
         return OnStandby.REFUSED
     planned = Walk(walk.judge, plan_only=True)
     planned.run(node)
@@ -66,19 +58,8 @@ def _select(node: dict[str, Any], judge: Judge) -> Intent:
     walk = Walk(judge)
     walk.run(node)
     if walk.reason:
-        # set_config in a write: the journal does not see it, so the session must be kept.
-        sets = any(not c.local for c in walk.configs)
-        return Intent(
-            Kind.WRITE,
-            walk.reason,
-            binds=walk.binds or sets,
-            holds=walk.holds or sets,
-            ddl=walk.ddl,
-            on_standby=walk.on_standby,
-        )
-    if not walk.configs:
-        return _SELECT
-    return _session(walk)
+        return _write(walk, walk.reason, ddl=walk.ddl, on_standby=walk.on_standby)
+    return _session(walk) if walk.configs else _SELECT
 
 
 def _session(walk: Walk) -> Intent:
@@ -97,18 +78,13 @@ def _session(walk: Walk) -> Intent:
         return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
     names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
-    special = _special_setting(settings, None, local)
-    if special is not None:
-        return special
-    return Intent(
+    return _special_setting(settings, None) or Intent(
         Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local
     )
 
 
-def _special_setting(
-    settings: Iterable[str] | None, value: str | None, local: bool
-) -> Intent | None:
-    """Settings by which the transaction's own mode changes."""
+def _special_setting(settings: Iterable[str] | None, value: str | None) -> Intent | None:
+    """The intent where one of `settings` changes the transaction's own mode, else None."""
     for name in settings or ():
         if name == "default_transaction_isolation":
             level = (value or "").upper()
@@ -120,13 +96,15 @@ def _special_setting(
                 Kind.TRANSACTION,
                 f"SET {name}",
                 verb=Verb.SET,
-                read_only=value not in OFF if name == "transaction_read_only" and value else None,
+                read_only=_on(value) if name == "transaction_read_only" else None,
                 isolation=value.upper() if name == "transaction_isolation" and value else None,
             )
     return None
 
 
-# -- statements with a rule of their own -------------------------------------------------------
+def _on(value: str | None) -> bool | None:
+    """A boolean setting's `value`; None where none is given."""
+    return value not in grammar.OFF if value else None
 
 
 def _modes(options: Iterable[dict[str, Any]]) -> tuple[bool | None, str | None]:
@@ -134,16 +112,16 @@ def _modes(options: Iterable[dict[str, Any]]) -> tuple[bool | None, str | None]:
     isolation: str | None = None
     for option in options:
         element = option.get("DefElem", {})
-        name, value = element.get("defname"), constant(element.get("arg"))
+        name, value = element.get("defname"), grammar.constant(element.get("arg"))
         if name == "transaction_read_only":
-            read_only = value not in OFF
+            read_only = value not in grammar.OFF
         elif name == "transaction_isolation" and value is not None:
             isolation = value.upper()
     return read_only, isolation
 
 
 def _transaction(body: dict[str, Any], judge: Judge) -> Intent:
-    verb = TRANSACTION[body["kind"]]
+    verb = grammar.TRANSACTION[body["kind"]]
     read_only, isolation = _modes(body.get("options", ()))
     reason = verb.value
     if read_only:
@@ -176,11 +154,10 @@ def _set(body: dict[str, Any], judge: Judge) -> Intent:
                 isolation=isolation,
             )  # fmt: skip
         if name == "session characteristics":
-            if isolation in SNAPSHOT_LEVELS:
+            if isolation in grammar.SNAPSHOT_LEVELS:
                 return Intent(
                     Kind.WRITE, f"SET SESSION CHARACTERISTICS … {isolation}", binds=True,
-                    holds=True,
-                    read_only=read_only, isolation=isolation,
+                    holds=True, read_only=read_only, isolation=isolation,
                 )  # fmt: skip
             settings = tuple(
                 "default_" + a["DefElem"]["defname"] for a in body["args"] if "DefElem" in a
@@ -190,22 +167,16 @@ def _set(body: dict[str, Any], judge: Judge) -> Intent:
                 read_only=read_only, isolation=isolation,
             )  # fmt: skip
         return Intent(Kind.WRITE, f"SET {name.upper()}")
-    values = [constant(a) for a in body.get("args", ())]
+    values = [grammar.constant(a) for a in body.get("args", ())]
     value = values[0] if len(values) == 1 else None
     verb = "RESET" if kind == "VAR_RESET" else "SET LOCAL" if local else "SET"
     if kind in ("VAR_SET_DEFAULT", "VAR_RESET"):
         value = "DEFAULT"
-    special = _special_setting((name,), value, local)
-    if special is not None:
-        return special
-    return Intent(
-        Kind.SESSION,
-        f"{verb} {name}",
-        local=local,
-        settings=(name,),
-        needs_transaction=local,
-        read_only=value not in OFF if name == "default_transaction_read_only" and value else None,
-    )
+    read_only = _on(value) if name == "default_transaction_read_only" else None
+    return _special_setting((name,), value) or Intent(
+        Kind.SESSION, f"{verb} {name}", local=local, settings=(name,), needs_transaction=local,
+        read_only=read_only,
+    )  # fmt: skip
 
 
 def _constraints(body: dict[str, Any], judge: Judge) -> Intent:
@@ -219,26 +190,21 @@ def _show(body: dict[str, Any], judge: Judge) -> Intent:
 
 def _explain(body: dict[str, Any], judge: Judge) -> Intent:
     query = body["query"]
-    analyze = any(
-        o["DefElem"]["defname"] == "analyze" and constant(o["DefElem"].get("arg"), "on") not in OFF
-        for o in body.get("options", ())
-    )
-    ((name, inner),) = query.items()
-    if analyze:
+    options = [option["DefElem"] for option in body.get("options", ())]
+    if any(
+        o["defname"] == "analyze" and grammar.constant(o.get("arg"), "on") not in grammar.OFF
+        for o in options
+    ):
         intent = statement(query, judge)
         return replace(intent, reason=f"EXPLAIN ANALYZE of {intent.reason}")
-    if name == "DeclareCursorStmt":
-        query = inner["query"]
-        ((name, inner),) = query.items()
-    if name != "SelectStmt" and name not in DML:
+    if "DeclareCursorStmt" in query:
+        query = query["DeclareCursorStmt"]["query"]
+    (name,) = query
+    if name != "SelectStmt" and name not in grammar.DML:
         intent = statement(query, judge)
-        # Only planned: nothing of it is refused by its kind.
-        return replace(
-            intent,
-            kind=Kind.WRITE,
-            reason=f"EXPLAIN of {intent.reason}",
-            on_standby=OnStandby.ACTS,
-        )
+        # Only planned: a standby refuses nothing of it by its kind.
+        reason = f"EXPLAIN of {intent.reason}"
+        return replace(intent, kind=Kind.WRITE, reason=reason, on_standby=OnStandby.ACTS)
     walk = Walk(judge, plan_only=True)
     walk.run(query)
     if walk.reason:
@@ -256,26 +222,19 @@ def _copy(body: dict[str, Any], judge: Judge) -> Intent:
     if body.get("filename"):
         return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
     if walk.reason or walk.configs:
-        binds = walk.binds or bool(walk.configs)
-        holds = walk.holds or bool(walk.configs)
-        return Intent(
-            Kind.WRITE,
-            f"COPY of {walk.reason or 'set_config()'}",
-            binds=binds,
-            holds=holds,
-            on_standby=OnStandby.ACTS if walk.configs else walk.on_standby,
-        )
+        there = OnStandby.ACTS if walk.configs else walk.on_standby
+        reason = f"COPY of {walk.reason or 'set_config()'}"
+        return _write(walk, reason, stays=bool(walk.configs), on_standby=there)
     return Intent(Kind.READ, "COPY TO STDOUT")
 
 
 def _declare(body: dict[str, Any], judge: Judge) -> Intent:
     intent = statement(body["query"], judge)
-    if body.get("options", 0) & HOLD:
+    if body.get("options", 0) & grammar.HOLD:
         return Intent(Kind.WRITE, "DECLARE … WITH HOLD", binds=True, holds=True)
     if intent.kind is not Kind.READ:
-        return replace(
-            intent, kind=Kind.WRITE, reason=f"DECLARE CURSOR for {intent.reason}", binds=True
-        )
+        reason = f"DECLARE CURSOR for {intent.reason}"
+        return replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
     return Intent(Kind.READ, "DECLARE CURSOR", needs_transaction=True)
 
 
@@ -299,7 +258,7 @@ def _code(body: dict[str, Any], judge: Judge) -> Intent:
     for argument in body.get("args", ()):
         element = argument.get("DefElem", {})
         if element.get("defname") == "as":
-            walk.scan(constant(element.get("arg")) or "")
+            walk.scan(grammar.constant(element.get("arg")) or "")
     walk.resolve()
     return Intent(Kind.WRITE, "DO", binds=walk.binds, ddl=walk.ddl)
 

@@ -4,28 +4,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from router.sql import functions
+from router.sql import functions, grammar
 from router.sql.builtins import OPERATORS, RELATIONS, TYPES
 from router.sql.catalog import Function
-from router.sql.grammar import (
-    DML,
-    LOCKS,
-    NODE_SUFFIX,
-    OFF,
-    ON,
-    WORD_OPERATORS,
-    constant,
-    refused,
-    statement_name,
-    strings,
-)
+from router.sql.grammar import strings
 from router.sql.intent import OnStandby
 from router.sql.judge import Judge, Object
 
 
 @dataclass(frozen=True, slots=True)
 class SetConfig:
-    """A call of set_config; None for what is not a constant."""
+    """A call of set_config(): its arguments, None for one that is not a constant."""
 
     name: str | None
     local: bool | None
@@ -43,10 +32,10 @@ class Tree:
         binds: it leaves something behind in its session.
         holds: it does so for certain.
         ddl: it makes or changes a relation, or runs code that seems to.
-        configs: calls of set_config in the statement itself.
-        acts: something it reaches is not refused by a standby.
+        configs: calls of set_config() in the statement itself.
+        acts: a standby does not refuse something it reaches.
         unseen: it reaches a function or operator that nobody knows.
-        varies: what makes a second run of it on another node give something else.
+        varies: what makes a second run on another node give something else.
     """
 
     __slots__ = (
@@ -88,12 +77,7 @@ class Tree:
         return OnStandby.REFUSED if self.found else OnStandby.DOUBTED
 
     def _refuse(self, reason: str, *, acts: bool = True) -> None:
-        """Call it no read.
-
-        Args:
-            reason: why.
-            acts: a standby would run it all the same.
-        """
+        """Call the statement no read, for `reason`; `acts`: a standby would run it."""
         if acts:
             self.acts = True
         if not self.found:
@@ -103,12 +87,12 @@ class Tree:
         if called:
             self.unseen = True
         if not self.doubt:
-            if self.catalog.loaded:
-                self.doubt = f"{what} is not in the catalog as last read"
-            else:
-                self.doubt = f"{what} is not PostgreSQL's own and the catalog is not loaded"
-            if self._owner:
-                self.doubt += f", inside {self._owner}"
+            why = "in the catalog as last read"
+            if not self.catalog.loaded:
+                why = "PostgreSQL's own and the catalog is not loaded"
+            self.doubt = f"{what} is not {why}" + (
+                f", inside {self._owner}" if self._owner else ""
+            )
 
     def _reach(self, items: Iterable[Object]) -> None:
         self._touched = True
@@ -151,13 +135,13 @@ class Tree:
         self._scope = outer
 
     def _statement(self, key: str, node: dict[str, Any]) -> bool:
-        if not (self._plan_only and key in DML):
-            self._refuse(statement_name(key), acts=not refused(key, node))
+        if not (self._plan_only and key in grammar.DML):
+            self._refuse(grammar.statement_name(key), acts=not grammar.refused(key, node))
         return self._query(node)
 
     def _locking(self, node: dict[str, Any]) -> bool:
         if not self._plan_only:
-            lock = LOCKS.get(node.get("strength", ""), "FOR …")
+            lock = grammar.LOCKS.get(node.get("strength", ""), "FOR …")
             self._refuse(f"SELECT … {lock}", acts=False)
         return False
 
@@ -203,12 +187,10 @@ class Tree:
         return True
 
     def _call(self, node: dict[str, Any]) -> bool:
-        parts = node["funcname"]
-        args = node.get("args", ())
-        judge = self.judge
+        parts, args, judge = node["funcname"], node.get("args", ()), self.judge
         if len(parts) == 1 and not judge.write:
             name = parts[0]["String"]["sval"]
-            # The usual case, without ado.
+            # The usual case: a function of PostgreSQL's own, which no rule and no user hides.
             if name in functions.STABLE_SAFE and name not in judge.catalog.functions:
                 return True
         names = strings(parts)
@@ -250,9 +232,9 @@ class Tree:
     def _unsafe(self, name: str, n: int | None, why: str) -> None:
         """A function that only the primary may run, with `n` arguments where that is known."""
         if name in functions.THREE and n == 3:
-            return
+            return  # the form that runs no SQL given as text
         if self._plan_only and name in functions.PLANNED:
-            return
+            return  # the planner does not run it
         if functions.binds(name):
             self.binds = self.holds = True
         self._refuse(f"{name}(): {why}", acts=name not in functions.REFUSED)
@@ -270,11 +252,9 @@ class Tree:
 
     def _named(self, name: str) -> None:
         """A function known by its bare name: of an aggregate, an operator, a cast."""
-        users = self.catalog.functions.get(name)
-        if users:
+        if users := self.catalog.functions.get(name):
             self._reach(users)
-        why = functions.UNSAFE.get(name)
-        if why is not None:
+        if (why := functions.UNSAFE.get(name)) is not None:
             self._refuse(f"{name}(): {why}")
 
     def _column(self, node: dict[str, Any]) -> bool:
@@ -321,8 +301,7 @@ class Tree:
         schema = parts[-2] if len(parts) > 1 else None
         if name[:1] == "_" and (name[1:] in TYPES or name[1:] in self.catalog.types):
             name = name[1:]
-        found = self.catalog.types.get(name)
-        if found:
+        if found := self.catalog.types.get(name):
             self._reach(found)
         elif not (
             (name in TYPES and schema in (None, "pg_catalog"))
@@ -337,10 +316,9 @@ class Tree:
         names = node.get("name") or node.get("operName") or node.get("useOp")
         if names:
             name = names[-1]["String"]["sval"]
-            found = self.catalog.operators.get(name)
-            if found:
+            if found := self.catalog.operators.get(name):
                 self._reach(found)
-            elif name not in OPERATORS and name not in WORD_OPERATORS:
+            elif name not in OPERATORS and name not in grammar.WORD_OPERATORS:
                 self._unknown(f"operator {name}", called=True)
         return True
 
@@ -391,7 +369,7 @@ def _learn(key: str) -> _Check | None:
     def statement(walk: Tree, node: dict[str, Any]) -> bool:
         return walk._statement(key, node)
 
-    check = statement if key[-4:] == NODE_SUFFIX and key[0] <= "Z" else None
+    check = statement if key[-4:] == grammar.NODE_SUFFIX and key[0] <= "Z" else None
     _CHECKS[key] = check
     return check
 
@@ -399,8 +377,8 @@ def _learn(key: str) -> _Check | None:
 def _config(args: Any) -> SetConfig:
     if len(args) != 3 or any("NamedArgExpr" in a for a in args):
         return SetConfig(None, None)
-    name, local = constant(args[0]), (constant(args[2]) or "").lower()
+    name, local = grammar.constant(args[0]), (grammar.constant(args[2]) or "").lower()
+    known = local in grammar.ON or local in grammar.OFF
     return SetConfig(
-        name.lower() if name is not None else None,
-        True if local in ON else False if local in OFF else None,
+        None if name is None else name.lower(), local in grammar.ON if known else None
     )

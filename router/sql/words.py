@@ -14,7 +14,7 @@ SETS = re.compile(
     r"(?:^|;|\b(?:begin|then|else|loop))\s*set\s+(?!local\b|constraints\b)", re.IGNORECASE
 )
 
-# In strings too: dynamic SQL.
+# Found in string literals too, for they may be dynamic SQL.
 DEFINES = re.compile(r"\b(?:create|alter|drop)\b", re.IGNORECASE)
 
 SESSION_WORDS = frozenset({"temp", "temporary", "listen", "prepare", "load", "discard"})
@@ -22,7 +22,7 @@ CALLED = re.compile(r"\s*\(")  # what follows the name of a function that is cal
 
 
 def mentions_session(sql: str) -> bool:
-    """Whether a text the grammar refuses may leave something behind in its session."""
+    """Whether `sql`, which the grammar refuses, may leave something behind in its session."""
     if len(sql) > bounds.MAX_SCANNED or SETS.search(sql):
         return True
     return any(

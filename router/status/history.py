@@ -1,7 +1,7 @@
-"""What a Router's last minutes were like: lag, decisions and events, in small rings.
+"""The last minutes of a Router: lag, decisions and events, in small rings.
 
-Nothing here runs unless somebody keeps a History, and the way of a statement never leads through
-it: counts are compared when probes come in.
+Nothing here runs unless somebody keeps a History, and no statement passes through it: counts are
+compared when probes come in.
 """
 
 from collections import Counter, deque
@@ -16,7 +16,7 @@ KEPT = 360
 """Moments remembered: three minutes at the least, six at the usual ``probe_interval``."""
 
 EVERY = 0.5
-"""Seconds between two moments at the least, however often is probed."""
+"""The fewest seconds between two moments, however often nodes are probed."""
 
 EVENTS = 50
 """Events remembered."""
@@ -44,11 +44,11 @@ _SHOWN = 48  # characters of a failure's reason
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """How things stood.
+    """How a cluster stood.
 
     Attributes:
         at: when (monotonic seconds).
-        lag: seconds by the name of each node that told them; 0 for the primary is left out.
+        lag: seconds by the name of each node that knows its lag; the primary is left out.
         decided: statements since the moment before, by node name and reason.
     """
 
@@ -59,13 +59,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event.
-
-    Attributes:
-        at: when (monotonic seconds).
-        name: what it is called.
-        text: one line.
-    """
+    """An event called `name`: when it was (monotonic seconds), and one line about it."""
 
     at: float
     name: str
@@ -78,14 +72,14 @@ class History:
     __slots__ = ("_due", "_events", "_moments", "_total")
 
     def __init__(self) -> None:
-        # Appended to in one thread each, copied in others: single steps of a deque.
+        # One thread appends to each and others copy it: either is a single step of a deque.
         self._moments: deque[Moment] = deque(maxlen=KEPT)
         self._events: deque[Happened] = deque(maxlen=EVENTS)
         self._total: Counter[Any] = Counter()
         self._due = float("-inf")
 
     def follow(self, router: Router) -> None:
-        """Remember what becomes of `router` from now on."""
+        """Remember events and moments of `router` from now on."""
         self._total = router.telemetry.decisions.total()
         clock = router.clock
 
@@ -97,7 +91,7 @@ class History:
         router.observers.append(self.look)
 
     def look(self, router: Router) -> None:
-        """Take in how `router` stands, unless that was done just now."""
+        """Add a moment of `router`, unless one was added within `EVERY`."""
         now = router.clock()
         if now < self._due:
             return
@@ -126,12 +120,8 @@ class History:
 
 
 def recent(moments: tuple[Moment, ...], now: float) -> tuple[Counter[Any], float]:
-    """What was decided lately, and in how many seconds that was.
-
-    Args:
-        moments: oldest first.
-        now: monotonic seconds.
-    """
+    """Statements of `moments`, oldest first, that are recent at `now` (monotonic seconds), by node
+    and reason, and in how many seconds they were decided."""
     decided: Counter[Any] = Counter()
     lately = [moment for moment in moments if now - moment.at <= RECENT]
     for moment in lately[1:]:  # what the first one counts was before it
@@ -140,7 +130,7 @@ def recent(moments: tuple[Moment, ...], now: float) -> tuple[Counter[Any], float
 
 
 def words(name: str, fields: Mapping[str, Any]) -> str:
-    """An event as a short line."""
+    """The event called `name` with its `fields` as a short line."""
     node = fields.get("node", "")
     reason = brief(fields.get("reason", ""))
     if len(reason) > _SHOWN:

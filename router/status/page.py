@@ -1,8 +1,7 @@
-"""The status page and the health check, for whatever speaks HTTP: from a request to a response.
+"""The status page and the health check: from a request to a response.
 
-Three things are asked in turn, so that adapters may wait in between in their own way: whether the
-caller is let in (`Page.refusal`), which Routers have to be woken (`Page.asleep`, `wake`), and the
-response (`Page.answer`).
+An adapter makes three calls, between which it may wait in its own way: `Page.refusal` says whether
+the caller is let in, `Page.asleep` which Routers to `wake`, and `Page.answer` gives the response.
 """
 
 import base64
@@ -19,6 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
@@ -45,14 +45,6 @@ READY, DEGRADED, DOWN = "ready", "degraded", "down"
 
 _RANK = (READY, DEGRADED, DOWN)
 _CODES = {READY: 200, DEGRADED: 200, DOWN: 503}
-_REASONS = {
-    200: "OK",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    503: "Service Unavailable",
-}
 _PROXIES = frozenset({"forwarded", "via", "x-real-ip"})
 _HEADERS: Headers = [
     ("Cache-Control", "no-store"),
@@ -63,14 +55,11 @@ _HEADERS: Headers = [
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request, as far as it matters here.
+    """A request to the page; `host` and `authorization` are headers, empty where it has none.
 
     Attributes:
-        method: as sent.
         path: below the place the page is mounted at, beginning with a slash or empty.
         peer: the address it came from, empty where that is not known.
-        host: its Host header.
-        authorization: its Authorization header, empty without one.
         forwarded: whether a proxy has passed it on.
     """
 
@@ -83,23 +72,14 @@ class Ask:
 
 
 def is_forwarded(headers: Iterable[str]) -> bool:
-    """Whether a proxy has passed a request on, so that its peer is not who asks.
-
-    Args:
-        headers: names of its headers, lower case.
-    """
+    """Whether a proxy has passed a request on, so that its peer does not ask for itself; `headers`
+    are the names of its headers in lower case."""
     return any(h in _PROXIES or h.startswith("x-forwarded-") for h in headers)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response.
-
-    Attributes:
-        code: its status code.
-        headers: all of them, Content-Length too.
-        body: empty for HEAD.
-    """
+    """A response: `headers` are all of them, Content-Length too; `body` is empty for HEAD."""
 
     code: int
     headers: Headers
@@ -107,8 +87,8 @@ class Answer:
 
     @property
     def status(self) -> str:
-        """As WSGI wants it: code and phrase."""
-        return f"{self.code} {_REASONS.get(self.code, 'Unknown')}"
+        """Code and phrase, as WSGI wants them."""
+        return f"{self.code} {HTTPStatus(self.code).phrase}"
 
 
 Guard = Callable[[Any], bool | Awaitable[bool]]
@@ -148,16 +128,14 @@ class Page:
         csrf: str = "",
         extra: Extra | None = None,
     ) -> None:
-        """Show what `clusters` gives.
+        """Prepare; `guard`, `token` and `public_health` are those of `StatusOptions`. The adapter
+        asks the guard, for it may have to be awaited.
 
         Args:
             clusters: gives the Routers by the names they are shown under, at each request.
-            guard: see `StatusOptions`; asked by the adapter, for it may have to be awaited.
-            token: see `StatusOptions`.
-            public_health: see `StatusOptions`.
-            csrf: what a button sends along; no buttons without it.
-            extra: gives ``intro``, a text; ``facts``, pairs of texts; ``busy``, what a button has
-                started and is not over; ``buttons``, by node name pairs of an action and a label.
+            csrf: the token that a button sends; no buttons without it.
+            extra: gives ``intro``, a text; ``facts``, pairs of texts; ``busy``, the action of a
+                button that has not ended; ``buttons``, by node name pairs of action and label.
 
         Raises:
             ConfigError: the token is too short, or stands beside a guard.
@@ -180,16 +158,8 @@ class Page:
     # -- who is let in -------------------------------------------------------------------------
 
     def refusal(self, ask: Ask, allowed: bool) -> Answer | None:
-        """Why the caller is not answered; None where it is.
-
-        With a token: it must come as ``Authorization: Bearer …``, or as the password of Basic,
-        for which browsers ask. Without guard and token: only this machine is let in, by its own
-        name, and through no proxy.
-
-        Args:
-            ask: the request.
-            allowed: what the guard said; does not count without one.
-        """
+        """The response to a caller who is not let in, by the rules of `StatusOptions`; None to one
+        who is. `ask` is the request, `allowed` what the guard said, if there is one."""
         path = ask.path.rstrip("/")
         if self._public_health and path in ("/health", "/health/writable"):
             return None
@@ -198,12 +168,8 @@ class Page:
         if self._token is not None:
             if hmac.compare_digest(_given(ask.authorization), self._token):
                 return None
-            return self._told(
-                401,
-                "a token is needed",
-                ask,
-                ("WWW-Authenticate", 'Basic realm="pg-router", charset="UTF-8"'),
-            )
+            wanted = 'Basic realm="pg-router", charset="UTF-8"'  # for which a browser asks
+            return self._told(401, "a token is needed", ask, ("WWW-Authenticate", wanted))
         if is_local(ask.peer) and is_local(_hostname(ask.host)) and not ask.forwarded:
             return None
         return self._told(403, "only from this machine, unless a guard or a token is set", ask)
@@ -211,7 +177,7 @@ class Page:
     # -- how the clusters stand ----------------------------------------------------------------
 
     def routers(self) -> dict[str, Router]:
-        """What is shown, each of them followed from now on."""
+        """The Routers that are shown, by name; a History follows each of them from now on."""
         found = dict(self._clusters())
         for router in found.values():
             # Of two threads that meet a Router for the first time one follows it.
@@ -226,7 +192,7 @@ class Page:
         ]
 
     def answer(self, ask: Ask) -> Answer:
-        """The response to a caller who is let in."""
+        """The response to `ask`, of a caller who is let in."""
         if ask.method not in ("GET", "HEAD"):
             return self._told(405, "only GET and HEAD", ask, ("Allow", "GET, HEAD"))
         path = ask.path.rstrip("/")  # Litestar puts one there
@@ -235,25 +201,21 @@ class Page:
         if path == "/status":
             return self._json(200, self.document(), ask)
         if path in ("/health", "/health/writable"):
-            found = self._health()
-            if path == "/health":
-                return self._json(_CODES[found], {"status": found}, ask)
-            return self._json(200 if found == READY else 503, {"status": found}, ask)
+            found = max(map(health, self.routers().values()), key=_RANK.index, default=DOWN)
+            writable = 200 if found == READY else 503
+            code = _CODES[found] if path == "/health" else writable
+            return self._json(code, {"status": found}, ask)
         return self._told(404, "there are /, /status, /health and /health/writable", ask)
 
-    def _health(self) -> str:
-        found = [health(router) for router in self.routers().values()]
-        return max(found, key=_RANK.index, default=DOWN)
-
     def document(self) -> dict[str, Any]:
-        """What the page shows, as JSON has it. docs/reference/status-page.md tells the fields."""
+        """The JSON that the page shows; docs/reference/status-page.md tells the fields."""
         extra = {} if self._extra is None else dict(self._extra())
         buttons = extra.pop("buttons", {})
         clusters = [
             _cluster(name, router, self._histories[router], buttons)
             for name, router in self.routers().items()
         ]
-        found = [cluster["health"] for cluster in clusters]
+        found = (cluster["health"] for cluster in clusters)
         return {
             "process": os.getpid(),
             "time": round(time.time(), 3),
@@ -272,9 +234,8 @@ class Page:
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
             "frame-ancestors 'none'"
         )
-        return self._made(
-            200, "text/html; charset=utf-8", html, ask, ("Content-Security-Policy", policy)
-        )
+        header = ("Content-Security-Policy", policy)
+        return self._made(200, "text/html; charset=utf-8", html, ask, header)
 
     def _told(self, code: int, text: str, ask: Ask, *headers: tuple[str, str]) -> Answer:
         return self._made(code, "text/plain; charset=utf-8", f"pg-router: {text}\n", ask, *headers)
@@ -303,7 +264,7 @@ def every_router() -> dict[str, Router]:
 
 
 def named(*given: Router) -> Callable[[], Mapping[str, Router]]:
-    """Gives `given` by their clusters; all of the process where there are none."""
+    """A function that returns the Routers `given`, or all of the process, by their clusters."""
     if not given:
         return every_router
     found: dict[str, Router] = {}
@@ -318,14 +279,14 @@ def named(*given: Router) -> Callable[[], Mapping[str, Router]]:
 
 
 def wake(asleep: list[Router]) -> None:
-    """Probe for `asleep`, and go on doing so; blocks for `PATIENCE` seconds each at the most."""
+    """Start the probes of the Routers `asleep`; blocks for `PATIENCE` seconds each at the most."""
     for router in asleep:
         if router.monitor is not None:
             router.refresh(PATIENCE)
 
 
 def health(router: Router) -> str:
-    """In a word: ready where writes go, degraded where only reads do, down without any answer."""
+    """How `router` is: ready where writes go, degraded where only reads do, down without any."""
     return _health(router, status(router))
 
 
@@ -362,7 +323,7 @@ def _cluster(
         "nodes": [
             {
                 **_node(node, router, now),
-                "connections": _use(use.get(node.name, Use())),
+                "connections": {"in_use": used.busy, "idle": used.idle},
                 "statements_per_second": round(rates[node.name] / seconds, 1) if seconds else None,
                 "buttons": [
                     {"action": action, "label": label}
@@ -370,6 +331,7 @@ def _cluster(
                 ],
             }
             for node in found.nodes
+            for used in [use.get(node.name, Use())]
         ],
         "pins": _pins(router, decided, now),
         "history": {
@@ -423,12 +385,8 @@ def _node(node: NodeStatus, router: Router, now: float) -> dict[str, Any]:
     }
 
 
-def _use(use: Use) -> dict[str, int]:
-    return {"in_use": use.busy, "idle": use.idle}
-
-
 def _pins(router: Router, decided: Counter[Any], now: float) -> dict[str, Any]:
-    """When this process wrote last, where that can be read by now, and what pins did lately."""
+    """When this process wrote last, where it can read that now, and where pinned reads went."""
     reads: Counter[Reason] = Counter()
     for (_, reason), n in decided.items():
         reads[reason] += n

@@ -25,7 +25,7 @@ class NodeStatus:
         role: what it said it is, UNKNOWN where it has not answered.
         reads: whether it is the primary, or a replica that gets reads now.
         lag_seconds: how far a replica is behind, None where that is not known.
-        lag_bytes: the same in bytes of the log.
+        lag_bytes: how far a replica is behind, in bytes of WAL.
         problem: why it gets nothing, empty where nothing is wrong.
     """
 
@@ -98,7 +98,13 @@ def _problem(view: View, node: Node, now: float) -> str:
     snapshot, name = view.snapshot, node.name
     report, out = snapshot.reports.get(name), kept_out(view, name)
     if out is not None:
-        return f"out {_term(out.until - now)}: {brief(out.reason)}"
+        left = out.until - now
+        term = (
+            "until it is restored by hand"
+            if math.isinf(left)
+            else f"for {max(0.0, left):.0f} s more"
+        )
+        return f"out {term}: {brief(out.reason)}"
     if report is None:
         return "not probed yet"
     if not report.ok and not report.vouched:
@@ -115,20 +121,12 @@ def _problem(view: View, node: Node, now: float) -> str:
 
 
 def kept_out(view: View, name: str) -> Entry | None:
-    """Why the node called `name` gets nothing; None where it is not out.
-
-    What it got as a replica counts for nothing once it is the primary.
-    """
+    """The blacklist's entry in `view` that keeps the node called `name` out, None without one. The
+    entry it got as a replica does not count once it is the primary."""
     entry, primary = view.out.get(name), view.snapshot.primary
     if entry is None or (primary is not None and primary.name == name and not entry.primary):
         return None
     return entry
-
-
-def _term(left: float) -> str:
-    if math.isinf(left):
-        return "until it is restored by hand"
-    return f"for {max(0.0, left):.0f} s more"
 
 
 def brief(error: str) -> str:

@@ -20,7 +20,7 @@ ADDRESS = {
     "NAME": "dbname",
 }
 OWN = ("name", "weight", "zone", "priority", "blacklist_duration", "pgbouncer")
-"""What is the router's of a replica; in small letters, where Django's keys are capitals."""
+"""Keys of a replica that the router reads; in small letters, where Django's keys are capitals."""
 
 _KEPT = "Django keeps the connections: use CONN_MAX_AGE, CONN_HEALTH_CHECKS and OPTIONS['pool']"
 REFUSED: dict[str, str] = {
@@ -30,15 +30,12 @@ REFUSED: dict[str, str] = {
     "echo": "use Django's logger django.db.backends",
     "reads_in_transaction": "Django's autocommit reads have no transaction; use atomic()",
 }  # fmt: skip
-"""Options that mean nothing here, and what to use."""
+"""Options that mean nothing with Django, and what to use in their place."""
 
 
 def read(database: Mapping[str, object], alias: str) -> Settings:
-    """What the database's settings say of servers and routing.
-
-    Args:
-        database: one value of ``DATABASES``.
-        alias: its key, for error messages.
+    """What `database`, the value of ``DATABASES`` under the key `alias`, says of servers and
+    routing.
 
     Raises:
         ConfigError: a key is unknown, malformed, or means nothing with Django.
@@ -75,11 +72,7 @@ def read(database: Mapping[str, object], alias: str) -> Settings:
 
 
 def _router(given: object, where: str) -> Mapping[str, object]:
-    """The options in ``ROUTER``.
-
-    Raises:
-        ConfigError: it is no mapping, names a server, or means nothing with Django.
-    """
+    """The options in ``ROUTER``. ConfigError if one of them names a server or means nothing."""
     if not isinstance(given, Mapping):
         raise ConfigError(f"{where}['ROUTER']: expected a mapping of options")
     for key in given:

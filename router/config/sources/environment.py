@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from router.config.sources.settings import Settings
 
 OTHERS = frozenset({"status_token"})
-"""Names that are the command line's own, and may stand in an application's environment too."""
+"""Names, without the prefix, that only the command line reads: they are no options."""
 
 
 def read(environ: Mapping[str, str], prefix: str) -> Settings:
-    """Every variable that begins with `prefix`, empty ones and `OTHERS` left out."""
+    """Every variable of `environ` that begins with `prefix`, empty ones and `OTHERS` left out."""
     values: dict[str, object] = {
         name: value
         for key, value in environ.items()

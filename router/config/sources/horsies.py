@@ -34,14 +34,12 @@ FIELDS: Mapping[str, object] = MappingProxyType(
 )
 """Every field and its default; ``database_url`` is required."""
 
-_SAME = ("pool_timeout", "pool_pre_ping", "echo", "pool_recycle")
-
 
 def read(fields: Mapping[str, object], part: Part) -> Settings:
-    """What the fields mean for the pools of one part of Horsies.
+    """What `fields`, by name, mean for the pools of one part of Horsies.
 
     Args:
-        fields: by name; what is left out has Horsies' default.
+        fields: by name; one that is left out has Horsies' default.
         part: "broker" is the engine of producers and web processes, "worker" a worker's
             coordinator, "child" one of its child processes.
 
@@ -54,7 +52,8 @@ def read(fields: Mapping[str, object], part: Part) -> Settings:
         raise ConfigError(f"part: {part!r} is none of broker, worker, child")
     every = {**FIELDS, **fields}
     _require(every, part)
-    taken: dict[str, str] = {"url": "database_url", **{name: name for name in _SAME}}
+    taken = {name: name for name in ("pool_timeout", "pool_pre_ping", "echo", "pool_recycle")}
+    taken["url"] = "database_url"
     if every["session_database_url"]:
         taken["session_url"] = "session_database_url"
     if every["pgbouncer_transaction_mode"]:
@@ -97,10 +96,7 @@ def _sizes(every: Mapping[str, object], part: Part) -> dict[str, str]:
         return {
             name: name if every[f"worker_{name}"] is None else f"worker_{name}" for name in sizes
         }
-    return {
-        "pool_size": "worker_child_pool_max_size",
-        "pool_pre_ping": "worker_child_pool_check",
-    }
+    return {"pool_size": "worker_child_pool_max_size", "pool_pre_ping": "worker_child_pool_check"}
 
 
 def _keepalives(every: Mapping[str, object]) -> dict[str, str]:

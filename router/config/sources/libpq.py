@@ -16,22 +16,15 @@ from router.errors import ConfigError
 from router.messages import did_you_mean
 
 VARIABLES: dict[str, str] = {
-    "PGHOST": "host",
-    "PGPORT": "port",
-    "PGUSER": "user",
-    "PGPASSWORD": "password",
+    "PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password",
     "PGDATABASE": "dbname",
-}
-
+}  # fmt: skip
 _PARTS = tuple(VARIABLES.values())
 
 
 def read(environ: Mapping[str, str], service: str = "") -> Settings:
-    """What libpq would use for whatever a connection does not say.
-
-    Args:
-        environ: the environment.
-        service: name of the service; by default what ``PGSERVICE`` says.
+    """What libpq would take from `environ` where a connection says nothing; the name of its
+    `service` is by default what ``PGSERVICE`` says.
 
     Raises:
         ConfigError: the service is nowhere, its file is malformed, or ``hostaddr`` is set.
@@ -44,18 +37,15 @@ def read(environ: Mapping[str, str], service: str = "") -> Settings:
     found = {n: v for key, n in VARIABLES.items() if (v := environ.get(key))}
     names = {name: key for key, name in VARIABLES.items()}
     variables = Settings.of(found, names.__getitem__)
-    attrs = environ.get("PGTARGETSESSIONATTRS")
-    if attrs:
-        params = Settings(
-            {"params": {"target_session_attrs": attrs}}, {"params": "PGTARGETSESSIONATTRS"}
-        )
-        variables = variables.beside(params)
+    if attrs := environ.get("PGTARGETSESSIONATTRS"):
+        params = {"params": {"target_session_attrs": attrs}}
+        variables = variables.beside(Settings.of(params, lambda _: "PGTARGETSESSIONATTRS"))
     service = service or environ.get("PGSERVICE", "")
     return read_service(service, environ).beside(variables) if service else variables
 
 
 def read_service(name: str, environ: Mapping[str, str]) -> Settings:
-    """The section `name` of the user's service file, else of the system's.
+    """The section `name` of the user's service file, else of the system's; `environ` names both.
 
     Raises:
         ConfigError: it is in neither, malformed, or sets ``hostaddr``.
@@ -82,11 +72,7 @@ def read_service(name: str, environ: Mapping[str, str]) -> Settings:
 
 
 def service_url(name: str, environ: Mapping[str, str]) -> str:
-    """The section `name` as a URL.
-
-    Raises:
-        ConfigError: see `read_service`; or it names no host.
-    """
+    """The section `name` as a URL; raises as `read_service` of `environ`, and without a host."""
     settings = read_service(name, environ)
     said = {key: str(value) for key, value in settings.values.items() if key != "params"}
     if "host" not in said:
@@ -100,10 +86,8 @@ def service_url(name: str, environ: Mapping[str, str]) -> str:
 
 
 def service_files(environ: Mapping[str, str]) -> list[Path]:
-    """Where libpq looks for services, first hit first.
-
-    Its built-in directory is not known here; ``PGSYSCONFDIR`` names it.
-    """
+    """Where libpq looks for services, by `environ`, in its order. Its built-in directory is not
+    known here; ``PGSYSCONFDIR`` names it."""
     home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
     files = [Path(environ.get("PGSERVICEFILE") or home / ".pg_service.conf")]
     if directory := environ.get("PGSYSCONFDIR"):

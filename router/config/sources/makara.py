@@ -12,13 +12,9 @@ from router.errors import ConfigError
 from router.messages import did_you_mean
 
 _SERVER = {
-    "url": "url",
-    "host": "host",
-    "port": "port",
-    "username": "user",
-    "password": "password",
+    "url": "url", "host": "host", "port": "port", "username": "user", "password": "password",
     "database": "dbname",
-}
+}  # fmt: skip
 _CONNECTION = {**_SERVER, "name": "name", "weight": "weight",
                "blacklist_duration": "blacklist_duration"}  # fmt: skip
 _OWN = ("name", "weight", "blacklist_duration")
@@ -37,16 +33,14 @@ _MAKARA = {
 _STRATEGIES = ("slave_strategy", "replica_strategy")
 _IDLE = ("adapter", "encoding", "timeout")
 _IDLE_THERE = ("rescue_connection_failures", "master_strategy", "primary_strategy")
-"""What says nothing the router could do otherwise, with a single primary: left out."""
+"""Keys that say nothing to a router with a single primary, and are left out."""
 _PARAMS = ("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "application_name")
 _ROLES = {"master": True, "primary": True, "slave": False, "replica": False}
 
 
 def read(block: Mapping[str, object]) -> Settings:
-    """What the block says of servers, pins, blacklist and pools.
-
-    Args:
-        block: one environment's, such as ``loaded["production"]``.
+    """What `block`, one environment's, such as ``loaded["production"]``, says of servers, pins,
+    blacklist and pools.
 
     Raises:
         ConfigError: a key is unknown, or the connections have no single primary.

@@ -23,7 +23,8 @@ REDIS: dict[str, tuple[str, Callable[[str], float]]] = {
     "REDIS_RETRY_DELAY": ("retry_delay", float),
     "REDIS_CONNECTION_TIMEOUT": ("timeout", float),
 }
-"""Those of its Redis: option of `router.redis.RedisPinStore.from_url`, and what it is."""
+"""Variables of its Redis, each with an option of `router.redis.RedisPinStore.from_url` and the
+kind of that."""
 
 _OFF = ("false", "0", "no", "off")
 
@@ -31,11 +32,11 @@ _DOCKER = {
     f"POSTGRES_{name}"
     for name in ("USER", "PASSWORD", "DB", "HOST", "PORT", "INITDB_ARGS", "HOST_AUTH_METHOD")
 }
-"""What else is called so: the official image of PostgreSQL reads them."""
+"""Variables that PostgreSQL's official image reads: no misspelt ones of MediaFusion."""
 
 
 def read(environ: Mapping[str, str]) -> Settings:
-    """MediaFusion's variables, its defaults for those that are not set.
+    """MediaFusion's variables in `environ`, its defaults for those that are not set.
 
     Raises:
         ConfigError: ``POSTGRES_URI`` is not set, or one looks like a misspelt name.
@@ -60,9 +61,8 @@ def read(environ: Mapping[str, str]) -> Settings:
 
 
 def read_redis(environ: Mapping[str, str]) -> tuple[str, dict[str, float]]:
-    """Its Redis' URL, and the options of a pin store there that are set.
-
-    Not MediaFusion's defaults for the others: they let a call take 40 seconds.
+    """The URL of MediaFusion's Redis, and the options of a pin store that `environ` sets. Its
+    defaults for the others are not taken: they let a call take 40 seconds.
 
     Raises:
         ConfigError: ``REDIS_URL`` is not set, or another is no number.

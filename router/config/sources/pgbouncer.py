@@ -48,11 +48,7 @@ class Ini:
 
 
 def parse(text: str, where: str) -> Ini:
-    """Read the text of the file.
-
-    Args:
-        text: its content.
-        where: its name, for error messages.
+    """Read `text`, the content of the file called `where`.
 
     Raises:
         ConfigError: a line is none of a section, a setting or a comment.
@@ -82,12 +78,8 @@ def parse(text: str, where: str) -> Ini:
 
 
 def read(path: Path, database: str, replicas: Sequence[str]) -> Settings:
-    """The address of PgBouncer itself, and how it pools there.
-
-    Args:
-        path: of the file.
-        database: the entry that leads to the primary.
-        replicas: those that lead to replicas.
+    """The address of the PgBouncer that `path` configures, and how it pools `database`, the entry
+    that leads to the primary, and the `replicas`, entries that lead to replicas.
 
     Raises:
         ConfigError: the file cannot be read, has no such entry, or a replica's leads to another

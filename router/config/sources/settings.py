@@ -26,10 +26,8 @@ class Settings:
         return cls(values, {name: source(name) for name in values})
 
     def over(self, below: "Settings") -> "Settings":
-        """Both, where what is said here wins.
-
-        Who names a host names a server: credentials meant for another are not sent to it.
-        """
+        """These settings and those of `below` that these leave out. Who names a host names a
+        server: no credentials meant for another one are sent to it."""
         hidden = ADDRESS if "host" in self.values else ()
         kept = [name for name in below.values if name not in hidden]
         return self.beside(
@@ -40,16 +38,16 @@ class Settings:
         )
 
     def beside(self, below: "Settings") -> "Settings":
-        """Both, where what is said here wins, credentials or not."""
+        """These settings and those of `below` that these leave out, credentials too."""
         return Settings({**below.values, **self.values}, {**below.sources, **self.sources})
 
 
 def argument(name: str) -> str:
-    """Where an option was found that is an argument of a call."""
+    """Where the option `name` was found that is an argument of a call."""
     return f"argument {name}"
 
 
 def found_at(sources: Mapping[str, str], name: str) -> str:
-    """What an error about `name` begins with: where it was found, unless that says nothing new."""
+    """What an error about `name` begins with: where it was found by `sources`, if that is news."""
     source = sources.get(name, name)
     return "" if source in (name, argument(name)) else f"{source}: "

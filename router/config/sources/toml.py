@@ -11,11 +11,7 @@ from router.messages import did_you_mean, one_line
 
 
 def read(path: Path, section: str) -> Settings:
-    """The options of a table.
-
-    Args:
-        path: the file.
-        section: the table, with dots for one inside another.
+    """The options in the table `section` of `path`, with dots for one table inside another.
 
     Raises:
         ConfigError: the file cannot be read, is not TOML, or has no such table.
