@@ -271,7 +271,7 @@ class Connections(Generic[H]):
         """Ask the primary over a connection that is open, and tell the Router what came of it."""
         router = self.router
         try:
-            life = held.answers(router.config.probe_timeout)
+            life = held.answers(router.config.probe_timeout, router.runtime)
         except BaseException:
             if held is not self.primary:
                 held.release(self.journal)

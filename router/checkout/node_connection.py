@@ -9,6 +9,7 @@ from router.connect.hangup import HangUp
 from router.model import Node
 from router.rules.blacklist import ENDED, LOST
 from router.rules.journal import Entry, Journal
+from router.runtime import Runtime
 
 
 class Characteristics(NamedTuple):
@@ -153,13 +154,13 @@ class NodeConnection(ABC):
             or self.characteristics != DEFAULTS
         )
 
-    def answers(self, seconds: float) -> Life:
-        """Ask the server whether it is there; it may be silent for `seconds`. Unless it answers,
-        this connection is of no use any more."""
+    def answers(self, seconds: float, runtime: Runtime) -> Life:
+        """Ask the server whether it is there; it may be silent for `seconds` of `runtime`. Unless
+        it answers, this connection is of no use any more."""
         limit: HangUp | None = None
         errors: tuple[type[Exception], ...] = (*self.errors, OSError)
         try:
-            limit = HangUp(self.fileno(), seconds, self.loop)
+            limit = HangUp(self.fileno(), seconds, self.loop, runtime)
             with limit:
                 if not self.in_transaction and not self.busy:
                     self.autocommit(True)

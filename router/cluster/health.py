@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from router.cluster import news
+from router.cluster import events
 from router.cluster.state import State
 from router.connect.dialing import Attempts, Turn
 from router.errors import NoReplicaAvailable
@@ -46,9 +46,7 @@ class Health:
         entry = self._state.kept_out.add(node.name, reason, duration, now, primary=is_primary)
         self.interrupted(node)
         if entry is not None and not was_out:
-            self._state.telemetry.event(
-                "blacklisted", level="warning", node=node.name, reason=reason, seconds=duration
-            )
+            events.blacklisted(self._state, node.name, reason, duration)
         self._state.hurry(node)
 
     def ended(self, node: Node, state: str, reason: str, *, fresh: bool) -> None:
@@ -92,8 +90,8 @@ class Health:
 
     def _change(self, node: Node, change: Callable[[Snapshot], Snapshot]) -> None:
         before, after = self._state.see(change)
-        news.of_reach(self._state, node.name, before, after)
-        news.of_writes(self._state, before, after)
+        events.reach(self._state, node.name, before, after)
+        events.writes(self._state, before, after)
 
     @contextmanager
     def connecting(
@@ -168,9 +166,7 @@ class Health:
         entry = Entry(name, reason, since, now + seconds, seconds, failures, is_primary)
         self._state.kept_out.put(entry)
         self._state.blacklist_changed()
-        self._state.telemetry.event(
-            "blacklisted", level="warning", node=name, reason=reason, seconds=duration
-        )
+        events.blacklisted(self._state, name, reason, duration)
         return entry
 
     def restore(self, name: str) -> Entry | None:
@@ -185,7 +181,7 @@ class Health:
         entry = self._state.kept_out.remove(name, now)
         if entry is not None:
             self._state.blacklist_changed()
-            self._state.telemetry.event("restored", node=name, after=round(now - entry.since, 3))
+            events.restored(self._state, entry, now)
         return entry
 
     def after_fork(self) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from router.cluster import news
+from router.cluster import events
 from router.cluster.health import Health
 from router.cluster.lost_writes import Place, Write, loss, place
 from router.cluster.roles import with_reports
@@ -33,22 +33,22 @@ class Observation:
         self._mind_positions(after)
         self._place_write(before, after)
         for report in reports:
-            news.of_reach(state, report.node, before, after)
+            events.reach(state, report.node, before, after)
             health.probed(report, now)
         if after.primary is not before.primary:
-            news.of_primary(state, before, after)
+            events.primary(state, before, after)
             if after.primary is not None:
                 # Only answers newer than its own tell who follows it, and who claims its role.
                 state.hurry(after.primary)
         elif after.primary is not None and 0 < before.timeline < after.timeline:
             # Its address leads to the promoted server now; pooled connections, to the old one.
             self._retire(after.primary)
-        news.of_foreigners(state, before, after)
+        events.foreigners(state, before, after)
         if after.timeline > before.timeline > 0:
             self._judge_last_write(before, after)
-        news.of_lag(state, before, after)
-        news.of_writes(state, before, after)
-        news.of_rivals(state, before, after)
+        events.lag(state, before, after)
+        events.writes(state, before, after)
+        events.rivals(state, before, after)
         return after
 
     def _mind_positions(self, snapshot: Snapshot) -> None:
@@ -64,7 +64,7 @@ class Observation:
         state.policy = wanted
         if wanted.consistency == "time" and not self._blind_told:
             self._blind_told = True
-            news.of_no_positions(state)
+            events.no_positions(state)
 
     def _place_write(self, before: Snapshot, after: Snapshot) -> None:
         """Remember where the last acknowledged write stands, before its samples are forgotten."""
@@ -84,4 +84,4 @@ class Observation:
         found = loss(before, after, write, self._placed)
         if found is not None:
             former = None if before.primary is None else before.primary.name
-            news.of_lost_writes(self._state, found, primary.name, former, after.timeline)
+            events.lost_writes(self._state, found, primary.name, former, after.timeline)

@@ -9,6 +9,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from router.checkout.node_connection import DEFAULTS, Characteristics, Life, NodeConnection
 from router.model import Node
+from router.runtime import Runtime
 
 if TYPE_CHECKING:
     from router.sqlalchemy.source import EngineSource
@@ -93,9 +94,9 @@ class DbapiConnection(NodeConnection):
         pool = self.pool
         return pool.report_failure(self, error, gone=pool.driver.lost(error, self.dbapi))
 
-    def answers(self, seconds: float) -> Life:
+    def answers(self, seconds: float, runtime: Runtime) -> Life:
         """Ask the server whether it is there. Unless it answers, this is of no use any more."""
-        life = super().answers(seconds)
+        life = super().answers(seconds, runtime)
         if self.unasked and not self.broken:
             self.unasked = False
             try:

@@ -1,8 +1,9 @@
-"""Tells what changed from one snapshot of a cluster to the next, as events of its `State`."""
+"""The events of a cluster, and their levels: who is kept out, and what changed between snapshots."""
 
 from router.cluster.lost_writes import Loss
 from router.cluster.state import State
 from router.model import Node, Role, Snapshot
+from router.rules.blacklist import Entry
 
 LOST_WRITES = (
     "it was promoted without WAL that the former primary had flushed: look there for what is "
@@ -11,7 +12,19 @@ LOST_WRITES = (
 """What to do about writes that a promotion lost, for people."""
 
 
-def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
+def blacklisted(state: State, node: str, reason: str, seconds: float | None) -> None:
+    """Tell `state` that a node is kept out, for `seconds`; None is until it is let back in."""
+    state.telemetry.event(
+        "blacklisted", level="warning", node=node, reason=reason, seconds=seconds
+    )
+
+
+def restored(state: State, entry: Entry, now: float) -> None:
+    """Tell `state` that the node of `entry` was let back in, at `now` (monotonic seconds)."""
+    state.telemetry.event("restored", node=entry.node, after=round(now - entry.since, 3))
+
+
+def primary(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` that another server is followed in `after` than in `before`."""
     state.telemetry.event(
         "primary_changed",
@@ -22,7 +35,7 @@ def of_primary(state: State, before: Snapshot, after: Snapshot) -> None:
     )
 
 
-def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
+def rivals(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` who claims to be primary as well in `after`, but did not `before`."""
     for name in after.fenced - before.fenced:
         state.telemetry.event(
@@ -30,7 +43,7 @@ def of_rivals(state: State, before: Snapshot, after: Snapshot) -> None:
         )
 
 
-def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
+def foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` whose rows are not the primary's in `after`, but were `before`."""
     for node in after.nodes:
         reason = after.foreign(node.name)
@@ -44,9 +57,9 @@ def of_foreigners(state: State, before: Snapshot, after: Snapshot) -> None:
             )
 
 
-def of_lag(state: State, before: Snapshot, after: Snapshot) -> None:
+def lag(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` which answering replicas stop or begin to take reads, `before` to `after`."""
-    of_strays(state, before, after)
+    strays(state, before, after)
     if before.replicas is after.replicas or before.replicas == after.replicas:
         return
     for node in before.replicas:
@@ -74,7 +87,7 @@ def _answers_as_replica(snapshot: Snapshot, node: Node) -> bool:
     return report is not None and report.ok and report.role is Role.REPLICA
 
 
-def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
+def strays(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` which answering replicas stop following the primary, `before` to `after`."""
     for name, stray in after.strays.items():
         report, known = after.reports[name], before.strays.get(name)
@@ -90,7 +103,7 @@ def of_strays(state: State, before: Snapshot, after: Snapshot) -> None:
             )
 
 
-def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
+def writes(state: State, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` that writes became impossible, or possible, from `before` to `after`."""
     was, now = before.writable, after.writable
     if was and not now:
@@ -106,7 +119,7 @@ def of_writes(state: State, before: Snapshot, after: Snapshot) -> None:
         state.telemetry.event("writable", node=after.primary.name if after.primary else None)
 
 
-def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None:
+def reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None:
     """Tell `state` that the node `name` falls silent or answers again, `before` to `after`."""
     was, now = before.down(name), after.down(name)
     if was is not None and now is None:
@@ -116,7 +129,7 @@ def of_reach(state: State, name: str, before: Snapshot, after: Snapshot) -> None
         state.telemetry.event("unreachable", level="warning", node=name, reason=now.error)
 
 
-def of_lost_writes(
+def lost_writes(
     state: State, found: Loss, primary: str, former: str | None, timeline: int
 ) -> None:
     """Tell `state` that what the `former` primary acknowledged to this process is not on
@@ -148,7 +161,7 @@ def of_lost_writes(
         )
 
 
-def of_no_positions(state: State) -> None:
+def no_positions(state: State) -> None:
     """Tell `state` that the servers tell no WAL positions."""
     state.telemetry.event(
         "no_positions",
