@@ -16,7 +16,7 @@ class AsyncpgCheckout(Checkout[AsyncpgConnection]):
 
     @property
     def gone(self) -> bool:
-        """Whether the server session ended that this checkout had bound itself to."""
+        """Whether the server session ended to which this checkout had bound itself."""
         held = self.primary
         return self.bound and (held is None or held.broken or held.gone)
 

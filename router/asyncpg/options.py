@@ -1,4 +1,4 @@
-"""What an application says of its pool: options of asyncpg's, and ours beside them."""
+"""The options that an application gives its pool: asyncpg's, checked beside ours."""
 
 import inspect
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ _SQLALCHEMYS: dict[str, str] = {
     "echo": "the logger asyncpg",
     "reads_in_transaction": "transaction(readonly=True)",
 }
-"""Options of SQLAlchemy's engines, and what is their like here."""
+"""Options of SQLAlchemy's engines, and those that do the same here."""
 
 _OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs", "service",
                    "servicefile", "passfile"})  # fmt: skip
@@ -36,14 +36,15 @@ _OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs"
 
 CONNECTING = frozenset(inspect.signature(asyncpg.connect).parameters) - {"dsn"}
 """Options that are for each connection, and not for a pool."""
-_KNOWN = (CONNECTING | set(inspect.signature(asyncpg.create_pool).parameters)) - {
+
+_KNOWN = CONNECTING | {*inspect.signature(asyncpg.create_pool).parameters} - {
     "dsn",
     "connect_kwargs",
 }
 
 
 def checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes to each node's pool.
+    """The `options` of each node's pool, with the sizes that `config` allows.
 
     Raises:
         ConfigError: an option is unknown, means nothing here, or contradicts another.
@@ -75,7 +76,7 @@ def arguments(config: Config, server: Server, options: Mapping[str, Any]) -> dic
     Args:
         config: how to route, and whether a PgBouncer stands before the server.
         server: where to connect.
-        options: checked ones, of which those count that are for connections.
+        options: checked ones; only those for connections count.
 
     Raises:
         ConfigError: PgBouncer would refuse one of the parameters, or prepared statements.

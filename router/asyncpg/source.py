@@ -1,6 +1,6 @@
 """Where asyncpg's connections come from: a real pool for each node, as a checkout asks it.
 
-Runs in a greenlet but where it says otherwise.
+Runs in a greenlet unless a docstring says otherwise.
 """
 
 import asyncio
@@ -57,11 +57,8 @@ class AsyncpgConnector(Connector):
     driver: Driver = ASYNCPG
 
     def __init__(self, config: Config, options: dict[str, Any]) -> None:
-        """Prepare; nothing is opened.
-
-        Args:
-            config: which servers, and how to route.
-            options: as `asyncpg.create_pool` takes them, for each node's pool.
+        """Prepare, and open nothing: `config` says which servers and how to route; `options` are
+        those of `asyncpg.create_pool`, for each node's pool.
 
         Raises:
             ConfigError: an option is unknown or malformed; names it and the cure.
@@ -91,7 +88,7 @@ class AsyncpgConnector(Connector):
     async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which goes on when the caller is cancelled meanwhile."""
         task = self.router.runtime.tasks.spawn(work)
-        # The event loop itself keeps no strong reference to what nobody awaits any more.
+        # The event loop itself keeps no strong reference to a task that nobody awaits any more.
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         await asyncio.shield(task)
@@ -127,18 +124,17 @@ class AsyncpgConnector(Connector):
             connect=connect,
             reset=self._user_reset or functools.partial(self._put_right, node),
         )
-        # With nothing to open yet it gets ready in one step, so that no other task meets it half
-        # made.
+        # With nothing to open yet it gets ready in one step: no other task meets half a pool.
         with contextlib.suppress(StopIteration):
             next(pool.__await__())
         self._pools[node] = pool
         return pool
 
     async def _put_right(self, node: Node, con: Any) -> None:
-        """Reset what came back, unless all it did was to read: that spares a round trip.
+        """Reset a connection that comes back, unless it was only read from: that spares a round
+        trip.
 
-        With ``setup`` always: what that sets is for whoever acquired it.
-        """
+        Where there is a ``setup`` always: what that sets is meant for the user who acquired it."""
         which = (node, con.get_server_pid())
         if which in self.unclean or self._options.get("setup"):
             self.unclean.discard(which)
@@ -173,29 +169,25 @@ class AsyncpgConnector(Connector):
                 await_only(init(con))
             return problem
 
-        ways = (
-            functools.partial(_dial, (), self.arguments(server))
-            for server in self.config.sessions()
-        )
+        sessions = self.config.sessions()
+        ways = (functools.partial(_dial, (), self.arguments(server)) for server in sessions)
         return self.first_of_sessions(node, ways, admit)
 
     def retire(self, node: Node) -> None:
-        """Let a node that left go; what is in use is closed when it comes back. Any thread."""
+        """Close the pool of `node`, which left; a connection in use is closed when it comes
+        back. Any thread."""
         pool, loop = self._pools.pop(node, None), self._router_loop
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.close(), loop)
 
     def use(self) -> dict[Node, Use]:
         """The connections to each node."""
-        found = {}
-        for node, pool in self._pools.copy().items():
-            idle = pool.get_idle_size()
-            found[node] = Use(pool.get_size() - idle, idle)
-        return found
+        sizes = {n: (p.get_size(), p.get_idle_size()) for n, p in self._pools.copy().items()}
+        return {node: Use(size - idle, idle) for node, (size, idle) in sizes.items()}
 
     def after_fork(self) -> None:
-        """In a forked child: leave every connection, and the event loop, to the parent. Whichever
-        loop uses this pool next has it."""
+        """In a forked child: leave every connection, and the event loop, to the parent. The
+        next event loop that uses this pool is its loop."""
         registry.leave_to_parent(self._pools, self._ending, self._router_loop)
         self._pools, self._ending, self.unclean, self._router_loop = {}, set(), set(), None
         self.opened.clear()
@@ -206,7 +198,7 @@ def _dial(args: Any, kw: dict[str, Any]) -> Any:
     try:
         return await_only(asyncpg.connect(*args, **kw))
     except OSError as error:
-        # A connect that takes too long is a TimeoutError, and so is a busy pool's.
+        # A connect that takes too long is a TimeoutError, as a busy pool's error is.
         raise ConnectionError(str(error) or "it does not answer in time") from error
 
 
@@ -261,7 +253,7 @@ class AsyncpgSource(Source):
         token = may_open.set(False)
         try:
             if pool.get_idle_size():
-                # Another task may be quicker; nobody waits longer for its connection than that.
+                # Another task may take it first; then nobody waits longer than a probe may take.
                 con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
                 return AsyncpgConnection(self, node, pool, con)
         except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
@@ -280,5 +272,5 @@ class AsyncpgSource(Source):
         self.pool.probe_over(held.node, held.con)
 
     def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is asyncpg's as well."""
+        """The asyncpg counterpart of the core's `error`."""
         return translated(error)

@@ -1,4 +1,4 @@
-"""ORM sessions: whose transaction it is, and sessions with a routing context of their own."""
+"""Patches every Session of the process, to learn who began a transaction; and our own Session."""
 
 from typing import Any
 
