@@ -1,4 +1,4 @@
-"""Transactions that are declared read-only, and so may run on a replica."""
+"""Patches the wrapper of a connection: transactions declared read-only may run on a replica."""
 
 from collections.abc import Callable
 from contextlib import ContextDecorator

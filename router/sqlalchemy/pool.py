@@ -1,4 +1,4 @@
-"""Patches each node's pool, to share the engine's listeners: the pool that an engine sees.
+"""The router as a pool: the one an engine sees, with one real pool per node behind it.
 
 Node pools share the facade's event dispatch and the one dialect, so ``connect`` and ``checkout``
 listeners see real driver connections and the dialect is initialised once.

@@ -1,4 +1,4 @@
-"""Patches every Session of the process, to learn who began a transaction; and our own Session."""
+"""Patches SQLAlchemy's Session by a listener that learns who began a transaction."""
 
 from typing import Any
 

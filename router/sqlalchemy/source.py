@@ -1,4 +1,4 @@
-"""Where an engine's connections come from: one real pool per node, as a checkout asks them."""
+"""Patches each node's pool, to share the engine's listeners: where connections come from."""
 
 import asyncio
 import contextlib
