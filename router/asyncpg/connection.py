@@ -37,6 +37,14 @@ def _refused(method: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
     return refuse
 
 
+def _remover(kind: Watched) -> Callable[["Connection", Callable[..., Any]], None]:
+    def remove(self: "Connection", callback: Callable[..., Any]) -> None:
+        """Call `callback` no more."""
+        self._nodes.listeners.remove(kind, callback, [held.con for held in self._held()])
+
+    return remove
+
+
 class Connection(Statements):
     """What `router.asyncpg.Pool.acquire` gives: an asyncpg connection, routed.
 
@@ -214,17 +222,9 @@ class Connection(Statements):
         """Call `callback` with the messages that servers send for this connection's statements."""
         self._watch("log_listener", callback, as_own(self, callback))
 
-    def remove_log_listener(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` no more."""
-        self._unwatch("log_listener", callback)
-
     def add_query_logger(self, callback: Callable[..., Any]) -> None:
         """Call `callback` after each statement, on whatever node it ran."""
         self._watch("query_logger", callback, callback)
-
-    def remove_query_logger(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` no more."""
-        self._unwatch("query_logger", callback)
 
     @contextlib.contextmanager
     def query_logger(self, callback: Callable[..., Any]) -> Iterator[None]:
@@ -257,10 +257,6 @@ class Connection(Statements):
         else:
             self._watch("termination_listener", callback, ended)
 
-    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` no more."""
-        self._unwatch("termination_listener", callback)
-
     def _watch(self, kind: Watched, callback: Any, told: Any) -> None:
         listeners = self._nodes.listeners
         listeners.remove(kind, callback, [held.con for held in self._held()])
@@ -268,8 +264,9 @@ class Connection(Statements):
         for held in self._held():
             getattr(held.con, f"add_{kind}")(told)
 
-    def _unwatch(self, kind: Watched, callback: Any) -> None:
-        self._nodes.listeners.remove(kind, callback, [held.con for held in self._held()])
+    remove_log_listener = _remover("log_listener")
+    remove_query_logger = _remover("query_logger")
+    remove_termination_listener = _remover("termination_listener")
 
     set_type_codec = _refused("set_type_codec")
     reset_type_codec = _refused("reset_type_codec")

@@ -44,11 +44,8 @@ _KNOWN = CONNECTING | {*inspect.signature(asyncpg.create_pool).parameters} - {
 
 
 def checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The `options` of each node's pool, with the sizes that `config` allows.
-
-    Raises:
-        ConfigError: an option is unknown, means nothing here, or contradicts another.
-    """
+    """The `options` of each node's pool, with the sizes that `config` allows. Raises
+    ConfigError: an option is unknown, means nothing here, or contradicts another."""
     for key, instead in _SQLALCHEMYS.items():
         if getattr(config, key) not in (None, False):
             raise ConfigError(f"{key}: asyncpg's pools have {instead}: use that")

@@ -57,12 +57,9 @@ class AsyncpgConnector(Connector):
     driver: Driver = ASYNCPG
 
     def __init__(self, config: Config, options: dict[str, Any]) -> None:
-        """Prepare, and open nothing: `config` says which servers and how to route; `options` are
-        those of `asyncpg.create_pool`, for each node's pool.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        """Prepare, and open nothing: `config` says which servers and how to route; `options`
+        are those of `asyncpg.create_pool`, for each node's pool. Raises ConfigError: an option
+        is unknown or malformed; names it and the cure."""
         self.config: Config = config
         self._options: dict[str, Any] = checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)
@@ -221,11 +218,8 @@ class AsyncpgSource(Source):
         await_only(asyncio.to_thread(self.router.start))
 
     def hold(self, node: Node) -> AsyncpgConnection:
-        """A pooled connection to `node`.
-
-        Raises:
-            PoolTimeout: none was free in time; names node, size and cure.
-        """
+        """A pooled connection to `node`. Raises PoolTimeout: none was free in time; names node,
+        size and cure."""
         pool = self.pool.node_pool(node)
         began = 0.0 if self.timeout is None else self.router.clock()
         try:

@@ -31,11 +31,8 @@ class Statements:
         return any(h is not None and h.in_transaction for h in (routed.primary, routed.replica))
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """As asyncpg's: run one or several statements; the last one's status.
-
-        Raises:
-            RouterError: nowhere to run it; says which node and why.
-        """
+        """As asyncpg's: run one or several statements; the last one's status. Raises
+        RouterError: nowhere to run it; says which node and why."""
         return str(await self._sent("execute", query, args, {"timeout": timeout}))
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
@@ -138,11 +135,9 @@ class Statements:
         return await self._spawned(self._run, None, call, None, False, intent)
 
     async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
-        """`run` in a greenlet, one at a time: two would each take a connection of the same node.
-
-        Raises:
-            asyncpg.InterfaceError: another task has this connection do something; as asyncpg's.
-        """
+        """`run` in a greenlet, one at a time: two would each take a connection of the same
+        node. Raises asyncpg.InterfaceError: another task has this connection do something; as
+        asyncpg's."""
         if self._busy:
             raise asyncpg.InterfaceError(
                 "cannot perform operation: another operation is in progress"

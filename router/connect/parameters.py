@@ -70,12 +70,9 @@ def prepared_refused(key: str, where: str = "") -> ConfigError:
 
 
 def budgeted(config: Config, max_size: int | None) -> int | None:
-    """The most connections of each node's pool: the share of `config`'s budget where there is one,
-    else `max_size`, None for what the user does not say.
-
-    Raises:
-        ConfigError: the user gives both.
-    """
+    """The most connections of each node's pool: the share of `config`'s budget where there is
+    one, else `max_size`, None for what the user does not say. Raises ConfigError: the user
+    gives both."""
     if config.max_connections is None:
         return max_size
     if max_size is not None:

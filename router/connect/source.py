@@ -56,19 +56,13 @@ class Connector:
     last_opened: float = -inf
 
     def arguments(self, server: Server) -> dict[str, Any]:
-        """What the driver needs to connect to `server`.
-
-        Raises:
-            ConfigError: what is said of it is malformed, or refused by a PgBouncer.
-        """
+        """What the driver needs to connect to `server`. Raises ConfigError: what is said of it
+        is malformed, or refused by a PgBouncer."""
         raise NotImplementedError
 
     def join(self, router: "Router", monitor: "Monitor") -> None:
-        """Connect to the servers of `router` from now on, and let `monitor` probe them.
-
-        Raises:
-            ConfigError: as `arguments`, now and not at the first statement.
-        """
+        """Connect to the servers of `router` from now on, and let `monitor` probe them. Raises
+        ConfigError: as `arguments`, now and not at the first statement."""
         self.router, self.opened = router, {}
         pools: Any = self  # an adapter's connector is its pools as well
         for server in router.servers.values():
@@ -78,11 +72,8 @@ class Connector:
         registry.renew(pools)
 
     def server(self, node: Node) -> Server:
-        """The server behind `node`.
-
-        Raises:
-            NoReplicaAvailable: it has left the cluster meanwhile.
-        """
+        """The server behind `node`. Raises NoReplicaAvailable: it has left the cluster
+        meanwhile."""
         server = self.router.servers.get(node)
         if server is None:
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
@@ -128,12 +119,9 @@ class Connector:
             self.router.observe(found)
 
     def check_schemas(self, node: Node, connection: Any) -> None:
-        """Refuse the server of `node` if `connection` began in other schemas than ``schema`` asks
-        for, where the schemas could not be said when it was opened.
-
-        Raises:
-            ConfigError: it did.
-        """
+        """Refuse the server of `node` if `connection` began in other schemas than ``schema``
+        asks for, where the schemas could not be said when it was opened. Raises ConfigError: it
+        did."""
         path, server = self.config.search_path, self.router.servers.get(node)
         if server is not None and self.config.begins_in(server) != path:
             (found,) = self.driver.ask(connection, "SELECT current_setting('search_path')")

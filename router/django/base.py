@@ -88,11 +88,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     @property
     def cluster(self) -> DjangoConnector:
-        """What all wrappers of this alias share.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
-        """
+        """What all wrappers of this alias share. Raises
+        django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed."""
         self._check_options()
         return cluster_of(self)
 

@@ -76,11 +76,8 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
         return Characteristics(self._level(), self.declared or self._read_only, self._deferrable)
 
     def hold_session(self) -> None:
-        """Stay on a server session of its own, past a PgBouncer, until this is closed.
-
-        Raises:
-            SessionRefused: ``session_url`` does not lead to the primary.
-        """
+        """Stay on a server session of its own, past a PgBouncer, until this is closed. Raises
+        SessionRefused: ``session_url`` does not lead to the primary."""
         route = self.checkout.route(None, explicit=False, force="session", intent=PEEK)
         if route.fresh:
             route.held.in_transaction = False  # nothing was sent

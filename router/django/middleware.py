@@ -22,10 +22,7 @@ Respond = Callable[[HttpRequest], Any]
 
 def options() -> PinOptions:
     """What the settings say: ``ROUTER_PINS``, else as Django's own session cookie has it.
-
-    Raises:
-        ConfigError: a key of ``ROUTER_PINS`` is unknown or malformed.
-    """
+    Raises ConfigError: a key of ``ROUTER_PINS`` is unknown or malformed."""
     cookie: dict[str, Any] = {
         "secure": bool(settings.SESSION_COOKIE_SECURE),
         "samesite": (settings.SESSION_COOKIE_SAMESITE or "Lax").title(),
@@ -56,12 +53,9 @@ class PinMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Respond) -> None:
-        """Made by Django, around `get_response`.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: ``ROUTER_PINS`` or
-                ``ROUTER_SAFE_METHODS`` is malformed.
-        """
+        """Made by Django, around `get_response`. Raises
+        django.core.exceptions.ImproperlyConfigured: ``ROUTER_PINS`` or ``ROUTER_SAFE_METHODS``
+        is malformed."""
         self.get_response: Respond = get_response
         self._async: bool = bool(iscoroutinefunction(get_response))
         try:

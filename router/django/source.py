@@ -44,11 +44,8 @@ class DjangoConnector(PsycopgConnector):
     """
 
     def __init__(self, wrapper: "DatabaseWrapper") -> None:
-        """Read the settings of `wrapper`, any thread's; nothing is opened.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
-        """
+        """Read the settings of `wrapper`, any thread's; nothing is opened. Raises
+        django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed."""
         self.alias: str = wrapper.alias
         settings = {**wrapper.settings_dict, "OPTIONS": dict(wrapper.settings_dict["OPTIONS"])}
         try:
@@ -290,11 +287,8 @@ def _put_right(connection: Any) -> bool:
 
 
 def cluster_of(wrapper: "DatabaseWrapper") -> DjangoConnector:
-    """The one `DjangoConnector` of this process for the alias and settings of `wrapper`.
-
-    Raises:
-        django.core.exceptions.ImproperlyConfigured: as `DjangoConnector`.
-    """
+    """The one `DjangoConnector` of this process for the alias and settings of `wrapper`. Raises
+    django.core.exceptions.ImproperlyConfigured: as `DjangoConnector`."""
     settings = tuple(repr(wrapper.settings_dict.get(name)) for name in _KEYS)
     key = (wrapper.alias, type(wrapper), wrapper.timezone_name, settings)
     with _lock:

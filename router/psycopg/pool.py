@@ -66,11 +66,8 @@ class RoutedPool(PsycopgConnector):
         name: str | None, timeout: float, options: dict[str, Any],
     ) -> None:  # fmt: skip
         """Prepare, and open nothing: `conninfo`, `replicas`, `kwargs`, `min_size`, `max_size`,
-        `configure`, `name`, `timeout` and `options` are as `ConnectionPool` has them.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        `configure`, `name`, `timeout` and `options` are as `ConnectionPool` has them. Raises
+        ConfigError: an option is unknown or malformed; names it and the cure."""
         ours = {key: options.pop(key) for key in list(options) if key in OPTIONS}
         self._options: dict[str, Any] = _of_pool(self._pool_class, options)
         self._kwargs: dict[str, Any] = _mapping(kwargs)
@@ -97,11 +94,8 @@ class RoutedPool(PsycopgConnector):
         return f"<{type(self).__name__} {state}{self.name!r} of {self.router!r}>"
 
     def arguments(self, server: Server) -> dict[str, Any]:
-        """What psycopg needs to connect to `server`.
-
-        Raises:
-            ConfigError: PgBouncer would refuse one of the parameters, or prepared statements.
-        """
+        """What psycopg needs to connect to `server`. Raises ConfigError: PgBouncer would refuse
+        one of the parameters, or prepared statements."""
         given = {key: value for key, value in self._kwargs.items() if value is not None}
         unprepared = self.config.unprepared(server)
         where = f"{server.host}:{server.port}/{server.dbname}"
@@ -117,11 +111,8 @@ class RoutedPool(PsycopgConnector):
     @property
     def conninfo(self) -> str:
         """How to reach the present primary, past PgBouncer where there is a way: for code that
-        opens a connection of its own, as Procrastinate's listener does.
-
-        Raises:
-            PrimaryUnavailable: there is none.
-        """
+        opens a connection of its own, as Procrastinate's listener does. Raises
+        PrimaryUnavailable: there is none."""
         primary = self.router.primary
         if primary is None:
             raise PrimaryUnavailable("there is no primary now")
@@ -259,11 +250,7 @@ class RoutedPool(PsycopgConnector):
         )
 
     def _begin(self) -> None:
-        """Be open from now on.
-
-        Raises:
-            PoolClosed: it was closed before.
-        """
+        """Be open from now on. Raises PoolClosed: it was closed before."""
         if self._closed:
             raise PoolClosed(f"{self.name} was closed: make another pool")
         self._opened = True

@@ -230,12 +230,9 @@ class PsycopgSource(Source):
         return True
 
     def from_pool(self, pool: Any, node: Node, timeout: float) -> ConnectionRecord:
-        """A connection to `node` of its `pool`, for which to wait `timeout` seconds at most, and
-        no longer once the node is known to be down.
-
-        Raises:
-            RouterError: none was free in time, or the node does not answer.
-        """
+        """A connection to `node` of its `pool`, for which to wait `timeout` seconds at most,
+        and no longer once the node is known to be down. Raises RouterError: none was free in
+        time, or the node does not answer."""
         clock = self.router.clock
         until = clock() + timeout
         while True:

@@ -176,11 +176,7 @@ DRIVERS: dict[str, Driver] = {
 
 
 def driver_of(dialect: Dialect) -> Driver:
-    """The table's row for `dialect`.
-
-    Raises:
-        ConfigError: the driver is not supported.
-    """
+    """The table's row for `dialect`. Raises ConfigError: the driver is not supported."""
     key = dialect.driver + ("_async" if dialect.is_async else "")
     found = DRIVERS.get(key)
     if found is None:

@@ -282,7 +282,11 @@ class RoutedDialect(DefaultDialect):
             # connection given back.
             cursor = _again(route, cursor, statement, context)
         elif statement is not route.sql and _rewritten(route.sql, statement):
-            cursor = self._reconsider(route, cursor, statement, context)
+            # A listener changed the statement after it was routed, or it is a default's own one.
+            stays = route.decision.on_primary and (
+                route.intent.writes or not checkout.router.classifier(statement).writes
+            )
+            cursor = cursor if stays else _again(route, cursor, statement, context)
         if checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()
@@ -314,16 +318,6 @@ class RoutedDialect(DefaultDialect):
             self._above_execute_no_params(cursor, statement, context)
 
         RoutedDialect.do_execute(self, cursor, statement, None, context, call)
-
-    def _reconsider(
-        self, route: Route[DbapiConnection], cursor: Any, statement: str, context: Any
-    ) -> Any:
-        """A listener changed the statement after it was routed, or it is a default's own one."""
-        if route.decision.on_primary and (
-            route.intent.writes or not route.checkout.router.classifier(statement).writes
-        ):
-            return cursor
-        return _again(route, cursor, statement, context)
 
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
         """As the dialect answers for `connection`, asked about the node's that really failed."""

@@ -43,12 +43,9 @@ class RouterPlugin(CreateEnginePlugin):
     """Gives an engine a `RoutingPool` and lets its dialect route."""
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
-        """Take what is ours out of the `url`'s query and out of `kwargs`, as ``create_engine`` was
-        given them.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        """Take what is ours out of the `url`'s query and out of `kwargs`, as ``create_engine``
+        was given them. Raises ConfigError: an option is unknown or malformed; names it and the
+        cure."""
         for taken in ("pool", "creator", "async_creator"):
             if kwargs.get(taken) is not None:
                 raise ConfigError(
@@ -299,11 +296,8 @@ def engine_options(
     url: str | URL | Config, replicas: object, options: dict[str, Any]
 ) -> tuple[URL, dict[str, Any]]:
     """What SQLAlchemy's own functions take: the `url` with a driver; the `options` with our
-    plugin, and with the `replicas`.
-
-    Raises:
-        ConfigError: an option looks like a misspelt one of ours.
-    """
+    plugin, and with the `replicas`. Raises ConfigError: an option looks like a misspelt one of
+    ours."""
     parsed = url_of(url) if isinstance(url, Config) else with_driver(url)
     for key in options:
         close = did_you_mean(key, ("replicas", *OPTIONS))

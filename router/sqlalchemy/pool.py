@@ -22,7 +22,7 @@ from router.sqlalchemy.source import Creator, EngineSource
 class RoutingPool(Pool):
     """A pool of pools: one per node, made when first used.
 
-    Options that size a pool hold for each node's pool.
+    Options that size a pool hold for each node's pool; its figures are sums over all of them.
     """
 
     def __init__(
@@ -148,25 +148,21 @@ class RoutingPool(Pool):
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 
     def size(self) -> int:
-        """Connections the node pools may keep, all together."""
         return self.source.sum("size")
 
     def status(self) -> str:
         return self.source.status()
 
     def checkedin(self) -> int:
-        """Idle connections, all nodes together."""
         return self.source.sum("checkedin")
 
     def use(self) -> dict[Node, Use]:
         return self.source.use()
 
     def checkedout(self) -> int:
-        """Connections in use, all nodes together."""
         return self.source.sum("checkedout")
 
     def overflow(self) -> int:
-        """Connections beyond the pools' sizes, all nodes together."""
         return self.source.sum("overflow")
 
     def __repr__(self) -> str:

@@ -26,11 +26,8 @@ class RoutedDBAPIConnection:
         return self.proxy.cursor(*args, **kwargs)
 
     def commit(self) -> None:
-        """Commit on the primary.
-
-        Raises:
-            MissingGreenlet: it would have to wait, outside SQLAlchemy's greenlets.
-        """
+        """Commit on the primary. Raises MissingGreenlet: it would have to wait, outside
+        SQLAlchemy's greenlets."""
         self._must_be_able_to_wait()
         self.routed.commit()
 
