@@ -29,7 +29,7 @@ class AsyncpgConnection(NodeConnection):
 
     Attributes:
         con: asyncpg's own connection.
-        pool: the node's pool of asyncpg's, None for a session past PgBouncer.
+        pool: the node's asyncpg pool, None for a session past PgBouncer.
         touched: something may have been left in its session.
     """
 

@@ -32,7 +32,7 @@ _SQLALCHEMYS: dict[str, str] = {
 
 _OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs", "service",
                    "servicefile", "passfile"})  # fmt: skip
-"""Options of asyncpg's that would take a node's connections from the router."""
+"""Options that would take a node's connections from the router."""
 
 CONNECTING = frozenset(inspect.signature(asyncpg.connect).parameters) - {"dsn"}
 """Options that are for each connection, and not for a pool."""

@@ -20,7 +20,7 @@ from router.model import Node
 
 
 class Pool(AsyncpgConnector, asyncpg.Pool):
-    """A pool of routed connections; its options hold for each node's pool of asyncpg's.
+    """A pool of routed connections; its options hold for each node's asyncpg pool.
 
     It is an `asyncpg.Pool` for whoever asks; each of that class's methods is its own.
     """

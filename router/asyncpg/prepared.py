@@ -1,4 +1,4 @@
-"""A prepared statement of asyncpg's, for whose writes the router pins as for any other."""
+"""An asyncpg prepared statement, for whose writes the router pins as for any other."""
 
 # ruff: noqa: D102 - asyncpg documents the methods
 

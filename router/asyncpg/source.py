@@ -46,7 +46,7 @@ class NothingOpen(Exception):
 
 
 class AsyncpgConnector(Connector):
-    """The servers of one Router, as asyncpg connects to them: a pool of asyncpg's for each.
+    """The servers of one Router, as asyncpg connects to them: an asyncpg pool for each.
 
     Attributes:
         unclean: connections, by node and server process, that have to be reset.
@@ -99,7 +99,7 @@ class AsyncpgConnector(Connector):
         return self.config.libpq() | self.router.servers[node].connect_args()
 
     def node_pool(self, node: Node) -> Any:
-        """The pool of asyncpg's for `node`, made when first asked for.
+        """The asyncpg pool for `node`, made when first asked for.
 
         Raises:
             PoolClosed: this pool is closed.
@@ -191,7 +191,7 @@ class AsyncpgConnector(Connector):
 
 
 def _dial(args: Any, kw: dict[str, Any]) -> Any:
-    """A new connection of asyncpg's."""
+    """A new asyncpg connection."""
     try:
         return await_only(asyncpg.connect(*args, **kw))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Statements of a routed connection of asyncpg's, each sent where the rules say."""
+"""Statements of a routed asyncpg connection, each sent where the rules say."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any

@@ -54,7 +54,7 @@ def begin_in(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def for_probes(found: dict[str, Any]) -> dict[str, Any]:
-    """`found`, arguments of psycopg's, as the monitor takes them; changed in place."""
+    """`found`, arguments of psycopg, as the monitor takes them; changed in place."""
     for key in NOT_FOR_PROBES:
         found.pop(key, None)
     return found

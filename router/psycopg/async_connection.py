@@ -26,15 +26,14 @@ class NotExecuted(psycopg.InterfaceError, AttributeError):
 
 
 class AsyncCursor(Beginning):
-    """An asynchronous cursor of psycopg's kind whose statements are routed one by one.
+    """An asynchronous cursor like psycopg's, whose statements are routed one by one.
 
     Once something was executed, every attribute is the real cursor's.
     """
 
     @property
     def _owner(self) -> Connection:
-        owner: Connection = self._connection.routed
-        return owner
+        return self._connection.routed  # type: ignore[no-any-return]
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
         """As psycopg's: run one statement where it belongs."""
@@ -117,13 +116,11 @@ class AsyncCursor(Beginning):
 
     async def fetchmany(self, size: int = 0) -> list[Any]:
         """The next `size` rows."""
-        found: list[Any] = await (await self._driver()).fetchmany(size)
-        return found
+        return await (await self._driver()).fetchmany(size)  # type: ignore[no-any-return]
 
     async def fetchall(self) -> list[Any]:
         """All rows that are left."""
-        found: list[Any] = await (await self._driver()).fetchall()
-        return found
+        return await (await self._driver()).fetchall()  # type: ignore[no-any-return]
 
     async def scroll(self, value: int, mode: str = "relative") -> None:
         """As psycopg's: move within the result."""
@@ -175,8 +172,7 @@ class AsyncCursor(Beginning):
     @property
     def connection(self) -> "AsyncConnection":
         """The routed connection this cursor belongs to."""
-        connection: AsyncConnection = self._connection
-        return connection
+        return self._connection  # type: ignore[no-any-return]
 
     async def __aenter__(self) -> Self:
         return self

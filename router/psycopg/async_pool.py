@@ -55,7 +55,7 @@ class AsyncConnectionPool(RoutedPool):
             conninfo: as `router.psycopg.ConnectionPool` has it; and so are `replicas`, `kwargs`,
                 `min_size`, `max_size`, `name`, `timeout` (seconds) and the `options`.
             open: True opens with the first connection that is asked for.
-            configure: awaited with each new connection of psycopg's.
+            configure: awaited with each new psycopg connection.
 
         Raises:
             ConfigError: as there.

@@ -154,8 +154,7 @@ class Beginning(cursor.Closing):
 
     @property
     def _owner(self) -> "Connection":
-        owner: Connection = self._connection
-        return owner
+        return self._connection  # type: ignore[no-any-return]
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         self._owner.beginning()
@@ -173,7 +172,7 @@ class Beginning(cursor.Closing):
 
 
 class Cursor(Beginning, cursor.Cursor):
-    """A cursor of psycopg's kind whose statements are routed one by one."""
+    """A cursor like psycopg's, whose statements are routed one by one."""
 
     def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
         """As psycopg's: iterate row by row over a query's result, from where the rules send it."""

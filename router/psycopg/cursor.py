@@ -1,4 +1,4 @@
-"""A cursor of psycopg's whose statements are routed one by one."""
+"""A cursor like psycopg's, whose statements are routed one by one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -23,7 +23,7 @@ PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 
 
 class PsycopgCheckout(Checkout[PsycopgConnection]):
-    """A checkout of psycopg's connections."""
+    """A checkout of connections of psycopg."""
 
     _blocks: int = 0
 

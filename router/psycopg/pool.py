@@ -1,4 +1,4 @@
-"""The router as a pool of psycopg's: a real pool of psycopg_pool for each node behind it."""
+"""The router as a pool for psycopg: a real pool of psycopg_pool for each node behind it."""
 
 import inspect
 from abc import abstractmethod
@@ -316,7 +316,7 @@ class ConnectionPool(RoutedPool):
             min_size: connections each node's pool keeps open.
             max_size: connections each node's pool may have; None is `min_size`.
             open: whether to open now; else by `open`, or by ``with``.
-            configure: called with each new connection of psycopg's.
+            configure: called with each new psycopg connection.
             name: for messages and logs.
             timeout: seconds to wait for a connection of a node's pool.
             **options: those of `router.config.Config`, and the others of psycopg_pool

@@ -161,6 +161,13 @@ def _elsewhere(
     recover(route, error, cursor, attempt)
 
 
+def _stays(route: Route[DbapiConnection], statement: str) -> bool:
+    """Whether `statement`, which took the place of the one routed, may run on the same node."""
+    return route.decision.on_primary and (
+        route.intent.writes or not route.checkout.router.classifier(statement).writes
+    )
+
+
 def _again(route: Route[DbapiConnection], cursor: Any, statement: str, context: Any) -> Any:
     """Route a statement once more, and give the cursor it is to be executed with."""
     checkout, before = route.checkout, route.held
@@ -283,10 +290,9 @@ class RoutedDialect(DefaultDialect):
             cursor = _again(route, cursor, statement, context)
         elif statement is not route.sql and _rewritten(route.sql, statement):
             # A listener changed the statement after it was routed, or it is a default's own one.
-            stays = route.decision.on_primary and (
-                route.intent.writes or not checkout.router.classifier(statement).writes
+            cursor = (
+                cursor if _stays(route, statement) else _again(route, cursor, statement, context)
             )
-            cursor = cursor if stays else _again(route, cursor, statement, context)
         if checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()

@@ -53,7 +53,7 @@ class InUse:
 
 
 class EngineSource(Connector, Source):
-    """The connections of one engine: a pool of SQLAlchemy's for each node, made when first used.
+    """The connections of one engine: a SQLAlchemy pool for each node, made when first used.
 
     Attributes:
         creator: opens a connection to the configured primary.
