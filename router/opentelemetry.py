@@ -1,4 +1,4 @@
-"""Publish a Router's metrics by OpenTelemetry, and say on spans where a statement went.
+"""Patches a traced engine's dialect, to tag spans; publishes metrics by OpenTelemetry.
 
 from router.opentelemetry import publish, tag_spans
 

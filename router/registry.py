@@ -1,4 +1,4 @@
-"""What a forked child must renew, and the one fork hook of the house.
+"""Patches the process by the one fork hook of the house: what begins afresh in a forked child.
 
 A child has one thread: the one that forked. A lock that another thread held stays locked there for
 ever, what that thread had half done stays half done, and every socket is the parent's too. So all

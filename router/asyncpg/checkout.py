@@ -12,11 +12,11 @@ from router.model import Node
 
 
 class AsyncpgCheckout(Checkout[AsyncpgConnection]):
-    """A checkout of asyncpg's connections."""
+    """A checkout of asyncpg connections."""
 
     @property
     def gone(self) -> bool:
-        """Whether the server session ended that this checkout had bound itself to."""
+        """Whether the server session ended to which this checkout had bound itself."""
         held = self.primary
         return self.bound and (held is None or held.broken or held.gone)
 
@@ -31,10 +31,8 @@ class AsyncpgCheckout(Checkout[AsyncpgConnection]):
 
     def closed_error(self) -> Exception:
         """What a statement gets after the connection was given back, as from asyncpg."""
-        error: Exception = asyncpg.InterfaceError(
-            "this connection was given back to the pool: acquire another one"
-        )
-        return error
+        said = "this connection was given back to the pool: acquire another one"
+        return asyncpg.InterfaceError(said)  # type: ignore[no-any-return]
 
     def session(self, node: Node) -> AsyncpgConnection | None:
         """A connection to `node`, the primary, by ``session_url``."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncpg
@@ -24,10 +24,25 @@ if TYPE_CHECKING:
     from router.asyncpg.pool import Pool
 
 PEEK = Intent(Kind.READ, "a session of its own is wanted")
-_EVERY_NODES = (
-    "{}: it would hold for one node's connection only, and for whoever has that next: use "
-    "create_pool(init=…), which is called with each new connection"
-)
+
+
+def _refused(method: str) -> Callable[..., Coroutine[Any, Any, NoReturn]]:
+    async def refuse(self: "Connection", *args: Any, **kw: Any) -> NoReturn:
+        """Refused: use the pool's ``init``."""
+        raise asyncpg.UnsupportedClientFeatureError(
+            f"{method}: it would hold for one node's connection only, and for whoever has that "
+            "next: use create_pool(init=…), which is called with each new connection"
+        )
+
+    return refuse
+
+
+def _remover(kind: Watched) -> Callable[["Connection", Callable[..., Any]], None]:
+    def remove(self: "Connection", callback: Callable[..., Any]) -> None:
+        """Call `callback` no more."""
+        self._nodes.listeners.remove(kind, callback, [held.con for held in self._held()])
+
+    return remove
 
 
 class Connection(Statements):
@@ -38,18 +53,14 @@ class Connection(Statements):
     """
 
     def __init__(self, pool: "Pool", timeout: float | None = None) -> None:
-        """Prepare; nothing is taken before a statement needs it.
-
-        Args:
-            pool: where node connections come from.
-            timeout: seconds to wait for a node's pool; None waits for ever.
-        """
+        """Take node connections from `pool`, waiting `timeout` seconds for each, None for ever;
+        none before a statement needs it."""
         super().__init__()
         self._pool: Pool = pool
         self.timeout: float | None = timeout
         self._nodes: AsyncpgSource = AsyncpgSource(pool, timeout)
         self._routed: AsyncpgCheckout = AsyncpgCheckout(self._nodes)
-        # What asyncpg's own Transaction asks a connection for.
+        # Attributes that asyncpg's own Transaction asks a connection for.
         self._top_xact: Any = None
         self._pool_release_ctr: int = 0
         self._protocol: Connection = self
@@ -63,10 +74,8 @@ class Connection(Statements):
         self._ids += 1
         return f"__router_{prefix}_{self._ids:x}__"
 
-    # -- what belongs to one session -----------------------------------------------------------
-
     async def prepare(self, query: str, **kw: Any) -> PreparedStatement:
-        """A prepared statement on the primary; it has all that asyncpg's have.
+        """Prepare `query` on the primary; the statement has all that asyncpg's have.
 
         It belongs to one server session, so this connection stays with the primary from now on.
         Within a read-only transaction on a replica it is prepared there, and ends with that.
@@ -87,7 +96,7 @@ class Connection(Statements):
         return made
 
     async def add_listener(self, channel: str, callback: Callable[..., Any]) -> None:
-        """Call `callback` for notifications on a channel, which only the primary sends.
+        """Call `callback` for notifications on a `channel`, which only the primary sends.
 
         This connection stays with the primary from now on.
 
@@ -104,16 +113,16 @@ class Connection(Statements):
         self._heard[channel, callback] = heard
 
     async def remove_listener(self, channel: str, callback: Callable[..., Any]) -> None:
-        """Call `callback` no more for that channel."""
+        """Call `callback` no more for that `channel`."""
         heard = self._heard.pop((channel, callback), None)
         primary = self._routed.primary
         if heard is not None and primary is not None:
             await primary.con.remove_listener(channel, heard)
 
     async def primary_connection(self) -> Any:
-        """The connection of asyncpg's to the primary, on which this one stays from now on.
+        """Asyncpg's connection to the primary, on which this one stays from now on.
 
-        For whatever is not routed: what is done with it cannot be seen.
+        It is for statements that are not to be routed, which the router then does not see.
 
         Raises:
             asyncpg.InterfaceError: a read-only transaction is open on a replica.
@@ -136,12 +145,8 @@ class Connection(Statements):
                 "its own"
             )
         primary = routed.router.primary
-        if (
-            what
-            and primary is not None
-            and routed.router.shares_sessions(primary)
-            and not routed.dedicated
-        ):
+        shared = primary is not None and routed.router.shares_sessions(primary)
+        if what and shared and not routed.dedicated:
             try:
                 routed.route(None, explicit=False, force="session", intent=PEEK)
             except SessionRefused:
@@ -156,19 +161,16 @@ class Connection(Statements):
         try:
             return call(held)
         except DRIVER_ERRORS as error:
-            # Nothing else ends the session: what timed out or was cancelled asyncpg sees to.
+            # Only these end the session: asyncpg itself cancels what timed out or was cancelled.
             held.report_failure(error)
             raise
-
-    # -- transactions --------------------------------------------------------------------------
 
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
     ) -> "Transaction":
-        """A transaction of asyncpg's own: on the primary, with `readonly` on a replica."""
+        """As asyncpg's, with its `isolation`, `readonly` and `deferrable`: on the primary, a
+        `readonly` one on a replica."""
         return Transaction(self, isolation, readonly, deferrable)
-
-    # -- what is looked at ---------------------------------------------------------------------
 
     def is_closed(self) -> bool:
         """Whether it was given back, or the server session ended that it depends on."""
@@ -189,10 +191,11 @@ class Connection(Statements):
         )
 
     def get_server_pid(self) -> int:
-        """The server process of the session this connection is bound to, or in a transaction in.
+        """The process ID of the server session that this connection is bound to, or has a
+        transaction open in.
 
         Raises:
-            asyncpg.InterfaceError: its statements may run in several.
+            asyncpg.InterfaceError: its statements may run in several sessions.
         """
         return int(self._one("get_server_pid").get_server_pid())
 
@@ -211,27 +214,17 @@ class Connection(Statements):
         return self._pool.version
 
     async def reload_schema_state(self) -> None:
-        """Have types looked up anew, by every node's connection that is held."""
+        """Have every node's connection that is held look up types again."""
         for held in self._held():
             await held.con.reload_schema_state()
 
-    # -- what is told --------------------------------------------------------------------------
-
     def add_log_listener(self, callback: Callable[..., Any]) -> None:
-        """Call `callback` with what servers have to say about this connection's statements."""
+        """Call `callback` with the messages that servers send for this connection's statements."""
         self._watch("log_listener", callback, as_own(self, callback))
-
-    def remove_log_listener(self, callback: Callable[..., Any]) -> None:
-        """Call it no more."""
-        self._unwatch("log_listener", callback)
 
     def add_query_logger(self, callback: Callable[..., Any]) -> None:
         """Call `callback` after each statement, on whatever node it ran."""
         self._watch("query_logger", callback, callback)
-
-    def remove_query_logger(self, callback: Callable[..., Any]) -> None:
-        """Call it no more."""
-        self._unwatch("query_logger", callback)
 
     @contextlib.contextmanager
     def query_logger(self, callback: Callable[..., Any]) -> Iterator[None]:
@@ -245,8 +238,7 @@ class Connection(Statements):
     def add_termination_listener(self, callback: Callable[..., Any]) -> None:
         """Call `callback` when the server session ends that this connection depends on.
 
-        That is the one it listens, prepared or locked in; any other is replaced unseen.
-        """
+        That is the session it listens, prepared or locked in; any other is replaced unseen."""
         own = as_own(self, callback)
 
         def ended(con: Any) -> Any:
@@ -265,10 +257,6 @@ class Connection(Statements):
         else:
             self._watch("termination_listener", callback, ended)
 
-    def remove_termination_listener(self, callback: Callable[..., Any]) -> None:
-        """Call it no more."""
-        self._unwatch("termination_listener", callback)
-
     def _watch(self, kind: Watched, callback: Any, told: Any) -> None:
         listeners = self._nodes.listeners
         listeners.remove(kind, callback, [held.con for held in self._held()])
@@ -276,27 +264,16 @@ class Connection(Statements):
         for held in self._held():
             getattr(held.con, f"add_{kind}")(told)
 
-    def _unwatch(self, kind: Watched, callback: Any) -> None:
-        self._nodes.listeners.remove(kind, callback, [held.con for held in self._held()])
+    remove_log_listener = _remover("log_listener")
+    remove_query_logger = _remover("query_logger")
+    remove_termination_listener = _remover("termination_listener")
 
-    # -- what cannot be had --------------------------------------------------------------------
-
-    async def set_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
-        """Refused: use the pool's ``init``."""
-        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_type_codec"))
-
-    async def reset_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
-        """Refused: use the pool's ``init``."""
-        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("reset_type_codec"))
-
-    async def set_builtin_type_codec(self, *args: Any, **kw: Any) -> NoReturn:
-        """Refused: use the pool's ``init``."""
-        raise asyncpg.UnsupportedClientFeatureError(_EVERY_NODES.format("set_builtin_type_codec"))
-
-    # -- its end -------------------------------------------------------------------------------
+    set_type_codec = _refused("set_type_codec")
+    reset_type_codec = _refused("reset_type_codec")
+    set_builtin_type_codec = _refused("set_builtin_type_codec")
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Give it back to the pool."""
+        """Give it back to the pool, within `timeout` seconds."""
         await self._pool.release(self, timeout=timeout)
 
     def terminate(self) -> None:
@@ -313,12 +290,8 @@ class Connection(Statements):
         return ""
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Make it as new: what is open is rolled back, and nothing stays of settings, cursors,
-        locks, listeners and log listeners.
-
-        Args:
-            timeout: seconds; None waits for ever.
-        """
+        """Make it as new, within `timeout` seconds: what is open is rolled back, and nothing
+        stays of settings, cursors, locks, listeners and log listeners."""
         if not self._routed.open:
             raise self._routed.closed_error()
         async with asyncio.timeout(timeout):
@@ -364,12 +337,11 @@ class Connection(Statements):
 
 
 class Transaction(asyncpg_transaction.Transaction):
-    """asyncpg's, which takes itself for open before its BEGIN has been sent."""
+    """Asyncpg's, corrected: that one takes itself for open before its BEGIN has been sent."""
 
     __slots__ = ()
 
-    async def start(self) -> None:
-        """Enter the transaction or savepoint block."""
+    async def start(self) -> None:  # noqa: D102 - asyncpg's
         connection: Any = self._connection
         try:
             await super().start()

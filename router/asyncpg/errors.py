@@ -44,4 +44,4 @@ translated = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, CommitUnknown,
     TransactionLost, ReplicaWriteRefused, SessionRefused,
 ))  # fmt: skip
-"""The asyncpg counterpart of one of the core's errors; others as they are."""
+"""The asyncpg counterpart of one of the core's errors; other errors as they are."""

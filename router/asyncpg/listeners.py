@@ -1,4 +1,4 @@
-"""What is to be told of connections: registered once, on whatever connection is held."""
+"""The user's callbacks: registered once, and then on each node's connection that is held."""
 
 import inspect
 from collections.abc import Callable
@@ -31,36 +31,35 @@ class Listeners:
     __slots__ = ("_known",)
 
     def __init__(self) -> None:
-        """Begin with none."""
         self._known: dict[tuple[Kind, Callable[..., Any]], Callable[..., Any]] = {}
 
     def add(self, kind: Kind, callback: Callable[..., Any], told: Callable[..., Any]) -> None:
-        """Have `told` called where asyncpg would call `callback`."""
+        """Have `told` called where asyncpg would call `callback`, a listener of this `kind`."""
         self._known[kind, callback] = told
 
     def remove(self, kind: Kind, callback: Callable[..., Any], held: Any) -> None:
-        """Have it called no more, on the connections in `held` either."""
+        """Have `callback`, of this `kind`, called no more, on the connections in `held` either."""
         told = self._known.pop((kind, callback), None)
         for con in held if told is not None else ():
             _call(con, f"remove_{kind}", told)
 
     def forget(self, kind: Kind) -> None:
-        """Have none of a kind called on connections taken from now on."""
+        """Have no callback of this `kind` called on connections taken from now on."""
         for known in [key for key in self._known if key[0] == kind]:
             del self._known[known]
 
     def listen_on(self, con: Any) -> None:
-        """Register all of them on a connection that was taken."""
+        """Register every callback on `con`, which was taken."""
         for (kind, _), told in self._known.items():
             _call(con, f"add_{kind}", told)
 
     def leave(self, con: Any) -> None:
-        """Take all of them off a connection before it goes back to its pool."""
+        """Take every callback off `con` before it goes back to its pool."""
         for (kind, _), told in self._known.items():
             _call(con, f"remove_{kind}", told)
 
 
 def _call(con: Any, method: str, told: Any) -> None:
-    # One that is closed was given back to its pool already.
+    # A connection that is closed was given back to its pool already.
     with suppress(asyncpg.InterfaceError):
         getattr(con, method)(told)

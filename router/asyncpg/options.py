@@ -1,4 +1,4 @@
-"""What an application says of its pool: options of asyncpg's, and ours beside them."""
+"""The options that an application gives its pool: asyncpg's, checked beside ours."""
 
 import inspect
 from collections.abc import Mapping
@@ -28,26 +28,24 @@ _SQLALCHEMYS: dict[str, str] = {
     "echo": "the logger asyncpg",
     "reads_in_transaction": "transaction(readonly=True)",
 }
-"""Options of SQLAlchemy's engines, and what is their like here."""
+"""Options of SQLAlchemy's engines, and those that do the same here."""
 
 _OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs", "service",
                    "servicefile", "passfile"})  # fmt: skip
-"""Options of asyncpg's that would take a node's connections from the router."""
+"""Options that would take a node's connections from the router."""
 
 CONNECTING = frozenset(inspect.signature(asyncpg.connect).parameters) - {"dsn"}
 """Options that are for each connection, and not for a pool."""
-_KNOWN = (CONNECTING | set(inspect.signature(asyncpg.create_pool).parameters)) - {
+
+_KNOWN = CONNECTING | {*inspect.signature(asyncpg.create_pool).parameters} - {
     "dsn",
     "connect_kwargs",
 }
 
 
 def checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What goes to each node's pool.
-
-    Raises:
-        ConfigError: an option is unknown, means nothing here, or contradicts another.
-    """
+    """The `options` of each node's pool, with the sizes that `config` allows. Raises
+    ConfigError: an option is unknown, means nothing here, or contradicts another."""
     for key, instead in _SQLALCHEMYS.items():
         if getattr(config, key) not in (None, False):
             raise ConfigError(f"{key}: asyncpg's pools have {instead}: use that")
@@ -75,7 +73,7 @@ def arguments(config: Config, server: Server, options: Mapping[str, Any]) -> dic
     Args:
         config: how to route, and whether a PgBouncer stands before the server.
         server: where to connect.
-        options: checked ones, of which those count that are for connections.
+        options: checked ones; only those for connections count.
 
     Raises:
         ConfigError: PgBouncer would refuse one of the parameters, or prepared statements.

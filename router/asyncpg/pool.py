@@ -1,4 +1,4 @@
-"""The router as a pool of asyncpg's: one real pool per node behind it."""
+"""The router as a pool like asyncpg's: one real pool per node behind it."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from router.model import Node
 
 
 class Pool(AsyncpgConnector, asyncpg.Pool):
-    """A pool of routed connections; its options hold for each node's pool of asyncpg's.
+    """A pool of routed connections; its options hold for each node's asyncpg pool.
 
     It is an `asyncpg.Pool` for whoever asks; each of that class's methods is its own.
     """
@@ -43,8 +43,6 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         closed = "closed " if self.closing else ""
         return f"<router.asyncpg.Pool {closed}{self.router!r}>"
 
-    # -- its life ------------------------------------------------------------------------------
-
     def __await__(self) -> Generator[Any, None, Self]:
         return self._open().__await__()
 
@@ -54,13 +52,13 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         self._same_loop()
         try:
             await asyncio.to_thread(self.router.start)
-            # All of them to their end, so that no task is left behind one that failed.
+            # Each is awaited to its end, so that no task goes on after another has failed.
             warming = (self._warm(node) for node in list(self.router.servers))
             for found in await asyncio.gather(*warming, return_exceptions=True):
                 if isinstance(found, BaseException):
                     raise found
         except BaseException:
-            # Nobody has a pool to close who was given an error in place of it.
+            # The caller gets an error in place of a pool, and so has none to close.
             self.terminate()
             raise
         return self
@@ -121,7 +119,7 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
             self.returned(connection)
 
     def returned(self, connection: Connection) -> None:
-        """A connection is back, or nobody waits for it any more."""
+        """Note that `connection` is back, or that nobody waits for it any more."""
         self._lent.discard(connection)
         if not self._lent and self._all_back is not None:
             self._all_back.set()
@@ -156,13 +154,11 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         """Open connections nobody uses, all nodes together."""
         return self._sum("get_idle_size")
 
-    def get_init_size(self) -> int:
-        """Connections each node's pool opens at the start."""
-        return int(self._options["min_size"])
-
     def get_min_size(self) -> int:
         """Connections each node's pool opens at the start."""
         return int(self._options["min_size"])
+
+    get_init_size = get_min_size
 
     def get_max_size(self) -> int:
         """Connections each node's pool may have."""
@@ -174,15 +170,11 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         registry.leave_to_parent(self._lent)
         self._lent, self._all_back = set(), None
 
-    # -- connections and statements ------------------------------------------------------------
-
     def acquire(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, *, timeout: float | None = None
     ) -> Acquiring:
-        """A routed connection, to be awaited or entered with ``async with``.
-
-        Args:
-            timeout: seconds each statement may wait for a connection of its node's pool.
+        """A routed connection, to be awaited or entered with ``async with``; each statement may
+        wait `timeout` seconds for a connection of its node's pool.
 
         Raises:
             PoolClosed: the pool is closed, once awaited.
@@ -190,7 +182,7 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         return Acquiring(self, timeout)
 
     async def connection(self, timeout: float | None = None) -> Connection:
-        """What `acquire` gives when it is awaited."""
+        """What `acquire`, with that `timeout`, gives when it is awaited."""
         if self.closing:
             raise PoolClosed("the pool is closed: make another one")
         self._same_loop()
@@ -199,7 +191,7 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
         return connection
 
     async def release(self, connection: Any, *, timeout: float | None = None) -> None:
-        """Take a connection back; what is open on it is rolled back.
+        """Take `connection` back, within `timeout` seconds; what is open on it is rolled back.
 
         Raises:
             asyncpg.InterfaceError: it is another pool's.

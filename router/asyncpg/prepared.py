@@ -1,4 +1,6 @@
-"""A prepared statement of asyncpg's, for whose writes the router pins as for any other."""
+"""An asyncpg prepared statement, for whose writes the router pins as for any other."""
+
+# ruff: noqa: D102 - asyncpg documents the methods
 
 from collections.abc import Coroutine
 from typing import Any
@@ -26,14 +28,8 @@ class PreparedStatement:
     def __init__(
         self, routed: AsyncpgCheckout, held: AsyncpgConnection, query: str, real: Any
     ) -> None:
-        """Wrap.
-
-        Args:
-            routed: the checkout it was prepared through.
-            held: where it is prepared.
-            query: its text.
-            real: asyncpg's own.
-        """
+        """Wrap asyncpg's `real` statement of the text `query`, prepared through `routed` on
+        `held`."""
         self._routed: AsyncpgCheckout = routed
         self._held: AsyncpgConnection = held
         self._query: str = query
@@ -44,56 +40,42 @@ class PreparedStatement:
     def __repr__(self) -> str:
         return f"<router.asyncpg.PreparedStatement {self._query!r} on {self._held.node.name}>"
 
-    # -- what is asked of it -------------------------------------------------------------------
-
     def get_name(self) -> str:
-        """Its name in its session."""
         return str(self._real.get_name())
 
     def get_query(self) -> str:
-        """Its text."""
         return str(self._real.get_query())
 
     def get_statusmsg(self) -> Any:
-        """The status of its last execution, None before the first."""
         return self._real.get_statusmsg()
 
     def get_parameters(self) -> Any:
-        """The types of its parameters."""
         return self._real.get_parameters()
 
     def get_attributes(self) -> Any:
-        """The columns of its rows."""
         return self._real.get_attributes()
 
-    # -- its execution -------------------------------------------------------------------------
-
     async def fetch(self, *args: Any, **kw: Any) -> Any:
-        """Its rows."""
         return await self._ran(self._usable().fetch(*args, **kw))
 
     async def fetchrow(self, *args: Any, **kw: Any) -> Any:
-        """Its first row, None without one."""
         return await self._ran(self._usable().fetchrow(*args, **kw))
 
     async def fetchval(self, *args: Any, **kw: Any) -> Any:
-        """One value of its first row, None without a row."""
         return await self._ran(self._usable().fetchval(*args, **kw))
 
     async def fetchmany(self, args: Any, **kw: Any) -> Any:
-        """Its rows, run once for each set of arguments."""
         return await self._ran(self._usable().fetchmany(args, **kw))
 
     async def executemany(self, args: Any, **kw: Any) -> None:
-        """Run it once for each set of arguments, all or none of them."""
         await self._ran(self._usable().executemany(args, **kw))
 
     async def explain(self, *args: Any, analyze: bool = False) -> Any:
-        """Its plan; with `analyze` it runs, in a transaction that asyncpg rolls back."""
+        """As asyncpg's: its plan; with `analyze` it runs, in a transaction that asyncpg rolls
+        back."""
         return await self._ran(self._usable().explain(*args, analyze=analyze))
 
     def cursor(self, *args: Any, **kw: Any) -> Any:
-        """A cursor over its rows; as asyncpg's, it needs a transaction."""
         made = self._usable().cursor(*args, **kw)
         self._route().begin()
         return made
@@ -129,11 +111,11 @@ class PreparedStatement:
             raise
         except BaseException:
             if self._pins:
-                # Nobody knows yet how it ends at the server: again when the connection is back.
+                # Nobody knows how it ends at the server: pin again when the connection is back.
                 self._routed.writing(route.context, self._intent)
             raise
         kind = self._intent.kind
-        # What is set stays in this session, from which no statement of the checkout leaves.
+        # A setting stays in this session, to which every statement of the checkout is bound.
         if kind is READ:
             route.done()
         elif kind is Kind.TRANSACTION or (

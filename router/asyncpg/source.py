@@ -1,6 +1,6 @@
 """Where asyncpg's connections come from: a real pool for each node, as a checkout asks it.
 
-Runs in a greenlet but where it says otherwise.
+Runs in a greenlet unless a docstring says otherwise.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class NothingOpen(Exception):
 
 
 class AsyncpgConnector(Connector):
-    """The servers of one Router, as asyncpg connects to them: a pool of asyncpg's for each.
+    """The servers of one Router, as asyncpg connects to them: an asyncpg pool for each.
 
     Attributes:
         unclean: connections, by node and server process, that have to be reset.
@@ -57,15 +57,9 @@ class AsyncpgConnector(Connector):
     driver: Driver = ASYNCPG
 
     def __init__(self, config: Config, options: dict[str, Any]) -> None:
-        """Prepare; nothing is opened.
-
-        Args:
-            config: which servers, and how to route.
-            options: as `asyncpg.create_pool` takes them, for each node's pool.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        """Prepare, and open nothing: `config` says which servers and how to route; `options`
+        are those of `asyncpg.create_pool`, for each node's pool. Raises ConfigError: an option
+        is unknown or malformed; names it and the cure."""
         self.config: Config = config
         self._options: dict[str, Any] = checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)
@@ -91,7 +85,7 @@ class AsyncpgConnector(Connector):
     async def to_its_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await `work`, which goes on when the caller is cancelled meanwhile."""
         task = self.router.runtime.tasks.spawn(work)
-        # The event loop itself keeps no strong reference to what nobody awaits any more.
+        # The event loop itself keeps no strong reference to a task that nobody awaits any more.
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         await asyncio.shield(task)
@@ -105,7 +99,7 @@ class AsyncpgConnector(Connector):
         return self.config.libpq() | self.router.servers[node].connect_args()
 
     def node_pool(self, node: Node) -> Any:
-        """The pool of asyncpg's for `node`, made when first asked for.
+        """The asyncpg pool for `node`, made when first asked for.
 
         Raises:
             PoolClosed: this pool is closed.
@@ -127,18 +121,17 @@ class AsyncpgConnector(Connector):
             connect=connect,
             reset=self._user_reset or functools.partial(self._put_right, node),
         )
-        # With nothing to open yet it gets ready in one step, so that no other task meets it half
-        # made.
+        # With nothing to open yet it gets ready in one step: no other task meets half a pool.
         with contextlib.suppress(StopIteration):
             next(pool.__await__())
         self._pools[node] = pool
         return pool
 
     async def _put_right(self, node: Node, con: Any) -> None:
-        """Reset what came back, unless all it did was to read: that spares a round trip.
+        """Reset a connection that comes back, unless it was only read from: that spares a round
+        trip.
 
-        With ``setup`` always: what that sets is for whoever acquired it.
-        """
+        Where there is a ``setup`` always: what that sets is meant for the user who acquired it."""
         which = (node, con.get_server_pid())
         if which in self.unclean or self._options.get("setup"):
             self.unclean.discard(which)
@@ -173,40 +166,36 @@ class AsyncpgConnector(Connector):
                 await_only(init(con))
             return problem
 
-        ways = (
-            functools.partial(_dial, (), self.arguments(server))
-            for server in self.config.sessions()
-        )
+        sessions = self.config.sessions()
+        ways = (functools.partial(_dial, (), self.arguments(server)) for server in sessions)
         return self.first_of_sessions(node, ways, admit)
 
     def retire(self, node: Node) -> None:
-        """Let a node that left go; what is in use is closed when it comes back. Any thread."""
+        """Close the pool of `node`, which left; a connection in use is closed when it comes
+        back. Any thread."""
         pool, loop = self._pools.pop(node, None), self._router_loop
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.close(), loop)
 
     def use(self) -> dict[Node, Use]:
         """The connections to each node."""
-        found = {}
-        for node, pool in self._pools.copy().items():
-            idle = pool.get_idle_size()
-            found[node] = Use(pool.get_size() - idle, idle)
-        return found
+        sizes = {n: (p.get_size(), p.get_idle_size()) for n, p in self._pools.copy().items()}
+        return {node: Use(size - idle, idle) for node, (size, idle) in sizes.items()}
 
     def after_fork(self) -> None:
-        """In a forked child: leave every connection, and the event loop, to the parent. Whichever
-        loop uses this pool next has it."""
+        """In a forked child: leave every connection, and the event loop, to the parent. The
+        next event loop that uses this pool is its loop."""
         registry.leave_to_parent(self._pools, self._ending, self._router_loop)
         self._pools, self._ending, self.unclean, self._router_loop = {}, set(), set(), None
         self.opened.clear()
 
 
 def _dial(args: Any, kw: dict[str, Any]) -> Any:
-    """A new connection of asyncpg's."""
+    """A new asyncpg connection."""
     try:
         return await_only(asyncpg.connect(*args, **kw))
     except OSError as error:
-        # A connect that takes too long is a TimeoutError, and so is a busy pool's.
+        # A connect that takes too long is a TimeoutError, as a busy pool's error is.
         raise ConnectionError(str(error) or "it does not answer in time") from error
 
 
@@ -229,11 +218,8 @@ class AsyncpgSource(Source):
         await_only(asyncio.to_thread(self.router.start))
 
     def hold(self, node: Node) -> AsyncpgConnection:
-        """A pooled connection to `node`.
-
-        Raises:
-            PoolTimeout: none was free in time; names node, size and cure.
-        """
+        """A pooled connection to `node`. Raises PoolTimeout: none was free in time; names node,
+        size and cure."""
         pool = self.pool.node_pool(node)
         began = 0.0 if self.timeout is None else self.router.clock()
         try:
@@ -261,7 +247,7 @@ class AsyncpgSource(Source):
         token = may_open.set(False)
         try:
             if pool.get_idle_size():
-                # Another task may be quicker; nobody waits longer for its connection than that.
+                # Another task may take it first; then nobody waits longer than a probe may take.
                 con = await_only(pool.acquire(timeout=self.pool.config.probe_timeout))
                 return AsyncpgConnection(self, node, pool, con)
         except (NothingOpen, TimeoutError, asyncpg.InterfaceError):
@@ -280,5 +266,5 @@ class AsyncpgSource(Source):
         self.pool.probe_over(held.node, held.con)
 
     def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is asyncpg's as well."""
+        """The asyncpg counterpart of the core's `error`."""
         return translated(error)

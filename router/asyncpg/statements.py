@@ -1,4 +1,4 @@
-"""Statements of a routed connection of asyncpg's, each sent where the rules say."""
+"""Statements of a routed asyncpg connection, each sent where the rules say."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
@@ -31,21 +31,18 @@ class Statements:
         return any(h is not None and h.in_transaction for h in (routed.primary, routed.replica))
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> str:
-        """Run one or several statements; the last one's status.
-
-        Raises:
-            RouterError: nowhere to run it; says which node and why.
-        """
+        """As asyncpg's: run one or several statements; the last one's status. Raises
+        RouterError: nowhere to run it; says which node and why."""
         return str(await self._sent("execute", query, args, {"timeout": timeout}))
 
     async def executemany(self, command: str, args: Any, *, timeout: float | None = None) -> None:
-        """Run a statement once for each set of arguments, all or none of them."""
-        # What can be walked through but once cannot be sent a second time.
+        """As asyncpg's: run a statement once for each set of arguments, all or none of them."""
+        # An iterator can be walked through once only, and so cannot be sent a second time.
         again = isinstance(args, list | tuple)
         await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
 
     def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
-        """The rows of a query, as asyncpg's records."""
+        """As asyncpg's: the rows of `query` as its records."""
         return self._sent("fetch", query, args, kw)
 
     def fetchrow(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
@@ -53,11 +50,11 @@ class Statements:
         return self._sent("fetchrow", query, args, kw)
 
     def fetchval(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
-        """One value of the first row, None without a row."""
+        """As asyncpg's: one value of the first row, None without a row."""
         return self._sent("fetchval", query, args, kw)
 
     async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
-        """The rows of a statement run once for each set of arguments."""
+        """As asyncpg's: the rows of a statement run once for each set of arguments."""
         again = isinstance(args, list | tuple)
         return await self._sent("fetchmany", query, (args,), kw, again=again)
 
@@ -66,22 +63,20 @@ class Statements:
         return str(await self._sent("copy_from_query", query, args, kw, again=False))
 
     async def copy_from_table(self, table_name: str, **kw: Any) -> str:
-        """Copy a table out, from the primary."""
+        """As asyncpg's: copy a table out, from the primary."""
         return str(await self._unseen(COPY_OUT, "copy_from_table", table_name, **kw))
 
     async def copy_to_table(self, table_name: str, **kw: Any) -> str:
-        """Copy into a table."""
+        """As asyncpg's: copy into a table."""
         return str(await self._unseen(COPY_IN, "copy_to_table", table_name, **kw))
 
     async def copy_records_to_table(self, table_name: str, **kw: Any) -> str:
-        """Copy records into a table."""
+        """As asyncpg's: copy records into a table."""
         return str(await self._unseen(COPY_IN, "copy_records_to_table", table_name, **kw))
 
     def cursor(self, query: str, *args: Any, **kw: Any) -> "CursorFactory":
         """A cursor over a query, where the open transaction is; as asyncpg's, it needs one."""
         return CursorFactory(self, query, args, kw)
-
-    # -- on their way --------------------------------------------------------------------------
 
     async def _sent(
         self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
@@ -91,7 +86,7 @@ class Statements:
         if context is not None and (held := routed.primary) is not None:
             try:
                 send = getattr(held.con, method)
-                # Spread arguments make a call slow, empty ones too.
+                # Spread arguments make a call slow, even empty ones.
                 result = await (send(query, *args, **kw) if args or kw else send(query))
             except BaseException as error:
                 failed_fast_read(routed, held, error)
@@ -110,16 +105,10 @@ class Statements:
         return await self._spawned(self._run, query, call, args, again)
 
     async def _at_once(
-        self,
-        route: Route[AsyncpgConnection],
-        method: str,
-        query: str,
-        args: Any,
-        kw: dict[str, Any],
-        *,
-        again: bool,
-    ) -> Any:
-        """A statement for which nothing has to be prepared: no greenlet, unless it fails."""
+        self, route: Route[AsyncpgConnection], method: str, query: str, args: Any,
+        kw: dict[str, Any], *, again: bool,
+    ) -> Any:  # fmt: skip
+        """Run a statement for which nothing has to be prepared: no greenlet, unless it fails."""
         held = route.held
         route.begin()
         try:
@@ -146,11 +135,9 @@ class Statements:
         return await self._spawned(self._run, None, call, None, False, intent)
 
     async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
-        """`run` in a greenlet, one at a time: two would each take a connection of the same node.
-
-        Raises:
-            asyncpg.InterfaceError: another task has this connection do something; as asyncpg's.
-        """
+        """`run` in a greenlet, one at a time: two would each take a connection of the same
+        node. Raises asyncpg.InterfaceError: another task has this connection do something; as
+        asyncpg's."""
         if self._busy:
             raise asyncpg.InterfaceError(
                 "cannot perform operation: another operation is in progress"
@@ -162,15 +149,11 @@ class Statements:
             self._busy = False
 
     def _run(
-        self,
-        sql: str | None,
-        call: Callable[..., Any],
-        args: Any,
-        again: bool,
+        self, sql: str | None, call: Callable[..., Any], args: Any, again: bool,
         intent: Intent | None = None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         routed = self._routed
-        # As asyncpg's Transaction sends them.
+        # Asyncpg's Transaction sends these two texts.
         if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
             routed.commit() if sql == "COMMIT;" else routed.rollback()
             return sql[:-1]

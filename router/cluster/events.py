@@ -1,4 +1,4 @@
-"""The events of a cluster, and their levels: who is kept out, and what changed between snapshots."""
+"""The events of a cluster, and their levels: who is kept out, what changed between snapshots."""
 
 from router.cluster.lost_writes import Loss
 from router.cluster.state import State

@@ -1,7 +1,7 @@
 """Who belongs to the cluster: servers that join and leave, by hand or as discovery says."""
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -36,12 +36,10 @@ class NodePools(Protocol):
 
 
 class Membership:
-    """The servers of a cluster, and the pools of connections to them; any thread. `changed` is
-    called when other servers belong to it."""
+    """The servers of a cluster, and the pools of connections to them; any thread."""
 
-    def __init__(self, state: State, changed: Callable[[], None]) -> None:
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._changed = changed
         self._lock = state.runtime.lock()
         self._pools: weakref.WeakSet[NodePools] = weakref.WeakSet()
 
@@ -135,7 +133,7 @@ class Membership:
             state.telemetry.event("left", node=node.name, address=f"{node.host}:{node.port}")
         for node in joining:
             state.telemetry.event("joined", node=node.name, address=f"{node.host}:{node.port}")
-        self._changed()
+        self._state.members_changed()
         for node in joining:
             state.hurry(node)
 

@@ -105,9 +105,7 @@ class Pinning:
             or pin.waited(now) > other.config.pin_max
             or expired(pin, other.snapshot, other.policy, now)
             for other in self._others()
-            if other.monitor is not None
-            and other is not self._state
-            and other.cluster == self._state.cluster
+            if other.monitor is not None and other.cluster == self._state.cluster
         )
 
     def resolve(self, context: RoutingContext) -> None:

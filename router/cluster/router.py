@@ -80,13 +80,15 @@ class Router(State):
         self.decisions: Tally = self.telemetry.decisions
         # Whether a read outside a transaction goes to a replica, and is one by itself there.
         self.reads_alone: bool = not (config.reads_in_transaction or config.dry_run)
-        self.health: Health = Health(self)
-        self.membership: Membership = Membership(self, self._members_changed)
-        self.pinning: Pinning = Pinning(self, routers)
-        self.catalog: CatalogInForce = CatalogInForce(self)
+        # Weak, so that a Router ends with its last reference, and its locks and pins with it.
+        state: State = weakref.proxy(self)
+        self.health: Health = Health(state)
+        self.membership: Membership = Membership(state)
+        self.pinning: Pinning = Pinning(state, routers)
+        self.catalog: CatalogInForce = CatalogInForce(state)
         self.classifier: Classifier = self.catalog.classifier
-        self.observation: Observation = Observation(self, self.health, self.membership.retire)
-        self.dry_run: DryRun = DryRun(self)
+        self.observation: Observation = Observation(state, self.health, self.membership.retire)
+        self.dry_run: DryRun = DryRun(state)
         self.started: bool = False
         self.draining: bool = False
         self.observers: list[Callable[[Router], None]] = []
@@ -290,7 +292,8 @@ class Router(State):
         """
         return self.membership.remove_replica(name)
 
-    def _members_changed(self) -> None:
+    def members_changed(self) -> None:
+        """Prefer the nearer of the members there are now, and have a monitor for them."""
         self._prefer()
         if self.started and self.monitor is not None:
             self.monitor.start()

@@ -93,6 +93,9 @@ class State:
             snapshot = with_nodes(self.view.snapshot, self.servers, now)
             self.view = View(snapshot, self.kept_out.entries)
 
+    def members_changed(self) -> None:
+        """Other servers belong to the cluster; a Router knows what follows."""
+
     def blacklist_changed(self) -> None:
         """Look at the cluster through the blacklist as it is now."""
         with self._lock:

@@ -1,4 +1,4 @@
-"""What every driver does in its own way, as a small record, and its errors in words."""
+"""What each driver does in its own way, as a small record, and its errors in words."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,15 +13,11 @@ def sqlstate_of(error: BaseException) -> str:
 
 
 def in_words(state: str, error: BaseException) -> str:
-    """`error` as one line without secrets: SQLSTATE and message.
+    """`error`, which a driver raised, as one line without secrets: its SQLSTATE `state`, empty
+    when the server sent none, and its message.
 
-    Not what a server adds to its message: as its context it quotes the statement that a function
-    put together, of the parameters too.
-
-    Args:
-        state: the SQLSTATE, empty when the server sent none.
-        error: what a driver raised.
-    """
+    What a server adds to its message is left out: as context it quotes the statement that a
+    function put together, with its parameters."""
     if state and getattr(error.__cause__, "sqlstate", "") == state:
         error = error.__cause__ or error  # asyncpg's, whose class SQLAlchemy 2.0 puts before it
     said: Any = getattr(getattr(error, "diag", None), "message_primary", None)  # psycopg's
@@ -60,5 +56,5 @@ class Driver:
     abort: Callable[[Any], object] = _closed
 
     def reason(self, error: BaseException) -> str:
-        """The error as one line for people: SQLSTATE and message, without secrets."""
+        """The `error` as one line for people: SQLSTATE and message, without secrets."""
         return in_words(self.sqlstate(error), error)

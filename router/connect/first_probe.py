@@ -20,7 +20,7 @@ def first_report(
     A server that tells no WAL position is asked for its role alone.
 
     Args:
-        node: which it is taken for.
+        node: the node whose server it is taken for.
         connection: the driver's, with no transaction open.
         driver: asks over it.
         clock: monotonic seconds.

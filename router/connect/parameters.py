@@ -17,12 +17,9 @@ NOT_FOR_PROBES = ("async_creator_fn", "autocommit", "context", "cursor_factory",
 
 
 def environments(found: dict[str, Any], *, timeout_given: bool = False) -> dict[str, Any]:
-    """`found`, libpq's parameters, changed to where libpq's environment variables count.
-
-    Args:
-        found: libpq's parameters; changed in place.
-        timeout_given: the user gave ``connect_timeout``, which wins over PGCONNECT_TIMEOUT.
-    """
+    """`found`, libpq's parameters, changed in place to where libpq's environment variables
+    count; `timeout_given`: the user gave ``connect_timeout``, which wins over
+    PGCONNECT_TIMEOUT."""
     if "PGCONNECT_TIMEOUT" in os.environ and not timeout_given:
         found.pop("connect_timeout", None)
     if {"PGTARGETSESSIONATTRS", "PGSERVICE"} & os.environ.keys():
@@ -38,7 +35,7 @@ def to_one_server(
     Args:
         found: libpq's parameters and psycopg's, as the user wants them; changed in place.
         server: where the connection leads.
-        config: says in which schemas it begins.
+        config: says in which schemas the connection begins.
         timeout_given: as `environments` has it.
     """
     for key in ("service", *CHOOSING):
@@ -50,30 +47,22 @@ def to_one_server(
 
 
 def begin_in(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The parameter of libpq by which a server begins every session with a ``search_path``.
-
-    Args:
-        parameters: libpq's, whose ``options`` are kept.
-        path: the setting's value.
-    """
-    # Of two settings the later one counts. No name holds a blank, which would end it.
+    """The parameter of libpq by which a server begins every session with `path` as
+    ``search_path``; the ``options`` among the `parameters` are kept."""
+    # Of two settings the later one counts. No schema name holds a blank, which would end the path.
     return {"options": f"{parameters.get('options') or ''} -csearch_path={path}".strip()}
 
 
 def for_probes(found: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of psycopg's as the monitor takes them; changed in place."""
+    """`found`, arguments of psycopg, as the monitor takes them; changed in place."""
     for key in NOT_FOR_PROBES:
         found.pop(key, None)
     return found
 
 
 def prepared_refused(key: str, where: str = "") -> ConfigError:
-    """The error of an option that asks for prepared statements behind a PgBouncer.
-
-    Args:
-        key: the option's name.
-        where: what ``prepared_statements`` is said in, if not beside it.
-    """
+    """The error of the option `key`, which asks for prepared statements behind a PgBouncer;
+    `where` names the place of ``prepared_statements``, if that is not beside it."""
     return ConfigError(
         f"{key}: prepared statements fail behind PgBouncer: leave it out; or, for PgBouncer 1.21 "
         f"with max_prepared_statements, say prepared_statements=True{where}"
@@ -81,15 +70,9 @@ def prepared_refused(key: str, where: str = "") -> ConfigError:
 
 
 def budgeted(config: Config, max_size: int | None) -> int | None:
-    """The most connections of each node's pool: the budget's share where there is one.
-
-    Args:
-        config: may have ``max_connections``.
-        max_size: what the user says, None for nothing.
-
-    Raises:
-        ConfigError: both say something.
-    """
+    """The most connections of each node's pool: the share of `config`'s budget where there is
+    one, else `max_size`, None for what the user does not say. Raises ConfigError: the user
+    gives both."""
     if config.max_connections is None:
         return max_size
     if max_size is not None:

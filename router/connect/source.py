@@ -45,8 +45,8 @@ class Connector:
         router: decides.
         driver: what differs between drivers.
         opened: when connections that nobody has taken yet were opened (monotonic seconds), by
-            what tells them apart; older ones than `FRESH` are forgotten.
-        last_opened: when the last of them was.
+            what tells them apart; connections older than `FRESH` are forgotten.
+        last_opened: when the last connection was opened (monotonic seconds).
     """
 
     config: Config
@@ -56,19 +56,13 @@ class Connector:
     last_opened: float = -inf
 
     def arguments(self, server: Server) -> dict[str, Any]:
-        """What the driver needs to connect to `server`.
-
-        Raises:
-            ConfigError: what is said of it is malformed, or refused by a PgBouncer.
-        """
+        """What the driver needs to connect to `server`. Raises ConfigError: what is said of it
+        is malformed, or refused by a PgBouncer."""
         raise NotImplementedError
 
     def join(self, router: "Router", monitor: "Monitor") -> None:
-        """Connect to the servers of `router` from now on, and let `monitor` probe them.
-
-        Raises:
-            ConfigError: as `arguments`, now and not at the first statement.
-        """
+        """Connect to the servers of `router` from now on, and let `monitor` probe them. Raises
+        ConfigError: as `arguments`, now and not at the first statement."""
         self.router, self.opened = router, {}
         pools: Any = self  # an adapter's connector is its pools as well
         for server in router.servers.values():
@@ -78,11 +72,8 @@ class Connector:
         registry.renew(pools)
 
     def server(self, node: Node) -> Server:
-        """The server behind `node`.
-
-        Raises:
-            NoReplicaAvailable: it has left the cluster meanwhile.
-        """
+        """The server behind `node`. Raises NoReplicaAvailable: it has left the cluster
+        meanwhile."""
         server = self.router.servers.get(node)
         if server is None:
             raise NoReplicaAvailable(f"{node} has left the cluster: try again")
@@ -99,7 +90,7 @@ class Connector:
 
         Args:
             node: to connect to.
-            dial: opens it.
+            dial: opens the connection.
             admit: asks its server what it is, and prepares it.
             pause: waits as many seconds; on an event loop without blocking it.
 
@@ -128,12 +119,9 @@ class Connector:
             self.router.observe(found)
 
     def check_schemas(self, node: Node, connection: Any) -> None:
-        """Refuse a server whose sessions begin in other schemas than ``schema`` asks for, where
-        that could not be said when the connection was opened.
-
-        Raises:
-            ConfigError: they do.
-        """
+        """Refuse the server of `node` if `connection` began in other schemas than ``schema``
+        asks for, where the schemas could not be said when it was opened. Raises ConfigError: it
+        did."""
         path, server = self.config.search_path, self.router.servers.get(node)
         if server is not None and self.config.begins_in(server) != path:
             (found,) = self.driver.ask(connection, "SELECT current_setting('search_path')")
@@ -151,9 +139,9 @@ class Connector:
         Args:
             node: the primary.
             ways: each opens a connection to one of the hosts.
-            admit: tells why a connection does not lead to the primary, empty where it does; see
+            admit: says why a connection does not lead to the primary, empty where it does; see
                 `why_not_primary`.
-            drop: closes a connection that will not do; by default as the driver does.
+            drop: closes a connection that is refused; by default as the driver does.
 
         Raises:
             SessionRefused: none of the hosts is the primary.
@@ -182,20 +170,17 @@ class Connector:
         return stranger(self.report(node, connection), node, self.router.snapshot)
 
     def note_opened(self, key: Hashable) -> None:
-        """A connection was opened that nobody has taken yet.
-
-        Args:
-            key: tells it from the others; what had the same one before is closed by now.
-        """
+        """Note that a connection was opened that nobody has taken yet. Its `key` tells it from
+        the others; an earlier connection of the same key is closed by now."""
         self.last_opened = self.opened[key] = self.router.clock()
 
     def is_fresh(self, key: Hashable) -> bool:
-        """Whether a connection that is taken now was opened just now, for whoever takes it."""
+        """Whether the connection `key`, which is taken now, was opened just now for its taker."""
         since = self.router.clock() - FRESH
         fresh = self.opened.pop(key, -inf) > since
         if self.last_opened <= since:
-            # Those that lie ready are not fresh any more. Where another thread notes one in this
-            # moment it is taken for old, which costs a retry and never a healthy node.
+            # No idle connection is fresh any more. One that another thread notes in this moment
+            # is taken for old, which costs a retry and never a healthy node.
             self.opened.clear()
         return fresh
 
@@ -215,7 +200,7 @@ class Source(ABC):
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
-        """What the driver raises for a server's sake."""
+        """What the driver raises because of a server or of the way to it."""
         return self.driver.errors
 
     def sqlstate(self, error: BaseException) -> str:
@@ -230,12 +215,12 @@ class Source(ABC):
         """Tell the Router of a server that is gone, or the way to it, if `error` says so.
 
         Args:
-            held: the connection it came from; where that has ended it is of no more use.
+            held: the connection that failed; where it has ended it is marked as broken.
             error: what the driver raised.
             gone: the driver knows that the connection has ended.
 
         Returns:
-            whether it says so.
+            whether `error` says so.
         """
         state = self.driver.sqlstate(error)
         if not gone and not self.router.health.is_disconnect(state):

@@ -13,7 +13,7 @@ from psycopg.sql import SQL, Literal
 from router import registry
 from router.cluster.router import Router
 from router.config.config import Config
-from router.django import bouncer, primary
+from router.django import bouncer, patches
 from router.django.creation import DatabaseCreation
 from router.django.facade import RoutedConnection
 from router.django.source import DjangoConnector, DjangoSource, cluster_of
@@ -23,11 +23,12 @@ from router.psycopg.node_connection import PsycopgConnection
 if not base.is_psycopg3:
     raise ImproperlyConfigured("router.django needs psycopg 3: pip install 'psycopg[binary]'")
 
-primary.install()
+patches.install()
 
 
 class DatabaseOperations(operations.DatabaseOperations):
-    """Django's, but for what asks the driver about a connection, and what reads to write."""
+    """Django's, but for what asks the driver about a connection, and for compilers that read to
+    write."""
 
     compiler_module = "router.django.compiler"
 
@@ -41,14 +42,15 @@ class DatabaseOperations(operations.DatabaseOperations):
 
 
 class _On:
-    """A wrapper as it looks with one node's connection in place of the routed one."""
+    """A wrapper that has one node's connection in place of the routed one, for Django to make a
+    cursor."""
 
     __slots__ = ("_wrapper", "connection", "timezone")
 
     def __init__(self, wrapper: "DatabaseWrapper", connection: Any) -> None:
         self._wrapper = wrapper
         self.connection = connection
-        self.timezone = wrapper.timezone  # asked for with every cursor
+        self.timezone = wrapper.timezone  # Django reads it with every cursor
 
     def __getattr__(self, key: str) -> Any:
         return getattr(self._wrapper, key)
@@ -80,26 +82,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
         try:
             config = Config.from_django(self.settings_dict, self.alias)
         except ConfigError:
-            return  # told by whoever asks for the cluster, and by manage.py check
+            return  # `cluster` and manage.py check raise it
         if bouncer.shared(config):
             self.settings_dict["DISABLE_SERVER_SIDE_CURSORS"] = True
 
     @property
     def cluster(self) -> DjangoConnector:
-        """What all wrappers of this alias share.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
-        """
+        """What all wrappers of this alias share. Raises
+        django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed."""
         self._check_options()
         return cluster_of(self)
 
     def _check_options(self) -> None:
         if not isinstance(self.settings_dict["OPTIONS"], Mapping):
-            raise ImproperlyConfigured(
-                f"DATABASES[{self.alias!r}]['OPTIONS']: expected a mapping: give one, or leave it "
-                "out"
-            )
+            where = f"DATABASES[{self.alias!r}]['OPTIONS']"
+            raise ImproperlyConfigured(f"{where}: expected a mapping: give one, or leave it out")
 
     @property
     def router(self) -> Router:
@@ -120,11 +117,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 "specified. Use one of the psycopg.IsolationLevel values."
             ) from None
 
-    # -- connecting ----------------------------------------------------------------------------
-
     @property
     def pool(self) -> Any:
-        """None: each node has one of its own, see `router.django.source.DjangoConnector.pool`."""
+        """None: each node has a pool of its own, see
+        `router.django.source.DjangoConnector.pool`."""
         return None if self._routes else super().pool
 
     def close_pool(self) -> None:
@@ -145,7 +141,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def after_fork(self) -> None:
         """In a forked child: leave the connection to the parent, with the ``atomic()`` that is
-        open, its savepoints, and what is to be done on its commit."""
+        open, its savepoints, and its on_commit callbacks."""
         if isinstance(self.connection, RoutedConnection):
             self.connection.abandon()
             self.connection = None
@@ -161,8 +157,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             super().init_connection_state()
 
     def _configure_role(self, connection: Any) -> bool:
-        # Django's composes the statement by way of the wrapper's connection, which is being
-        # opened here.
+        # Django composes the statement by the wrapper's connection, which is only being opened.
         role = self.settings_dict["OPTIONS"].get("assume_role")
         if role:
             connection.execute(SQL("SET ROLE {}").format(Literal(role)))
@@ -181,8 +176,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
             with self.wrap_database_errors:
                 self.connection.close()
 
-    # -- cursors and transactions --------------------------------------------------------------
-
     def create_cursor(self, name: str | None = None) -> Any:
         if not self._routes:
             return super().create_cursor(name)
@@ -200,7 +193,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         super()._set_autocommit(autocommit)
 
     def hold_session(self) -> bool:
-        """Stay on a session of one's own, past PgBouncer, until the connection is closed.
+        """Stay on a server session of its own, past PgBouncer, until the connection is closed.
 
         Returns:
             whether there is a PgBouncer to go past, and a ``session_url``.
@@ -226,15 +219,14 @@ class DatabaseWrapper(base.DatabaseWrapper):
         if not isinstance(facade, RoutedConnection) or self.in_atomic_block:
             return
         if facade.checkout.bound or facade.unfinished:
-            # What one request left in a session would keep the next on the primary. In a
-            # transaction left open, the next one's writes would wait for a COMMIT nobody sends,
-            # and its atomic() would fail.
+            # A session that one request left bound would keep the next on the primary. In a
+            # transaction left open, the next request's writes would wait for a COMMIT that nobody
+            # sends, and its atomic() would fail.
             self.close()
         else:
             facade.rest()
 
     @cached_property  # type: ignore[untyped-decorator]  # functools' own has a lock in Python 3.11
     def pg_version(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The server's version number, of any node."""
         with self.temporary_connection():
             return int(self.connection.info.server_version)

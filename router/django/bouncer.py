@@ -10,7 +10,7 @@ from router.rules.pgbouncer import SHARED, check_startup
 
 
 def shared(config: Config) -> bool:
-    """Whether a client of any node has no server session of its own."""
+    """Whether a client of any node of `config` has no server session of its own."""
     return any(config.pooling(s) in SHARED for s in (config.primary, *config.replicas))
 
 

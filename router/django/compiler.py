@@ -22,7 +22,7 @@ __all__ = [
 
 
 class SQLUpdateCompiler(_SQLUpdateCompiler):
-    """With multi-table inheritance it asks first which rows of the parent are meant."""
+    """With multi-table inheritance an UPDATE first asks which rows of the parent are meant."""
 
     def pre_sql_setup(self) -> Any:
         with using_primary():

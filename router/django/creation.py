@@ -1,4 +1,4 @@
-"""Test databases: made on the primary, and there on every replica before anybody asks them."""
+"""Test databases: made on the primary, and awaited on every replica before a test begins."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ PATIENCE = 30.0
 """Seconds to wait for one replica to replay the creation of a database."""
 
 PAUSE = 0.02
-
+"""Seconds between two questions to a replica whether the database is there."""
 
 _tested: set[str] = set()
 """Aliases that have a test database now."""
@@ -36,7 +36,7 @@ class DatabaseCreation(creation.DatabaseCreation):
 
     def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
         self._leave_real_data_alone()
-        leave(self._get_test_db_name())  # one of that name may have to be dropped first
+        leave(self._get_test_db_name())  # a database of that name may have to be dropped first
         name = str(super()._create_test_db(verbosity, autoclobber, keepdb))
         self._await(name)
         _tested.add(self.connection.alias)
@@ -48,8 +48,9 @@ class DatabaseCreation(creation.DatabaseCreation):
         _tested.add(self.connection.alias)  # this process was spawned, perhaps
 
     def _leave_real_data_alone(self) -> None:
-        """Behind a PgBouncer a replica may have a NAME of its own, a URL among the replicas may
-        name a database, and ``session_url`` does. Each is the real one: no test may go there."""
+        """Leave out what leads to the real database, where no test may go: behind a PgBouncer a
+        replica's NAME of its own, a URL among the replicas that names a database, and
+        ``session_url``."""
         settings = self.connection.settings_dict
         options = settings.get("ROUTER") or {}
         if "session_url" in options:

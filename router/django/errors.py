@@ -44,4 +44,4 @@ translated = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
     CommitUnknown, TransactionLost, SessionRefused,
 ))  # fmt: skip
-"""The Django counterpart of one of the core's errors; others as they are."""
+"""The Django counterpart of one of the core's errors; other errors as they are."""

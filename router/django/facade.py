@@ -1,5 +1,4 @@
-"""What ``django.db.connection.connection`` is: one psycopg connection to look at, several
-behind it."""
+"""What ``django.db.connection.connection`` is: psycopg's facade, with several behind it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +16,7 @@ from router.psycopg.node_connection import PsycopgConnection, alive
 
 
 class _Cursor(Cursor):
-    def callproc(self, name: Any, args: Any = None) -> Any:
-        """Call a function; routed like any other statement."""
-        call: Any = CursorMixin.callproc
-        return call(self, name, args)
+    callproc: Any = CursorMixin.callproc  # executes a SELECT, routed like any other
 
 
 class _Stream(_Cursor):
@@ -51,7 +47,7 @@ def _streaming(held: PsycopgConnection, step: int) -> None:
 
 
 class _LastingStream(Lasting, _Stream):
-    """One WITH HOLD that Django did not ask for itself."""
+    """A cursor WITH HOLD that Django did not ask for itself."""
 
 
 class RoutedConnection(facade.RoutedConnection[DjangoSource]):
@@ -62,16 +58,10 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
     lasting_class: type[Cursor] = _LastingStream
 
     def __init__(self, nodes: DjangoSource) -> None:
-        """Prepare; nothing is opened before something is executed.
-
-        Args:
-            nodes: the wrapper's connections.
-        """
+        """Take connections from `nodes`, the wrapper's; none before something is executed."""
         super().__init__(nodes)
         self.declared: bool = False
         self.checkout.explicit = True
-
-    # -- transactions --------------------------------------------------------------------------
 
     def _is_within(self) -> bool:
         return self.in_transaction
@@ -86,28 +76,28 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
         return Characteristics(self._level(), self.declared or self._read_only, self._deferrable)
 
     def hold_session(self) -> None:
-        """Stay on a session of one's own, past a PgBouncer, until this is closed.
-
-        Raises:
-            SessionRefused: ``session_url`` does not lead to the primary.
-        """
+        """Stay on a server session of its own, past a PgBouncer, until this is closed. Raises
+        SessionRefused: ``session_url`` does not lead to the primary."""
         route = self.checkout.route(None, explicit=False, force="session", intent=PEEK)
         if route.fresh:
             route.held.in_transaction = False  # nothing was sent
 
     @property
     def unfinished(self) -> bool:
-        """Whether a transaction or a statement was left open, by whatever road it was begun."""
-        finished = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
-        held = [h for h in self.holding if h is not None]
-        return any(
-            h.in_transaction or h.dbapi.pgconn.transaction_status not in finished for h in held
+        """Whether a transaction or a statement was left open, whoever began it."""
+        return self.in_transaction or any(
+            status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+            for status in self._statuses()
         )
 
+    def _statuses(self) -> list[int]:
+        held = [h for h in self.holding if h is not None]
+        return [h.dbapi.pgconn.transaction_status for h in held]
+
     def rest(self) -> None:
-        """Between two requests: let the next one's reads choose among the replicas anew, and have
-        a connection to the primary that is older than its last interruption asked whether it
-        lives."""
+        """Between two requests: give the replica back, so that the next one's reads choose
+        among all of them, and a connection to the primary older than its last interruption, so
+        that it is asked whether it lives."""
         primary, replica = self.holding
         if replica is not None:
             self.checkout.drop(replica)
@@ -115,12 +105,8 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
             self.checkout.drop(primary)
 
     def usable(self) -> bool:
-        """Ask the servers that are held; a dead one's connection is dropped.
-
-        Returns:
-            whether nothing was lost with it that only that connection had, and no transaction
-            has failed.
-        """
+        """Ask the servers that are held, and drop a dead one's connection: whether nothing was
+        lost that only that connection had, and no transaction has failed."""
         checkout = self.checkout
         self.nodes.doubt()
         lost = False
@@ -130,19 +116,12 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
             held.broken = True
             lost = lost or held.in_transaction or (held is checkout.primary and checkout.bound)
             checkout.drop(held)
-        return not lost and not self.closed and not self._failed()
-
-    def _failed(self) -> bool:
-        failed = TransactionStatus.INERROR
-        held = [h for h in self.holding if h is not None]
-        return any(h.dbapi.pgconn.transaction_status == failed for h in held)
+        failed = TransactionStatus.INERROR in self._statuses()
+        return not lost and not self.closed and not failed
 
     def configured(self, configure: Callable[[Any], bool]) -> bool:
-        """Configure what is held anew; what is kept is opened anew when it is needed.
-
-        Returns:
-            whether any connection was changed.
-        """
+        """Configure again by `configure` what is held, and close what is kept: whether any
+        connection was changed."""
         self.nodes.empty()
         changed = [configure(held.dbapi) for held in self.holding if held is not None]
         return any(changed)
@@ -152,7 +131,7 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
         if self.closed:
             return
         self.closed = True
-        # What is set on it goes with a connection that is closed; one of a pool is put right.
+        # A setting ends with a connection that is closed; a pool's connection is put right.
         try:
             self.checkout.release()
         finally:
@@ -178,6 +157,6 @@ class RoutedConnection(facade.RoutedConnection[DjangoSource]):
         """Psycopg's own block, on the primary."""
         held = self.checkout.bind_primary()
         if not held.in_transaction:
-            held.characterise(self._of_transactions())  # psycopg's BEGIN says them
+            held.characterise(self._of_transactions())  # psycopg puts them into its BEGIN
         with self.checkout.unseen(), held.dbapi.transaction(*args, **kwargs) as block:
             yield block

@@ -22,10 +22,7 @@ Respond = Callable[[HttpRequest], Any]
 
 def options() -> PinOptions:
     """What the settings say: ``ROUTER_PINS``, else as Django's own session cookie has it.
-
-    Raises:
-        ConfigError: a key of ``ROUTER_PINS`` is unknown or malformed.
-    """
+    Raises ConfigError: a key of ``ROUTER_PINS`` is unknown or malformed."""
     cookie: dict[str, Any] = {
         "secure": bool(settings.SESSION_COOKIE_SECURE),
         "samesite": (settings.SESSION_COOKIE_SAMESITE or "Lax").title(),
@@ -56,12 +53,9 @@ class PinMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Respond) -> None:
-        """Made by Django.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: ``ROUTER_PINS`` or
-                ``ROUTER_SAFE_METHODS`` is malformed.
-        """
+        """Made by Django, around `get_response`. Raises
+        django.core.exceptions.ImproperlyConfigured: ``ROUTER_PINS`` or ``ROUTER_SAFE_METHODS``
+        is malformed."""
         self.get_response: Respond = get_response
         self._async: bool = bool(iscoroutinefunction(get_response))
         try:
@@ -73,7 +67,7 @@ class PinMiddleware:
         self.pinning.testing = creation.testing
         self.carrier: PinCarrier = self.pinning.carrier
         store = self.carrier.store
-        # Under ASGI this one is synchronous too, if a middleware further in is.
+        # Under ASGI this middleware is synchronous too, if one further in is.
         self._bridged: bool = store is not None and is_async(store) and not self._async
         told = dict(self.pinning.carrying([], "")).get("Set-Cookie", "")
         self._cookie: SimpleCookie = SimpleCookie(told)
@@ -81,7 +75,7 @@ class PinMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Serve one request."""
+        """Serve one `request`."""
         if self._async:
             return self._serve(request)
         if self._bridged and not hasattr(request, "scope"):
@@ -185,8 +179,8 @@ class PinMiddleware:
 
 
 def _is_file(response: Any) -> bool:
-    """Whether the body is a file of the operating system, which cannot write to a database: as it
-    stands, a server may send it by itself."""
+    """Whether the body is a file of the operating system, whose iteration cannot write to a
+    database: left as it is, a server may send it by itself."""
     try:
         return isinstance(response.file_to_stream.fileno(), int)
     except (AttributeError, OSError, ValueError):  # ValueError: it is closed

@@ -1,8 +1,8 @@
 """Where connections come from: what one process knows of a database, and what one wrapper keeps.
 
-A `DjangoConnector` is shared by every thread's wrapper of one alias: the Router, and where
-``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. `DjangoSource` belongs to one
-wrapper, like the connection of Django's own.
+A `DjangoConnector` is shared by every thread's wrapper of one alias: it has the Router, and where
+``OPTIONS["pool"]`` asks for it a pool of psycopg_pool for each node. A `DjangoSource` belongs to
+one wrapper.
 """
 
 import gc
@@ -44,14 +44,8 @@ class DjangoConnector(PsycopgConnector):
     """
 
     def __init__(self, wrapper: "DatabaseWrapper") -> None:
-        """Prepare; nothing is opened.
-
-        Args:
-            wrapper: any thread's; its settings are read now.
-
-        Raises:
-            django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed.
-        """
+        """Read the settings of `wrapper`, any thread's; nothing is opened. Raises
+        django.core.exceptions.ImproperlyConfigured: a key is unknown or malformed."""
         self.alias: str = wrapper.alias
         settings = {**wrapper.settings_dict, "OPTIONS": dict(wrapper.settings_dict["OPTIONS"])}
         try:
@@ -59,7 +53,7 @@ class DjangoConnector(PsycopgConnector):
             bouncer.check(self.config, settings, self.alias)
         except ConfigError as error:
             raise ImproperlyConfigured(str(error)) from None
-        # Never connected: its connection parameters are asked for, each time, by any thread.
+        # Never connected: any thread asks it for connection parameters.
         self._model: DatabaseWrapper = type(wrapper)(settings, self.alias)
         self.pooled: Any = settings["OPTIONS"].get("pool")
         if self.pooled and settings.get("CONN_MAX_AGE", 0) != 0:
@@ -74,19 +68,15 @@ class DjangoConnector(PsycopgConnector):
         registry.renew(self)
 
     def arguments(self, server: Server) -> dict[str, Any]:
-        """What psycopg needs to connect to `server`: Django's own parameters, where it differs
-        from the primary in its settings that."""
+        """What psycopg needs to connect to `server`: Django's own parameters, and the server's
+        where its settings differ from the primary's."""
         own, primary = server.connect_args(), self.config.primary.connect_args()
         differs = {key: value for key, value in own.items() if value != primary.get(key)}
         found = {**self.config.libpq(), **self._model.get_connection_params(), **differs}
         return to_one_server(found, server, self.config)
 
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
-        """A new connection to `node`, in autocommit.
-
-        Args:
-            node: to connect to.
-            configure: sets time zone and role on it.
+        """A new connection to `node`, in autocommit, on which `configure` sets time zone and role.
 
         Raises:
             NoReplicaAvailable: the node has left, or keeps another attempt waiting.
@@ -125,7 +115,7 @@ class DjangoConnector(PsycopgConnector):
         return pool
 
     def use(self) -> dict[Node, Use]:
-        """What the nodes' pools keep; the wrappers' `DjangoSource` tell what they hold."""
+        """What the nodes' pools keep; each wrapper's `DjangoSource` says what it holds."""
         pools = self._pools.copy().items()
         return {node: Use(0, pool.get_stats()["pool_available"]) for node, pool in pools}
 
@@ -176,17 +166,14 @@ class DjangoSource(source.PsycopgSource):
         registry.renew(self)
 
     def configure(self, connection: Any) -> object:
-        """Set time zone and role, as Django does."""
         return self._configure(connection)
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
-        """Prepare a connection that is taken for the checkout."""
         held = super().held_by(node, line)
         self._held[line] = node
         return held
 
     def line(self, node: Node) -> ConnectionRecord:
-        """A connection to `node` that lives: the one kept, or one of its pool."""
         pool = self.cluster.pool(node)
         if pool is None:
             line = self._kept.pop(node, None)
@@ -204,7 +191,6 @@ class DjangoSource(source.PsycopgSource):
         return self.from_pool(pool, node, self.timeout)
 
     def open_line(self, node: Node) -> ConnectionRecord | None:
-        """The connection to `node` that is kept, or an open one of its pool, if there is one."""
         pool = self.cluster.pool(node)
         if pool is not None:
             return self.open_in(pool)
@@ -220,17 +206,15 @@ class DjangoSource(source.PsycopgSource):
         return self.lives(line)
 
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
-        """Keep a connection for the next statement there, or give it to its pool."""
         line.given_back = True
         self._held.pop(line, None)
         if line.pool is not None:
             if not line.streams:
                 self._put(line)
             return
-        gone = (
-            self._closed or line.dedicated or node not in self.router.servers or node in self._kept
-        )
-        if (gone and not line.streams) or not _put_right(line.dbapi):
+        left = self._closed or node not in self.router.servers
+        unwanted = left or line.dedicated or node in self._kept
+        if (unwanted and not line.streams) or not _put_right(line.dbapi):
             line.dbapi.close()
         else:
             self._kept[node] = line
@@ -241,13 +225,13 @@ class DjangoSource(source.PsycopgSource):
         line.pool.putconn(line.dbapi)
 
     def streaming(self, line: ConnectionRecord, step: int) -> None:
-        """A server-side cursor was opened on `line` (1) or closed (-1)."""
+        """Note that a server-side cursor was opened on `line` (`step` 1) or closed (-1)."""
         line.streams += step
         if line.pool is not None and line.given_back and not line.streams:
             self._put(line)
 
     def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
-        """Close a connection; with `distrust` the next one kept is asked before it is used."""
+        """As the base class has it."""
         self._held.pop(line, None)
         line.dbapi.close()
         if line.pool is not None:
@@ -256,8 +240,8 @@ class DjangoSource(source.PsycopgSource):
             self._unchecked.add(node)
 
     def use(self) -> dict[Node, Use]:
-        """The connections to each node. Those are in use on which something runs, or a transaction
-        is open: Django keeps the others between requests."""
+        """The connections to each node. A connection is in use where something runs or a
+        transaction is open: Django keeps the others between requests."""
         idle = (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
         found = dict.fromkeys(self._kept.copy(), Use(0, 1))
         for line, node in self._held.copy().items():
@@ -289,16 +273,12 @@ class DjangoSource(source.PsycopgSource):
     def after_fork(self) -> None:
         """In a forked child: leave every connection to the parent, neither used nor closed."""
         registry.leave_to_parent(self._kept, self._held)
-        self._kept = {}
-        self._held = {}
+        self._kept, self._held = {}, {}
 
 
 def _put_right(connection: Any) -> bool:
-    """Switch a connection that comes back to autocommit, as new ones are.
-
-    Returns:
-        False where a transaction is still open on it: nobody knows whose.
-    """
+    """Switch a `connection` that comes back to autocommit, as new ones are. False where a
+    transaction is still open on it: nobody knows whose."""
     if connection.pgconn.transaction_status != TransactionStatus.IDLE:
         return False
     if not connection.autocommit:
@@ -307,18 +287,10 @@ def _put_right(connection: Any) -> bool:
 
 
 def cluster_of(wrapper: "DatabaseWrapper") -> DjangoConnector:
-    """The one `DjangoConnector` of this process for the wrapper's alias and settings.
-
-    Raises:
-        django.core.exceptions.ImproperlyConfigured: as `DjangoConnector`.
-    """
-    settings = wrapper.settings_dict
-    key = (
-        wrapper.alias,
-        type(wrapper),
-        wrapper.timezone_name,
-        *(repr(settings.get(name)) for name in _KEYS),
-    )
+    """The one `DjangoConnector` of this process for the alias and settings of `wrapper`. Raises
+    django.core.exceptions.ImproperlyConfigured: as `DjangoConnector`."""
+    settings = tuple(repr(wrapper.settings_dict.get(name)) for name in _KEYS)
+    key = (wrapper.alias, type(wrapper), wrapper.timezone_name, settings)
     with _lock:
         found = _clusters.get(key)
         if found is None:
@@ -327,14 +299,14 @@ def cluster_of(wrapper: "DatabaseWrapper") -> DjangoConnector:
 
 
 def leave(dbname: str) -> None:
-    """Close what this process has open to the database `dbname`, whatever alias it is for: a
-    database with sessions can neither be dropped nor copied."""
+    """Close what this process has open to the database `dbname`, under whatever alias: a
+    database with sessions can be neither dropped nor copied."""
     with _lock:
         found = [c for c in _clusters.values() if c.config.primary.dbname == dbname]
     for cluster in found:
         cluster.close()
-    # A probe that was given up while it connected is closed with the frames that held it, which
-    # the exception that ended it keeps in a cycle.
+    # A connection attempt of a probe that was given up ends with its frames, and the exception
+    # that ended the probe keeps those in a cycle.
     gc.collect()
 
 

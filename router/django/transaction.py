@@ -1,4 +1,4 @@
-"""Transactions that are declared read-only, and so may run on a replica."""
+"""Patches the wrapper of a connection: transactions declared read-only may run on a replica."""
 
 from collections.abc import Callable
 from contextlib import ContextDecorator
@@ -8,7 +8,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _BEFORE = "_router_read_only_before"
-"""Where a thread's connection keeps what `read_only` was outside each block that is open."""
+"""Attribute of Django's wrapper: what `read_only` was outside each block that is open."""
 
 
 class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
@@ -20,11 +20,7 @@ class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
     """
 
     def __init__(self, using: str | None = None) -> None:
-        """Prepare.
-
-        Args:
-            using: the alias; None is the default one.
-        """
+        """Begin transactions on the alias `using`; None is the default one."""
         self.using: str | None = using
 
     def _recreate_cm(self) -> "read_only":
@@ -51,8 +47,8 @@ class read_only(ContextDecorator):  # noqa: N801 - stands beside atomic()
         except BaseException:
             connection.read_only = before
             raise
-        # On the thread's connection: one read_only() may be entered by several threads at once,
-        # as one atomic() may.
+        # Kept on the thread's connection, because several threads may enter one read_only() at
+        # once, as one atomic().
         connection.__dict__.setdefault(_BEFORE, []).append(before)
 
     def __exit__(self, *exc: object) -> None:

@@ -1,4 +1,4 @@
-"""The same connection for event loops: what has to wait runs in a greenlet, and waits there."""
+"""Patches psycopg's pipeline: the same connection for event loops, which waits in greenlets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -26,18 +26,17 @@ class NotExecuted(psycopg.InterfaceError, AttributeError):
 
 
 class AsyncCursor(Beginning):
-    """An asynchronous cursor of psycopg's kind whose statements are routed one by one.
+    """An asynchronous cursor like psycopg's, whose statements are routed one by one.
 
     Once something was executed, every attribute is the real cursor's.
     """
 
     @property
     def _owner(self) -> Connection:
-        owner: Connection = self._connection.routed
-        return owner
+        return self._connection.routed  # type: ignore[no-any-return]
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Self:
-        """Run one statement where it belongs; arguments as psycopg's."""
+        """As psycopg's: run one statement where it belongs."""
         own = self.__dict__  # once: a class with __getattr__ is slow to look anything up in
         held = own["_of"]
         if (
@@ -50,7 +49,7 @@ class AsyncCursor(Beginning):
             return self
         driver = own["_real"].real
         try:
-            # Keywords make a call slow, empty ones too.
+            # Keywords make a call slow, even empty ones.
             await (
                 driver.execute(query, params, **kwargs)
                 if kwargs
@@ -64,8 +63,8 @@ class AsyncCursor(Beginning):
         return self
 
     async def _elsewhere(self, query: Any, params: Any, kwargs: dict[str, Any]) -> None:
-        """One for which the rules have to be asked: without a greenlet where it can be sent on a
-        connection that is held, unless it fails."""
+        """Run a statement for which the rules have to be asked: without a greenlet where it can
+        be sent on a connection that is held, unless it fails."""
         route = self._ready(query) if isinstance(query, str) else None
         if route is None:
             await greenlet_spawn(self._run, "execute", query, params, kwargs)
@@ -90,13 +89,13 @@ class AsyncCursor(Beginning):
         route.done(params)
 
     def _ready(self, query: str) -> Route[PsycopgConnection] | None:
-        """Its route, where nothing has to be prepared that an event loop would wait for."""
+        """The route of `query`, where no preparation has to wait for a server."""
         checkout = self._routed
         if checkout.router.instrumented or self._stream:
             return None
         self._owner.beginning()
         route = checkout.route_without_waiting(query)
-        # A cursor that is there on another node's connection would have to be closed first.
+        # A real cursor on another node's connection would have to be closed first, which waits.
         fits = route is not None and (self._real is None or self._of is route.held)
         return route if fits else None
 
@@ -104,7 +103,7 @@ class AsyncCursor(Beginning):
         return real.real
 
     async def executemany(self, query: Any, params_seq: Any, **kwargs: Any) -> None:
-        """Run one statement for several sets of parameters."""
+        """As psycopg's: run one statement for several sets of parameters."""
         await greenlet_spawn(self._run, "executemany", query, params_seq, kwargs)
 
     async def _driver(self) -> Any:
@@ -117,27 +116,25 @@ class AsyncCursor(Beginning):
 
     async def fetchmany(self, size: int = 0) -> list[Any]:
         """The next `size` rows."""
-        found: list[Any] = await (await self._driver()).fetchmany(size)
-        return found
+        return await (await self._driver()).fetchmany(size)  # type: ignore[no-any-return]
 
     async def fetchall(self) -> list[Any]:
         """All rows that are left."""
-        found: list[Any] = await (await self._driver()).fetchall()
-        return found
+        return await (await self._driver()).fetchall()  # type: ignore[no-any-return]
 
     async def scroll(self, value: int, mode: str = "relative") -> None:
-        """Move within the result."""
+        """As psycopg's: move within the result."""
         await (await self._driver()).scroll(value, mode)
 
     async def stream(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """Iterate row by row over a query's result, from where the rules send it."""
+        """As psycopg's: iterate row by row over a query's result, from where the rules send it."""
         async with self._sent(query, params) as real:
             async for row in real.stream(query, params, **kwargs):
                 yield row
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
-        """Psycopg's block around a COPY, where the rules send it."""
+        """As psycopg's block around a COPY, where the rules send it."""
         async with (
             self._sent(statement, params) as real,
             real.copy(statement, params, **kwargs) as copy,
@@ -159,7 +156,7 @@ class AsyncCursor(Beginning):
         await greenlet_spawn(route.done, params)
 
     async def set_result(self, index: int) -> Self:
-        """Move to one of several results."""
+        """As psycopg's: move to one of several results."""
         await (await self._driver()).set_result(index)
         return self
 
@@ -175,8 +172,7 @@ class AsyncCursor(Beginning):
     @property
     def connection(self) -> "AsyncConnection":
         """The routed connection this cursor belongs to."""
-        connection: AsyncConnection = self._connection
-        return connection
+        return self._connection  # type: ignore[no-any-return]
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,18 +206,12 @@ class AsyncConnection:
     routed: Connection
 
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:
-        """Prepare; nothing is taken before something is executed.
-
-        Args:
-            pool: where connections come from.
-            timeout: seconds to wait for a connection of a node's pool.
-        """
+        """Take connections from `pool`, waiting `timeout` seconds for a node's; none before
+        something is executed."""
         self.__dict__["routed"] = Connection(pool, timeout)
 
     def __repr__(self) -> str:
         return f"<AsyncConnection of {self.routed.checkout!r}>"
-
-    # -- statements ----------------------------------------------------------------------------
 
     def cursor(self, *args: Any, **kwargs: Any) -> AsyncCursor:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
@@ -233,10 +223,8 @@ class AsyncConnection:
         return kind(checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=stream)
 
     async def execute(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncCursor:
-        """Run one statement, routed; the cursor."""
+        """As psycopg's: run one statement, routed; the cursor."""
         return await self.cursor().execute(query, params, **kwargs)
-
-    # -- transactions --------------------------------------------------------------------------
 
     async def commit(self) -> None:
         """Commit on the primary; end what is open on a replica."""
@@ -249,7 +237,7 @@ class AsyncConnection:
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncTransaction:
-        """A block that is one transaction, or a savepoint within one, as psycopg's."""
+        """As psycopg's: a block that is one transaction, or a savepoint within one."""
         return AsyncTransaction(self.routed, savepoint_name, force_rollback)
 
     @asynccontextmanager
@@ -283,7 +271,7 @@ class AsyncConnection:
         return self.routed.autocommit
 
     async def set_autocommit(self, value: bool) -> None:
-        """Change `autocommit`; no transaction may be open."""
+        """Change `autocommit` to `value`; no transaction may be open."""
         self.routed.set_autocommit(value)
 
     @property
@@ -292,7 +280,7 @@ class AsyncConnection:
         return self.routed.isolation_level
 
     async def set_isolation_level(self, value: Any) -> None:
-        """Change `isolation_level`; no transaction may be open."""
+        """Change `isolation_level` to `value`; no transaction may be open."""
         self.routed.set_isolation_level(value)
 
     @property
@@ -301,7 +289,7 @@ class AsyncConnection:
         return self.routed.read_only
 
     async def set_read_only(self, value: bool | None) -> None:
-        """Change `read_only`; no transaction may be open."""
+        """Change `read_only` to `value`; no transaction may be open."""
         self.routed.set_read_only(value)
 
     @property
@@ -310,10 +298,8 @@ class AsyncConnection:
         return self.routed.deferrable
 
     async def set_deferrable(self, value: bool | None) -> None:
-        """Change `deferrable`; no transaction may be open."""
+        """Change `deferrable` to `value`; no transaction may be open."""
         self.routed.set_deferrable(value)
-
-    # -- notifications -------------------------------------------------------------------------
 
     async def notifies(self, **kwargs: Any) -> AsyncIterator[psycopg.Notify]:
         """Iterate over notifications, which only the primary sends; arguments as psycopg's."""
@@ -325,29 +311,19 @@ class AsyncConnection:
         """Call `callback` for notices of whatever server runs a statement."""
         self.routed.add_notice_handler(callback)
 
-    # -- from another task ---------------------------------------------------------------------
-
     def cancel(self) -> None:
         """Cancel the statement that is under way, wherever it runs."""
         self.routed.cancel()
 
     async def cancel_safe(self, *, timeout: float = 30.0) -> None:
-        """As `cancel`, without holding up the event loop.
-
-        Args:
-            timeout: seconds.
-        """
+        """As `cancel`, without holding up the event loop; waits `timeout` seconds at most."""
         for connection in self.routed.running():
             await connection.real.cancel_safe(timeout=timeout)
 
-    # -- what is looked at ---------------------------------------------------------------------
-
     async def primary_connection(self) -> "psycopg.AsyncConnection[Any]":
         """The connection of psycopg to the primary, on which everything stays from now on."""
-        found: psycopg.AsyncConnection[Any] = real_of(
-            await greenlet_spawn(self.routed.primary_connection)
-        )
-        return found
+        primary = await greenlet_spawn(self.routed.primary_connection)
+        return real_of(primary)  # type: ignore[no-any-return]
 
     @property
     def closed(self) -> bool:
@@ -356,7 +332,7 @@ class AsyncConnection:
 
     @property
     def broken(self) -> bool:
-        """Always False: what breaks is replaced."""
+        """Always False: a connection that breaks is replaced."""
         return False
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -384,8 +360,6 @@ class AsyncConnection:
             "await primary_connection()"
         )
 
-    # -- its end -------------------------------------------------------------------------------
-
     async def close(self) -> None:
         """Give every node's connection back; what is open is rolled back."""
         if self.routed.idle:
@@ -400,7 +374,8 @@ class AsyncConnection:
         await self.leave(kind)
 
     async def leave(self, kind: type[BaseException] | None) -> None:
-        """Commit, or after an exception roll back: what the end of a ``with`` block does."""
+        """Commit, or after an exception of `kind` roll back: what the end of a ``with`` block
+        does."""
         checkout = self.routed.checkout
         if checkout.primary is not None or checkout.journal or self.routed.in_transaction:
             await greenlet_spawn(self.routed.leave, kind)

@@ -52,17 +52,10 @@ class AsyncConnectionPool(RoutedPool):
         """Prepare the nodes' pools; they are opened by `open`, or by ``async with``.
 
         Args:
-            conninfo: as `router.psycopg.ConnectionPool` has it; and so are replicas, kwargs,
-                min_size, max_size, name, timeout (seconds) and the options.
-            replicas: the other servers.
-            kwargs: of ``psycopg.connect``.
-            min_size: connections of each node's pool that are kept.
-            max_size: the most that each node's pool has.
+            conninfo: as `router.psycopg.ConnectionPool` has it; and so are `replicas`, `kwargs`,
+                `min_size`, `max_size`, `name`, `timeout` (seconds) and the `options`.
             open: True opens with the first connection that is asked for.
-            configure: awaited with each new connection of psycopg's.
-            name: for messages and logs.
-            timeout: to wait for a connection, in seconds.
-            **options: of `router.config.Config` and psycopg_pool.
+            configure: awaited with each new psycopg connection.
 
         Raises:
             ConfigError: as there.
@@ -74,14 +67,9 @@ class AsyncConnectionPool(RoutedPool):
         self._open_when_used: bool = open
         self._checks: bool = self._options.get("check") is not None
 
-    # -- its life ------------------------------------------------------------------------------
-
     async def open(self, wait: bool = False, timeout: float = 30.0) -> None:
-        """As `router.psycopg.ConnectionPool.open`, in the event loop that it belongs to then.
-
-        Args:
-            wait: until each node that answers has its connections.
-            timeout: seconds to wait for that.
+        """As `router.psycopg.ConnectionPool.open`, in the event loop that it belongs to from then
+        on; `wait` waits `timeout` seconds for each node that answers to have its connections.
 
         Raises:
             PoolClosed: it was closed before.
@@ -113,11 +101,8 @@ class AsyncConnectionPool(RoutedPool):
             raise PoolTimeout(self.empty(waiting, timeout))
 
     async def close(self, timeout: float = 5.0) -> None:
-        """As `router.psycopg.ConnectionPool.close`.
-
-        Args:
-            timeout: seconds to wait for each pool's worker tasks.
-        """
+        """As `router.psycopg.ConnectionPool.close`, with `timeout` seconds for each pool's
+        worker tasks."""
         self._closed = True
         for node in list(self._pools):
             await self._pools.pop(node).real.close(timeout=timeout)
@@ -131,7 +116,7 @@ class AsyncConnectionPool(RoutedPool):
         await self.close()
 
     async def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the sizes of each node's pool."""
+        """Change `min_size` and `max_size` of each node's pool."""
         for pool in self.resized(min_size, max_size):
             await pool.real.resize(self.min_size, self.max_size)
 
@@ -153,13 +138,9 @@ class AsyncConnectionPool(RoutedPool):
     async def _resolve_kwargs(self) -> dict[str, Any]:
         return self.kwargs
 
-    # -- connections ---------------------------------------------------------------------------
-
     def connection(self, timeout: float | None = None) -> "AsyncLease":
-        """As `router.psycopg.ConnectionPool.connection`, for an ``async with`` block.
-
-        Args:
-            timeout: seconds each statement may wait for its node's pool.
+        """As `router.psycopg.ConnectionPool.connection`, for an ``async with`` block; each
+        statement may wait `timeout` seconds for its node's pool.
 
         Raises:
             PoolClosed: the pool is closed, or not open yet.
@@ -187,8 +168,7 @@ class AsyncConnectionPool(RoutedPool):
         await connection.close()
 
     async def _look(self, timeout: float) -> None:
-        """Have a first connection configured, to know what ``configure`` does, and how isolated
-        transactions are where nobody says."""
+        """As `router.psycopg.ConnectionPool` has it."""
         first = AsyncConnection(self, timeout)
         try:
             with suppress(psycopg.Error, RouterError):
@@ -196,10 +176,8 @@ class AsyncConnectionPool(RoutedPool):
         finally:
             await first.close()
 
-    # -- nodes ---------------------------------------------------------------------------------
-
     def dial(self, arguments: dict[str, Any]) -> Any:
-        """A new connection of psycopg, waited for."""
+        """As the base class has it, waited for."""
         return blocking.dial(arguments)
 
     def start_router(self) -> None:
@@ -207,7 +185,7 @@ class AsyncConnectionPool(RoutedPool):
         await_only(asyncio.to_thread(self.router.start))
 
     def configure(self, connection: Any) -> None:
-        """Do with a new connection what the user's ``configure`` says, and learn from it."""
+        """As the base class has it."""
         if self._configure is not None:
             connection.autocommit = bool(self._kwargs.get("autocommit", False))
             await_only(self._configure(connection.real))
@@ -234,12 +212,7 @@ class AsyncConnectionPool(RoutedPool):
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
     ) -> ConnectionRecord | None:
-        """A connection of the node's pool where there is nothing to wait for; else None.
-
-        Args:
-            node: whose.
-            trusted: whether one needs not be asked whether it lives.
-        """
+        """As the base class has it."""
         pool = self._pools.get(node)
         if pool is None or self._checks:
             return None
@@ -252,7 +225,7 @@ class AsyncConnectionPool(RoutedPool):
         return None if taken is None else line_of(taken)
 
     def retire(self, node: Node) -> None:
-        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        """As the base class has it."""
         pool, loop = self._pools.pop(node, None), self._loop
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.real.close(timeout=POOL_LOOK), loop)

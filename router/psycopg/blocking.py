@@ -1,5 +1,7 @@
-"""An asynchronous driver as the driver-neutral core sees it: every call that waits switches to
-the event loop, out of the greenlet the core runs in."""
+"""Patches psycopg's connections with their wrapper: an asynchronous driver, as the core sees it.
+
+Every call that waits switches to the event loop, out of the greenlet the core runs in.
+"""
 
 import asyncio
 import functools
@@ -12,8 +14,17 @@ from router.greenlets import await_only, in_greenlet
 from router.runtime import SYSTEM
 
 
+def _waited(name: str) -> Callable[..., Any]:
+    """The real object's method `name`, waited for."""
+
+    def method(self: "_Blocking", *args: Any, **kwargs: Any) -> Any:
+        return await_only(getattr(self.real, name)(*args, **kwargs))
+
+    return method
+
+
 class _Blocking:
-    """Passes on whatever is not said here."""
+    """Passes on to `real` whatever is not defined here."""
 
     real: Any
 
@@ -26,9 +37,7 @@ class _Blocking:
     def __setattr__(self, key: str, value: Any) -> None:
         setattr(self.real, key, value)
 
-    def close(self) -> None:
-        """Close it, and wait for that."""
-        await_only(self.real.close())
+    close = _waited("close")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.real!r}>"
@@ -37,18 +46,12 @@ class _Blocking:
 class BlockingCursor(_Blocking):
     """A cursor of an asynchronous connection."""
 
+    executemany, fetchone = _waited("executemany"), _waited("fetchone")
+
     def execute(self, *args: Any, **kwargs: Any) -> "BlockingCursor":
         """As the real one's, waited for."""
         await_only(self.real.execute(*args, **kwargs))
         return self
-
-    def executemany(self, *args: Any, **kwargs: Any) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.executemany(*args, **kwargs))
-
-    def fetchone(self) -> Any:
-        """As the real one's, waited for."""
-        return await_only(self.real.fetchone())
 
     def __enter__(self) -> Self:
         return self
@@ -60,6 +63,8 @@ class BlockingCursor(_Blocking):
 class BlockingConnection(_Blocking):
     """An asynchronous connection."""
 
+    commit, rollback = _waited("commit"), _waited("rollback")
+
     def cursor(self, *args: Any, **kwargs: Any) -> BlockingCursor:
         """A cursor whose calls are waited for."""
         return BlockingCursor(self.real.cursor(*args, **kwargs))
@@ -67,14 +72,6 @@ class BlockingConnection(_Blocking):
     def execute(self, *args: Any, **kwargs: Any) -> BlockingCursor:
         """As the real one's, waited for."""
         return BlockingCursor(await_only(self.real.execute(*args, **kwargs)))
-
-    def commit(self) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.commit())
-
-    def rollback(self) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.rollback())
 
     def __setattr__(self, key: str, value: Any) -> None:
         if key in ("autocommit", "isolation_level", "read_only", "deferrable"):
@@ -88,20 +85,19 @@ class BlockingConnection(_Blocking):
 class BlockingPool(_Blocking):
     """An asynchronous pool of psycopg_pool's."""
 
+    open = _waited("open")
+
     def getconn(self, timeout: float) -> BlockingConnection:
-        """As the real one's, waited for; the same object for a connection as long as it lives."""
+        """As the real one's, waited for `timeout` seconds; the same object for a connection as
+        long as it lives."""
         return self._kept(await_only(self.real.getconn(timeout=timeout)))
 
     def idle_connection(
         self, trusted: Callable[[BlockingConnection], bool]
     ) -> BlockingConnection | None:
-        """The connection that lies ready and is the next to be given, if it can be taken without
-        waiting for anybody.
-
-        Args:
-            trusted: asked before it is taken.
-        """
-        ready = getattr(self.real, "_pool", None)  # by psycopg_pool's own name for them
+        """The connection that lies ready and is the next to be given, where nobody has to be
+        waited for and `trusted`, which is asked first, agrees."""
+        ready = getattr(self.real, "_pool", None)  # psycopg_pool's private deque of idle ones
         first: BlockingConnection | None = ready[0].__dict__.get(_KEPT) if ready else None
         if first is None or not trusted(first):
             return None
@@ -128,9 +124,8 @@ class BlockingPool(_Blocking):
     def putconn(self, connection: BlockingConnection) -> None:
         """As the real one's, waited for.
 
-        Psycopg_pool loses a connection whose task is cancelled while it is put back, so that is
-        not to be cancelled.
-        """
+        Psycopg_pool loses a `connection` whose task is cancelled while it is put back, so that
+        task must not be cancelled."""
         putting = self.real.putconn(connection.real)
         try:
             waits_for = putting.send(None)
@@ -143,23 +138,17 @@ class BlockingPool(_Blocking):
             _ending.add(task)
             task.add_done_callback(_ending.discard)
 
-    def open(self) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.open())
-
-    def close(self, timeout: float = 5.0) -> None:
-        """As the real one's, waited for."""
-        await_only(self.real.close(timeout=timeout))
-
 
 _KEPT = "_router_blocking"
+"""Attribute of psycopg's connection that holds its one `BlockingConnection`."""
 
 _ending: set["asyncio.Future[None]"] = set()
-"""What gives connections back while nobody waits for it, kept from the garbage collector."""
+"""Tasks that give connections back while nobody awaits them: the event loop itself keeps no
+strong reference to a task."""
 
 
 async def _rest(begun: Any, waits_for: Any) -> None:
-    """What is left of a coroutine that was begun by hand and waits for something."""
+    """Finish the coroutine `begun`, which was begun by hand and waits for `waits_for`."""
     await _Rest(begun, waits_for)
 
 
@@ -184,10 +173,10 @@ class _Rest:
 
 
 def dial(arguments: dict[str, Any]) -> BlockingConnection:
-    """A new asynchronous connection."""
+    """A new asynchronous connection, by psycopg's `arguments`."""
     return BlockingConnection(await_only(psycopg.AsyncConnection.connect(**arguments)))
 
 
 def real_of(connection: Any) -> Any:
-    """The driver's own object behind one of these, or the object itself."""
+    """The driver's own object behind `connection`, or that itself where nothing wraps it."""
     return connection.real if isinstance(connection, _Blocking) else connection

@@ -32,23 +32,17 @@ class Defaults:
 
     @classmethod
     def of(cls, connection: Any) -> Self:
-        """As a connection of psycopg is now."""
-        return cls(
-            connection.autocommit,
-            connection.isolation_level,
-            connection.read_only,
-            connection.deferrable,
-        )
+        """As psycopg's `connection` is now."""
+        its = connection
+        return cls(its.autocommit, its.isolation_level, its.read_only, its.deferrable)
 
     def characteristics(self) -> Characteristics:
-        """The same, as a checkout has it."""
+        """The same as a checkout's `Characteristics`."""
         if self.autocommit:
             return Characteristics("AUTOCOMMIT")
-        return Characteristics(_named(self.isolation_level), self.read_only, self.deferrable)
-
-
-def _named(level: IsolationLevel | None) -> str | None:
-    return None if level is None else level.name.replace("_", " ")
+        level = self.isolation_level
+        named = None if level is None else level.name.replace("_", " ")
+        return Characteristics(named, self.read_only, self.deferrable)
 
 
 class PoolSource(source.PsycopgSource):
@@ -62,7 +56,7 @@ class PoolSource(source.PsycopgSource):
 
     def start_router(self) -> None:
         """Start the Router, in a thread where an event loop must not wait."""
-        if not self.pool.closed:  # whose end stopped it
+        if not self.pool.closed:  # a pool that was closed has stopped it
             self.pool.start_router()
 
     def refused(self, node: Node) -> RouterError | None:
@@ -70,11 +64,12 @@ class PoolSource(source.PsycopgSource):
         return self.pool.refused.get(node)
 
     def configure(self, connection: Any) -> object:
-        """Do with a new connection what the user wants done."""
+        """As the base class has it: by the pool's ``configure``."""
         return self.pool.configure(connection)
 
     def line(self, node: Node) -> ConnectionRecord:
-        """A connection of the node's pool, asked whether it lives if the node was away."""
+        """As the base class has it: of the node's pool, asked whether it lives if the node was
+        away."""
         if self.pool.closed:
             return self.pool.single(node)
         pool = self.pool.node_pool(node)
@@ -82,7 +77,7 @@ class PoolSource(source.PsycopgSource):
             line = self.from_pool(pool, node, self.timeout)
             if self._trusted(node, line):
                 return line
-            # Each that is found dead is thrown away, so this ends with a new one.
+            # A connection that is found dead is thrown away, so this ends with a new one.
             try:
                 if self.lives(line):
                     return line
@@ -92,12 +87,13 @@ class PoolSource(source.PsycopgSource):
             self.discard(node, line, distrust=False)
 
     def open_line(self, node: Node) -> ConnectionRecord | None:
-        """A connection of the node's pool that is open and not in use, if there is one."""
+        """As the base class has it: of the node's pool."""
         pool = None if self.pool.closed else self.pool.node_pool(node)
         return None if pool is None else self.open_in(pool)
 
     def idle_connection(self, node: Node) -> PsycopgConnection | None:
-        """A connection that lies ready in its pool and needs not be asked whether it lives."""
+        """A connection to `node` that lies ready in its pool and needs not be asked whether it
+        lives."""
         taken = self.pool.idle_connection(node, lambda line: self._trusted(node, line))
         return None if taken is None else self.held_by(node, taken)
 
@@ -107,12 +103,12 @@ class PoolSource(source.PsycopgSource):
         return not line.dbapi.closed and not doubted and not self.interrupted(node, line)
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
-        """Prepare a connection that is taken for a checkout."""
+        """As the base class has it; the pool counts it as lent."""
         self.pool.lent[line] = node
         return super().held_by(node, line)
 
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
-        """Give a connection to its pool, without what this checkout set on it."""
+        """As the base class has it: to its pool, without what this checkout set on it."""
         self.pool.lent.pop(line, None)
         if line.pool is None:
             line.dbapi.close()
@@ -128,7 +124,8 @@ class PoolSource(source.PsycopgSource):
         line.pool.putconn(line.dbapi)
 
     def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
-        """Close a connection; with `distrust` those that are as old are asked before their use."""
+        """As the base class has it; `distrust` has every connection that is as old asked before
+        its use."""
         self.pool.lent.pop(line, None)
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
@@ -141,7 +138,7 @@ class PoolSource(source.PsycopgSource):
                 line.pool.putconn(line.dbapi)
 
     def change(self, dbapi: Any, do: Callable[[], object], undo: Callable[[], object]) -> None:
-        """Change a connection until it is given back."""
+        """Change `dbapi` by `do`, and by `undo` change it back before its pool gets it back."""
         do()
         self.undo.append((dbapi, undo))
 
@@ -153,23 +150,19 @@ class PoolSource(source.PsycopgSource):
 
 
 class Beginning(cursor.Closing):
-    """With its first statement a transaction may begin, as psycopg's do without autocommit."""
+    """With the first statement a transaction may begin, as psycopg's do without autocommit."""
 
     @property
     def _owner(self) -> "Connection":
-        owner: Connection = self._connection
-        return owner
+        return self._connection  # type: ignore[no-any-return]
 
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         self._owner.beginning()
         return super()._run(method, query, params, kwargs)
 
     def send(self, statement: Any) -> tuple[Any, Any]:
-        """Route a statement that the real cursor is about to send.
-
-        Returns:
-            its route, and that cursor.
-        """
+        """Route a `statement` that the real cursor is about to send: its route, and that
+        cursor."""
         self._owner.beginning()
         routed = self._routed
         route = routed.route(text_of(statement), explicit=routed.explicit)
@@ -179,10 +172,10 @@ class Beginning(cursor.Closing):
 
 
 class Cursor(Beginning, cursor.Cursor):
-    """A cursor of psycopg's kind whose statements are routed one by one."""
+    """A cursor like psycopg's, whose statements are routed one by one."""
 
     def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
-        """Iterate row by row over a query's result, from where the rules send it."""
+        """As psycopg's: iterate row by row over a query's result, from where the rules send it."""
         route, real = self.send(query)
         try:
             yield from real.stream(query, params, **kwargs)
@@ -192,7 +185,7 @@ class Cursor(Beginning, cursor.Cursor):
         route.done(params)
 
     def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Psycopg's block around a COPY, where the rules send it."""
+        """As psycopg's block around a COPY, where the rules send it."""
         self._connection.beginning()
         return super().copy(statement, params, **kwargs)
 
@@ -239,12 +232,8 @@ class Connection(facade.RoutedConnection[PoolSource]):
     begun: bool = False
 
     def __init__(self, pool: "RoutedPool", timeout: float) -> None:
-        """Prepare; nothing is taken before something is executed.
-
-        Args:
-            pool: where connections come from.
-            timeout: seconds to wait for a connection of a node's pool.
-        """
+        """Take connections from `pool`, waiting `timeout` seconds for a node's; none before
+        something is executed."""
         super().__init__(PoolSource(pool, timeout))
         self.pool: RoutedPool = pool
         self.blocks: list[Block] = []
@@ -263,10 +252,8 @@ class Connection(facade.RoutedConnection[PoolSource]):
             self.begun = True
 
     def plain_cursor(self) -> Any:
-        """A cursor for commands of our own, which no row factory has a say in."""
+        """A cursor for commands of our own, whose rows no factory of the user's makes."""
         return self.cursor_by(lambda dbapi: dbapi.cursor(), stream=False)
-
-    # -- transactions --------------------------------------------------------------------------
 
     def apply_mode(self) -> None:
         """Tell the checkout what the statements to come are part of."""
@@ -282,19 +269,19 @@ class Connection(facade.RoutedConnection[PoolSource]):
         return self.in_transaction or bool(self.blocks)
 
     def set_autocommit(self, value: bool) -> None:
-        """Method version of the `autocommit` setter."""
+        """As psycopg's: the method version of the `autocommit` setter."""
         self.autocommit = value
 
     def set_isolation_level(self, value: IsolationLevel | int | None) -> None:
-        """Method version of the `isolation_level` setter."""
+        """As psycopg's: the method version of the `isolation_level` setter."""
         self.isolation_level = value
 
     def set_read_only(self, value: bool | None) -> None:
-        """Method version of the `read_only` setter."""
+        """As psycopg's: the method version of the `read_only` setter."""
         self.read_only = value
 
     def set_deferrable(self, value: bool | None) -> None:
-        """Method version of the `deferrable` setter."""
+        """As psycopg's: the method version of the `deferrable` setter."""
         self.deferrable = value
 
     def commit(self) -> None:
@@ -318,24 +305,18 @@ class Connection(facade.RoutedConnection[PoolSource]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Transaction:
-        """A block that is one transaction, or a savepoint within one, as psycopg's.
-
-        Args:
-            savepoint_name: by default a name of its own.
-            force_rollback: undo it in any case.
-        """
+        """As psycopg's: a block that is one transaction, or a savepoint within one, called
+        `savepoint_name`; `force_rollback` undoes it in any case."""
         self._must_be_open()
         return Transaction(self, savepoint_name, force_rollback)
 
-    # -- notifications -------------------------------------------------------------------------
-
     def session_connection(self) -> Any:
-        """The connection of psycopg to the primary, in a server session of its own."""
+        """Psycopg's connection to the primary, in a server session of its own."""
         self.checkout.route(None, explicit=False, force="session", intent=PEEK)
         return self.primary_connection()
 
     def primary_connection(self) -> Any:
-        """The connection of psycopg to the primary, on which everything stays from now on."""
+        """Psycopg's connection to the primary, on which everything stays from now on."""
         self.beginning()
         return self.checkout.bind_primary().dbapi
 
@@ -360,15 +341,13 @@ class Connection(facade.RoutedConnection[PoolSource]):
         self.register(add)
 
     def remove_notice_handler(self, callback: Callable[[Any], object]) -> None:
-        """Call `callback` no more."""
+        """Refused: `callback` is called until the connection is given back."""
         raise psycopg.NotSupportedError(
             "a notice handler stays until the connection is given back to the pool"
         )
 
-    # -- settings of psycopg's connection ------------------------------------------------------
-
     def assign(self, key: str, value: Any) -> None:
-        """Set an attribute on every node's connection until it is given back."""
+        """Set the attribute `key` to `value` on every node's connection until it is given back."""
 
         def assign(dbapi: Any) -> None:
             old = getattr(dbapi, key)
@@ -380,15 +359,13 @@ class Connection(facade.RoutedConnection[PoolSource]):
 
     row_factory: property = _assigned("row_factory", "Makes rows.")
     cursor_factory: property = _assigned("cursor_factory", "Makes cursors.")
-    server_cursor_factory: property = _assigned("server_cursor_factory", "Makes server-side ones.")
+    server_cursor_factory: property = _assigned("server_cursor_factory", "Makes server cursors.")
     prepare_threshold: property = _number(
         "prepare_threshold", "After how many executions a statement is prepared."
     )
     prepared_max: property = _number(
         "prepared_max", "How many prepared statements a node's connection keeps."
     )
-
-    # -- its end -------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
@@ -406,7 +383,8 @@ class Connection(facade.RoutedConnection[PoolSource]):
         self.checkout.release()
 
     def leave(self, kind: type[BaseException] | None) -> None:
-        """Commit, or after an exception roll back: what the end of a ``with`` block does."""
+        """Commit, or after an exception of `kind` roll back: what the end of a ``with`` block
+        does."""
         if self.closed:
             return
         checkout = self.checkout

@@ -1,4 +1,4 @@
-"""A cursor of psycopg's whose statements are routed one by one."""
+"""A cursor like psycopg's, whose statements are routed one by one."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ class Closing(Routing[PsycopgConnection]):
     """Refuses to be used after it was closed, executed before or not, as psycopg's does."""
 
     def close(self) -> Any:
-        """Close it; nothing is executed by it from now on."""
+        """Close it; a closed cursor refuses to execute."""
         own = self.__dict__
         if (real := own["_real"]) is not None:
             real.close()
@@ -44,7 +44,7 @@ class Cursor(Closing, RoutedCursor[PsycopgConnection]):
 
     @contextmanager
     def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
-        """Psycopg's block around a COPY, where the rules send it."""
+        """As psycopg's block around a COPY, on the node where the rules send it."""
         routed = self._routed
         route = routed.route(text_of(statement), explicit=routed.explicit)
         cursor = self._on(route.held)

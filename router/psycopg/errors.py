@@ -49,4 +49,4 @@ translated = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
     SessionRefused, CommitUnknown, TransactionLost,
 ))  # fmt: skip
-"""The psycopg counterpart of one of the core's errors; others as they are."""
+"""The psycopg counterpart of one of the core's errors; other errors as they are."""

@@ -1,4 +1,4 @@
-"""What behaves as a connection of psycopg does: one to look at, several behind it."""
+"""Patches psycopg's pipeline, and behaves as psycopg's connection: one facade, several behind."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ PEEK = Intent(Kind.READ, "the connection's own state is asked for")
 
 
 class PsycopgCheckout(Checkout[PsycopgConnection]):
-    """A checkout of psycopg's connections."""
+    """A checkout of connections of psycopg."""
 
     _blocks: int = 0
 
@@ -37,22 +37,17 @@ class PsycopgCheckout(Checkout[PsycopgConnection]):
         return nodes.session(node)
 
     def idle_connection(self, decision: Decision) -> PsycopgConnection | None:
-        """A connection to one of the decision's nodes, where there is nothing to wait for."""
+        """A connection to one of the `decision`'s nodes, where there is nothing to wait for."""
         nodes: PsycopgSource = self.pool  # type: ignore[assignment]
         if nodes.registered or nodes.isolation is not None:
             return None
         return nodes.idle_connection(self.router.pick(decision.nodes))
 
-    # -- commits that are not seen from here ---------------------------------------------------
-
     @contextmanager
     def unseen(self, *, asks: bool = True) -> Iterator[None]:
         """A block in which the driver commits by itself: what is written in it is pinned again
-        behind it, also when it raised.
-
-        Args:
-            asks: the commit's position may be waited for here.
-        """
+        behind it, also when it raised. With `asks` the commit's position may be waited for
+        here."""
         self._blocks += 1
         wrote = returned = False
         try:
@@ -67,11 +62,8 @@ class PsycopgCheckout(Checkout[PsycopgConnection]):
             self.must_count(self.primary)
 
     def perhaps_committed(self, *, acknowledged: bool = False) -> bool:
-        """The driver may have committed: pin to after this moment, unless the server still has a
-        transaction open.
-
-        Args:
-            acknowledged: it has, if anything was written.
+        """Pin to after this moment, for the driver may have committed, unless the server still has
+        a transaction open; `acknowledged`: it has committed, if anything was written.
 
         Returns:
             whether the commit's position may be asked for.
@@ -111,7 +103,7 @@ N = TypeVar("N", bound=PsycopgSource)
 
 
 def new_cursor(held: PsycopgConnection) -> Any:
-    """A cursor as connections make it."""
+    """A cursor as the connection that is `held` makes it."""
     return held.dbapi.cursor()
 
 
@@ -130,23 +122,17 @@ class RoutedConnection(Modes, Generic[N]):
     _adapters: "_Adapters | None" = None
 
     def __init__(self, nodes: N) -> None:
-        """Prepare; nothing is taken before something is executed.
-
-        Args:
-            nodes: where connections come from.
-        """
+        """Take connections from `nodes`; none before something is executed."""
         self.nodes: N = nodes
         self.checkout: PsycopgCheckout = PsycopgCheckout(nodes)
         self._isolation = nodes.isolation
-
-    # -- statements ----------------------------------------------------------------------------
 
     def cursor(self, *args: Any, **kwargs: Any) -> RoutedCursor[PsycopgConnection]:
         """A cursor that is routed statement by statement; arguments as psycopg's."""
         if not args and not kwargs:
             return self.cursor_class(self.checkout, self, new_cursor)
         if kwargs.get("withhold"):
-            # It outlives its transaction, and with it a replica's turn.
+            # The cursor outlives its transaction, after which a replica is given back.
             return self.lasting_class(
                 self.checkout, self, lambda held: held.dbapi.cursor(*args, **kwargs), stream=True
             )
@@ -156,20 +142,14 @@ class RoutedConnection(Modes, Generic[N]):
     def cursor_by(
         self, make: Callable[[Any], Any], *, stream: bool
     ) -> RoutedCursor[PsycopgConnection]:
-        """A routed cursor.
-
-        Args:
-            make: a cursor on a connection of psycopg.
-            stream: it is a server-side cursor.
-        """
+        """A routed cursor, which `make` makes on a connection of psycopg; `stream` for a
+        server-side one."""
         kind = self.stream_class if stream else self.cursor_class
         return kind(self.checkout, self, lambda held: make(held.dbapi), stream=stream)
 
     def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
-        """Run one statement, routed; the cursor."""
+        """As psycopg's, routed: run one statement; the cursor."""
         return self.cursor().execute(query, params, **kwargs)
-
-    # -- transactions --------------------------------------------------------------------------
 
     def primary_connection(self) -> Any:
         """The connection of psycopg to the primary, on which everything stays from now on."""
@@ -195,7 +175,8 @@ class RoutedConnection(Modes, Generic[N]):
                 pipeline.sync = sync
 
     def tpc_commit(self, xid: Any = None) -> None:
-        """Commit a transaction that was prepared, or begun by ``tpc_begin``; as psycopg's."""
+        """As psycopg's `tpc_commit`: end a transaction that was prepared, or begun by
+        ``tpc_begin``."""
         primary = self.primary_connection()
         with self.checkout.unseen():
             primary.tpc_commit(xid)
@@ -229,10 +210,8 @@ class RoutedConnection(Modes, Generic[N]):
         if self.closed:
             raise self.checkout.closed_error()
 
-    # -- from another thread -------------------------------------------------------------------
-
     def running(self) -> list[Any]:
-        """Psycopg's connections on which a statement is under way now; nothing is taken."""
+        """Psycopg's connections on which a statement is under way now; no connection is taken."""
         held = (h.dbapi for h in self.holding if h is not None)
         return [c for c in held if c.pgconn.transaction_status == TransactionStatus.ACTIVE]
 
@@ -242,19 +221,13 @@ class RoutedConnection(Modes, Generic[N]):
             connection.cancel()
 
     def cancel_safe(self, *, timeout: float = 30.0) -> None:
-        """As `cancel`, encrypted where the connection is.
-
-        Args:
-            timeout: seconds.
-        """
+        """As `cancel`, encrypted where the connection is; waits `timeout` seconds at most."""
         for connection in self.running():
             connection.cancel_safe(timeout=timeout)
 
-    # -- what is looked at ---------------------------------------------------------------------
-
     @property
     def any(self) -> Any:
-        """A connection of psycopg, to be looked at: the one used last, or one for reads."""
+        """A connection of psycopg, to look at: the one used last, or one for reads."""
         checkout = self.checkout
         for held in (checkout.last, *self.holding):
             if held is not None and not held.broken and held in self.holding:
@@ -278,12 +251,12 @@ class RoutedConnection(Modes, Generic[N]):
 
     @property
     def broken(self) -> bool:
-        """Always False: what breaks is replaced."""
+        """Always False: a connection that breaks is replaced."""
         return False
 
     @property
     def adapters(self) -> AdaptersMap:
-        """What is registered here is registered on every node's connection."""
+        """Types and adapters; what is registered here is registered on every node's connection."""
         if self._adapters is None:
             self._adapters = _Adapters(self)
         return self._adapters

@@ -47,8 +47,7 @@ class Modes:
     @property
     def isolation_level(self) -> IsolationLevel | None:
         """Of the transactions to come; None is the server's default."""
-        level: IsolationLevel | None = self._isolation
-        return level
+        return self._isolation  # type: ignore[no-any-return]
 
     @isolation_level.setter
     def isolation_level(self, value: IsolationLevel | int | None) -> None:

@@ -1,4 +1,4 @@
-"""The router as a pool of psycopg's: a real pool of psycopg_pool for each node behind it."""
+"""The router as a pool for psycopg: a real pool of psycopg_pool for each node behind it."""
 
 import inspect
 from abc import abstractmethod
@@ -41,7 +41,7 @@ _SQLALCHEMYS: dict[str, str] = {
     "pool_pre_ping": "check=ConnectionPool.check_connection",
     "echo": "the logger psycopg",
 }
-"""Options of SQLAlchemy's pools, and what is their like here."""
+"""Options of SQLAlchemy's pools, and those that do the same here."""
 
 
 class RoutedPool(PsycopgConnector):
@@ -65,11 +65,9 @@ class RoutedPool(PsycopgConnector):
         min_size: int, max_size: int | None, configure: Callable[[Any], Any] | None,
         name: str | None, timeout: float, options: dict[str, Any],
     ) -> None:  # fmt: skip
-        """Prepare; nothing is opened.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        """Prepare, and open nothing: `conninfo`, `replicas`, `kwargs`, `min_size`, `max_size`,
+        `configure`, `name`, `timeout` and `options` are as `ConnectionPool` has them. Raises
+        ConfigError: an option is unknown or malformed; names it and the cure."""
         ours = {key: options.pop(key) for key in list(options) if key in OPTIONS}
         self._options: dict[str, Any] = _of_pool(self._pool_class, options)
         self._kwargs: dict[str, Any] = _mapping(kwargs)
@@ -95,14 +93,9 @@ class RoutedPool(PsycopgConnector):
         state = "closed " if self.closed else ""
         return f"<{type(self).__name__} {state}{self.name!r} of {self.router!r}>"
 
-    # -- how to connect ------------------------------------------------------------------------
-
     def arguments(self, server: Server) -> dict[str, Any]:
-        """What psycopg needs to connect to `server`.
-
-        Raises:
-            ConfigError: PgBouncer would refuse one of the parameters, or prepared statements.
-        """
+        """What psycopg needs to connect to `server`. Raises ConfigError: PgBouncer would refuse
+        one of the parameters, or prepared statements."""
         given = {key: value for key, value in self._kwargs.items() if value is not None}
         unprepared = self.config.unprepared(server)
         where = f"{server.host}:{server.port}/{server.dbname}"
@@ -117,18 +110,14 @@ class RoutedPool(PsycopgConnector):
 
     @property
     def conninfo(self) -> str:
-        """How to reach the primary of now, past PgBouncer where there is a way: for who wants a
-        connection of his own, as Procrastinate's listener does.
-
-        Raises:
-            PrimaryUnavailable: there is none.
-        """
+        """How to reach the present primary, past PgBouncer where there is a way: for code that
+        opens a connection of its own, as Procrastinate's listener does. Raises
+        PrimaryUnavailable: there is none."""
         primary = self.router.primary
         if primary is None:
             raise PrimaryUnavailable("there is no primary now")
-        pools = self.router.shares_sessions(primary)
-        past = self.config.sessions() if pools else ()
-        server = next(iter(past), None) or self.server(primary)
+        dedicated = self.config.sessions() if self.router.shares_sessions(primary) else ()
+        server = next(iter(dedicated), None) or self.server(primary)
         return make_conninfo(**{**self.config.libpq(), **server.connect_args()})
 
     @property
@@ -140,8 +129,6 @@ class RoutedPool(PsycopgConnector):
     def connection_class(self) -> Any:
         """The class of the nodes' connections: psycopg's own, or what was given."""
         return self._options.get("connection_class") or self._connection_class
-
-    # -- nodes ---------------------------------------------------------------------------------
 
     @abstractmethod
     def start_router(self) -> None:
@@ -160,7 +147,7 @@ class RoutedPool(PsycopgConnector):
         self.characteristics: Characteristics = defaults.characteristics()
 
     def prepared(self, connection: Any) -> None:
-        """Learn how the user's ``configure`` left a connection; make it the checkout's."""
+        """Learn how the user's ``configure`` left a `connection`; make it the checkout's."""
         if not self._learnt:
             self._learn(Defaults.of(connection))
             self._learnt = True
@@ -179,7 +166,8 @@ class RoutedPool(PsycopgConnector):
         """
 
     def single(self, node: Node) -> ConnectionRecord:
-        """A connection that ends with its use, for who was lent one before the pool was closed.
+        """A connection to `node` that ends with its use, for a checkout lent before the pool was
+        closed.
 
         Raises:
             NoReplicaAvailable: the node has left the cluster.
@@ -196,7 +184,8 @@ class RoutedPool(PsycopgConnector):
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
     ) -> ConnectionRecord | None:
-        """A connection of the node's pool where there is nothing to wait for; else None."""
+        """A connection of the pool of `node` where there is nothing to wait for, and which is
+        `trusted` without being asked whether it lives; else None."""
         return None
 
     def _made(self, node: Node, admit: Any) -> Any:
@@ -214,7 +203,7 @@ class RoutedPool(PsycopgConnector):
         )
 
     def admitted(self, node: Node, connection: Any) -> None:
-        """As `admit`, by the user's ``configure``; a refusal is kept for who waits."""
+        """As `admit`, by the user's ``configure``; keep a refusal for callers that wait."""
         try:
             self.admit(node, connection, self.configure)
         except ConfigError as error:
@@ -240,7 +229,7 @@ class RoutedPool(PsycopgConnector):
         return {node: Use(busy[node], idle.get(node, 0)) for node in {*busy, *idle}}
 
     def get_stats(self) -> dict[str, int]:
-        """Of psycopg_pool's own figures the sums over all nodes' pools."""
+        """The sums of psycopg_pool's own figures over all nodes' pools."""
         return _summed(self.get_node_stats())
 
     def get_node_stats(self) -> dict[str, dict[str, int]]:
@@ -248,12 +237,12 @@ class RoutedPool(PsycopgConnector):
         return {node.name: pool.get_stats() for node, pool in list(self._pools.items())}
 
     def pop_stats(self) -> dict[str, int]:
-        """As `get_stats`, and begin to count anew."""
+        """As `get_stats`, and begin to count again from zero."""
         pools = list(self._pools.items())
         return _summed({node.name: pool.pop_stats() for node, pool in pools})
 
     def empty(self, nodes: Iterable[Node], timeout: float) -> str:
-        """What to say when no node's pool could be filled."""
+        """The error's text when no pool of `nodes` could be filled in `timeout` seconds."""
         names = ", ".join(sorted(map(str, nodes)))
         return (
             f"{self.name}: after {timeout:g} s no node has its {self.min_size} connections "
@@ -261,11 +250,7 @@ class RoutedPool(PsycopgConnector):
         )
 
     def _begin(self) -> None:
-        """Be open from now on.
-
-        Raises:
-            PoolClosed: it was closed before.
-        """
+        """Be open from now on. Raises PoolClosed: it was closed before."""
         if self._closed:
             raise PoolClosed(f"{self.name} was closed: make another pool")
         self._opened = True
@@ -275,7 +260,7 @@ class RoutedPool(PsycopgConnector):
             raise ValueError(f"can't return {connection!r} to {self.name}: it is another pool's")
 
     def resized(self, min_size: int, max_size: int | None) -> list[Any]:
-        """Note new sizes of each node's pool; those that there are."""
+        """Note `min_size` and `max_size` as those of each node's pool; the pools there are."""
         self.min_size, self.max_size = _sizes(self.config, min_size, max_size)
         return list(self._pools.values())
 
@@ -286,8 +271,8 @@ class RoutedPool(PsycopgConnector):
             raise PoolClosed(f"{self.name} is not open yet: open() it, or enter it by with")
 
     def after_fork(self) -> None:
-        """In a forked child: leave every connection to the parent, neither used nor closed. Pools
-        of its own, with workers of its own, are made when they are needed."""
+        """In a forked child: leave every connection to the parent, neither used nor closed. The
+        child makes pools, with workers, when it needs them."""
         for pool in self._pools.values():
             left_behind(pool)
         registry.leave_to_parent(self._pools, self.lent)
@@ -315,19 +300,12 @@ class ConnectionPool(RoutedPool):
     )
 
     def __init__(
-        self,
-        conninfo: str | Config = "",
-        *,
-        replicas: object = (),
-        kwargs: Mapping[str, Any] | None = None,
-        min_size: int = 4,
-        max_size: int | None = None,
+        self, conninfo: str | Config = "", *, replicas: object = (),
+        kwargs: Mapping[str, Any] | None = None, min_size: int = 4, max_size: int | None = None,
         open: bool = True,  # noqa: A002 - psycopg_pool's own name
         configure: Callable[[psycopg.Connection[Any]], None] | None = None,
-        name: str | None = None,
-        timeout: float = POOL_TIMEOUT,
-        **options: Any,
-    ) -> None:
+        name: str | None = None, timeout: float = POOL_TIMEOUT, **options: Any,
+    ) -> None:  # fmt: skip
         """Prepare the nodes' pools, and open them.
 
         Args:
@@ -338,7 +316,7 @@ class ConnectionPool(RoutedPool):
             min_size: connections each node's pool keeps open.
             max_size: connections each node's pool may have; None is `min_size`.
             open: whether to open now; else by `open`, or by ``with``.
-            configure: called with each new connection of psycopg's.
+            configure: called with each new psycopg connection.
             name: for messages and logs.
             timeout: seconds to wait for a connection of a node's pool.
             **options: those of `router.config.Config`, and the others of psycopg_pool
@@ -355,8 +333,6 @@ class ConnectionPool(RoutedPool):
         )
         if open:
             self.open()
-
-    # -- its life ------------------------------------------------------------------------------
 
     def open(self, wait: bool = False, timeout: float = 30.0) -> None:
         """Open the nodes' pools; their connections are made in the background.
@@ -376,10 +352,8 @@ class ConnectionPool(RoutedPool):
             self.wait(timeout)
 
     def wait(self, timeout: float = 30.0) -> None:
-        """Wait until each node that answers has its `min_size` connections.
-
-        Args:
-            timeout: seconds.
+        """Wait, `timeout` seconds at most, until each node that answers has its `min_size`
+        connections.
 
         Raises:
             PoolTimeout: no node has them in time; the pool is closed, as psycopg_pool does it.
@@ -398,13 +372,8 @@ class ConnectionPool(RoutedPool):
             raise PoolTimeout(self.empty(missing, timeout))
 
     def close(self, timeout: float = 5.0) -> None:
-        """Close the nodes' pools and stop the Router's monitor.
-
-        What is lent goes on, and is closed when it comes back.
-
-        Args:
-            timeout: seconds to wait for the pools' worker threads.
-        """
+        """Close the nodes' pools, waiting `timeout` seconds for their worker threads, and stop
+        the Router's monitor. A connection in use goes on, and is closed when it comes back."""
         self._closed = True
         for node in list(self._pools):
             self._pools.pop(node).close(timeout=timeout)
@@ -418,7 +387,7 @@ class ConnectionPool(RoutedPool):
         self.close()
 
     def resize(self, min_size: int, max_size: int | None = None) -> None:
-        """Change the sizes of each node's pool."""
+        """Change `min_size` and `max_size` of each node's pool."""
         for pool in self.resized(min_size, max_size):
             pool.resize(self.min_size, self.max_size)
 
@@ -431,8 +400,6 @@ class ConnectionPool(RoutedPool):
         """Replace every connection, those in use when they come back; since psycopg_pool 3.3."""
         for pool in list(self._pools.values()):
             pool.drain()
-
-    # -- connections ---------------------------------------------------------------------------
 
     def connection(self, timeout: float | None = None) -> "Lease":
         """A routed connection for the length of a ``with`` block, which ends in COMMIT or
@@ -447,7 +414,8 @@ class ConnectionPool(RoutedPool):
         return Lease(self, timeout)
 
     def getconn(self, timeout: float | None = None) -> Connection:
-        """A routed connection, to be given back by `putconn`. As `connection`."""
+        """A routed connection, as `connection` lends for `timeout` seconds; give it back by
+        `putconn`."""
         self._must_be_open()
         timeout = self.timeout if timeout is None else timeout
         if not self._learnt or self.server_isolation is None:
@@ -464,8 +432,8 @@ class ConnectionPool(RoutedPool):
         connection.close()
 
     def _look(self, timeout: float) -> None:
-        """Have a first connection configured, to know what ``configure`` does, and how isolated
-        transactions are where nobody says."""
+        """Have a first connection configured, to learn what ``configure`` does, and the
+        isolation level of transactions for which nobody says one."""
         with suppress(psycopg.Error, RouterError):
             first = Connection(self, timeout)
             try:
@@ -473,14 +441,12 @@ class ConnectionPool(RoutedPool):
             finally:
                 first.close()
 
-    # -- nodes ---------------------------------------------------------------------------------
-
     def start_router(self) -> None:
         """Start the Router."""
         self.router.start()
 
     def configure(self, connection: Any) -> None:
-        """Do with a new connection what the user's ``configure`` says, and learn from it."""
+        """As the base class has it."""
         if self._configure is not None:
             connection.autocommit = bool(self._kwargs.get("autocommit", False))
             self._configure(connection)
@@ -502,7 +468,7 @@ class ConnectionPool(RoutedPool):
         return pool
 
     def retire(self, node: Node) -> None:
-        """Close idle connections to `node` now, those in use when they come back; any thread."""
+        """As the base class has it."""
         pool = self._pools.pop(node, None)
         if pool is not None:
             pool.close(timeout=POOL_LOOK)
@@ -537,20 +503,22 @@ def _filled(pool: Any, min_size: int, until: float, router: Router, node: Node) 
 
 
 def silent(router: Router, node: Node) -> bool:
-    """Whether `node` does not answer while another one does, so that nobody waits for it."""
+    """Whether `node` of `router` does not answer while another node does, so that nobody waits
+    for it."""
     reports = router.snapshot.reports
     known = reports.get(node.name)
     return known is not None and not known.ok and any(each.ok for each in reports.values())
 
 
 def full(stats: Mapping[str, int], min_size: int) -> bool:
-    """Whether as many connections were made as a pool keeps; zeros are not among its figures."""
+    """Whether as many connections were made, by the `stats`, as `min_size` says; a pool leaves
+    zeros out of its figures."""
     made = stats.get("connections_num", 0) - stats.get("connections_errors", 0)
     return made >= min_size and bool(stats.get("pool_available") or stats.get("requests_num"))
 
 
 def _of_pool(pool_class: Any, options: dict[str, Any]) -> dict[str, Any]:
-    """What psycopg_pool takes beside what is said by name."""
+    """The `options` that psycopg_pool takes beside those that we name."""
     known = set(inspect.signature(pool_class).parameters) - {"conninfo"}
     for key in options:
         if key == "close_returns":
@@ -601,7 +569,7 @@ def _config(conninfo: str | Config, replicas: object, options: dict[str, Any]) -
 
 
 def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, int]:
-    """Sizes of each node's pool, as the budget has them where there is one."""
+    """Sizes of each node's pool, by the budget where there is one."""
     size = budgeted(config, max_size)
     if config.max_connections is not None and size is not None:
         min_size = min(min_size, size)
@@ -609,8 +577,7 @@ def _sizes(config: Config, min_size: int, max_size: int | None) -> tuple[int, in
 
 
 def _summed(stats: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for each in stats.values():
-        for key, value in each.items():
-            found[key] = found.get(key, 0) + value
-    return found
+        found.update(each)
+    return dict(found)

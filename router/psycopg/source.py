@@ -1,4 +1,4 @@
-"""How psycopg connects to nodes, and what its pools give: for our own pools and for Django."""
+"""Patches psycopg's connections with their record: how psycopg connects, here and for Django."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -24,12 +24,13 @@ POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
 
 OPEN_LOOK = 0.05
-"""Seconds to wait for a connection that lay ready, if another caller was quicker."""
+"""Seconds to wait for an idle connection that another caller may have taken meanwhile."""
 
 POOL_TIMEOUT = 30.0
 """Seconds; psycopg_pool's own default for ``timeout``."""
 
 _LINE = "_router_line"
+"""Attribute of psycopg's connection that holds its `ConnectionRecord`."""
 
 PSYCOPG = Driver(
     errors=(psycopg.Error,),
@@ -58,7 +59,7 @@ class PsycopgConnector(Connector, ABC):
         return for_probes(self.arguments(self.router.servers[node]))
 
     def dial(self, arguments: dict[str, Any]) -> Any:
-        """A new connection of psycopg."""
+        """A new connection of psycopg, by its `arguments`."""
         return psycopg.connect(**arguments)
 
     def named(self, node: Node) -> dict[str, Any]:
@@ -66,8 +67,8 @@ class PsycopgConnector(Connector, ABC):
         return {"fallback_application_name": app_name(node), **self.arguments(self.server(node))}
 
     def connect_session_url(self, node: Node, configure: Callable[[Any], object]) -> Any:
-        """A new connection to `node`, the primary, by ``session_url``; None without one. Raises
-        as `first_of_sessions`."""
+        """A new connection to `node`, the primary, by ``session_url``, on which `configure` was
+        called; None without that option. Raises as `first_of_sessions`."""
 
         def admit(connection: Any) -> str:
             problem = self.why_not_primary(node, connection)
@@ -79,8 +80,8 @@ class PsycopgConnector(Connector, ABC):
         return self.first_of_sessions(node, ways, admit)
 
     def admit(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
-        """Ask a new connection's server what it is, before anything is trusted to it, and
-        configure it."""
+        """Ask the server of a new `connection` what it is, before anything is trusted to it,
+        for it is taken for `node`'s; then `configure` it."""
         if len(self.router.servers) > 1:
             self.probe_over(node, connection)
         configure(connection)
@@ -127,12 +128,12 @@ class PsycopgSource(Source):
         self.router.start()
 
     def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is the adapter's as well."""
-        found: Exception = self.own_errors.translated(error)
-        return found
+        """The adapter's own counterpart of the core's `error`."""
+        return self.own_errors.translated(error)  # type: ignore[no-any-return]
 
     def busy(self, node: Node, size: int) -> Exception:
-        """The error of a pool whose `size` connections were all in use for too long."""
+        """The error where all `size` connections of the pool of `node` were in use for too
+        long."""
         error: Exception = self.own_errors.PoolTimeout(
             f"{node}: none of its pool's {size} connections was free for {self.timeout:g} s: "
             f"{self.servers.config.relief(self.sizes)}"
@@ -140,7 +141,7 @@ class PsycopgSource(Source):
         return error
 
     def crowded(self, node: Node, waiting: int) -> Exception:
-        """The error of a pool for whose connections `waiting` others wait, and no more may."""
+        """The error where `waiting` others wait for the pool of `node`, and no more may."""
         error: Exception = self.own_errors.TooManyRequests(
             f"{node}: {waiting} wait for its pool's connections already: raise max_waiting or "
             f"{self.sizes}"
@@ -154,7 +155,7 @@ class PsycopgSource(Source):
     def hold(self, node: Node) -> PsycopgConnection:
         """A connection to `node`, for the checkout.
 
-        One that is older than the node's last interruption is asked whether it lives.
+        A connection older than the node's last interruption is asked whether it lives.
 
         Raises:
             RouterError: they are all in use; names the node and the cure.
@@ -176,7 +177,7 @@ class PsycopgSource(Source):
         return self.held_by(node, line)
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
-        """Prepare a connection that is taken for a checkout."""
+        """Prepare `line`, a connection to `node` that was taken for a checkout."""
         if self.isolation is not None:
             line.dbapi.isolation_level = self.isolation
         for register in self.registered:
@@ -209,41 +210,35 @@ class PsycopgSource(Source):
 
     @abstractmethod
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
-        """Keep a connection for the next statement there, or give it to its pool."""
+        """Keep `line` for the next statement on `node`, or give it to its pool."""
 
     @abstractmethod
     def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
-        """Close a connection; with `distrust` the next one kept is asked before it is used."""
+        """Close `line`, a connection to `node`; with `distrust` the next one kept is asked
+        before its use."""
 
     def interrupted(self, node: Node, line: ConnectionRecord) -> bool:
-        """Whether the node was away since the connection was last known to live."""
+        """Whether `node` was away since `line` was last known to live."""
         known = self.router.view.snapshot.reports.get(node.name)
         return known is not None and line.proven < known.since
 
     def lives(self, line: ConnectionRecord) -> bool:
-        """Ask the server of a connection."""
+        """Ask the server of `line` whether it lives."""
         if line.dbapi.closed or not alive(line.dbapi):
             return False
         line.proven = self.router.clock()
         return True
 
     def from_pool(self, pool: Any, node: Node, timeout: float) -> ConnectionRecord:
-        """A connection of psycopg_pool's.
-
-        Args:
-            pool: the node's.
-            node: to connect to; once it is known to be down nobody waits.
-            timeout: seconds to wait at most.
-
-        Raises:
-            RouterError: none was free in time, or the node does not answer.
-        """
+        """A connection to `node` of its `pool`, for which to wait `timeout` seconds at most,
+        and no longer once the node is known to be down. Raises RouterError: none was free in
+        time, or the node does not answer."""
         clock = self.router.clock
         until = clock() + timeout
         while True:
             look = POOL_LOOK
             if pool.max_waiting and self._silent(node) is None:
-                look = timeout  # who gives up his place to look might not get one again
+                look = timeout  # a caller that leaves the queue to look may not get in again
             try:
                 dbapi = pool.getconn(timeout=max(0.0, min(look, until - clock())))
             except psycopg_pool.TooManyRequests:
@@ -272,10 +267,9 @@ class PsycopgSource(Source):
         return f"lets nobody in: {known.obstacle}" if known and known.obstacle and never else ""
 
     def _silent(self, node: Node) -> Report | None:
-        """Why nobody shall wait for a connection to `node`; None where nothing speaks against it.
+        """Why nobody shall wait for a connection to `node`; None where nobody knows a reason.
 
-        The primary has no substitute: one lost probe is no reason.
-        """
+        The primary has no substitute: one lost probe is no reason."""
         snapshot = self.router.snapshot
         if self.router.primary is node:
             return snapshot.doubted(node.name)
@@ -291,8 +285,8 @@ class PsycopgSource(Source):
         return line
 
     def open_in(self, pool: Any) -> ConnectionRecord | None:
-        """A connection of psycopg_pool's that is open and not in use, if there is one; none is
-        opened, and none waited for."""
+        """A connection of psycopg_pool's `pool` that is open and not in use, if there is one;
+        none is opened, and none waited for."""
         for _ in range(pool.get_stats().get("pool_available", 0)):
             try:
                 # By psycopg_pool's own names: its check= asks the server, which may be silent.
@@ -307,12 +301,12 @@ class PsycopgSource(Source):
 
 
 def left_behind(pool: Any) -> None:
-    """In a forked child: have a pool of psycopg_pool's that is the parent's die in silence. Its
-    finaliser would stop workers that are no more, by queues one of them may have locked."""
+    """In a forked child: mark the `pool` of psycopg_pool, which is the parent's, as closed, so
+    that its finaliser does nothing: it would stop workers that are no more, by queues one of
+    them may have locked."""
     pool._closed = True
 
 
 def line_of(connection: Any) -> ConnectionRecord | None:
-    """What is known of a connection of psycopg_pool's that was taken before."""
-    line: ConnectionRecord | None = connection.__dict__.get(_LINE)
-    return line
+    """What is known of `connection`, psycopg's, if it was taken from a pool before."""
+    return connection.__dict__.get(_LINE)  # type: ignore[no-any-return]

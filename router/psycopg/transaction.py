@@ -75,11 +75,7 @@ class Block:
                 raise
 
     def _exit(self, error: BaseException | None) -> bool:
-        """Commit or roll back.
-
-        Returns:
-            whether `error` ends here.
-        """
+        """Commit or roll back; whether `error` ends here."""
         in_order = self._left()
         undo = error is not None or self.force_rollback
         explicit = isinstance(error, psycopg.Rollback) or (undo and error is None)

@@ -42,7 +42,6 @@ class RoutedAsyncEngine(AsyncEngine):
         return router_of(self)
 
     def execution_options(self, **opt: Any) -> "RoutedAsyncEngine":
-        """A new engine over the same pool and Router, with these execution options."""
         return RoutedAsyncEngine(self.sync_engine.execution_options(**opt))
 
     async def refresh(self) -> None:

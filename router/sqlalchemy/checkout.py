@@ -43,17 +43,15 @@ class CheckoutRecord:
 class EngineCheckout(Checkout[DbapiConnection]):
     """Where the statements of one checkout of a routed engine go.
 
-    Apart from the `RoutedConnection` it belongs to: that one asks a driver's connection for names
-    it does not know, and every attribute of a class with ``__getattr__`` is slow to look up.
-    """
+    It is an object of its own because `RoutedConnection` asks a driver's connection for names it
+    does not know, and every attribute of a class with ``__getattr__`` is slow to look up."""
 
     pool: "EngineSource"  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    # The isolation level to return to when the driver connection's autocommit is switched off.
+    # The isolation level in force again when the driver connection's autocommit is switched off.
     _otherwise: str | None = None
 
     def closed_error(self) -> Exception:
-        """What a statement gets after the checkout has ended."""
         return exc.InvalidRequestError(
             "this connection was closed or invalidated: take another one from the engine"
         )
@@ -63,11 +61,8 @@ class EngineCheckout(Checkout[DbapiConnection]):
         return self.pool.session(node)
 
     def introduce(self, meet: Callable[[Any], None]) -> None:
-        """Let the dialect meet a server, a replica if there is one, and stay there for reads.
-
-        Args:
-            meet: asks the driver's connection what is to be known of it.
-        """
+        """Let the dialect meet a server by `meet`, which is given the driver's connection: to a
+        replica if there is one, where this checkout's reads then stay."""
         try:
             self.peek(meet)
         except BaseException:
@@ -76,8 +71,8 @@ class EngineCheckout(Checkout[DbapiConnection]):
         self.last: DbapiConnection | None = None
 
     def committing_each(self, value: bool) -> None:
-        """The driver connection's autocommit was switched: as with the driver itself, switched off
-        it leaves the isolation level that was in force before."""
+        """Note that the driver connection's autocommit was switched to `value`. Switched off, it
+        leaves the isolation level that was in force before, as with the driver itself."""
         now = self.characteristics.isolation
         if value and self.isolation != "AUTOCOMMIT":
             self._otherwise = now
@@ -94,14 +89,13 @@ class EngineCheckout(Checkout[DbapiConnection]):
         for held in (self.primary, self.replica):
             record: Any = None if held is None else held.fairy._connection_record
             if record is not None:
-                record.fairy_ref = None  # by which the pool knows that somebody has it
+                record.fairy_ref = None  # which tells the pool that somebody uses the connection
         super().after_fork()
 
     def look_again(self) -> None:
-        """Notice a transaction the primary's driver connection has open, unseen by us.
+        """Notice a transaction that the driver opened on the primary's connection unseen.
 
-        Given back, the connection would have the next user commit it.
-        """
+        Given back, the connection would have the next user commit it."""
         primary = self.primary
         if primary is None or primary.in_transaction or primary.broken:
             return
@@ -116,7 +110,7 @@ class EngineCheckout(Checkout[DbapiConnection]):
         held = route.held
         if not route.fresh:
             return ask(held.dbapi)
-        held.in_transaction = False  # nothing was sent: the transaction made ready is not begun
+        held.in_transaction = False  # route() only noted a transaction: no BEGIN was sent
         held.autocommit(self.isolation == "AUTOCOMMIT")
         wanted = self.characteristics
         if wanted.isolation == "AUTOCOMMIT":
@@ -154,11 +148,7 @@ class RoutedConnection(PoolProxiedConnection):
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{self.routed.state()}>"
 
-    # -- the DBAPI connection's own methods ----------------------------------------------------
-
     def cursor(self, *args: Any, **kwargs: Any) -> DBAPICursor:
-        """A cursor that is routed statement by statement."""
-
         def make(held: DbapiConnection) -> Any:
             return held.dbapi.cursor(*args, **kwargs)
 
@@ -170,11 +160,9 @@ class RoutedConnection(PoolProxiedConnection):
         )
 
     def commit(self) -> None:
-        """Commit on the primary."""
         self.routed.commit()
 
     def rollback(self) -> None:
-        """Roll back whatever is open."""
         self.routed.rollback()
 
     @property
@@ -205,8 +193,6 @@ class RoutedConnection(PoolProxiedConnection):
             raise AttributeError(key)
         return getattr(self.dbapi_connection, key)
 
-    # -- SQLAlchemy's pool interface -----------------------------------------------------------
-
     @property
     def _connection_record(self) -> CheckoutRecord:
         if self._record is None:
@@ -220,17 +206,14 @@ class RoutedConnection(PoolProxiedConnection):
 
     @property
     def record_info(self) -> dict[str, Any] | None:
-        """As `info`."""
         return self._connection_record.record_info
 
     @property
     def is_valid(self) -> bool:
-        """Whether this checkout is open and was not invalidated."""
         return self.routed.open
 
     @property
     def is_detached(self) -> bool:
-        """Whether `detach` was called."""
         return self._detached
 
     def detach(self) -> None:
@@ -244,7 +227,8 @@ class RoutedConnection(PoolProxiedConnection):
         self._detached = True
 
     def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
-        """Throw away the connection that failed, or all when nobody says which."""
+        """Throw away the connection that failed with `e`, or all where no error says which; `soft`
+        lets the pool close them when they are next used."""
         routed = self.routed
         routed.look_again()
         helds = [h for h in (routed.primary, routed.replica) if h is not None]
@@ -263,15 +247,11 @@ class RoutedConnection(PoolProxiedConnection):
         routed.finish()
 
     def close(self) -> None:
-        """Give every connection back to its pool."""
         self._close_special()
 
     def _close_special(self, transaction_reset: bool = False) -> None:
-        """Close, as SQLAlchemy's Connection does it.
-
-        Args:
-            transaction_reset: commit or rollback was called just before.
-        """
+        """Close, as SQLAlchemy's Connection does it: without a reset where `transaction_reset`
+        says that commit or rollback was called just before."""
         routed, record = self.routed, self._record
         if not routed.open:
             return
@@ -288,7 +268,7 @@ class RoutedConnection(PoolProxiedConnection):
             routed.release()
 
     def _reset(self, routed: EngineCheckout) -> None:
-        """What the pool's ``reset_on_return`` says, once for all connections held."""
+        """Do what the pool's ``reset_on_return`` says, once for all connections held."""
         pool = routed.pool
         style = pool.reset_style
         try:

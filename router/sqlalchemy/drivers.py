@@ -1,8 +1,8 @@
-"""What differs between DBAPI drivers, in one table: autocommit, open transactions, SQLSTATE."""
+"""What differs between DBAPI drivers, in one table: open transactions, sockets, SQLSTATE."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy.engine.interfaces import Dialect
@@ -13,116 +13,13 @@ from router.errors import ConfigError
 
 
 def ask(connection: Any, sql: str) -> tuple[Any, ...]:
-    """The one row a query gives."""
+    """The one row that the query `sql` gives on a DBAPI `connection`."""
     cursor = connection.cursor()
     try:
         cursor.execute(sql)
         return tuple(cursor.fetchone())
     finally:
         cursor.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Driver(driver.Driver):
-    """How to ask and tell one driver what SQLAlchemy's dialect interface leaves out.
-
-    In `DRIVERS` the dialect's part is missing; `of` adds it.
-
-    Attributes:
-        set_autocommit: switch a connection that has no transaction open.
-        autocommit: whether it is switched on.
-        in_transaction: whether the server has a transaction open on the connection.
-        search_path: given connection parameters and a path, those that make the server begin
-            every session with it.
-        fileno: the descriptor of a connection's socket.
-        named: given connection parameters and a name, those by which the server shows it as
-            ``application_name`` unless the user gave one.
-        raises: what it raises beside the ``Error`` of its module, which is given.
-        is_disconnect: whether an error says that the connection is gone, where SQLAlchemy's own
-            would not know.
-        connect_timeout: its name among the driver's connection parameters.
-        unprepared: connection parameters by which it keeps no prepared statements; psycopg2 and
-            pg8000 keep none anyway.
-        shareable: whether one statement stays on one server session outside a transaction, as it
-            must where PgBouncer pools by transaction.
-        unsure: whether it does not know of a statement under way that an exception interrupted.
-        declares_session: whether its dialect makes isolation level, read-only and deferrable
-            settings of the session, which hold in autocommit too.
-    """
-
-    set_autocommit: Callable[[Any, bool], None]
-    autocommit: Callable[[Any], bool]
-    in_transaction: Callable[[Any], bool]
-    search_path: Callable[[Mapping[str, Any], str], dict[str, Any]]
-    named: Callable[[Mapping[str, Any], str], dict[str, Any]]
-    fileno: Callable[[Any], int]
-    raises: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
-    is_disconnect: Callable[[BaseException], bool] = lambda error: False
-    connect_timeout: str = "connect_timeout"
-    unprepared: Mapping[str, Any] = field(default_factory=dict)
-    shareable: bool = True
-    unsure: bool = False
-    declares_session: bool = False
-    _: KW_ONLY
-    errors: tuple[type[Exception], ...] = ()
-    ask: Callable[[Any, str], tuple[Any, ...]] = ask
-    lost: Callable[[BaseException, Any], bool] = lambda error, connection: False
-
-    def of(self, dialect: Dialect) -> "Driver":
-        """The same with what only the engine's dialect knows: errors, and how to close."""
-        its: Any = dialect
-
-        def lost(error: BaseException, connection: Any) -> bool:
-            said = its.is_disconnect(error, connection, None)
-            return self.is_disconnect(error) or bool(said)
-
-        def abort(connection: Any) -> None:
-            with suppress(Exception):
-                (its.do_terminate if its.has_terminate else its.do_close)(connection)
-
-        dbapi = its.loaded_dbapi
-        errors = (dbapi.Error, *self.raises(dbapi))
-        return replace(self, errors=errors, lost=lost, abort=abort)
-
-    def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
-        """End the open transaction, whoever began it.
-
-        Drivers other than psycopg only know of transactions they began themselves; one opened by
-        a BEGIN of the user's own would stay open.
-        """
-        getattr(connection, verb)()
-        if self.in_transaction(connection):
-            cursor = connection.cursor()
-            cursor.execute(verb)
-            cursor.close()
-
-
-def _set_attribute(connection: Any, value: bool) -> None:
-    connection.autocommit = value
-
-
-def _attribute(connection: Any) -> bool:
-    return bool(connection.autocommit)
-
-
-def _psycopg_in_transaction(connection: Any) -> bool:
-    return bool(connection.pgconn.transaction_status != 0)  # 0 is IDLE
-
-
-def _psycopg_async_in_transaction(connection: Any) -> bool:
-    return bool(connection._connection.pgconn.transaction_status != 0)
-
-
-def _psycopg2_in_transaction(connection: Any) -> bool:
-    return bool(connection.get_transaction_status() != 0)
-
-
-def _pg8000_in_transaction(connection: Any) -> bool:
-    return bool(connection._in_transaction)
-
-
-def _asyncpg_in_transaction(connection: Any) -> bool:
-    return bool(connection._connection.is_in_transaction())
 
 
 def _in_settings(parameters: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -142,40 +39,16 @@ def _named_in_settings(parameters: Mapping[str, Any], name: str) -> dict[str, An
     return {**parameters, "server_settings": settings}
 
 
-def _named_by_itself(parameters: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {"application_name": name, **parameters}
-
-
 def _asyncpg_errors(dbapi: Any) -> tuple[type[Exception], ...]:
-    # SQLAlchemy 2.0 lets asyncpg's own through while it connects; the socket's come from both.
+    # SQLAlchemy 2.0 lets asyncpg's own errors through while it connects; both let the socket's.
     own = dbapi.asyncpg
     return OSError, own.PostgresError, own.InterfaceError, own.InternalClientError
 
 
 def _asyncpg_is_disconnect(error: BaseException) -> bool:
-    # Raised where the server's last words, that it is ending, are still being read. By name, for
-    # SQLAlchemy 2.1 has a class of its own for it.
+    # Raised while asyncpg still reads the server's message that it is ending. Compared by name,
+    # because SQLAlchemy 2.1 has a class of its own for it.
     return any(c.__name__ == "InternalClientError" for c in type(error).__mro__)
-
-
-def _fileno(connection: Any) -> int:
-    return int(connection.fileno())
-
-
-def _psycopg_async_fileno(connection: Any) -> int:
-    return int(connection._connection.fileno())
-
-
-def _pg8000_fileno(connection: Any) -> int:
-    return int(connection._usock.fileno())
-
-
-def _asyncpg_fileno(connection: Any) -> int:
-    return int(connection._connection._transport.get_extra_info("socket").fileno())
-
-
-def _psycopg2_sqlstate(error: BaseException) -> str:
-    return getattr(error, "pgcode", None) or ""
 
 
 def _pg8000_sqlstate(error: BaseException) -> str:
@@ -183,71 +56,119 @@ def _pg8000_sqlstate(error: BaseException) -> str:
     return str(said.get("C", "")) if isinstance(said, dict) else ""
 
 
-def _no_name() -> str:
-    return ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver(driver.Driver):
+    """How to ask and tell one driver what SQLAlchemy's dialect interface leaves out.
+
+    In `DRIVERS` the dialect's part is missing; `of` adds it.
+
+    Attributes:
+        in_transaction: whether the server has a transaction open on the connection.
+        search_path: given connection parameters and a path, those that make the server begin
+            every session with that ``search_path``.
+        named: given connection parameters and a name, those by which the server shows the name
+            as ``application_name`` unless the user gave one.
+        fileno: the descriptor of a connection's socket.
+        raises: what the driver raises beside the ``Error`` of its module, which is given.
+        is_disconnect: whether an error says that the connection is gone, where SQLAlchemy's own
+            dialect would not know.
+        connect_timeout: the name of that parameter (seconds) with this driver.
+        unprepared: connection parameters by which the driver keeps no prepared statements;
+            psycopg2 and pg8000 keep none anyway.
+        shareable: whether one statement stays on one server session outside a transaction, as it
+            must where PgBouncer pools by transaction.
+        unsure: whether the driver does not know that a statement is under way which an exception
+            interrupted.
+        declares_session: whether its dialect makes isolation level, read-only and deferrable
+            settings of the session, which hold in autocommit too.
+    """
+
+    in_transaction: Callable[[Any], bool]
+    search_path: Callable[[Mapping[str, Any], str], dict[str, Any]] = begin_in
+    named: Callable[[Mapping[str, Any], str], dict[str, Any]] = _fallback
+    fileno: Callable[[Any], int] = lambda connection: int(connection.fileno())
+    raises: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
+    is_disconnect: Callable[[BaseException], bool] = lambda error: False
+    connect_timeout: str = "connect_timeout"
+    unprepared: Mapping[str, Any] = field(default_factory=dict)
+    shareable: bool = True
+    unsure: bool = False
+    declares_session: bool = False
+    errors: tuple[type[Exception], ...] = ()
+    ask: Callable[[Any, str], tuple[Any, ...]] = ask
+    lost: Callable[[BaseException, Any], bool] = lambda error, connection: False
+
+    def of(self, dialect: Dialect) -> "Driver":
+        """The same with what only the engine's `dialect` knows: errors, and how to close."""
+        its: Any = dialect
+
+        def lost(error: BaseException, connection: Any) -> bool:
+            said = its.is_disconnect(error, connection, None)
+            return self.is_disconnect(error) or bool(said)
+
+        def abort(connection: Any) -> None:
+            with suppress(Exception):
+                (its.do_terminate if its.has_terminate else its.do_close)(connection)
+
+        dbapi = its.loaded_dbapi
+        errors = (dbapi.Error, *self.raises(dbapi))
+        return replace(self, errors=errors, lost=lost, abort=abort)
+
+    def end(self, connection: Any, verb: Literal["commit", "rollback"]) -> None:
+        """End the transaction open on `connection` by `verb`, whoever began it.
+
+        Drivers other than psycopg only know of transactions they began themselves; one opened by
+        a BEGIN of the user's own would stay open."""
+        getattr(connection, verb)()
+        if self.in_transaction(connection):
+            cursor = connection.cursor()
+            cursor.execute(verb)
+            cursor.close()
 
 
 DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(
-        _set_attribute,
-        _attribute,
-        _psycopg_in_transaction,
-        begin_in,
-        _fallback,
-        _fileno,
+        in_transaction=lambda c: bool(c.pgconn.transaction_status != 0),
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
-        _set_attribute,
-        _attribute,
-        _psycopg2_in_transaction,
-        begin_in,
-        _fallback,
-        _fileno,
-        sqlstate=_psycopg2_sqlstate,
+        in_transaction=lambda c: bool(c.get_transaction_status() != 0),  # 0 is IDLE
+        sqlstate=lambda error: getattr(error, "pgcode", None) or "",
     ),
     "pg8000": Driver(
-        _set_attribute,
-        _attribute,
-        _pg8000_in_transaction,
-        _in_startup,
-        _named_by_itself,
-        _pg8000_fileno,
-        lambda dbapi: (OSError,),
+        in_transaction=lambda c: bool(c._in_transaction),
+        search_path=_in_startup,
+        named=lambda parameters, name: {"application_name": name, **parameters},
+        fileno=lambda c: int(c._usock.fileno()),
+        raises=lambda dbapi: (OSError,),
         sqlstate=_pg8000_sqlstate,
         connect_timeout="timeout",
-        # It lets the server go (Sync) after Parse, and its Bind would find somebody else's
-        # statement.
+        # pg8000 lets the server go (Sync) after Parse: its Bind would find the statement of
+        # another client.
         shareable=False,
         unsure=True,
         declares_session=True,
     ),
     "psycopg_async": Driver(
-        _set_attribute,
-        _attribute,
-        _psycopg_async_in_transaction,
-        begin_in,
-        _fallback,
-        _psycopg_async_fileno,
+        in_transaction=lambda c: bool(c._connection.pgconn.transaction_status != 0),
+        fileno=lambda c: int(c._connection.fileno()),
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(
-        _set_attribute,
-        _attribute,
-        _asyncpg_in_transaction,
-        _in_settings,
-        _named_in_settings,
-        _asyncpg_fileno,
-        _asyncpg_errors,
-        _asyncpg_is_disconnect,
+        in_transaction=lambda c: bool(c._connection.is_in_transaction()),
+        search_path=_in_settings,
+        named=_named_in_settings,
+        fileno=lambda c: int(c._connection._transport.get_extra_info("socket").fileno()),
+        raises=_asyncpg_errors,
+        is_disconnect=_asyncpg_is_disconnect,
         connect_timeout="timeout",
-        # Two caches: SQLAlchemy's dialect has one of its own.
-        # It prepares all the same: without a name nothing can collide, and nothing stays behind
-        # on a server session that another client has next.
+        # There are two caches, asyncpg's and the one of SQLAlchemy's dialect. The dialect still
+        # prepares: without a name no statement can collide with another client's, and none stays
+        # behind on a server session that another client has next.
         unprepared={
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": _no_name,
+            "prepared_statement_name_func": lambda: "",
         },
     ),
 }
@@ -255,11 +176,7 @@ DRIVERS: dict[str, Driver] = {
 
 
 def driver_of(dialect: Dialect) -> Driver:
-    """The table's row for `dialect`.
-
-    Raises:
-        ConfigError: the driver is not supported.
-    """
+    """The table's row for `dialect`. Raises ConfigError: the driver is not supported."""
     key = dialect.driver + ("_async" if dialect.is_async else "")
     found = DRIVERS.get(key)
     if found is None:

@@ -42,7 +42,7 @@ class PoolTimeout(exc.TimeoutError, exc.DontWrapMixin):
 
 
 def translated(error: RouterError) -> RouterError:
-    """The SQLAlchemy counterpart of one of the core's errors; others as they are."""
+    """The SQLAlchemy counterpart of the core's `error`; other errors as they are."""
     for cls in (PrimaryUnavailable, NoReplicaAvailable, CommitUnknown, TransactionLost):
         if isinstance(error, cls.__bases__[0]):
             return cls(None, None, error)

@@ -1,4 +1,4 @@
-"""Where SQLAlchemy's execution meets the router: the dialect and its execution context.
+"""Patches an engine's dialect and its execution context, where each statement is seen.
 
 The execution context picks the node when it makes its cursor, so SQLAlchemy works on the real
 driver cursor and fetching rows costs nothing extra.
@@ -24,8 +24,8 @@ from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.raw import RoutedDBAPIConnection
 
 OPTION = "router"
-"""The execution option a caller names a node's role in: "primary" or "replica"; or "session",
-which is the primary past a PgBouncer."""
+"""The execution option by which a caller asks for "primary" or "replica"; or for "session", a
+server session of its own on the primary, past a PgBouncer."""
 
 TRANSACTION = Reason.TRANSACTION
 
@@ -35,31 +35,27 @@ class ListenersCursor(RoutedCursor[DbapiConnection]):
 
     @property
     def connection(self) -> Any:
-        """The driver's, once something was executed: dialects look there for notices."""
         return self._connection if self._real is None else self._real.connection
 
 
 class ByListener:
-    """In the place of a checkout, and of its connection, where a listener may execute a statement.
+    """Stands in the place of a checkout, and of its connection, where a listener may execute.
 
     SQLAlchemy leaves `RoutedDialect.do_execute` out when a ``do_execute`` listener says it has
-    executed the statement: then nobody but its cursor can see that a write is sent.
-    """
+    executed the statement: then nobody but its cursor can see that a write is sent."""
 
     def __init__(self, context: Any, connection: RoutedConnection) -> None:
         self._context = context
         self._connection = connection
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """A cursor that is routed when it is executed."""
-
         def make(held: DbapiConnection) -> Any:
             return held.dbapi.cursor(*args, **kwargs)
 
         return ListenersCursor(cast(Any, self), self._connection.dbapi_connection, make)
 
     def route(self, sql: str | None, **_: Any) -> Route[DbapiConnection]:
-        """As the checkout's, with what the statement's options say."""
+        """As the checkout routes `sql`, with what the statement's options say."""
         context, routed = self._context, self._connection.routed
         route = routed.route(
             sql,
@@ -72,8 +68,8 @@ class ByListener:
             root._log_info("%s: %s", route.held.node.name, route.decision.reason)
         return route
 
-    def inside(self, sql: str) -> None:
-        """The short way does not ask what the statement's options say."""
+    def fast_read_on_primary(self, sql: str) -> None:
+        """None for any `sql`: a fast read does not ask for the statement's options."""
 
     def __getattr__(self, key: str) -> Any:
         return getattr(self._connection.routed, key)
@@ -83,26 +79,27 @@ class RoutedContext:
     """Mixed into the dialect's execution context: chooses the node, then makes the cursor."""
 
     router_route: Route[DbapiConnection] | None = None
-    # Where it is one more read in the primary's transaction: of which checkout, on which
-    # connection, and whose read it is.
+    # Where the statement is one more read in the primary's transaction: the checkout, the
+    # connection it runs on, and the routing context whose read it is.
     router_inside: tuple[EngineCheckout, DbapiConnection, RoutingContext] | None = None
-    # SQLAlchemy leaves it out where it executes a bare default, such as a sequence.
+    # SQLAlchemy does not set it where it executes a bare default, such as a sequence.
     unicode_statement: str | None = None
-    # Whether making a cursor is SQLAlchemy's own, which is but a choice between two others.
+    # Whether the dialect makes cursors by SQLAlchemy's own two methods, so that we may call the
+    # right one of them directly.
     router_chooses: bool
 
     def create_cursor(self) -> Any:
         """Route the statement, then let the dialect make its cursor on the chosen connection."""
         this: Any = self
         connection = this._dbapi_connection
-        # Who gave this one connection a cursor() of their own is asked for the cursor.
+        # A cursor() that somebody has set on this one connection makes the cursor.
         if connection.__class__ is not RoutedConnection or "cursor" in connection.__dict__:
             return super().create_cursor()  # type: ignore[misc]
         routed: EngineCheckout = connection.routed
         root, dialect, options = this.root_connection, this.dialect, this.execution_options
         if root._transaction is None and not root._Connection__in_begin:
-            # The cursor is made before autobegin: no transaction yet means none was asked for.
-            # A ``begin`` listener's own statement comes so early too, and means nothing.
+            # The cursor is made before autobegin: where there is no transaction yet, the user has
+            # asked for none. A ``begin`` listener's own statement comes as early; it says nothing.
             routed.autobegun = True
         if dialect._has_events and _executing(dialect.dispatch):
             this._dbapi_connection = ByListener(this, connection)
@@ -132,7 +129,7 @@ class RoutedContext:
         return this.create_server_side_cursor() if stream else held.dbapi.cursor()
 
     def on_another_node(self, held: DbapiConnection) -> Any:
-        """Put a cursor of another node in place; nothing of the first was delivered."""
+        """Put a cursor on `held`, another node, in place; the first one delivered nothing."""
         this: Any = self
         this._dbapi_connection = held.fairy
         this.cursor = super().create_cursor()  # type: ignore[misc]
@@ -154,27 +151,21 @@ def _watched(
 
 
 def _elsewhere(
-    route: Route[DbapiConnection],
-    error: Exception,
-    execute: Callable[[Any, str, Any, Any], None],
-    cursor: Any,
-    statement: str,
-    parameters: Any,
-    context: Any,
+    route: Route[DbapiConnection], error: Exception, cursor: Any, execute: Any, *arguments: Any
 ) -> None:
-    """Execute on another node what failed, or raise `error`."""
+    """`execute` on another node what failed, or raise `error`: `arguments` end in the context."""
 
     def attempt(held: DbapiConnection) -> None:
-        execute(context.on_another_node(held), statement, parameters, context)
+        execute(arguments[-1].on_another_node(held), *arguments)
 
     recover(route, error, cursor, attempt)
 
 
-def _anew(routed: EngineCheckout, statement: str, context: Any) -> Route[DbapiConnection]:
-    """Route a statement that was taken for one more read in the transaction."""
-    context.router_inside = None
-    route = context.router_route = routed.route(statement, explicit=not routed.autobegun)
-    return route
+def _stays(route: Route[DbapiConnection], statement: str) -> bool:
+    """Whether `statement`, which took the place of the one routed, may run on the same node."""
+    return route.decision.on_primary and (
+        route.intent.writes or not route.checkout.router.classifier(statement).writes
+    )
 
 
 def _again(route: Route[DbapiConnection], cursor: Any, statement: str, context: Any) -> Any:
@@ -205,16 +196,34 @@ def _above(dialect: "RoutedDialect") -> Any:
     return super(RoutedDialect, dialect)
 
 
+def _mode(name: str, key: str) -> tuple[Any, Any]:
+    """A dialect's ``set_…`` and ``get_…`` of a transaction mode: a facade remembers the mode, on
+    a real connection the dialect's own method sets it."""
+
+    def set_mode(self: "RoutedDialect", connection: Any, value: bool) -> None:
+        if isinstance(connection, RoutedDBAPIConnection):
+            connection.routed.characterise(**{key: bool(value) or None})
+        else:
+            getattr(_above(self), f"set_{name}")(connection, value)
+
+    def get_mode(self: "RoutedDialect", connection: Any) -> Any:
+        if isinstance(connection, RoutedDBAPIConnection):
+            return bool(getattr(connection.routed.characteristics, key))
+        return getattr(_above(self), f"get_{name}")(connection)
+
+    return set_mode, get_mode
+
+
 class RoutedDialect(DefaultDialect):
     """Mixed into the engine's dialect: watches each statement, and answers for the facade."""
 
     __slots__ = ()  # keeps the object layout, so that a dialect made before can take this class
 
-    # Those of the dialect's own class, which `routed_dialect` puts here.
+    # The methods of the dialect's own class; `routed_dialect` sets them.
     _above_execute: Callable[..., None]
     _above_executemany: Callable[..., None]
     _above_execute_no_params: Callable[..., None]
-    # Whether `_above_execute` is SQLAlchemy's own, which has the cursor execute and no more.
+    # Whether `_above_execute` is SQLAlchemy's own, which does no more than cursor.execute().
     _sends: bool
 
     def do_execute(
@@ -250,7 +259,9 @@ class RoutedDialect(DefaultDialect):
             and _rewritten(context.unicode_statement, statement)
         ):
             # A listener changed it, and may have made a write of it; or it ended the transaction.
-            route = _anew(routed, statement, context)
+            context.router_inside = None
+            route = routed.route(statement, explicit=not routed.autobegun)
+            context.router_route = route
             if route.held is not held:
                 cursor = context.on_another_node(route.held)
             self._execute_routed(route, cursor, statement, parameters, context, by)
@@ -267,14 +278,9 @@ class RoutedDialect(DefaultDialect):
             routed.router.pinning.read(reader, held.node)
 
     def _execute_routed(
-        self,
-        route: Route[DbapiConnection],
-        cursor: Any,
-        statement: str,
-        parameters: Any,
-        context: Any,
-        by: Callable[[Any, str, Any, Any], None] | None,
-    ) -> None:
+        self, route: Route[DbapiConnection], cursor: Any, statement: str, parameters: Any,
+        context: Any, by: Callable[[Any, str, Any, Any], None] | None,
+    ) -> None:  # fmt: skip
         """Execute where the rules have sent it; a retry is theirs too. Arguments as above."""
         if (held := route.held) is not (checkout := route.checkout).last or (
             held is not checkout.replica and held is not checkout.primary
@@ -283,7 +289,10 @@ class RoutedDialect(DefaultDialect):
             # connection given back.
             cursor = _again(route, cursor, statement, context)
         elif statement is not route.sql and _rewritten(route.sql, statement):
-            cursor = self._reconsider(route, cursor, statement, context)
+            # A listener changed the statement after it was routed, or it is a default's own one.
+            cursor = (
+                cursor if _stays(route, statement) else _again(route, cursor, statement, context)
+            )
         if checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()
@@ -293,10 +302,10 @@ class RoutedDialect(DefaultDialect):
             else:
                 by(cursor, statement, parameters, context)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
-            by = by or self._above_execute
-            _elsewhere(route, error, by, cursor, statement, parameters, context)
+            send = by or self._above_execute
+            _elsewhere(route, error, cursor, send, statement, parameters, context)
         except BaseException:
-            route.held.broken = True  # cancelled: the server may still be at it
+            route.held.broken = True  # cancelled: the server may still run the statement
             raise
         if route.intent.kind is not READ or not route.context.root:
             route.done(parameters)
@@ -316,18 +325,8 @@ class RoutedDialect(DefaultDialect):
 
         RoutedDialect.do_execute(self, cursor, statement, None, context, call)
 
-    def _reconsider(
-        self, route: Route[DbapiConnection], cursor: Any, statement: str, context: Any
-    ) -> Any:
-        """A listener changed the statement after it was routed, or it is a default's own one."""
-        if route.decision.on_primary and (
-            route.intent.writes or not route.checkout.router.classifier(statement).writes
-        ):
-            return cursor
-        return _again(route, cursor, statement, context)
-
     def is_disconnect(self, e: Any, connection: Any, cursor: Any) -> bool:
-        """Ask the dialect about the connection that really failed."""
+        """As the dialect answers for `connection`, asked about the node's that really failed."""
         if isinstance(connection, RoutedConnection):
             held = connection.routed.last
             if held is None:
@@ -337,8 +336,8 @@ class RoutedDialect(DefaultDialect):
         return bool(_above(self).is_disconnect(e, connection, cursor))
 
     def do_ping(self, dbapi_connection: Any) -> bool:
-        """Ask a pooled connection whether it lives, and leave no transaction behind: in the one
-        that pg8000 begins for it, the isolation level of the next would have no effect."""
+        """Ask a pooled `dbapi_connection` whether it lives, and leave no transaction behind: in
+        the one that pg8000 begins for it, the isolation level of the next would have no effect."""
         facade = isinstance(dbapi_connection, RoutedDBAPIConnection | RoutedConnection)
         begins = not facade and not driver_of(self).in_transaction(dbapi_connection)
         lives = bool(_above(self).do_ping(dbapi_connection))
@@ -347,54 +346,27 @@ class RoutedDialect(DefaultDialect):
         return lives
 
     def set_isolation_level(self, dbapi_connection: Any, level: str) -> None:
-        """Remember the level on a facade; set it on a real connection."""
         if isinstance(dbapi_connection, RoutedDBAPIConnection):
             dbapi_connection.routed.characterise(isolation=level)
         else:
             _above(self).set_isolation_level(dbapi_connection, level)
 
     def reset_isolation_level(self, dbapi_conn: Any) -> None:
-        """Back to the engine's default."""
         if isinstance(dbapi_conn, RoutedDBAPIConnection):
             dbapi_conn.routed.characterise(isolation=None)
         else:
             _above(self).reset_isolation_level(dbapi_conn)
 
     def get_isolation_level(self, dbapi_connection: Any) -> Any:
-        """The level in force."""
         ask = _above(self).get_isolation_level
         if isinstance(dbapi_connection, RoutedDBAPIConnection):
             return dbapi_connection.routed.peek(ask)
         return ask(dbapi_connection)
 
-    def set_readonly(self, connection: Any, value: bool) -> None:
-        """Remember the mode on a facade; set it on a real connection."""
-        if isinstance(connection, RoutedDBAPIConnection):
-            connection.routed.characterise(read_only=bool(value) or None)
-        else:
-            _above(self).set_readonly(connection, value)
-
-    def get_readonly(self, connection: Any) -> Any:
-        """The mode in force."""
-        if isinstance(connection, RoutedDBAPIConnection):
-            return bool(connection.routed.characteristics.read_only)
-        return _above(self).get_readonly(connection)
-
-    def set_deferrable(self, connection: Any, value: bool) -> None:
-        """Remember the mode on a facade; set it on a real connection."""
-        if isinstance(connection, RoutedDBAPIConnection):
-            connection.routed.characterise(deferrable=bool(value) or None)
-        else:
-            _above(self).set_deferrable(connection, value)
-
-    def get_deferrable(self, connection: Any) -> Any:
-        """The mode in force."""
-        if isinstance(connection, RoutedDBAPIConnection):
-            return bool(connection.routed.characteristics.deferrable)
-        return _above(self).get_deferrable(connection)
+    set_readonly, get_readonly = _mode("readonly", "read_only")
+    set_deferrable, get_deferrable = _mode("deferrable", "deferrable")
 
     def detect_autocommit_setting(self, dbapi_conn: Any) -> bool:
-        """Whether statements are committed one by one."""
         if isinstance(dbapi_conn, RoutedDBAPIConnection | RoutedConnection):
             dbapi_conn = dbapi_conn.routed
         if isinstance(dbapi_conn, EngineCheckout):
@@ -435,18 +407,15 @@ def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
 
 
 def _rewritten(before: str | None, after: str) -> bool:
-    """Whether `after` is another statement than `before`, not the same with a comment more."""
-    return before != after and not _only_commented(before, after)
-
-
-def _only_commented(before: str | None, after: str) -> bool:
-    """Whether `after` is `before` with one comment in front or behind, as tracers add it."""
-    if not before:
+    """Whether `after` is another statement than `before`, and not the same with one comment in
+    front or behind, as tracers add it."""
+    if before == after:
         return False
-    if after.startswith(before):
+    if before and after.startswith(before):
         extra = after[len(before) :].strip()
-    elif after.endswith(before):
+    elif before and after.endswith(before):
         extra = after[: -len(before)].strip()
     else:
-        return False
-    return extra.startswith("/*") and extra.find("*/") == len(extra) - 2 and "/*" not in extra[2:]
+        return True
+    end = len(extra) - 2
+    return not (extra.startswith("/*") and extra.find("*/") == end and "/*" not in extra[2:])

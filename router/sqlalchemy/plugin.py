@@ -1,4 +1,4 @@
-"""The one door into SQLAlchemy: an engine plugin named ``router``.
+"""Patches an engine's dialect: the one door into SQLAlchemy, an engine plugin named ``router``.
 
 ``sqlalchemy.create_engine(url, plugins=["router"], replicas=[…])``, the same by URL
 (``?plugin=router&replica=…``), ``engine_from_config``, Flask-SQLAlchemy and Alembic all come
@@ -43,15 +43,9 @@ class RouterPlugin(CreateEnginePlugin):
     """Gives an engine a `RoutingPool` and lets its dialect route."""
 
     def __init__(self, url: URL, kwargs: dict[str, Any]) -> None:
-        """Take what is ours out of the URL's query and the keyword arguments.
-
-        Args:
-            url: as given to ``create_engine``.
-            kwargs: its keyword arguments; what is consumed is removed.
-
-        Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
-        """
+        """Take what is ours out of the `url`'s query and out of `kwargs`, as ``create_engine``
+        was given them. Raises ConfigError: an option is unknown or malformed; names it and the
+        cure."""
         for taken in ("pool", "creator", "async_creator"):
             if kwargs.get(taken) is not None:
                 raise ConfigError(
@@ -79,14 +73,15 @@ class RouterPlugin(CreateEnginePlugin):
         kwargs.update(self.config.pool_options(), poolclass=RoutingPool)
 
     def update_url(self, url: URL) -> URL:
-        """The URL without what belongs to the router."""
+        """The `url` without what belongs to the router."""
         ours = [key for key in url.query if own_name(key) is not None]
         return url.difference_update_query(ours)
 
     def handle_pool_kwargs(self, pool_cls: type[Pool], pool_args: dict[str, Any]) -> None:
-        """Let the new dialect route, and give the pool its Router and a way to each node."""
+        """As `CreateEnginePlugin` has it: let the dialect route, and give the pool its Router
+        and a way to each node."""
         dialect: Any = pool_args["dialect"]
-        driver_of(dialect)  # refuse an unsupported driver now, not at the first statement
+        driver_of(dialect)  # raises now, and not at the first statement
         dialect.execution_ctx_cls = routed_context(dialect.execution_ctx_cls)
         # Here, before create_engine() asks the dialect for its connect hooks.
         dialect.__class__ = routed_dialect(dialect.__class__)
@@ -103,7 +98,7 @@ class RouterPlugin(CreateEnginePlugin):
                 raise ConfigError(f"{name}: {poolclass.__name__} does not take it: leave it out")
         self._dialect = dialect
         for server in self.router.servers.values():
-            self._arguments(server)  # what is malformed is refused now
+            self._arguments(server)  # raises now for what is malformed
         pool_args.update(
             router=self.router,
             config=self.config,
@@ -191,7 +186,7 @@ def _servers(url: URL) -> list[Server]:
             f"url: {masked(url.render_as_string())!r} is not a PostgreSQL URL: "
             "expected postgresql+psycopg://user:password@host:port/dbname"
         )
-    # SQLAlchemy leaves a socket directory in that place as libpq has it: percent-encoded.
+    # SQLAlchemy leaves a socket directory in the host's place as libpq has it: percent-encoded.
     host = unquote(url.host or _text(url.query.get("host", ""))) or "localhost"
     port = str(url.port or "") or _text(url.query.get("port", ""))
     _, separator, driver = url.drivername.partition("+")
@@ -300,18 +295,17 @@ def create_engine(url: str | URL | Config, replicas: object = (), **options: Any
 def engine_options(
     url: str | URL | Config, replicas: object, options: dict[str, Any]
 ) -> tuple[URL, dict[str, Any]]:
-    """What SQLAlchemy's own functions take: the URL with a driver, the options with our plugin.
-
-    Raises:
-        ConfigError: an option looks like a misspelt one of ours.
-    """
+    """What SQLAlchemy's own functions take: the `url` with a driver; the `options` with our
+    plugin, and with the `replicas`. Raises ConfigError: an option looks like a misspelt one of
+    ours."""
     parsed = url_of(url) if isinstance(url, Config) else with_driver(url)
     for key in options:
         close = did_you_mean(key, ("replicas", *OPTIONS))
         if "did you mean" in close and key not in OPTIONS and not _sqlalchemy_takes(key, parsed):
             raise ConfigError(f"unknown option {key!r}{close}")
-    # Named by the URL or the options already, it would be there twice.
-    parsed = parsed.difference_update_query(["plugin"]) if _names_us(parsed) else parsed
+    # Where the URL or the options name our plugin already, it would be there twice.
+    if parsed.query.get("plugin") in ("router", ("router",)):
+        parsed = parsed.difference_update_query(["plugin"])
     others = [name for name in options.get("plugins", ()) if name != "router"]
     options = {**options, "plugins": [*others, "router"]}
     if replicas or not isinstance(url, Config):
@@ -322,30 +316,15 @@ def engine_options(
 
 
 def url_of(config: Config) -> URL:
-    """The primary's URL, with psycopg as its driver where none is named."""
+    """The URL of `config`'s primary, with psycopg as its driver where none is named."""
     primary = config.primary
     return _url_for(URL.create(f"postgresql+{primary.driver or 'psycopg'}"), primary)
 
 
-def _names_us(url: URL) -> bool:
-    return url.query.get("plugin") in ("router", ("router",))
-
-
-_CREATE_ENGINE = frozenset(
-    {
-        "connect_args",
-        "creator",
-        "echo_pool",
-        "enable_from_linting",
-        "future",
-        "max_overflow",
-        "module",
-        "plugins",
-        "pool",
-        "poolclass",
-        "query_cache_size",
-    }
-)
+_CREATE_ENGINE = frozenset({
+    "connect_args", "creator", "echo_pool", "enable_from_linting", "future", "max_overflow",
+    "module", "plugins", "pool", "poolclass", "query_cache_size",
+})  # fmt: skip
 """What ``sqlalchemy.create_engine`` takes beside the dialect's, the engine's and ``pool_…``."""
 
 
@@ -358,7 +337,7 @@ def with_driver(url: str | URL) -> URL:
     """`url` with psycopg as its driver where it names none, ``postgres://`` accepted as well."""
     hosts = one_host_each(url) if isinstance(url, str) else []
     if len(hosts) > 1:
-        # As SQLAlchemy writes it: its own parser knows one port in that place.
+        # As SQLAlchemy writes several hosts: its own parser knows one port before the path.
         each = [make_url(host) for host in hosts]
         query = {
             "host": ",".join(u.host or "" for u in each),

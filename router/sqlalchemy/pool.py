@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy.engine.interfaces import Dialect
-from sqlalchemy.pool import Pool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import Pool, QueuePool
 
 from router.cluster.membership import Use
 from router.cluster.router import Router
@@ -22,7 +22,7 @@ from router.sqlalchemy.source import Creator, EngineSource
 class RoutingPool(Pool):
     """A pool of pools: one per node, made when first used.
 
-    Options that size a pool hold for each node's pool.
+    Options that size a pool hold for each node's pool; its figures are sums over all of them.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RoutingPool(Pool):
             creator: opens a connection to the configured primary.
             pool_size: connections each node's pool keeps.
             max_overflow: connections beyond that, opened under load.
-            timeout: seconds to wait for one.
+            timeout: seconds to wait for a connection.
             use_lifo: take the connection used last.
             router: decides; one Router for the life of the engine.
             config: what the user asked for.
@@ -64,13 +64,12 @@ class RoutingPool(Pool):
         """
         sizes = {"pool_size": pool_size, "max_overflow": max_overflow, "timeout": timeout,
                  "use_lifo": use_lifo}  # fmt: skip
-        given: dict[str, Any] = {k: v for k, v in sizes.items() if v is not None}
         kept = {"recycle": recycle, "pre_ping": pre_ping, "reset_on_return": reset_on_return}
-        logged = {"echo": kw.get("echo"), "logging_name": kw.get("logging_name")}
+        options = {k: v for k, v in sizes.items() if v is not None} | kept
+        options |= {"echo": kw.get("echo"), "logging_name": kw.get("logging_name")}
         self.source: EngineSource = EngineSource(
-            router, config, connect_to, connect_session_url, poolclass,
-            {**given, **kept, **logged},
-        )  # fmt: skip
+            router, config, connect_to, connect_session_url, poolclass, options
+        )
         super().__init__(creator, **kept, **kw)
         self.source.creator = self._invoke_creator
         self.source.dispatch = self.dispatch
@@ -85,8 +84,7 @@ class RoutingPool(Pool):
     def _dialect(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, dialect: Dialect
     ) -> None:
-        # create_engine sets it, once the pool is there.
-        self.source.speak(dialect)
+        self.source.speak(dialect)  # create_engine() sets it, once the pool is there
 
     @property
     def router(self) -> Router:
@@ -95,7 +93,7 @@ class RoutingPool(Pool):
 
     @property
     def driver(self) -> Driver:
-        """What differs between drivers."""
+        """As `router.sqlalchemy.drivers.DRIVERS` has it."""
         return self.source.driver
 
     def connect(self) -> RoutedConnection:
@@ -114,7 +112,6 @@ class RoutingPool(Pool):
         return RoutedConnection(routed)
 
     def node_pool(self, node: Node) -> Pool:
-        """The pool of `node`, made when first asked for."""
         return self.source.node_pool(node)
 
     def recreate(self) -> "RoutingPool":
@@ -138,14 +135,10 @@ class RoutingPool(Pool):
         return pool
 
     def dispose(self) -> None:
-        """Close every idle connection and stop the monitor; the next statement starts anew."""
         self.source.dispose()
 
     def _invalidate(
-        self,
-        connection: PoolProxiedConnection,
-        exception: BaseException | None = None,
-        _checkin: bool = True,
+        self, connection: Any, exception: BaseException | None = None, _checkin: bool = True
     ) -> None:
         """A statement failed by disconnect: distrust what the failed node's pool holds."""
         if not isinstance(connection, RoutedConnection):
@@ -155,27 +148,21 @@ class RoutingPool(Pool):
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 
     def size(self) -> int:
-        """Connections the node pools may keep, all together."""
         return self.source.sum("size")
 
     def status(self) -> str:
-        """One line per node."""
         return self.source.status()
 
     def checkedin(self) -> int:
-        """Idle connections, all nodes together."""
         return self.source.sum("checkedin")
 
     def use(self) -> dict[Node, Use]:
-        """The connections to each node."""
         return self.source.use()
 
     def checkedout(self) -> int:
-        """Connections in use, all nodes together."""
         return self.source.sum("checkedout")
 
     def overflow(self) -> int:
-        """Connections beyond the pools' sizes, all nodes together."""
         return self.source.sum("overflow")
 
     def __repr__(self) -> str:

@@ -23,15 +23,11 @@ class RoutedDBAPIConnection:
     routed: "EngineCheckout"
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        """A cursor that is routed statement by statement."""
         return self.proxy.cursor(*args, **kwargs)
 
     def commit(self) -> None:
-        """Commit on the primary.
-
-        Raises:
-            MissingGreenlet: it would have to wait, outside SQLAlchemy's greenlets.
-        """
+        """Commit on the primary. Raises MissingGreenlet: it would have to wait, outside
+        SQLAlchemy's greenlets."""
         self._must_be_able_to_wait()
         self.routed.commit()
 
@@ -49,25 +45,18 @@ class RoutedDBAPIConnection:
             )
 
     def close(self) -> None:
-        """Give every connection back to its pool."""
         self.proxy.close()
 
     def tpc_begin(self, xid: Any) -> None:
-        """Begin a two-phase transaction on the primary."""
-        held = self.routed.bind_primary()
-        held.dbapi.tpc_begin(xid)
+        self.routed.bind_primary().dbapi.tpc_begin(xid)
 
     def tpc_prepare(self) -> None:
-        """Prepare it."""
-        held = self.routed.bind_primary()
-        held.dbapi.tpc_prepare()
+        self.routed.bind_primary().dbapi.tpc_prepare()
 
     def tpc_commit(self, *xid: Any) -> None:
-        """Commit it, or the prepared one called `xid`."""
         self._end_tpc("tpc_commit", xid)
 
     def tpc_rollback(self, *xid: Any) -> None:
-        """Roll it back, or the prepared one called `xid`."""
         self._end_tpc("tpc_rollback", xid)
 
     def _end_tpc(self, method: str, xid: tuple[Any, ...]) -> None:
@@ -97,11 +86,10 @@ class RoutedDBAPIConnection:
         setattr(held.dbapi, key, value)
         if key != "autocommit":
             return
-        # The cursors' writes are commits of their own from now on, or are so no longer: a pin
-        # has to know when they were committed.
-        driver = routed.pool.driver
-        held.in_transaction = driver.in_transaction(held.dbapi)
-        routed.committing_each(driver.autocommit(held.dbapi))
+        # From now on each write of the cursors is a commit of its own, or is one no longer: a pin
+        # has to know when a write was committed.
+        held.in_transaction = routed.pool.driver.in_transaction(held.dbapi)
+        routed.committing_each(bool(held.dbapi.autocommit))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RoutedDBAPIConnection) and other.routed is self.routed

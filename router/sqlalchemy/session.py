@@ -1,4 +1,4 @@
-"""ORM sessions: whose transaction it is, and sessions with a routing context of their own."""
+"""Patches SQLAlchemy's Session by a listener that learns who began a transaction."""
 
 from typing import Any
 

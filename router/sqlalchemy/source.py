@@ -1,4 +1,4 @@
-"""Where an engine's connections come from: one real pool per node, as a checkout asks them."""
+"""Patches each node's pool, to share the engine's listeners: where connections come from."""
 
 import asyncio
 import contextlib
@@ -26,10 +26,10 @@ from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.node_connection import DbapiConnection
 
 PROVEN = "pg_router_proven"
-"""Where a connection's ``info`` keeps when it was last known to live (monotonic seconds)."""
+"""Key in a connection's ``info``: when it was last known to live (monotonic seconds)."""
 
 LEFT = "pg_router_left"
-"""Marks a node's pool that was disposed of."""
+"""Attribute of a node's pool that was disposed of: its connections are closed as they return."""
 
 
 class Creator(Protocol):
@@ -49,22 +49,21 @@ class NothingOpen(Exception):
 
 
 class InUse:
-    """Lives as long as an engine's pool, or one that took its place."""
+    """Lives as long as an engine's pool, or a pool that replaced that one."""
 
 
 class EngineSource(Connector, Source):
-    """The connections of one engine: a pool of SQLAlchemy's for each node, made when first used.
+    """The connections of one engine: a SQLAlchemy pool for each node, made when first used.
 
     Attributes:
         creator: opens a connection to the configured primary.
-        dispatch: the engine's pool's listeners, which the node pools share.
+        dispatch: the listeners of the engine's pool, which the node pools share.
         reset_style: what is done to a checkout that comes back.
         dialect: the engine's.
         server_isolation: the isolation level by the settings of server, database and role.
         default_isolation: the isolation level of a connection on which none was set.
         disposed: the engine was disposed of, and not used since.
-        in_use: shared with those made of it: when all are gone, the monitor has nobody to watch
-            for.
+        in_use: shared with the sources made of this one: when all are gone, the monitor ends.
     """
 
     creator: Creator
@@ -84,14 +83,11 @@ class EngineSource(Connector, Source):
         poolclass: type[Pool],
         options: dict[str, Any],
     ) -> None:
-        """Prepare; nothing is opened before the first statement.
+        """Prepare; nothing is opened before the first statement. `router`, `config`, `connect_to`
+        and `poolclass` are as `RoutingPool` has them.
 
         Args:
-            router: decides; one Router for the life of the engine.
-            config: what the user asked for.
-            connect_to: gives what opens a connection to a node; None where `creator` does.
-            session_creators: gives what opens one to each host of ``session_url``.
-            poolclass: the class of the node pools.
+            session_creators: gives what opens a connection to each host of ``session_url``.
             options: of the node pools.
         """
         self.router: Router = router
@@ -108,7 +104,7 @@ class EngineSource(Connector, Source):
         router.membership.attach(self)
 
     def speak(self, dialect: Dialect) -> None:
-        """Take `dialect` for the engine's: ``create_engine`` gives it once the pool is there."""
+        """Take `dialect` for the engine's: ``create_engine`` sets it once the pool is there."""
         self.dialect = dialect
         self.driver: Driver = (  # pyright: ignore[reportIncompatibleVariableOverride]
             driver_of(dialect).of(dialect)
@@ -119,15 +115,12 @@ class EngineSource(Connector, Source):
         """Take over what the dialect may not have known before it met its first connection."""
         dialect: Any = self.dialect
         level = dialect._on_connect_isolation_level
-        # The isolation level by the settings of server, database and role.
-        self.server_isolation: str = (
-            getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
-        )
-        # The isolation level of a connection on which none was set.
-        self.default_isolation: str = level or self.server_isolation
+        found = getattr(dialect, "default_isolation_level", None) or "READ COMMITTED"
+        self.server_isolation: str = found
+        self.default_isolation: str = level or found
 
     def ask_isolation(self, connection: Any) -> None:
-        """Learn the isolation level of a new connection: a listener may have set another than
+        """Learn the isolation level of a new `connection`: a listener may have set another than
         the dialect found before it."""
         self.meet()
         dialect: Any = self.dialect
@@ -136,7 +129,6 @@ class EngineSource(Connector, Source):
             self.server_isolation = self.default_isolation = found
 
     def translated(self, error: RouterError) -> Exception:
-        """An error of the core's that is SQLAlchemy's as well."""
         return translated(error)
 
     def node_pool(self, node: Node) -> Pool:
@@ -153,8 +145,9 @@ class EngineSource(Connector, Source):
     def hold(self, node: Node) -> DbapiConnection:
         """A pooled connection to `node`, for a checkout.
 
-        One that is older than the node's last interruption is asked whether it lives: a write
-        must not fail, nor a healthy replica be blacklisted, over a server's restart long ago.
+        A connection that is older than the node's last interruption is asked whether it lives: a
+        write must not fail, nor a healthy replica be blacklisted, over a server's restart long
+        ago.
 
         Raises:
             sqlalchemy.exc.TimeoutError: all are in use; names node, sizes and cure.
@@ -165,7 +158,7 @@ class EngineSource(Connector, Source):
         try:
             fairy: Any = pool.connect()
             report = self.router.view.snapshot.reports.get(node.name)
-            # The record's own `info`: each checkout's would be looked up anew.
+            # By the record's `info`: the fairy's is a property, which costs a call.
             if report is not None and (
                 fairy._connection_record.info.get(PROVEN, report.since) < report.since
             ):
@@ -179,8 +172,8 @@ class EngineSource(Connector, Source):
         return held
 
     def idle(self, node: Node) -> DbapiConnection | None:
-        """A pooled connection to `node` that is open and not in use, if there is one; it was not
-        asked whether it lives, not even with ``pool_pre_ping``."""
+        """A pooled connection to `node` that is open and not in use, if there is one; it was
+        not asked whether it lives, not even with ``pool_pre_ping``."""
         pool = self._pools.get(node)
         if pool is None:
             return None
@@ -189,7 +182,7 @@ class EngineSource(Connector, Source):
             for _ in range(_count(pool, "checkedin")):
                 with contextlib.suppress(NothingOpen):
                     fairy: Any = _ConnectionRecord.checkout(pool)
-                    fairy._counter += 1  # it is in use, though nobody was told: see `introduced`
+                    fairy._counter += 1  # in use, though no listener was called: see `introduced`
                     held = DbapiConnection(self, node, fairy)
                     held.unasked = True
                     return held
@@ -200,8 +193,8 @@ class EngineSource(Connector, Source):
         return None
 
     def introduced(self, fairy: Any) -> None:
-        """Do with a connection of `idle` what its pool does with each that it gives: pre-ping, and
-        checkout listeners."""
+        """Do with `fairy`, of `idle`, what its pool does with each connection that it gives:
+        pre-ping, and checkout listeners."""
         fairy._counter -= 1
         _ConnectionFairy._checkout(fairy._pool, fairy=fairy)
 
@@ -217,7 +210,7 @@ class EngineSource(Connector, Source):
         if lives:
             fairy.info[PROVEN] = now
             return fairy
-        pool._invalidate(fairy)  # and what else is as old
+        pool._invalidate(fairy)  # and with it each connection that is as old
         return pool.connect()
 
     def session(self, node: Node) -> DbapiConnection | None:
@@ -290,29 +283,21 @@ class EngineSource(Connector, Source):
 
     @contextlib.contextmanager
     def _untouched(self, connection: Any) -> Iterator[None]:
-        """Leave no transaction on a new connection.
-
-        As the driver made it, or a do_connect listener, who may have begun a transaction: so a
-        connect listener shall find it.
-        """
-        driver = self.driver
-        autocommit = driver.autocommit(connection)
-        if not driver.in_transaction(connection):
-            driver.set_autocommit(connection, True)
+        """Leave a new connection as the driver made it, or a do_connect listener, which may have
+        begun a transaction: so a connect listener shall find it."""
+        autocommit = connection.autocommit
+        if not self.driver.in_transaction(connection):
+            connection.autocommit = True
         yield
-        if driver.autocommit(connection) is not autocommit:
-            driver.set_autocommit(connection, autocommit)
+        if connection.autocommit != autocommit:
+            connection.autocommit = autocommit
 
     def probe(self, held: DbapiConnection) -> None:
-        """Probe a node over a connection held, and tell the Router.
-
-        Raises:
-            Exception: the connection is lost; as the driver says it.
-        """
         self.probe_over(held.node, held.dbapi)
 
     def dispose(self) -> None:
-        """Close every idle connection and stop the monitor; the next statement starts anew."""
+        """Close every idle connection and stop the monitor; the next statement opens them
+        again."""
         self.disposed = True
         pools, self._pools = [*self._pools.values(), *self._leaving], {}
         self._leaving.clear()
@@ -328,19 +313,17 @@ class EngineSource(Connector, Source):
             return
         pool.__dict__[LEFT] = True
         if self.dialect.is_async:
-            self._leaving.append(pool)  # to be closed on its event loop, which may not be ours
+            self._leaving.append(pool)  # `hold` closes it, on the event loop of its connections
         else:
             pool.dispose()
 
     def left(self, fairy: Any) -> bool:
-        """Whether a connection that comes back shall be closed: nobody asks its pool any more.
+        """Whether `fairy`, which comes back, shall be closed: nobody asks its pool any more.
 
-        Not so in a forked child, where the sockets are the parent's.
-        """
+        Not so in a forked child, where the sockets are the parent's."""
         return self.disposed or LEFT in fairy._pool.__dict__
 
     def use(self) -> dict[Node, Use]:
-        """The connections to each node."""
         return {
             node: Use(_count(pool, "checkedout"), _count(pool, "checkedin"))
             for node, pool in self._pools.copy().items()
@@ -351,7 +334,6 @@ class EngineSource(Connector, Source):
         return sum(_count(pool, method) for pool in list(self._pools.values()))
 
     def status(self) -> str:
-        """One line per node."""
         lines = [f"{node.name}: {pool.status()}" for node, pool in self._pools.items()]
         return "\n".join(lines) or "no connection was needed yet"
 
@@ -370,9 +352,9 @@ def _count(pool: Pool, method: str) -> int:
 
 
 def _unlock(event: Any) -> None:
-    """Have SQLAlchemy make its lock around an event's first call anew: whoever makes an engine's
-    very first connection holds it for so long, and may be a thread of the parent's."""
-    with contextlib.suppress(AttributeError):  # it has made none yet
+    """Have SQLAlchemy make its lock around an `event`'s first call again. Whoever makes an
+    engine's very first connection holds that lock, and may be a thread of the parent's."""
+    with contextlib.suppress(AttributeError):  # SQLAlchemy has made no lock yet
         del event._exec_once_mutex
     if hasattr(event, "_get_exec_once_mutex"):  # since SQLAlchemy 2.1, which looks for None
         event._exec_once_mutex = None

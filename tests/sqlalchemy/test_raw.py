@@ -46,7 +46,7 @@ def test_an_open_transaction_never_enters_the_pool(routed: Routed, how: str) -> 
     assert driver is not None
     connection.connection.commit()
     cursor = routed_dbapi.cursor()
-    cursor.execute("BEGIN" if engine.pool.driver.autocommit(routed_dbapi) else "SELECT 1")
+    cursor.execute("BEGIN" if routed_dbapi.autocommit else "SELECT 1")
     cursor.execute(ADD)
     cursor.close()
     connection.connection.routed.primary.in_transaction = False

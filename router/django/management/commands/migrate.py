@@ -9,7 +9,7 @@ from router.django.base import DatabaseWrapper
 
 
 class Command(migrate.Command):
-    """Django's own; it has a session of its own where there is one to be had."""
+    """Django's own, in a server session of its own where ``session_url`` gives one."""
 
     def handle(self, *args: Any, **options: Any) -> None:
         connection = connections[options["database"]]

@@ -20,7 +20,6 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The commands."""
         commands = parser.add_subparsers(dest="command", required=True)
         commands.add_parser(
             "status", help="Ask every node how it is. Exit status 1 where there is no primary."
@@ -30,14 +29,13 @@ class Command(BaseCommand):
             help="Find what is wrong with servers and settings. Exit status 1 for an error.",
         )
         strict.add_argument("--strict", action="store_true", help="Let a warning count as one.")
-        told = commands.add_parser(
+        explained = commands.add_parser(
             "explain", help="Say what SQL does and where it would go now. Nothing is sent."
         )
-        told.add_argument("sql")
-        told.add_argument("--database", default=DEFAULT_DB_ALIAS)
+        explained.add_argument("sql")
+        explained.add_argument("--database", default=DEFAULT_DB_ALIAS)
 
     def handle(self, *_: Any, command: str, **given: Any) -> None:
-        """Run one."""
         routed = {c.alias: c for c in connections.all() if isinstance(c, DatabaseWrapper)}
         if not routed:
             raise CommandError('no database is routed: say ENGINE: "router.django"')
@@ -69,13 +67,12 @@ class Command(BaseCommand):
 
     def _explain(self, routed: dict[str, DatabaseWrapper], sql: str, alias: str) -> None:
         if alias not in routed:
-            raise CommandError(
-                f"no routed database is called {alias!r}{did_you_mean(alias, routed)}"
-            )
+            near = did_you_mean(alias, routed)
+            raise CommandError(f"no routed database is called {alias!r}{near}")
         try:
-            told = explain(sql, routed[alias].router)
+            explanation = explain(sql, routed[alias].router)
         except RouterError as error:
             raise CommandError(masked(str(error))) from None
-        self.stdout.write(str(told))
-        if told.problem:
+        self.stdout.write(str(explanation))
+        if explanation.problem:
             raise SystemExit(1)

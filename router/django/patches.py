@@ -1,4 +1,4 @@
-"""What Django reads in order to write goes to the primary.
+"""Patches Django: what Django reads in order to write goes to the primary.
 
 Django asks a database router's ``db_for_write`` for it, but below one alias nothing says which
 statement that was about: these methods are wrapped, once for the process. What they read from an
