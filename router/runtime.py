@@ -30,12 +30,14 @@ class Event(Protocol):
 
     def is_set(self) -> bool:
         """Whether it was set."""
+        ...
 
     def set(self) -> None:
         """Wake all who wait, now and later. Any thread may call it."""
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, for `timeout` seconds at most; whether it is."""
+        ...
 
 
 class Condition(Protocol):
@@ -43,6 +45,7 @@ class Condition(Protocol):
 
     def __enter__(self) -> bool:
         """Take the lock."""
+        ...
 
     def __exit__(
         self,
@@ -55,6 +58,7 @@ class Condition(Protocol):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Let go of the lock until notified, `timeout` seconds at most; whether it was."""
+        ...
 
     def notify_all(self) -> None:
         """Wake all who wait now."""
@@ -65,6 +69,7 @@ class Thread(Protocol):
 
     def is_alive(self) -> bool:
         """Whether it still runs."""
+        ...
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until it has ended, for `timeout` seconds at most."""

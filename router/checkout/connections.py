@@ -25,35 +25,43 @@ class ConnectionSource(Protocol[H]):
     @property
     def router(self) -> "Router":
         """The Router, which decides."""
+        ...
 
     @property
     def driver_errors(self) -> tuple[type[Exception], ...]:
         """What the driver raises."""
+        ...
 
     @property
     def default_isolation(self) -> str:
         """The isolation level of a connection on which none was set."""
+        ...
 
     def start_router(self) -> None:
         """Start the Router; see `router.cluster.router.Router.start`."""
 
     def hold(self, node: Node) -> H:
         """A connection to `node`, taken from its pool."""
+        ...
 
     def idle(self, node: Node) -> H | None:
         """As `hold`, of idle connections to `node` only; never opens one, nor waits."""
+        ...
 
     def probe(self, held: H) -> None:
         """Probe a node over its connection `held`, and tell the Router; raises as the driver."""
 
     def reason(self, error: BaseException) -> str:
         """`error` as one line for people: SQLSTATE and message, without secrets."""
+        ...
 
     def sqlstate(self, error: BaseException) -> str:
         """The five-character code of `error`, empty when the server sent none."""
+        ...
 
     def translated(self, error: RouterError) -> Exception:
         """`error`, of the core, as the adapter's users expect it."""
+        ...
 
 
 class Connections(Generic[H]):

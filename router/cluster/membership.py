@@ -33,6 +33,7 @@ class NodePools(Protocol):
 
     def use(self) -> Mapping[Node, Use]:
         """The connections to each node that has any."""
+        ...
 
 
 class Membership:

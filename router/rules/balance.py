@@ -17,6 +17,7 @@ class Balancer(Protocol):
 
     def __call__(self, nodes: Sequence[Node], /) -> Node:
         """One of `nodes`, which is never empty."""
+        ...
 
 
 @runtime_checkable
