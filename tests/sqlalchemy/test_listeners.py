@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 import router
 from router.errors import ReplicaWriteRefused
 from router.sqlalchemy.session import _after_begin, watch_sessions
-from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert, rewrite
+from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed, insert, rewrite
 
 pytestmark = EVERY_DOOR
 
@@ -193,6 +193,16 @@ def test_what_a_listener_executes_goes_where_its_options_say(routed: Routed) -> 
         )
         assert routed.name_of(rows.all()[-1][1]) == "primary"
     assert routed.engine.pool.checkedout() == 0
+
+
+def test_a_listener_in_a_transaction_goes_where_its_options_say(routed: Routed) -> None:
+    """In a transaction on the primary a read that a listener executes obeys its option too."""
+    by_listener(routed.engine)
+    with routed.engine.begin() as connection:
+        insert(connection)
+        assert routed.served(connection) == "primary"
+        found = connection.execute(PORT.execution_options(router="replica"))
+        assert routed.name_of(found.scalar_one()) == "replica"
 
 
 def test_a_listener_that_only_looks_on_changes_nothing(routed: Routed) -> None:
