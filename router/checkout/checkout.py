@@ -12,7 +12,7 @@ from router.checkout.node_connection import NodeConnection
 from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
 from router.checkout.transaction import BOUND, Transactions
-from router.errors import PrimaryUnavailable, RouterError
+from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node
 from router.rules.context import RoutingContext, current_context
 from router.rules.decide import READ, must_follow, must_not_act, one_more, read_alone
@@ -20,6 +20,9 @@ from router.rules.decision import Decision, Reason
 from router.rules.pgbouncer import needs_session
 from router.rules.situation import WITHOUT_TRANSACTION, Situation, surrounding
 from router.sql.intent import Intent, Kind, OnStandby
+
+GOES_ON = frozenset({Reason.HELD, Reason.READ_ONLY})
+"""Why a statement runs in the transaction that is open on a replica."""
 
 NO_REPLICA = Reason.NO_REPLICA
 """By a name of its own: in Python 3.11 a member is slow to reach through its enumeration."""
@@ -120,7 +123,10 @@ class Checkout(Transactions[H]):
             explicit=asked.explicit,
         )
         in_transaction = self.journal.in_transaction
-        return Situation(transaction, open_on, isolation, asked.stream, in_transaction, failed)
+        leaves = asked.force is not None and asked.force != "replica"
+        return Situation(
+            transaction, open_on, isolation, asked.stream, in_transaction, leaves, failed
+        )
 
     def _hold(
         self,
@@ -145,9 +151,9 @@ class Checkout(Transactions[H]):
                         raise
                     failure = error
             else:
-                if situation.replica is not None and decision.nodes == (situation.replica,):
+                if decision.reason in GOES_ON and situation.replica is not None:
                     held = self.replica  # on which the transaction is open
-                    if held is not None:
+                    if held is not None and decision.nodes == (held.node,):
                         held.fresh = False
                         return held, decision
                 held, node, why = self.hold_replica(decision.nodes)
@@ -158,11 +164,11 @@ class Checkout(Transactions[H]):
 
     def _refused(self, error: RouterError, failure: BaseException | None) -> NoReturn:
         """Raise what a caller gets where the rules know no node, or none that is left."""
-        if failure is not None:
+        if failure is not None and isinstance(error, NoReplicaAvailable):
             raise failure  # of the last node that was tried: it says more
         if self.primary is not None and self._superseded(self.primary):
             self.must_not_go_on(self.primary)
-        raise self.pool.translated(error) from error
+        raise self.pool.translated(error) from failure or error
 
     def _decide(
         self, intent: Intent, situation: Situation, force: str | None, context: RoutingContext

@@ -128,13 +128,13 @@ class Membership:
             # Outside any request no pin was kept while there was nothing to read but the primary.
             ROOT.pins.set(state.cluster, Pin(state.clock()))
             state.split = True
+        state.members_changed()
         for node in changed:
             self.retire(node)
         for node in leaving:
             state.telemetry.event("left", node=node.name, address=f"{node.host}:{node.port}")
         for node in joining:
             state.telemetry.event("joined", node=node.name, address=f"{node.host}:{node.port}")
-        self._state.members_changed()
         for node in joining:
             state.hurry(node)
 

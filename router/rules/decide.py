@@ -106,9 +106,7 @@ def _among_replicas(
             return _primary(view, Reason.MONOTONIC_PRIMARY, now)
     replicas = _left(replicas, failed)
     if intent.kind is WRITE and intent.on_standby is not OnStandby.REFUSED:
-        on_primary = _unknown_write(intent, reason, replicas, view, policy, now)
-        if on_primary is not None:
-            return on_primary
+        return _unknown_write(intent, reason, replicas, view, policy, now, failed)
     if not replicas:  # row 8
         return _fallback(view, policy, now, last, failed)
     if reason is Reason.READ and replicas is view.replicas and view.any_read is not None:
@@ -123,14 +121,15 @@ def _unknown_write(
     view: View,
     policy: Policy,
     now: float,
-) -> Decision | None:
+    failed: tuple[Node, ...],
+) -> Decision:
     """Row 5, for what a standby is not known to refuse. Nothing is open yet, so what nobody knows
-    may as well begin on the primary."""
-    if replicas and intent.on_standby is OnStandby.ACTS:
+    may as well begin on the primary, and never on a replica as the last resort."""
+    if not replicas:
+        return _substitute(view, policy, now, failed)
+    if intent.on_standby is OnStandby.ACTS:
         raise acts_on_replica(intent)
-    if not replicas and not policy.fallback:
-        return None
-    return _primary(view, reason if replicas else Reason.NO_REPLICA, now)
+    return _primary(view, reason, now)
 
 
 # -- rows 2 and 7 at once, for what most statements are; a property test holds them to `decide` --
@@ -185,23 +184,28 @@ def _go_on(
 ) -> Decision | None:
     """Where the statement goes if a transaction open on a replica decides that; else None."""
     node = situation.replica
-    if node is None or (force == "primary" and intent.kind is not Kind.TRANSACTION):
+    if node is None or (situation.leaves and intent.kind is not Kind.TRANSACTION):
         return None
     reads = intent.kind is READ
     if situation.transaction is Transaction.READ_ONLY:
-        must_not_act(intent)
-        if reads:
-            must_follow(node, view.snapshot, situation.isolation)
-        return Decision((node,), Reason.READ_ONLY, False)
-    if situation.transaction is not Transaction.ON_REPLICA:
+        return _in_read_only(intent, node, view, situation.isolation)
+    if situation.transaction is not Transaction.ON_REPLICA or (reads and force == "primary"):
         return None
     if reads and node.name in view.snapshot.strays:
-        return _fallback(view, policy, now, last, situation.failed)
+        return _substitute(view, policy, now, situation.failed)
     if reads and force is None and shows_less(node, view, policy, pin, last, now):
         return _primary(view, Reason.PIN_PRIMARY, now)
     if reads or intent.kind is SESSION or intent.verb in (Verb.COMMIT, Verb.ROLLBACK):
         return Decision((node,), Reason.HELD, False)
     return None
+
+
+def _in_read_only(intent: Intent, node: Node, view: View, isolation: str) -> Decision:
+    """Row 5, once the transaction is open on `node`: nothing leaves it."""
+    must_not_act(intent)
+    if intent.kind is READ:
+        must_follow(node, view.snapshot, isolation)
+    return Decision((node,), Reason.READ_ONLY, False)
 
 
 def _forced(
@@ -321,18 +325,29 @@ def last_resort(view: View, last: LastRead | None) -> tuple[Node, ...]:
 def _fallback(
     view: View, policy: Policy, now: float, last: LastRead | None, failed: tuple[Node, ...]
 ) -> Decision:
-    """Row 8: no replica is eligible, or left."""
+    """Row 8: no replica is eligible, or left: the primary, else a replica as the last resort."""
+    try:
+        return _substitute(view, policy, now, failed)
+    except errors.NodeUnavailable:
+        if not policy.fallback:
+            raise
+        primary = view.snapshot.primary
+        if nodes := _left(last_resort(view, last), failed):
+            return Decision(nodes, Reason.LAST_RESORT, False)
+        if primary is None or not failed or primary in failed or primary.name in view.out:
+            raise
+    # Probes call the primary down, and all else has failed the statement: it may be back.
+    return Decision((primary,), Reason.NO_REPLICA, True)
+
+
+def _substitute(view: View, policy: Policy, now: float, failed: tuple[Node, ...]) -> Decision:
+    """The primary in the place of replicas, unless it has failed the statement already."""
     if not policy.fallback:
         raise errors.NoReplicaAvailable(
             f"no replica is eligible ({view.why_no_reads()}) and fallback='error' forbids the "
             "primary"
         )
-    away: PrimaryUnavailable | None = None
-    if view.snapshot.primary is None or view.snapshot.primary not in failed:
-        try:
-            return _primary(view, Reason.NO_REPLICA, now)
-        except PrimaryUnavailable as error:
-            away = error
-    if nodes := _left(last_resort(view, last), failed):
-        return Decision(nodes, Reason.LAST_RESORT, False)
-    raise away or errors.NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")
+    primary = view.snapshot.primary
+    if primary is not None and primary in failed:
+        raise errors.NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")
+    return _primary(view, Reason.NO_REPLICA, now)

@@ -37,6 +37,8 @@ class Situation(NamedTuple):
         isolation: the level statements run at.
         stream: a server-side cursor is wanted, which lives in a transaction.
         settings_open: the open transaction has changed settings, which only it has.
+        leaves: its own options send the statement to the primary, out of a transaction that is
+            open on a replica.
         failed: nodes that failed this statement.
     """
 
@@ -45,6 +47,7 @@ class Situation(NamedTuple):
     isolation: str = "READ COMMITTED"
     stream: bool = False
     settings_open: bool = False
+    leaves: bool = False
     failed: tuple[Node, ...] = ()
 
 

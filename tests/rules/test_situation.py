@@ -1,26 +1,30 @@
 """What surrounds a statement: what an open transaction leaves no choice about, which nodes are
 left after some have failed, and the short ways held to the rules."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import NodeUnavailable, ReplicaWriteRefused, RouterError
-from router.model import Node
+from router.errors import NodeUnavailable, PrimaryUnavailable, ReplicaWriteRefused, RouterError
+from router.model import Node, Stray
 from router.rules.context import LastRead, Pins
 from router.rules.decide import decide, one_more, read_alone
 from router.rules.decision import Policy, Reason
 from router.rules.situation import Situation, Transaction, needs_transaction, surrounding
 from router.rules.view import View
-from router.sql.intent import Intent, Kind, Verb
+from router.sql.intent import Intent, Kind, OnStandby, Verb
 from tests.rules.test_decide import (
     AHEAD,
     ALONE,
+    DOUBTED,
     HEALTHY,
     NOW,
+    PINNED,
     READ,
+    REFUSED,
     SESSION,
     UNSEEN,
     WRITE,
@@ -39,6 +43,7 @@ from tests.rules.test_decide import (
 )
 
 OPEN = Situation(Transaction.ON_REPLICA, A)
+ACTS = Intent(Kind.WRITE, "a lock", on_standby=OnStandby.ACTS)
 READ_ONLY = Situation(Transaction.READ_ONLY, A)
 COMMIT = Intent(Kind.TRANSACTION, "a COMMIT", verb=Verb.COMMIT)
 
@@ -60,12 +65,46 @@ def test_a_write_leaves_the_transaction_open_on_a_replica() -> None:
     assert goes(WRITE, OPEN) == ("p", Reason.WRITE)
 
 
-@pytest.mark.parametrize("situation", [OPEN, READ_ONLY])
-def test_who_asks_for_the_primary_gets_it_beside_an_open_transaction(situation: Any) -> None:
-    """using_primary() reads on the primary although a transaction is open on a replica; a COMMIT
-    ends the one that is open."""
-    assert goes(READ, situation, force="primary") == ("p", Reason.FORCED_PRIMARY)
-    assert goes(COMMIT, situation, force="primary")[0] == "a"
+def test_who_asks_for_the_primary_gets_it_beside_an_open_transaction() -> None:
+    """using_primary() reads on the primary although a transaction is open on a replica; settings
+    and a COMMIT belong to the one that is open."""
+    assert goes(READ, OPEN, force="primary") == ("p", Reason.FORCED_PRIMARY)
+    assert goes(SESSION, OPEN, force="primary") == ("a", Reason.HELD)
+    assert goes(COMMIT, OPEN, force="primary") == ("a", Reason.HELD)
+
+
+@pytest.mark.parametrize("intent", [READ, SESSION, COMMIT, REFUSED])
+def test_nothing_leaves_a_read_only_transaction_for_a_block(intent: Intent) -> None:
+    """In using_primary() too, all of it stays where it can be rolled back; only the statement's
+    own option says otherwise."""
+    assert goes(intent, READ_ONLY, force="primary") == ("a", Reason.READ_ONLY)
+    own = READ_ONLY._replace(leaves=True)
+    assert goes(READ, own, force="primary") == ("p", Reason.FORCED_PRIMARY)
+
+
+@pytest.mark.parametrize("intent", [UNSEEN, DOUBTED, ACTS, READ])
+def test_the_primary_is_no_substitute_twice(intent: Intent) -> None:
+    """What begins a read-only transaction, and finds neither a replica nor the primary, fails."""
+    situation = Situation(Transaction.READ_ONLY, failed=(P,))
+    with pytest.raises(NodeUnavailable, match="no node is left"):
+        goes(intent, situation, ALONE)
+
+
+def test_a_stray_gives_a_pinned_read_to_the_primary_or_to_nobody() -> None:
+    """No replica of last resort shows a write that the context has made."""
+    away = View(snapshot(p=None, b=990), out())
+    stray = Stray("it follows another server", True, True, 1, 1, 99.0)
+    view = View(replace(away.snapshot, strays={"a": stray}), out())
+    with pytest.raises(PrimaryUnavailable):
+        goes(READ, OPEN, view, pin=PINNED)
+
+
+def test_the_primary_that_is_called_down_is_tried_when_all_else_has_failed() -> None:
+    """Probes may not have met it since it is back; without a failure nobody waits for it."""
+    away = View(snapshot(p=None, a=None, b=None), out())
+    with pytest.raises(PrimaryUnavailable):
+        goes(READ, Situation(), away)
+    assert goes(READ, Situation(failed=(A, B)), away) == ("p", Reason.NO_REPLICA)
 
 
 def test_a_read_that_would_miss_a_write_leaves_the_open_transaction() -> None:

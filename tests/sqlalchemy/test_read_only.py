@@ -115,9 +115,21 @@ def test_who_asks_for_the_primary_gets_it_beside_the_open_transaction(routed: Ro
         with using_primary():
             assert routed.served(connection) == "primary"
         connection.commit()
-    with request_context(), engine.connect() as connection:
+
+
+@EVERY_DRIVER
+def test_nothing_leaves_a_read_only_transaction_for_using_primary(routed: Routed) -> None:
+    """Within it a read stays on the replica, and a write is refused as elsewhere: it would stand
+    outside the transaction that its caller may roll back."""
+    with request_context(), routed.engine.connect() as connection:
         connection = connection.execution_options(postgresql_readonly=True)
-        with connection.begin():
+        with connection.begin() as transaction:
             assert routed.served(connection) == "replica"
             with using_primary():
-                assert routed.served(connection) == "primary"
+                assert routed.served(connection) == "replica"
+                with pytest.raises(sa.exc.DBAPIError, match="read-only transaction"):
+                    insert(connection)
+            transaction.rollback()
+    assert routed.cluster.primary.execute("SELECT count(*) FROM item", dbname=routed.dbname) == [
+        (0,)
+    ]
