@@ -16,6 +16,7 @@ from router.asyncpg.source import AsyncpgConnector
 from router.config.config import Config
 from router.config.options import OPTIONS
 from router.errors import ConfigError, NoReplicaAvailable
+from router.greenlets import require
 from router.model import Node
 
 
@@ -33,8 +34,10 @@ class Pool(AsyncpgConnector, asyncpg.Pool):
             **options: as `asyncpg.create_pool` takes them, for each node's pool.
 
         Raises:
-            ConfigError: an option is unknown or malformed; names it and the cure.
+            ConfigError: an option is unknown or malformed, or the package greenlet is missing;
+                names it and the cure.
         """
+        require("router.asyncpg")
         self._lent: set[Connection] = set()
         self._all_back: asyncio.Event | None = None
         super().__init__(config, options)

@@ -10,7 +10,7 @@ import psycopg_pool
 
 from router.config.config import Config
 from router.errors import RouterError
-from router.greenlets import await_only, greenlet_spawn
+from router.greenlets import await_only, greenlet_spawn, require
 from router.model import Node
 from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
@@ -60,6 +60,7 @@ class AsyncConnectionPool(RoutedPool):
         Raises:
             ConfigError: as there.
         """
+        require("AsyncConnectionPool")
         super().__init__(
             conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )

@@ -100,7 +100,7 @@ def live(door: str, url: str, replica: str, patroni_at: str, deaf: int, refusing
         run("CREATE DOMAIN d AS int CHECK (value > 0)")
         run("CREATE FUNCTION f(int) RETURNS int LANGUAGE sql AS 'SELECT $1'")
         router.catalog.ddl()
-        wait(lambda: router.catalog.loaded)
+        wait(lambda: router.catalog.current.loaded)
         run("INSERT INTO t DEFAULT VALUES")
         run("SELECT count(*) FROM t")
         replicas = [node for node in router.snapshot.nodes if node is not router.primary]
