@@ -41,6 +41,9 @@ class Checkout(Transactions[H]):
     """
 
     # The last decision of `fast_read_on_primary`, and the counter of such decisions.
+    replica: H | None
+    last: H | None
+    bound: bool
     _within: Decision | None = None
     _counted: Iterator[int] = _NOTHING
 

@@ -36,6 +36,11 @@ class Transactions(Connections[H]):
         pins: those of a Session with a context of its own, in place of the current context's.
     """
 
+    open: bool
+    primary: H | None
+    replica: H | None
+    last: H | None
+    bound: bool
     autobegun: bool = False
     explicit: bool = False
     declared_read_only: bool = False

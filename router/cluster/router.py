@@ -300,7 +300,7 @@ class Router(State):
 
     def use_monitor(self, monitor: "Monitor") -> None:
         """Let `monitor` probe the nodes once `start` is called."""
-        self.monitor = monitor
+        self.monitor: Monitor | None = monitor
 
     def connect_args(self, node: Node) -> Mapping[str, Any]:
         """What psycopg needs to reach `node`, as the monitor does."""

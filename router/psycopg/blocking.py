@@ -37,7 +37,7 @@ class _Blocking:
     def __setattr__(self, key: str, value: Any) -> None:
         setattr(self.real, key, value)
 
-    close = _waited("close")
+    close: Callable[..., Any] = _waited("close")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.real!r}>"
@@ -46,7 +46,8 @@ class _Blocking:
 class BlockingCursor(_Blocking):
     """A cursor of an asynchronous connection."""
 
-    executemany, fetchone = _waited("executemany"), _waited("fetchone")
+    executemany: Callable[..., Any] = _waited("executemany")
+    fetchone: Callable[..., Any] = _waited("fetchone")
 
     def execute(self, *args: Any, **kwargs: Any) -> "BlockingCursor":
         """As the real one's, waited for."""
@@ -63,7 +64,8 @@ class BlockingCursor(_Blocking):
 class BlockingConnection(_Blocking):
     """An asynchronous connection."""
 
-    commit, rollback = _waited("commit"), _waited("rollback")
+    commit: Callable[..., Any] = _waited("commit")
+    rollback: Callable[..., Any] = _waited("rollback")
 
     def cursor(self, *args: Any, **kwargs: Any) -> BlockingCursor:
         """A cursor whose calls are waited for."""
@@ -85,7 +87,7 @@ class BlockingConnection(_Blocking):
 class BlockingPool(_Blocking):
     """An asynchronous pool of psycopg_pool's."""
 
-    open = _waited("open")
+    open: Callable[..., Any] = _waited("open")
 
     def getconn(self, timeout: float) -> BlockingConnection:
         """As the real one's, waited for `timeout` seconds; the same object for a connection as

@@ -16,11 +16,11 @@ class Judge:
     def __init__(
         self, catalog: Catalog, read: Iterable[str] = (), write: Iterable[str] = ()
     ) -> None:
-        self.catalog = catalog
-        self.read = frozenset(read)
-        self.write = frozenset(write)
+        self.catalog: Catalog = catalog
+        self.read: frozenset[str] = frozenset(read)
+        self.write: frozenset[str] = frozenset(write)
         # Names that would be a call where a column is expected.
-        self.attributes = frozenset(functions.UNSAFE).union(catalog.functions)
+        self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(catalog.functions)
         # Only ever grows, by whole objects: safe to share between threads.
         self.harmless: set[Object] = set()
         self.implicit: tuple[Object, ...] = tuple(catalog.implicit())

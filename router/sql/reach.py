@@ -15,6 +15,9 @@ class Walk(Tree):
 
     __slots__ = ()
 
+    binds: bool
+    ddl: bool
+
     def run(self, node: dict[str, Any]) -> None:
         """Walk the statement `node` and what it reaches."""
         self.walk(node)

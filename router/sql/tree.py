@@ -6,7 +6,7 @@ from typing import Any
 
 from router.sql import functions, grammar
 from router.sql.builtins import OPERATORS, RELATIONS, TYPES
-from router.sql.catalog import Function
+from router.sql.catalog import Catalog, Function
 from router.sql.grammar import strings
 from router.sql.intent import OnStandby
 from router.sql.judge import Judge, Object
@@ -44,17 +44,17 @@ class Tree:
     )  # fmt: skip
 
     def __init__(self, judge: Judge, *, plan_only: bool = False) -> None:
-        self.found = ""
-        self.doubt = ""
-        self.binds = False
-        self.holds = False
-        self.ddl = False
-        self.acts = False
-        self.unseen = False
+        self.found: str = ""
+        self.doubt: str = ""
+        self.binds: bool = False
+        self.holds: bool = False
+        self.ddl: bool = False
+        self.acts: bool = False
+        self.unseen: bool = False
         self.configs: list[SetConfig] = []
-        self.varies = ""
-        self.catalog = judge.catalog
-        self.judge = judge
+        self.varies: str = ""
+        self.catalog: Catalog = judge.catalog
+        self.judge: Judge = judge
         self._plan_only = plan_only
         self._scope = NO_NAMES
         self._owner = ""

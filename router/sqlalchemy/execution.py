@@ -363,6 +363,10 @@ class RoutedDialect(DefaultDialect):
             return dbapi_connection.routed.peek(ask)
         return ask(dbapi_connection)
 
+    set_readonly: Any
+    get_readonly: Any
+    set_deferrable: Any
+    get_deferrable: Any
     set_readonly, get_readonly = _mode("readonly", "read_only")
     set_deferrable, get_deferrable = _mode("deferrable", "deferrable")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
@@ -96,7 +96,7 @@ class EngineSource(Connector, Source):
         self.session_creators = session_creators
         self.poolclass = poolclass
         self.options = options
-        self.opened = {}
+        self.opened: dict[Hashable, float] = {}
         self._pools: dict[Node, Pool] = {}
         self._leaving: list[Pool] = []
         self.disposed: bool = False
