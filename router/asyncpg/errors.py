@@ -1,5 +1,6 @@
 """Errors that are pg-router's and asyncpg's at once: what catches asyncpg's goes on working."""
 
+from collections.abc import Callable
 from functools import partial
 
 import asyncpg
@@ -40,7 +41,7 @@ class PoolClosed(RouterError, asyncpg.InterfaceError):
     """The pool was closed."""
 
 
-translated = partial(counterpart, classes=(
+translated: Callable[[RouterError], RouterError] = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, CommitUnknown,
     TransactionLost, ReplicaWriteRefused, SessionRefused,
 ))  # fmt: skip

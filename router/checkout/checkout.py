@@ -40,10 +40,10 @@ class Checkout(Transactions[H]):
     It belongs to one thread or task at a time.
     """
 
-    # The last decision of `fast_read_on_primary`, and the counter of such decisions.
     replica: H | None
     last: H | None
     bound: bool
+    # The last decision of `fast_read_on_primary`, and the counter of such decisions.
     _within: Decision | None = None
     _counted: Iterator[int] = _NOTHING
 

@@ -1,5 +1,6 @@
 """Errors that are pg-router's and Django's at once: code that catches Django's goes on working."""
 
+from collections.abc import Callable
 from functools import partial
 
 from django.db import utils
@@ -40,7 +41,7 @@ class TooManyRequests(RouterError, utils.OperationalError):
     """``max_waiting`` others wait for one node's connections; nothing is blacklisted."""
 
 
-translated = partial(counterpart, classes=(
+translated: Callable[[RouterError], RouterError] = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
     CommitUnknown, TransactionLost, SessionRefused,
 ))  # fmt: skip

@@ -1,5 +1,6 @@
 """Errors that are pg-router's and psycopg's at once: what catches psycopg's goes on working."""
 
+from collections.abc import Callable
 from functools import partial
 
 import psycopg
@@ -45,7 +46,7 @@ class PoolClosed(RouterError, psycopg_pool.PoolClosed):
     """The pool was closed, or not opened yet."""
 
 
-translated = partial(counterpart, classes=(
+translated: Callable[[RouterError], RouterError] = partial(counterpart, classes=(
     PrimaryUnavailable, NoReplicaAvailable, ReplicaWriteRefused,
     SessionRefused, CommitUnknown, TransactionLost,
 ))  # fmt: skip
