@@ -5,6 +5,7 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from router.checkout.dedicated import with_session
@@ -76,7 +77,8 @@ class Checkout(Transactions[H]):
             self._must_be_open()
         router = self.router
         if not router.started:
-            self._start_router()
+            with self._translating():
+                self.pool.start_router()
         if intent is None:
             classifier = router.classifier
             intent = UNKNOWN if sql is None else classifier.known.get(sql) or classifier(sql)
@@ -105,9 +107,11 @@ class Checkout(Transactions[H]):
         failed = (*failed, held.node)
         return self.route(sql, **asked._asdict(), intent=intent, failed=failed)
 
-    def _start_router(self) -> None:
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        """Raise the errors of the core as the adapter has them."""
         try:
-            self.pool.start_router()
+            yield
         except RouterError as error:
             raise self.pool.translated(error) from error
 
@@ -308,17 +312,13 @@ class Checkout(Transactions[H]):
 
     def must_not_act(self, intent: Intent) -> None:
         """As `router.rules.decide.must_not_act` for `intent`, the error as the adapter has it."""
-        try:
+        with self._translating():
             must_not_act(intent)
-        except RouterError as error:
-            raise self.pool.translated(error) from error
 
     def must_follow(self, node: Node) -> None:
         """As `router.rules.decide.must_follow` for `node`, the error as the adapter has it."""
-        try:
+        with self._translating():
             must_follow(node, self.router.view.snapshot, self.isolation)
-        except RouterError as error:
-            raise self.pool.translated(error) from error
 
     def bind_primary(self) -> H:
         """Tie this checkout to the primary: what its user does next cannot be seen."""

@@ -139,11 +139,7 @@ class Connections(Generic[H]):
         except RouterError:
             raise  # a pool's time-out may be a driver's error as well, and busy is not broken
         except self.pool.driver_errors as error:
-            if not self._cannot_connect(error):
-                raise
-            reason = self.pool.reason(error)
-            if not is_full(self.pool.sqlstate(error), reason):
-                router.health.failed(node, reason)
+            self._refused_by(node, error)
             return None, node, error
         if self.replica is not None:
             # Another thread or task has used this checkout meanwhile, and took one too.
@@ -232,21 +228,27 @@ class Connections(Generic[H]):
         except RouterError:
             raise
         except self.pool.driver_errors as error:
-            if not self._cannot_connect(error):
-                raise
+            full = self._refused_by(node, error)
             reason = self.pool.reason(error)
             cure = "Start it, or correct its address in url"
-            if is_full(self.pool.sqlstate(error), reason):
+            if full:
                 cure = "Make the pools smaller, or raise max_connections there"
-            else:
-                self.router.health.failed(node, reason)
             raise self.pool.translated(
                 errors.PrimaryUnavailable(f"{node} cannot be reached: {reason}. {cure}")
             ) from error
 
-    def _cannot_connect(self, error: BaseException) -> bool:
-        state = self.pool.sqlstate(error)
-        return cannot_connect(state) or self.router.health.is_disconnect(state)
+    def _refused_by(self, node: Node, error: Exception) -> bool:
+        """Keep `node` out for the `error` that a new connection to it met, unless it is only full;
+        whether it is. What the user did with the connection is raised again."""
+        pool, health = self.pool, self.router.health
+        state = pool.sqlstate(error)
+        if not cannot_connect(state, health.lost):
+            raise error
+        reason = pool.reason(error)
+        full = is_full(state, reason)
+        if not full:
+            health.failed(node, reason)
+        return full
 
     def vouched(self) -> bool:
         """Whether the primary, which answers no probe, answers over a connection that is open;

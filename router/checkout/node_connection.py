@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from router.connect.hangup import HangUp
 from router.model import Node
-from router.rules.blacklist import ENDED, LOST
+from router.rules.blacklist import ENDED, LOST, among
 from router.rules.journal import Entry, Journal
 from router.runtime import Runtime
 
@@ -167,7 +167,7 @@ class NodeConnection(ABC):
                 self.ask(PING)
         except errors as error:
             state = self.sqlstate(error)
-            if not state or state in LOST | ENDED or state[:2] in LOST:
+            if not state or state in ENDED or among(state, LOST):
                 self.broken = True
                 return Life.SILENT if limit is not None and limit.done else Life.ENDED
         except BaseException:

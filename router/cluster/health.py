@@ -9,7 +9,7 @@ from router.cluster.state import State
 from router.connect.dialing import Attempts, Turn
 from router.errors import NoReplicaAvailable
 from router.model import Node, Report, Snapshot
-from router.rules.blacklist import ENDED, LOST, Entry
+from router.rules.blacklist import ENDED, LOST, Entry, among
 
 ATTEMPT_STEP = 0.005
 """Seconds between two looks at whether the first connection to a node has been opened."""
@@ -19,20 +19,24 @@ RETRIAL = 5.0
 
 
 class Health:
-    """What became of connections to the nodes. Every method may be called from any thread."""
+    """What became of connections to the nodes. Every method may be called from any thread.
+
+    Attributes:
+        lost: SQLSTATEs, and classes of them, that blacklist the node that sent them.
+    """
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._attempts = Attempts()
         self._of_users = frozenset(state.config.blacklist_sqlstates)
-        self._lost = LOST | self._of_users
+        self.lost: frozenset[str] = LOST | self._of_users
         # By the node's name: when a statement last succeeded there; when one is tried there next.
         self._heard: dict[str, float] = {}
         self._retrial: dict[str, float] = {}
 
     def is_disconnect(self, sqlstate: str) -> bool:
         """Whether an error with this `sqlstate` blacklists the node that sent it."""
-        return sqlstate in self._lost or sqlstate[:2] in self._lost
+        return among(sqlstate, self.lost)
 
     def failed(self, node: Node, reason: str) -> None:
         """Keep `node` out for its blacklist duration: a connection failed, for `reason`."""
@@ -53,8 +57,7 @@ class Health:
         """A connection to `node` ended with the SQLSTATE `state`, empty when the server sent none.
         Only if it is `fresh`, opened for the statement that failed, this keeps the node out for
         `reason`, the error as one line."""
-        of_users = state in self._of_users or state[:2] in self._of_users
-        if of_users or (fresh and state not in ENDED):
+        if among(state, self._of_users) or (fresh and state not in ENDED):
             self.failed(node, reason)
             return
         self.interrupted(node)

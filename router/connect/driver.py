@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from router.messages import masked
+from router.messages import one_line
 
 
 def sqlstate_of(error: BaseException) -> str:
@@ -25,7 +25,7 @@ def in_words(state: str, error: BaseException) -> str:
         said = error.args[0] if state and error.args else str(error)
     if isinstance(said, dict):  # pg8000's
         said = said.get("M", "")
-    text = masked(" ".join(str(said).split())) or type(error).__name__
+    text = one_line(said) or type(error).__name__
     return f"{state}: {text}" if state else text
 
 

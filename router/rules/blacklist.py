@@ -48,6 +48,11 @@ _NOT_LET_IN = (
 )
 
 
+def among(state: str, states: frozenset[str]) -> bool:
+    """Whether the SQLSTATE `state`, or the class it is of, is one of `states`."""
+    return state in states or state[:2] in states
+
+
 def is_full(state: str, message: str) -> bool:
     """Whether a server refused a new connection for having as many as it may, by the SQLSTATE
     `state`, empty when the driver does not tell, or the `message`."""
@@ -62,7 +67,7 @@ def refuses_login(state: str, message: str) -> bool:
     `message` the error's text.
     """
     if state:
-        return state not in LOST - {FULL} and state[:2] not in LOST
+        return state == FULL or not among(state, LOST)
     if is_full(state, message) or any(text in message for text in _NOT_LET_IN):
         return True
     return "does not exist" in message and ("role " in message or "database " in message)

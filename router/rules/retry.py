@@ -7,7 +7,7 @@ Which SQLSTATEs say that a server is gone stands in `router.rules.blacklist`.
 from typing import NamedTuple
 
 from router.model import Node
-from router.rules.blacklist import LOST
+from router.rules.blacklist import LOST, among
 from router.rules.decision import Reason
 from router.sql.intent import Intent, Kind
 
@@ -117,4 +117,4 @@ def cannot_connect(state: str, lost: frozenset[str] = LOST) -> bool:
     """Whether an error says that the server cannot be reached or lets nobody in; else it comes
     from what the user does with each new or taken connection. `state` is the SQLSTATE, empty when
     the server sent none; `lost` are SQLSTATEs, and classes of them, that blacklist."""
-    return not state or state[:2] in LOGIN or state in lost or state[:2] in lost
+    return not state or among(state, LOGIN) or among(state, lost)
