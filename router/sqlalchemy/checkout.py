@@ -12,6 +12,7 @@ from sqlalchemy.util.concurrency import in_greenlet
 
 from router.checkout.checkout import Checkout
 from router.checkout.cursor import RoutedCursor
+from router.checkout.retry import recover
 from router.model import Node
 from router.sql.intent import Intent, Kind
 from router.sqlalchemy.node_connection import DbapiConnection
@@ -105,11 +106,31 @@ class EngineCheckout(Checkout[DbapiConnection]):
             primary.broken = True
 
     def peek(self, ask: Callable[[Any], Any]) -> Any:
-        """`ask(real_connection)` with this checkout's settings in force, leaving no trace."""
+        """`ask(real_connection)` with this checkout's settings in force, leaving no trace; asked
+        elsewhere where that server is lost meanwhile, as any read is."""
         route = self.route(None, explicit=False, intent=PEEK)
-        held = route.held
         if not route.fresh:
-            return ask(held.dbapi)
+            return ask(route.held.dbapi)
+        found: Any = None
+
+        def attempt(held: DbapiConnection) -> None:
+            nonlocal found
+            found = self._peeked(held, ask)
+
+        try:
+            attempt(route.held)
+        except self.pool.driver_errors as error:
+            try:
+                recover(route, error, None, attempt)
+            except BaseException:
+                route.held.broken = True  # with what the driver began on it, in order to ask
+                raise
+        except BaseException:
+            route.held.broken = True
+            raise
+        return found
+
+    def _peeked(self, held: DbapiConnection, ask: Callable[[Any], Any]) -> Any:
         held.in_transaction = False  # route() only noted a transaction: no BEGIN was sent
         held.autocommit(self.isolation == "AUTOCOMMIT")
         wanted = self.characteristics
@@ -118,12 +139,8 @@ class EngineCheckout(Checkout[DbapiConnection]):
             wanted = wanted._replace(isolation=held.characteristics.isolation)
         if held.characteristics != wanted:
             held.characterise(wanted)
-        try:
-            found = ask(held.dbapi)
-            held.end("rollback")  # of what the driver began, in order to ask
-        except BaseException:
-            held.broken = True
-            raise
+        found = ask(held.dbapi)
+        held.end("rollback")  # of what the driver began, in order to ask
         return found
 
 

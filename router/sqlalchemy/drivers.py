@@ -141,6 +141,8 @@ DRIVERS: dict[str, Driver] = {
         named=lambda parameters, name: {"application_name": name, **parameters},
         fileno=lambda c: int(c._usock.fileno()),
         raises=lambda dbapi: (OSError,),
+        # It lets the socket's own errors through while it reads an answer.
+        is_disconnect=lambda error: isinstance(error, OSError),
         sqlstate=_pg8000_sqlstate,
         connect_timeout="timeout",
         # pg8000 lets the server go (Sync) after Parse: its Bind would find the statement of

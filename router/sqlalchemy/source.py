@@ -156,7 +156,7 @@ class EngineSource(Connector, Source):
             self._leaving.pop().dispose()
         pool = self._pools.get(node) or self.node_pool(node)
         try:
-            fairy: Any = pool.connect()
+            fairy: Any = _connected(pool)
             report = self.router.view.snapshot.reports.get(node.name)
             # By the record's `info`: the fairy's is a property, which costs a call.
             if report is not None and (
@@ -211,7 +211,7 @@ class EngineSource(Connector, Source):
             fairy.info[PROVEN] = now
             return fairy
         pool._invalidate(fairy)  # and with it each connection that is as old
-        return pool.connect()
+        return _connected(pool)
 
     def session(self, node: Node) -> DbapiConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
@@ -225,7 +225,7 @@ class EngineSource(Connector, Source):
         def dial(create: Creator) -> PoolProxiedConnection:
             pool = NullPool(create, dialect=self.dialect)
             pool.__dict__["dispatch"] = self.dispatch
-            return pool.connect()
+            return _connected(pool)
 
         def admit(fairy: PoolProxiedConnection) -> str:
             with self._untouched(fairy.dbapi_connection):
@@ -345,6 +345,15 @@ class EngineSource(Connector, Source):
         self.disposed = False
         for event in (self.dispatch.first_connect, self.dispatch.connect):
             _unlock(event)
+
+
+def _connected(pool: Pool) -> PoolProxiedConnection:
+    """A connection of `pool`, or the driver's own error: SQLAlchemy wraps that of a server that is
+    lost while the dialect meets its very first one, by statements."""
+    try:
+        return pool.connect()
+    except exc.DBAPIError as error:
+        raise (error.orig or error) from error
 
 
 def _count(pool: Pool, method: str) -> int:

@@ -48,10 +48,11 @@ class _Link:
 class Proxy:
     """Forwards 127.0.0.1:`port` to a server until told otherwise.
 
-    The modes refuse(), deaf() and delay() hold until heal(); cut() happens once. Each has taken
-    effect when it returns. `connections` counts clients accepted so far, `open_connections`
-    those of now; `bytes_sent` goes from clients to the server, `bytes_received` the other way;
-    `round_trips` counts how often a client began to speak after the server had.
+    The modes refuse(), deaf(), delay() and die_after() hold until heal(); cut() happens once. Each
+    has taken effect when it returns. `connections` counts clients accepted so far,
+    `open_connections` those of now; `bytes_sent` goes from clients to the server,
+    `bytes_received` the other way; `round_trips` counts how often a client began to speak after
+    the server had.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -62,6 +63,8 @@ class Proxy:
         self.bytes_received: int = 0
         self.round_trips: int = 0
         self._upstream = (host, port)
+        self._left: int | None = None  # bytes, until the server falls silent for good
+        self._dying: asyncio.Future[None] | None = None
         self._delay = 0.0
         self._links: set[_Link] = set()
         self._listener: socket.socket | None = None
@@ -115,7 +118,7 @@ class Proxy:
         """Cut every connection and stop listening; may be called again."""
         if self._loop is None or self._thread is None:
             return
-        self._do(self._finish())
+        self._do(self._die())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_LIMIT)
         self._loop.close()
@@ -139,6 +142,13 @@ class Proxy:
         """Keep and accept connections, forward nothing either way, not even their end."""
         self._do(self._deafen(True))
 
+    def die_after(self, received: int) -> None:
+        """Once the server has said `received` more bytes, over whatever connections: reset them
+        all and refuse new ones, as when it is killed. What it says at that point is lost."""
+        if received < 0:
+            raise ValueError(f"received={received} is negative: use 0 or more bytes")
+        self._left = received
+
     def lead_to(self, host: str, port: int) -> None:
         """Connect new clients to `host` and `port`, as a virtual address does after a failover;
         clients connected before stay where they are."""
@@ -147,6 +157,7 @@ class Proxy:
     def heal(self) -> None:
         """Listen and forward at once again; what a deaf proxy held back is delivered."""
         self._delay = 0.0
+        self._left = self._dying = None
         self._do(self._deafen(False))
         self._do(self._listen())
 
@@ -171,7 +182,7 @@ class Proxy:
             self._listener.close()
             self._listener = None
 
-    async def _finish(self) -> None:
+    async def _die(self) -> None:
         await self._refuse()
         await self._cut()
 
@@ -241,9 +252,21 @@ class Proxy:
                     self.round_trips += bool(data) and not link.client_spoke_last
                 else:
                     self.bytes_received += len(data)
+                    if self._dies_by(len(data)):
+                        return
                 link.client_spoke_last = from_client
                 wait = 0.0 if from_client else self._delay
                 await queue.put((asyncio.get_running_loop().time() + wait, data))
+
+    def _dies_by(self, received: int) -> bool:
+        """Whether `received` more bytes of the server's are more than it was to say."""
+        if self._left is None:
+            return False
+        self._left -= received
+        if self._left < 0 and self._dying is None:
+            # In a task of its own: it cancels the caller's.
+            self._dying = asyncio.ensure_future(self._die())
+        return self._left < 0
 
     async def _deliver(
         self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter

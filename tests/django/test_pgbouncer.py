@@ -238,10 +238,15 @@ def test_a_replica_says_its_own_pgbouncer() -> None:
 
 
 def test_tests_leave_named_replicas_alone(
-    database: Database, connect: Connect, capfd: pytest.CaptureFixture[str]
+    database: Database,
+    connect: Connect,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A test database has no name of its own behind PgBouncer on a replica, nor in a URL: reads of
     tests would go to real data, so such a replica is left out, in a spawned worker too."""
+    # A worker runs tests until it ends: what it notes here must not outlive this test.
+    monkeypatch.setattr("router.django.creation._tested", set())
     routed = connect(
         start=False,
         ROUTER={"pgbouncer": "session", "session_url": "postgresql://db/real"},

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 import router
 from router.testing import Proxy
-from tests.sqlalchemy.kit import PORT, Routed, insert
+from tests.sqlalchemy.kit import EVERY_DRIVER, PORT, Routed, insert
 
 THREADS, READS = 20, 5
 
@@ -166,3 +166,45 @@ def test_dispose_during_a_checkout_lets_it_finish(routed: Routed) -> None:
     with router.request_context(), engine.connect() as connection:
         assert routed.served(connection) == "replica"
     assert routed.count() == 2
+
+
+@EVERY_DRIVER
+# pg8000's, whose close() raises where the socket is dead, and leaves that open.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_replica_may_die_at_any_byte_of_an_engines_first_checkout(routed: Routed) -> None:
+    """Whatever an engine asks its first server before the first statement, the dialect's questions
+    and the listeners' included: where that server dies meanwhile, another one is asked."""
+    far, near = routed.cluster.replicas
+
+    def listener(dbapi: Any, _: Any) -> None:
+        cursor = dbapi.cursor()
+        cursor.execute("SELECT 1")
+        cursor.close()
+        dbapi.rollback()
+
+    with Proxy(far.host, far.port) as proxy:
+
+        def first_read(dies_after: int | None) -> int:
+            """Read once by a new engine; the bytes that the proxied replica has said for it."""
+            proxy.heal()
+            engine = routed.another(
+                replicas=[proxy.url(far.url(routed.dbname)), near.url(routed.dbname)],
+                balance=lambda nodes: min(nodes, key=lambda node: node.name),
+                probe_interval=60,
+            )
+            sa.event.listen(engine, "connect", listener)
+            before = proxy.bytes_received
+            if dies_after is not None:
+                proxy.die_after(dies_after)
+            with router.request_context(), engine.connect() as connection:
+                found = connection.scalar(PORT)
+            assert found in {far.port, near.port}
+            said = proxy.bytes_received - before
+            engine.dispose()
+            return said
+
+        said = first_read(None)
+        for dies_after in range(0, said, max(said // 12, 1)):
+            first_read(dies_after)
