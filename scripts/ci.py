@@ -250,6 +250,8 @@ def main() -> int:
         parser.error(f"no such session: {' '.join(unknown)}; there are {' '.join(steps)}")
     # A terminated run must end what it has started, as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # Started in a shell's background we would ignore it, and so would the sessions we interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="ci-") as work:
         deadline = time.monotonic() + options.minutes * 60 - options.spent
         wanted = options.sessions or list(steps)

@@ -1,6 +1,7 @@
 """One cluster for all tests that do no harm, clusters of their own for the others, and a fresh
 database for each test that asks."""
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +22,11 @@ from router.testing import Cluster, Server
 pytest_plugins = (
     [] if entry_points(group="pytest11", name="pg_router") else ["router.testing.pytest_plugin"]
 )
+
+# A shell has what it runs in the background ignore Ctrl-C, and so would each process we start: the
+# tests that interrupt one would wait for it for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Its directory in the tree would be met by the next collection, and the warning is an error.
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "pg-router-hypothesis")

@@ -82,9 +82,12 @@ def demo() -> Iterator[Demo]:
             try:
                 yield Demo(process, int(found[1]), root)
             finally:
-                if process.poll() is None:
-                    process.send_signal(signal.SIGINT)
-                    process.communicate(timeout=60)
+                try:
+                    if process.poll() is None:
+                        process.send_signal(signal.SIGINT)
+                        process.communicate(timeout=60)
+                finally:
+                    process.kill()  # else the block waits for one that ignores Ctrl-C for ever
 
 
 def card(page: Page, name: str) -> Locator:
