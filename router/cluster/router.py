@@ -90,6 +90,8 @@ class Router(State):
         self.observation: Observation = Observation(state, self.health, self.membership.retire)
         self.dry_run: DryRun = DryRun(state)
         self.started: bool = False
+        # Ended by close(), and nobody has asked it for anything since.
+        self.closed: bool = False
         self.draining: bool = False
         self.observers: list[Callable[[Router], None]] = []
         self._choose_balancer()
@@ -325,7 +327,7 @@ class Router(State):
                 monitor.stop()
                 raise ConfigError(mistake)
         self.started = True
-        self.draining = False
+        self.draining = self.closed = False
 
     def refresh(self, timeout: float = 5.0) -> Snapshot:
         """Probe every node now and return what was found.
@@ -335,6 +337,7 @@ class Router(State):
         """
         if self.monitor is None:
             raise RuntimeError(_NO_MONITOR)
+        self.closed = False
         self.monitor.start()
         self.monitor.round(timeout)
         return self.snapshot
@@ -369,14 +372,14 @@ class Router(State):
         while self.in_use and (left := until - self.clock()) > 0:
             self.runtime.sleep(min(left, DRAIN_STEP))
         drained = not self.in_use
-        self.started = False
+        self.started, self.closed = False, True
         if self.monitor is not None:
             self.monitor.stop()
         return drained
 
     def after_fork(self) -> None:
         """In a forked child: probe before the first statement; forget what is under way."""
-        self.started = False
+        self.started = self.closed = False
         self.health.after_fork()
         self._choose_balancer()  # statements sent in the parent never come back here
 

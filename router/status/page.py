@@ -253,9 +253,11 @@ class Page:
 
 
 def every_router() -> dict[str, Router]:
-    """All Routers of this process, by their clusters."""
+    """All Routers of this process, by their clusters; without those closed where one is open: an
+    engine that was disposed of keeps its Router until the garbage collector meets both."""
     found: dict[str, Router] = {}
-    for router in sorted(routers(), key=lambda r: r.cluster):
+    there = routers()
+    for router in sorted([r for r in there if not r.closed] or there, key=lambda r: r.cluster):
         name, n = router.cluster, 2
         while name in found:
             name, n = f"{router.cluster} ({n})", n + 1

@@ -348,6 +348,20 @@ def test_without_routers_all_of_the_process_are_shown(make: Make, ask: Ask) -> N
     assert shop.router is not twin.router
 
 
+def test_a_closed_router_is_not_shown_beside_others(make: Make, ask: Ask) -> None:
+    """An engine that was disposed of is neither shown nor probed again for a page of the whole
+    process, though its Router may live on for a while; used again, it is back."""
+    page = make()
+    shop, gone = Shop(name="b open"), Shop(name="b closed")
+    gone.router.close()
+    shown = {cluster["name"] for cluster in ask(page, "/status").json["clusters"]}
+    assert "b open" in shown
+    assert "b closed" not in shown
+    gone.router.start()
+    assert "b closed" in {c["name"] for c in ask(page, "/status").json["clusters"]}
+    assert shop.router.closed is False
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [("127.8.9.1", True), ("::1", True), ("localhost", True), ("app.localhost", True),
