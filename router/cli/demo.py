@@ -3,7 +3,9 @@
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from router.cli.workload import Users
     from router.cluster.router import Router
     from router.testing import Cluster
+
+    Site = Callable[..., AbstractContextManager[tuple[Cluster, Router, Users]]]
 
 
 @click.command()
@@ -40,6 +44,11 @@ if TYPE_CHECKING:
     type=click.IntRange(1, 64),
     help="How many users at once.",
 )
+@click.option(
+    "--postgres",
+    metavar="VERSION",
+    help="Of which PostgreSQL, such as 16: installed here, or fetched once; default: the wheel's.",
+)
 @click.option("--plain", is_flag=True, help="Lines instead of a live display.")
 @click.option("--web", is_flag=True, help="A page in the browser, with buttons to do harm.")
 @click.option(
@@ -50,7 +59,13 @@ if TYPE_CHECKING:
     help="With --web: where the page is, on 127.0.0.1.",
 )
 def demo(
-    seconds: float | None, replicas: int, threads: int, plain: bool, web: bool, port: int
+    seconds: float | None,
+    replicas: int,
+    threads: int,
+    postgres: str | None,
+    plain: bool,
+    web: bool,
+    port: int,
 ) -> None:
     """Show it at work on a real primary with real replicas.
 
@@ -68,13 +83,21 @@ def demo(
         )
     if port and not web:
         raise click.UsageError("--port goes with --web: add that, or leave it out")
+    if postgres is not None:
+        from router.testing import versions
+
+        try:
+            versions.locate(postgres)
+        except (ValueError, RuntimeError) as error:
+            raise click.UsageError(f"--postgres: {error}") from error
     console = Console()
     plain = plain or not console.is_terminal
+    site = partial(_site, console, replicas, threads, postgres)
     try:
         if web:
-            wrong = _serve(console, seconds, replicas, threads, port)
+            wrong = _serve(console, seconds, site, port)
         else:
-            wrong = _run(console, seconds or 15.0, replicas, threads, plain)
+            wrong = _run(console, seconds or 15.0, site, plain)
     except KeyboardInterrupt:
         console.print("interrupted; the servers are gone")
         sys.exit(130)
@@ -100,7 +123,7 @@ def _missing() -> list[str]:
 
 @contextlib.contextmanager
 def _site(
-    console: Console, replicas: int, threads: int, **options: float
+    console: Console, replicas: int, threads: int, postgres: str | None, **options: float
 ) -> "Iterator[tuple[Cluster, Router, Users]]":
     """A cluster, an engine over it, and its users, who have yet to start."""
     import router as pg_router
@@ -108,8 +131,9 @@ def _site(
     from router.testing import Cluster
 
     started = time.monotonic()
-    console.print(f"starting a primary and {replicas} streaming replicas …", highlight=False)
-    with Cluster(replicas=replicas) as cluster:
+    of = f" of PostgreSQL {postgres}" if postgres else ""
+    console.print(f"starting a primary and {replicas} streaming replicas{of} …", highlight=False)
+    with Cluster(replicas=replicas, version=postgres) as cluster:
         took = time.monotonic() - started
         ports = ", ".join(f"{s.name} on port {s.port}" for s in cluster.servers)
         console.print(f"up in {took:.1f} s: {ports}", highlight=False, soft_wrap=True)
@@ -128,13 +152,13 @@ def _site(
             engine.dispose()
 
 
-def _run(console: Console, seconds: float, replicas: int, threads: int, plain: bool) -> list[str]:
+def _run(console: Console, seconds: float, site: "Site", plain: bool) -> list[str]:
     from router.cli.acts import acts
     from router.cli.screen import Screen
     from router.cli.workload import audit
 
     term = max(0.5, seconds / 15)
-    with _site(console, replicas, threads, blacklist_duration=term) as (cluster, its, users):
+    with site(blacklist_duration=term) as (cluster, its, users):
         with Screen(its, users, console=console, plain=plain) as screen:
             users.start()
             try:
@@ -149,14 +173,12 @@ def _run(console: Console, seconds: float, replicas: int, threads: int, plain: b
     return [*users.ledger.verdict(lost, doubled), *screen.unnoticed()]
 
 
-def _serve(
-    console: Console, seconds: float | None, replicas: int, threads: int, port: int
-) -> list[str]:
+def _serve(console: Console, seconds: float | None, site: "Site", port: int) -> list[str]:
     from router.cli.stage import Stage, serving
     from router.cli.workload import audit
 
     # A term that can be watched: a visitor is to see who is out, and for how long.
-    with _site(console, replicas, threads, blacklist_duration=5.0) as (cluster, its, users):
+    with site(blacklist_duration=5.0) as (cluster, its, users):
         stage = Stage(cluster, its, users)
         with serving(stage, port) as url:
             console.print(f"open {url} and press its buttons; Ctrl-C ends it", highlight=False)

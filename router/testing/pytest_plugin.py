@@ -17,12 +17,15 @@ _BEGAN: "pytest.StashKey[dict[Server, int]]" = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the command line or the ini file of `parser` say how many replicas there are."""
+    """Let the command line or the ini file of `parser` say how many replicas there are, and of
+    which PostgreSQL."""
     text = "replicas of the pg_cluster fixture (default 2)"
     parser.addini("pg_cluster_replicas", text, default="2")
-    parser.getgroup("pg-router").addoption(
-        "--pg-cluster-replicas", type=int, default=None, metavar="N", help=text
-    )
+    group = parser.getgroup("pg-router")
+    group.addoption("--pg-cluster-replicas", type=int, default=None, metavar="N", help=text)
+    text = "the version of the pg_cluster fixture's PostgreSQL, such as 16 (default: the wheel's)"
+    parser.addini("pg_cluster_version", text, default="")
+    group.addoption("--pg-cluster-version", default=None, metavar="VERSION", help=text)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +42,14 @@ def pg_cluster(pytestconfig: pytest.Config) -> "Iterator[Cluster]":
         raise pytest.UsageError(
             f"pg_cluster_replicas={asked!r} is not a number: use 0 or more"
         ) from None
-    with Cluster(replicas) as cluster:
+    version = pytestconfig.getoption("--pg-cluster-version")
+    if version is None:
+        version = pytestconfig.getini("pg_cluster_version")
+    try:
+        made = Cluster(replicas, version=version or None)
+    except ValueError as error:
+        raise pytest.UsageError(f"pg_cluster_version: {error}") from None
+    with made as cluster:
         yield cluster
 
 

@@ -51,6 +51,8 @@ class Server:
         self._binaries = binaries
         self._who = who
         self._log = home / f"{name}.log"
+        # How its processes are recognised (processes.py), and its answers.
+        self._title = f"{home.name}/{name}"
         self._process: subprocess.Popen[Any] | None = None
         self._frozen = False
         self._lag = 0.0
@@ -193,6 +195,8 @@ class Server:
         still."""
         self.execute("SELECT pg_wal_replay_pause()")
         paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'"
+        if self._cluster.version < 14:
+            paused = "SELECT pg_is_wal_replay_paused()"  # asked for, at least
         self._until(paused, timeout, "did not pause its replay")
 
     def resume_replay(self) -> None:
@@ -246,15 +250,17 @@ class Server:
             lsn = _end_of_record(int(row[0]))
             if lsn > row[1]:
                 # Only flushed WAL is sent, and an open transaction's may stay unflushed.
-                connection.execute("SELECT pg_logical_emit_message(false, 'pg-router', '', true)")
+                flush = "false, 'pg-router', '', true"
+                if self._cluster.version < 17:
+                    flush = "true, 'pg-router', ''"  # by the commit of its transaction
+                connection.execute(f"SELECT pg_logical_emit_message({flush})".encode())
         return lsn
 
     def configure(self) -> None:
         """Write this server's own settings and have a running server read them."""
         settings = {
             "port": str(self.port),
-            # Also how its processes are recognised (processes.py).
-            "cluster_name": f"{self._home.name}/{self.name}",
+            "cluster_name": self._title,
             "recovery_min_apply_delay": f"{round(self._lag * 1000)}ms",
         }
         if self.upstream is not None:
@@ -322,12 +328,14 @@ class Server:
             if not self.running:
                 raise self.failure("ended while it was starting")
             try:
-                self.execute("SELECT 1")
+                ((title,),) = self.execute("SHOW cluster_name")
             except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise self.failure(f"did not answer in {timeout:g} s") from None
-            else:
+                title = ""
+            # Another server may have taken the port; ours then ends without it.
+            if title == self._title:
                 return
+            if time.monotonic() > deadline:
+                raise self.failure(f"did not answer in {timeout:g} s")
             time.sleep(POLL)
 
     def _until(

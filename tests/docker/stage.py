@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from router.testing import programs
+from router.testing import programs, versions
 from router.testing.home import Home
 from router.testing.ports import HOST, free_port
 from tests.servers import require
@@ -142,7 +142,7 @@ def set_up() -> Iterator[Stage]:
     home = Home(who)
     try:
         who.own(home.path)
-        binaries = programs.find(who, home.path)
+        binaries = programs.reachable(who, home.path, versions.wheel())
         scripts = home.path / "scripts"  # root's source tree may be closed to others
         scripts.mkdir(mode=0o755)
         for script in SCRIPTS:

@@ -48,7 +48,8 @@ def test_a_write_that_the_promoted_replica_never_received_is_told(
             [(event, fields)] = told[door.name]
             assert event == "writes_lost", door.name
             assert (fields["node"], fields["before"]) == ("replica1", "primary")
-            assert (fields["timeline"], fields["began"]) == (2, began)
+            # As a number: since 19 the server writes it with leading zeros.
+            assert (fields["timeline"], Lsn.parse(fields["began"])) == (2, Lsn.parse(began))
             assert Lsn.parse(began) < Lsn.parse(fields["written"]) <= Lsn.parse(written)
             assert fields["bytes"] > 0
             assert door.router.stats()["events"]["writes_lost"] == 1
