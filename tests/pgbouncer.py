@@ -21,6 +21,21 @@ from router.testing.ports import free_port
 from tests.servers import require
 
 STARTUP = 10.0
+KEEPS = (1, 21)
+"""The first version that keeps prepared statements apart, by ``max_prepared_statements``."""
+
+
+def version() -> tuple[int, ...]:
+    """Of the PgBouncer that the tests take."""
+    command = [require("pgbouncer"), "--version"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return tuple(int(number) for number in said.split()[1].split("."))
+
+
+def keeps(prepared: int) -> dict[str, str]:
+    """The settings by which a PgBouncer that can keep `prepared` statements for each client; since
+    1.24 it keeps 200 unless told otherwise."""
+    return {"max_prepared_statements": str(prepared)} if version() >= KEEPS else {}
 
 
 @contextmanager
@@ -66,14 +81,17 @@ def bouncer(
     pool_mode: str = "transaction",
     patience: int = 3,
     entries: str = "",
+    prepared: int | None = None,
     **options: Any,
 ) -> Iterator[tuple[str, list[str]]]:
     """A PgBouncer in front of every server, made by what ``pg-router pgbouncer-ini`` writes for a
     Config with `options`: the primary's URL through it, and those of the replicas. A statement
-    waits `patience` seconds for a server connection; `entries` are further databases."""
+    waits `patience` seconds for a server connection; `entries` are further databases; so many
+    `prepared` statements are kept where that version can."""
     primary, *replicas = cluster.urls(dbname)
     config = Config.from_url(primary, replicas=replicas, **options)
     settings = {"max_client_conn": "500", "query_wait_timeout": str(patience)}
+    settings |= {} if prepared is None else keeps(prepared)
     wanted = Bouncer(
         port=free_port(), pool_mode=pool_mode, pool_size=pool_size, auth="trust", settings=settings
     )
@@ -87,6 +105,15 @@ def bouncer(
         yield first, others
 
 
+def prepared(url: str) -> int:
+    """How many statements of drivers are prepared in the server session that a query through
+    `url`, a PgBouncer's, comes upon."""
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+        row = connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
 def pooled(port: int) -> set[int]:
     """The server processes a PgBouncer has connections to, as it says itself."""
     with (
@@ -98,4 +125,4 @@ def pooled(port: int) -> set[int]:
         return {int(row["remote_pid"]) for row in cursor.execute("SHOW SERVERS")}
 
 
-__all__ = ["bouncer", "free_port", "pooled", "running"]
+__all__ = ["KEEPS", "bouncer", "free_port", "pooled", "prepared", "running", "version"]

@@ -101,7 +101,9 @@ class Demand:
 def opened(database: Mapping[str, str]) -> int:
     """The most connections a PgBouncer opens to the server for one user of the `database` that
     this row of ``SHOW DATABASES`` is about."""
-    size = int(database["pool_size"]) + int(database["reserve_pool"])
+    # PgBouncer 1.18 has the one name, 1.24 the other.
+    reserve = database.get("reserve_pool_size") or database.get("reserve_pool") or 0
+    size = int(database["pool_size"]) + int(reserve)
     most = int(database["max_connections"])
     return min(size, most) if most else size
 

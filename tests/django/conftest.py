@@ -36,13 +36,12 @@ def settings_of(database: Database, **changes: Any) -> Settings:
 
 @contextmanager
 def through_pgbouncer(
-    database: Database, pool_size: int = 20, patience: int = 3
+    database: Database, pool_size: int = 20, patience: int = 3, prepared: int | None = None
 ) -> Iterator[Settings]:
     """A PgBouncer in front of every server, and the settings that lead through it."""
-    with bouncer(database.cluster, database.name, pool_size, patience=patience) as (
-        primary,
-        replicas,
-    ):
+    with bouncer(
+        database.cluster, database.name, pool_size, patience=patience, prepared=prepared
+    ) as (primary, replicas):
         server = make_url(primary)
         yield {
             "HOST": server.host,

@@ -11,6 +11,7 @@ from router.config.config import Config
 from router.django import bouncer
 from tests.conftest import Database
 from tests.django.conftest import Connect, Routed, settings_of, through_pgbouncer
+from tests.pgbouncer import KEEPS, prepared, version
 
 THROUGH = pytest.mark.doors("pgbouncer")
 BOUNCED = {"HOST": "h", "NAME": "shop", "ROUTER": {"pgbouncer": True}}
@@ -189,6 +190,24 @@ def test_with_the_mode_left_off_cursors_are_lost(database: Database, connect: Co
         failures = storm(connect(**changes | {"REPLICAS": []}), 1_600)
     gc.collect()  # Django leaves the cursors that failed to it
     assert any("cursor" in failure for failure in failures)
+
+
+def test_a_pgbouncer_that_keeps_prepared_statements_may_have_them(
+    database: Database, connect: Connect
+) -> None:
+    """With prepare_threshold and prepared_statements psycopg prepares what Django repeats: with no
+    error from PgBouncer 1.21 on, where max_prepared_statements is set; before, they collide."""
+    with through_pgbouncer(database, pool_size=4, patience=60, prepared=100) as changes:
+        options = {"pgbouncer": True, "prepared_statements": True, "probe_timeout": 5.0}
+        prepare = {"prepare_threshold": 1, "server_side_binding": True}
+        failures = storm(connect(**changes, ROUTER=options, OPTIONS=prepare), 1_600)
+        url = f"postgresql://postgres@{changes['HOST']}:{changes['PORT']}/{changes['NAME']}"
+        kept = prepared(url)
+    if version() >= KEEPS:
+        assert failures == []
+        assert kept > 0
+    else:
+        assert any("prepared statement" in failure for failure in failures)
 
 
 @pytest.mark.parametrize(

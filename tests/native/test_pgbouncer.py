@@ -13,7 +13,7 @@ from router import request_context
 from router.errors import ConfigError, SessionRefused
 from tests.conftest import Database
 from tests.native.kit import DOORS, DRIVER_ERRORS
-from tests.pgbouncer import bouncer
+from tests.pgbouncer import KEEPS, bouncer, prepared, version
 
 SQL = (
     "SELECT count(*) FROM item WHERE id > {}",
@@ -23,16 +23,20 @@ SQL = (
 
 
 @contextmanager
-def small(database: Database, way: str, **options: Any) -> Iterator[Any]:
-    """A pool by the door `way`, over a PgBouncer with four server connections a database."""
+def small(
+    database: Database, way: str, prepared: int | None = None, **options: Any
+) -> Iterator[Any]:
+    """A pool by the door `way`, over a PgBouncer with four server connections a database, which
+    keeps so many `prepared` statements."""
     database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
     database.cluster.wait_caught_up()
-    with bouncer(database.cluster, database.name, pool_size=4, patience=60) as (
+    with bouncer(database.cluster, database.name, 4, patience=60, prepared=prepared) as (
         primary,
         replicas,
     ):
         given = {"replicas": replicas, "pgbouncer": True, "probe_timeout": 5.0, **options}
-        door = DOORS[way](primary, **given)
+        door: Any = DOORS[way](primary, **given)
+        door.url = primary
         try:
             yield door
         finally:
@@ -96,9 +100,24 @@ def test_a_pool_of_four_meets_no_prepared_statement(database: Database, way: str
 
 def test_with_the_mode_left_off_prepared_statements_collide(database: Database, way: str) -> None:
     """The same run without the mode fails by prepared statements: the one above is awake."""
-    with small(database, way, max_size=16, pgbouncer="off") as door:
+    with small(database, way, prepared=0, max_size=16, pgbouncer="off") as door:
         failures = storm(door, 2_560)
     assert any("prepared statement" in failure for failure in failures)
+
+
+def test_a_pgbouncer_that_keeps_prepared_statements_may_have_them(
+    database: Database, way: str
+) -> None:
+    """With prepared_statements=True the driver prepares what it repeats: without one error from
+    PgBouncer 1.21 on, where max_prepared_statements is set; before, they collide."""
+    with small(database, way, prepared=100, max_size=16, prepared_statements=True) as door:
+        failures = storm(door, 2_560)
+        kept = prepared(door.url)
+    if version() >= KEEPS:
+        assert failures == []
+        assert kept > 0
+    else:
+        assert any("prepared statement" in failure for failure in failures)
 
 
 REFUSED = ["SET search_path = public", "LISTEN jobs", "CREATE TEMP TABLE t (i int)",

@@ -15,7 +15,7 @@ import router
 from router.config.config import Config
 from router.errors import ConfigError, SessionRefused
 from router.sqlalchemy import RoutedEngine
-from tests.pgbouncer import bouncer, pooled
+from tests.pgbouncer import KEEPS, bouncer, pooled, prepared, version
 from tests.sqlalchemy.kit import THROUGH, Routed
 from tests.sqlalchemy.test_row_level_security import TENANTS, enter, prepare
 
@@ -30,9 +30,15 @@ SQL = (
 
 
 @contextmanager
-def small(routed: Routed, driver: str, **options: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A PgBouncer with four server connections for each database, and how to reach it."""
-    with bouncer(routed.cluster, routed.dbname, pool_size=4, patience=60) as (primary, replicas):
+def small(
+    routed: Routed, driver: str, kept: int | None = None, **options: Any
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A PgBouncer with four server connections for each database, which keeps so many prepared
+    statements, and how to reach it."""
+    with bouncer(routed.cluster, routed.dbname, 4, patience=60, prepared=kept) as (
+        primary,
+        replicas,
+    ):
         url = primary.replace("postgresql:", f"postgresql+{driver}:", 1)
         yield url, {"replicas": replicas, "pgbouncer": True, "probe_timeout": 5.0, **options}
 
@@ -112,12 +118,31 @@ def test_tasks_over_a_pool_of_four_meet_no_prepared_statement(routed: Routed, dr
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_with_the_mode_left_off_prepared_statements_collide(routed: Routed, driver: str) -> None:
     """The same run without the mode fails by prepared statements: the one above is awake."""
-    with small(routed, driver, pgbouncer="off") as (url, options):
-        if driver == "asyncpg":
-            failures = storm_async(url, options, 640)
-        else:
-            failures = storm(url, options, 1600)
+    with small(routed, driver, kept=0, pgbouncer="off") as (url, options):
+        failures = either_storm(driver, url, options)
     assert any("prepared statement" in failure for failure in failures)
+
+
+def either_storm(driver: str, url: str, options: dict[str, Any]) -> list[str]:
+    if driver == "asyncpg":
+        return storm_async(url, options, 640)
+    return storm(url, options, 1600)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_pgbouncer_that_keeps_prepared_statements_may_have_them(
+    routed: Routed, driver: str
+) -> None:
+    """With prepared_statements=True the driver prepares what it repeats: without one error from
+    PgBouncer 1.21 on, where max_prepared_statements is set; before, they collide."""
+    with small(routed, driver, kept=100, prepared_statements=True) as (url, options):
+        failures = either_storm(driver, url, options)
+        kept = prepared(url.replace(f"+{driver}", ""))
+    if version() >= KEEPS:
+        assert failures == []
+        assert kept > 0
+    else:
+        assert any("prepared statement" in failure for failure in failures)
 
 
 REFUSED = [
