@@ -23,6 +23,40 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 # uv would look for other interpreters on GitHub.
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
+# What depends on the server's version: by the router's queries, by the server's answers, or by
+# what happens there. Of several drivers one of each kind.
+ON_SERVER = (
+    "tests/django/test_rules.py",
+    "tests/doctor/test_doctor.py",
+    "tests/failover/test_following.py",
+    "tests/failover/test_lost_writes.py",
+    "tests/native/test_asyncpg_connection.py",
+    "tests/native/test_asyncpg_pool.py",
+    "tests/native/test_psycopg.py",
+    "tests/native/test_psycopg_async.py",
+    "tests/native/test_rules.py",
+    "tests/sqlalchemy/test_pins.py",
+    "tests/sqlalchemy/test_rules.py",
+    "tests/sqlalchemy/test_traps.py",
+    "tests/status/test_report.py",
+    *("-m", "not slow"),
+    *("-k", "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"),
+)
+ON_PGBOUNCER = (
+    *(f"tests/{name}" for name in ("cli", "django", "doctor", "native", "sqlalchemy")),
+    *("-m", "not slow", "-k", "pgbouncer"),
+)
+# The tests run on the PostgreSQL of the wheel, 18, and the PgBouncer of this system; and so on
+# others: by name, the environment that chooses it and the tests it concerns.
+SERVERS = {
+    f"{program}-{value}": ({variable: value}, chosen)
+    for program, variable, values, chosen in (
+        ("postgresql", "PG_ROUTER_TEST_VERSION", ("14", "15", "16", "17", "19"), ON_SERVER),
+        ("pgbouncer", "PG_ROUTER_TEST_PGBOUNCER", ("trixie", "sid"), ON_PGBOUNCER),
+    )
+    for value in values
+}
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 EXTRAS = "asyncpg,demo,django,flask,opentelemetry,prometheus,redis"
 
@@ -79,6 +113,17 @@ def tests(session: nox.Session) -> None:
     """The tests, on one interpreter each; arguments after -- go to pytest."""
     _install(session, "test")
     session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("server", list(SERVERS), ids=list(SERVERS))
+def servers(session: nox.Session, server: str) -> None:
+    """What depends on it, on one more PostgreSQL or PgBouncer; `-s "servers(pgbouncer-sid)"`."""
+    _install(session, "test")
+    if server.startswith("pgbouncer") or server == "postgresql-19":
+        session.run("scripts/debian-programs", server, external=True)
+    environment, chosen = SERVERS[server]
+    session.run("python", "-m", "pytest", *chosen, *session.posargs, env=environment)
 
 
 # On the oldest Python: old drivers have no wheels for a new one.

@@ -10,13 +10,14 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -30,8 +31,10 @@ GRACE = 30.0  # seconds for an interrupted pytest to say what has failed so far
 
 BOTH_CORES = ("--numprocesses", "2", "--dist", "worksteal")
 # What is marked slow is about load, what is marked once about neither load nor versions: both run
-# in the last session alone.
+# on this Python alone.
 ANY_VERSION = ("-m", "not slow and not once")
+# Between the oldest and the newest Python: what the two say of the servers holds there too.
+IN_THE_MIDDLE = ("-m", "not slow and not once and not cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Session:
     python: Path
     arguments: Sequence[str] = ()
     install: Sequence[str | Path] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     bound: float = TESTS  # seconds
     optional: bool = False  # left out where its interpreter is missing
 
@@ -155,20 +159,27 @@ class Run:
         cache, junit = results / "cache", results / "junit.xml"
         told = ("-o", f"cache_dir={cache}", f"--junitxml={junit}")
         command: list[str | Path] = [session.python, "-m", "pytest", *told, *arguments]
-        status, seconds = self._execute(command, bound)
+        status, seconds = self._execute(command, bound, session.environment)
         lastfailed = cache / "v" / "cache" / "lastfailed"
         failed = sorted(json.loads(lastfailed.read_text())) if lastfailed.exists() else []
         return Outcome(status, seconds, _passed(junit), failed)
 
-    def _execute(self, command: Sequence[str | Path], bound: float) -> tuple[int | None, float]:
-        """The exit status, None where the time bound ended it, and the seconds it took."""
+    def _execute(
+        self, command: Sequence[str | Path], bound: float, more: Mapping[str, str] = {}
+    ) -> tuple[int | None, float]:
+        """The exit status, None where the time bound ended it, and the seconds it took, with
+        `more` in its environment."""
         began = time.monotonic()
         bound = min(bound, self.deadline - began)
         if bound <= 0:
             return None, 0.0
         # A group of its own, so that whatever a hanging command has started ends with it.
         process = subprocess.Popen(
-            command, cwd=self.root, stdin=subprocess.DEVNULL, process_group=0
+            command,
+            cwd=self.root,
+            env={**os.environ, **more},
+            stdin=subprocess.DEVNULL,
+            process_group=0,
         )
         status: int | None = None
         try:
@@ -216,7 +227,8 @@ def _passed(junit: Path) -> int:
 
 def plan() -> list[Check | Session]:
     """What there is to run: the linters, the types, the docs, the tests on the oldest versions
-    and on every Python found here, and last all tests on this Python."""
+    and on every Python found here, all tests on this Python, and on it those that depend on a
+    server on others of its kind."""
     sys.path.insert(0, str(ROOT))
     import noxfile  # needs nox, which only .venv has
 
@@ -228,11 +240,23 @@ def plan() -> list[Check | Session]:
         arguments = (*BOTH_CORES, *arguments)
         return Session(name, python, arguments, (*install, name), optional=optional)
 
-    others = ("tests-sqlalchemy20", *(f"tests-{version}" for version in noxfile.OTHER_PYTHONS))
+    here = f"tests-{noxfile.HERE}"
+
+    def servers(name: str, environment: Mapping[str, str], chosen: Sequence[str]) -> Session:
+        return replace(tests(here, *chosen), name=name, environment=environment)
+
+    def other(version: str) -> Session:
+        there = [v for v in noxfile.PYTHONS if shutil.which(f"python{v}")]
+        ends = (noxfile.PYTHONS[0], noxfile.HERE, *there[-1:])
+        chosen = ANY_VERSION if version in ends else IN_THE_MIDDLE
+        return tests(f"tests-{version}", *chosen, optional=True)
+
     return [
         *(Check(name, (nox, "--session", name)) for name in ("lint", "types", "docs")),
-        *(tests(name, *ANY_VERSION, optional=True) for name in others),
-        tests(f"tests-{noxfile.HERE}", "--durations", "15"),
+        tests("tests-sqlalchemy20", *ANY_VERSION, optional=True),
+        *map(other, noxfile.OTHER_PYTHONS),
+        tests(here, "--durations", "15"),
+        *(servers(name, *one) for name, one in noxfile.SERVERS.items()),
     ]
 
 

@@ -49,10 +49,12 @@ ONCE = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what CI runs on one version only."""
+    """Mark what CI runs on one version only, and what on the oldest and the newest."""
     for item in items:
         if ONCE.intersection(item.path.relative_to(Path(__file__).parent).parts[:1]):
             item.add_marker("once")
+        if {"cluster", "make_cluster"}.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("cluster")
 
 
 MakeCluster = Callable[..., Cluster]
