@@ -52,12 +52,16 @@ class Repmgr:
 
     def _config(self, number: int, server: Server) -> str:
         me = f"{self.repmgr} -f {self._conf(server)}"
+        # Its port: pg_rewind copies the other's configuration files.
+        start = f"{self.binaries}/pg_ctl -w -D {server.data} -l {server.log}"
+        start += f' -o "-p {server.port}" start'
         settings = {
             "node_id": number,
             "node_name": server.name,
             "conninfo": conninfo(server),
             "data_directory": server.data,
             "pg_bindir": self.binaries,
+            "service_start_command": start,
             "use_replication_slots": "yes",
             "failover": "automatic",
             "promote_command": f"{me} standby promote",
