@@ -68,14 +68,14 @@ class Stage:
         self.stack.callback(end, process)
         return process
 
-    def run(self, *command: object, timeout: float = 60.0, **env: str) -> str:
+    def run(self, *command: object, **env: str) -> str:
         """Run `command` to its end; what it said."""
         done = subprocess.run(
             self._command(*command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=timeout,
+            timeout=60,
             check=False,
             **self._options(env),
         )
