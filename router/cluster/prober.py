@@ -223,4 +223,8 @@ async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
     from router.connect.probe_connection import ProbeConnection
 
     given = {"application_name": "pg-router monitor", **arguments}
-    return await ProbeConnection.connect(**given, autocommit=True, prepare_threshold=None)
+    connection = await ProbeConnection.connect(**given, autocommit=True, prepare_threshold=None)
+    if connection.info.encoding == "ascii":
+        # A database in SQL_ASCII, whose text psycopg gives as bytes. The server converts nothing.
+        await connection.execute("SET client_encoding TO 'UTF8'")
+    return connection

@@ -68,7 +68,9 @@ Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_in
 def report(node: str, started: float, row: Sequence[Any]) -> Report:
     """The Report on `node` from a `row` of `PROBE_SQL`, which was asked for at `started`
     (monotonic seconds)."""
-    standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = row
+    # In a database in SQL_ASCII psycopg gives text as bytes.
+    told: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in row]
+    standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = told
     position = None if lsn is None else Lsn.parse(lsn)
     if not standby and position is not None:
         # On a fresh WAL page the insert position stands behind the page header while a standby
