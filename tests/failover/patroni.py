@@ -42,7 +42,7 @@ class Patroni:
 
     @property
     def leader(self) -> Member:
-        """Who leads as the members say; None while nobody does."""
+        """Who leads, as Patroni says; somebody must."""
         [leader] = [m for m in self.members if m.name == self._leader()]
         return leader
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,9 @@ from router.testing.ports import HOST
 from tests.failover.managed import TABLE, Load, Server, Stage, reads_on, routed, set_up, until
 from tests.servers import require
 
-VERSION = "15"
+pytestmark = pytest.mark.slow
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
 """Of the PostgreSQL that Debian bookworm's repmgr is made for."""
 
 
@@ -21,7 +24,6 @@ class Repmgr:
         self._stage = stage
         self._cluster = cluster
         self.repmgr = require("repmgr")
-        self.binaries = f"/usr/lib/postgresql/{VERSION}/bin"
         assert cluster.directory is not None
         home = cluster.directory
         self.servers = [
@@ -36,7 +38,7 @@ class Repmgr:
             # Not its manager: repmgrd outlives its server, which is started anew for it.
             stage.start(
                 server.name,
-                f"{self.binaries}/repmgrd",
+                f"{BINARIES}/repmgrd",
                 "-f",
                 self._conf(server),
                 "--daemonize=false",
@@ -53,14 +55,14 @@ class Repmgr:
     def _config(self, number: int, server: Server) -> str:
         me = f"{self.repmgr} -f {self._conf(server)}"
         # Its port: pg_rewind copies the other's configuration files.
-        start = f"{self.binaries}/pg_ctl -w -D {server.data} -l {server.log}"
+        start = f"{BINARIES}/pg_ctl -w -D {server.data} -l {server.log}"
         start += f' -o "-p {server.port}" start'
         settings = {
             "node_id": number,
             "node_name": server.name,
             "conninfo": conninfo(server),
             "data_directory": server.data,
-            "pg_bindir": self.binaries,
+            "pg_bindir": BINARIES,
             "service_start_command": start,
             "use_replication_slots": "yes",
             "failover": "automatic",
@@ -99,7 +101,7 @@ def repmgr() -> Iterator[Repmgr]:
         "wal_log_hints": "on",
         "log_statement": "mod",
     }
-    with Cluster(2, version=VERSION, settings=settings) as cluster, set_up() as stage:
+    with Cluster(2, binaries=BINARIES, settings=settings) as cluster, set_up() as stage:
         cluster.primary.execute(TABLE)
         made = Repmgr(stage, cluster)
         first = made.servers[0]
