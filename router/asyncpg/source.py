@@ -177,6 +177,10 @@ class AsyncpgConnector(Connector):
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.close(), loop)
 
+    def retired(self, node: Node, pool: Any) -> bool:
+        """Whether `pool`, which was that of `node`, has been closed by `retire` since."""
+        return self._pools.get(node) is not pool
+
     def use(self) -> dict[Node, Use]:
         """The connections to each node."""
         sizes = {n: (p.get_size(), p.get_idle_size()) for n, p in self._pools.copy().items()}
@@ -235,6 +239,8 @@ class AsyncpgSource(Source):
         except asyncpg.InterfaceError:
             if self.pool.closing:
                 raise PoolClosed("the pool is closed: make another one") from None
+            if self.pool.retired(node, pool):
+                return self.hold(node)  # its name leads to another server now
             raise
         held = AsyncpgConnection(self, node, pool, con)
         if self.pool.opened and self.pool.is_fresh((node, con.get_server_pid())):
