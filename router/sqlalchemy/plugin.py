@@ -7,6 +7,7 @@ through here. The engine stays SQLAlchemy's own class.
 
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
@@ -146,9 +147,17 @@ class RouterPlugin(CreateEnginePlugin):
 
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
         server = self.router.servers[node]
+        args, parameters = self._arguments(server)
+        # Whatever is wrong with a listener, the pools' connections will say.
+        with suppress(Exception):
+            made = _listened(self._dialect, None, list(args), parameters)
+            if made is not None:
+                made.close()
         if self._dialect.driver == "psycopg":
-            return for_probes(self._arguments(server)[1])
-        return server.connect_args()
+            return for_probes(parameters)
+        # Another driver's have other names, but for what a listener changes with each connection.
+        own = {key: parameters.get(key) for key in ("user", "password")}
+        return server.connect_args() | {k: v for k, v in own.items() if isinstance(v, str)}
 
     def _defaults(self, server: Server) -> dict[str, Any]:
         driver = driver_of(self._dialect)
@@ -225,16 +234,27 @@ def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Crea
     """Opens a connection as SQLAlchemy's own creator does, ``do_connect`` listeners included."""
 
     def connect(rec: ConnectionPoolEntry) -> DBAPIConnection:
-        if dialect._has_events:
-            positional, named = list(args), dict(parameters)
-            for listener in dialect.dispatch.do_connect:
-                connection = listener(dialect, rec, positional, named)
-                if connection is not None:
-                    return connection  # type: ignore[no-any-return]
-            return dialect.connect(*positional, **named)
-        return dialect.connect(*args, **parameters)
+        positional, named = list(args), dict(parameters)
+        made = _listened(dialect, rec, positional, named)
+        return dialect.connect(*positional, **named) if made is None else made
 
     return connect
+
+
+def _listened(
+    dialect: Dialect,
+    rec: ConnectionPoolEntry | None,
+    positional: list[Any],
+    named: dict[str, Any],
+) -> DBAPIConnection | None:
+    """What a ``do_connect`` listener has connected; None where all leave that to the `dialect`,
+    with the arguments `positional` and `named` as they have changed them."""
+    if dialect._has_events:
+        for listener in dialect.dispatch.do_connect:
+            connection = listener(dialect, rec, positional, named)
+            if connection is not None:
+                return connection  # type: ignore[no-any-return]
+    return None
 
 
 def _checked(connection: DBAPIConnection, path: str, node: str) -> DBAPIConnection:
