@@ -3,7 +3,7 @@
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ PORT = "SELECT inet_server_port()"
 WRITE = "INSERT INTO item (name) VALUES ('mine')"
 ROLE = "app"
 """A role that may not see the timelines of WAL receivers."""
+NAMES = ("engine", "async engine", "Django", *DOORS)
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,16 @@ def prepare(cluster: Cluster) -> None:
 
 
 def url(server: Server, role: str, driver: str | None = None) -> str:
-    """The URL of `server` for `role`."""
-    return server.url(driver=driver).replace("postgres@", f"{role}@", 1)
+    """The URL of `server` for `role`, without a password."""
+    parts = sa.make_url(server.url(driver=driver)).set(username=role)
+    return parts._replace(password=None).render_as_string()
 
 
 @contextmanager
-def doors(cluster: Cluster, role: str = "postgres", **options: Any) -> Iterator[list[Door]]:
-    """Open every door, with `options`, and let each Router take its first probes."""
+def doors(
+    cluster: Cluster, role: str = "postgres", only: Container[str] = NAMES, **options: Any
+) -> Iterator[list[Door]]:
+    """Open every door, or `only` some, with `options`; let each Router take its first probes."""
     options = {"probe_interval": 0.2, "blacklist_duration": 0.2, **options}
     primary, replicas = cluster.primary, [url(r, role) for r in cluster.replicas]
     with ExitStack() as stack:
@@ -86,7 +90,8 @@ def doors(cluster: Cluster, role: str = "postgres", **options: Any) -> Iterator[
             _django(cluster, role, options),
             *(_pool(name, plain, replicas, options) for name in DOORS),
         ]
-        opened = [stack.enter_context(way) for way in ways]
+        named = zip(NAMES, ways, strict=True)
+        opened = [stack.enter_context(way) for name, way in named if name in only]
         for door in opened:
             door.router.start()
         yield opened
