@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pytest
+import sqlalchemy as sa
 
 from router.testing import Proxy, Server
 from router.testing.ports import free_port
@@ -61,6 +62,36 @@ class Names:
                 process.kill()
 
 
+class Place(Protocol):
+    """Where somebody listens."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+class Endpoint:
+    """Another place than a server's own that leads to it, as `tests.failover.kit.doors` asks."""
+
+    def __init__(self, place: Place, server: Server) -> None:
+        self.host, self.port = place.host, place.port
+        self._server = server
+
+    def url(self, dbname: str = "postgres", driver: str | None = None) -> str:
+        """The URL of `dbname` there, for SQLAlchemy's `driver`."""
+        url = sa.make_url(self._server.url(dbname, driver))
+        return url.set(host=self.host, port=self.port).render_as_string(False)
+
+
+class Endpoints(NamedTuple):
+    """The places of a cluster, where they are not the servers' own."""
+
+    primary: Endpoint | Server
+    replicas: list[Endpoint]
+
+
 @contextmanager
 def names() -> Iterator[Names]:
     """Host names of the test's own, forgotten after the block."""
@@ -83,4 +114,4 @@ def namespace() -> Sequence[str]:
     pytest.skip(reason)
 
 
-__all__ = ["Address", "Names", "free_port", "names"]
+__all__ = ["Address", "Endpoint", "Endpoints", "Names", "free_port", "names"]

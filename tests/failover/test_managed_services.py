@@ -20,7 +20,7 @@ import router
 from router.connect.dns import RESOLVE_INTERVAL
 from router.testing import Cluster, Server
 from tests.conftest import MakeCluster
-from tests.failover.endpoint import Address, free_port, names
+from tests.failover.endpoint import Address, Endpoint, Endpoints, free_port, names
 from tests.failover.kit import PORT, ROLE, WRITE, Door, doors, follow, prepare, until, url
 from tests.native.kit import DRIVER_ERRORS
 
@@ -107,25 +107,6 @@ def test_the_writers_name_is_followed_to_the_promoted_server(
     assert new.execute("SELECT count(*) >= %s FROM item", [acknowledged]) == [(True,)]
 
 
-class Endpoints:
-    """A primary's address, and one for all replicas: what `doors` asks of a cluster."""
-
-    def __init__(self, primary: Server, reader: Address) -> None:
-        self.primary = primary
-        self.replicas = [Endpoint(reader, primary)]
-
-
-class Endpoint:
-    """An address of more than one server."""
-
-    def __init__(self, address: Address, server: Server) -> None:
-        self.host, self.port = address.host, address.port
-        self._address, self._server = address, server
-
-    def url(self, dbname: str = "postgres", driver: str | None = None) -> str:
-        return self._address.url(self._server.url(dbname, driver))
-
-
 def forget_connections(door: Door) -> None:
     """Have `door` open its next connection to a replica anew, which leads to the next server."""
     for node in door.router.snapshot.replicas:
@@ -143,7 +124,7 @@ def test_behind_a_readers_name_a_write_is_seen_when_pins_go_by_time(
     late.set_lag(1)
     options: dict[str, Any] = {"consistency": "time", "pin_duration": 4}
     with Address("127.0.0.4", free_port(), *cluster.replicas) as reader:
-        ends: Any = Endpoints(cluster.primary, reader)
+        ends: Any = Endpoints(cluster.primary, [Endpoint(reader, cluster.primary)])
         with doors(ends, **options) as opened, router.request_context():
             for number, door in enumerate(opened):
                 door.run(WRITE)
