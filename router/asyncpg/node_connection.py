@@ -81,8 +81,11 @@ class AsyncpgConnection(NodeConnection):
         self.characteristics: Characteristics = wanted
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
-        closed = self.gone or isinstance(error, ConnectionError)
-        return self.nodes.report_failure(self, error, gone=closed)
+        gone = self.gone or isinstance(error, ConnectionError)
+        if isinstance(error, asyncpg.InternalServerError):
+            # So says Pgpool-II that its server has gone. It closes the connection next.
+            gone = gone or error.severity == "FATAL"
+        return self.nodes.report_failure(self, error, gone=gone)
 
     def fileno(self) -> int:
         return int(self.con._transport.get_extra_info("socket").fileno())

@@ -101,8 +101,11 @@ class PsycopgConnection(NodeConnection):
         self.characteristics = wanted
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
-        closed = isinstance(error, psycopg.OperationalError) and bool(self.dbapi.closed)
-        return self.nodes.report_failure(self, error, gone=closed)
+        gone = isinstance(error, psycopg.OperationalError) and bool(self.dbapi.closed)
+        if isinstance(error, psycopg.errors.InternalError_):
+            # So says Pgpool-II that its server has gone. It closes the connection next.
+            gone = error.diag.severity == "FATAL"
+        return self.nodes.report_failure(self, error, gone=gone)
 
     def fileno(self) -> int:
         return int(self.dbapi.fileno())

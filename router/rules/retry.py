@@ -38,6 +38,10 @@ invalid_catalog_name.
 Source: https://www.postgresql.org/docs/current/errcodes-appendix.html
 """
 
+INTERNAL = "XX000"
+"""SQLSTATE internal_error: what Pgpool-II answers whoever connects while it cannot reach its
+server."""
+
 
 class Failure(NamedTuple):
     """How a statement failed on one node.
@@ -117,4 +121,4 @@ def cannot_connect(state: str, lost: frozenset[str] = LOST) -> bool:
     """Whether an error says that the server cannot be reached or lets nobody in; else it comes
     from what the user does with each new or taken connection. `state` is the SQLSTATE, empty when
     the server sent none; `lost` are SQLSTATEs, and classes of them, that blacklist."""
-    return not state or among(state, LOGIN) or among(state, lost)
+    return not state or state == INTERNAL or among(state, LOGIN) or among(state, lost)

@@ -76,7 +76,7 @@ def test_the_primary_gets_one_fresh_connection() -> None:
 @pytest.mark.parametrize(
     ("state", "cannot"),
     [("", True), ("28P01", True), ("3D000", True), ("08006", True), ("57P03", True),
-     ("53300", True), ("42501", False), ("22023", False)],
+     ("53300", True), ("XX000", True), ("42501", False), ("22023", False)],
 )  # fmt: skip
 def test_which_errors_say_that_a_server_lets_nobody_in(state: str, cannot: bool) -> None:
     """A refused login counts as a server that cannot be reached; a listener's mistake does not."""
