@@ -108,7 +108,9 @@ def test_the_writers_name_is_followed_to_the_promoted_server(
 
 
 def forget_connections(door: Door) -> None:
-    """Have `door` open its next connection to a replica anew, which leads to the next server."""
+    """Have `door` open its next connection to a replica anew, which leads to the next server, and
+    know what there is now: else a context that just read from the primary reads there again."""
+    door.router.refresh()
     for node in door.router.snapshot.replicas:
         door.router.membership.retire(node)
 
