@@ -126,6 +126,33 @@ def servers(session: nox.Session, server: str) -> None:
     session.run("python", "-m", "pytest", *chosen, *session.posargs, env=environment)
 
 
+@nox.session
+def poolers(session: nox.Session) -> None:
+    """Pgpool-II and Odyssey in front of each server."""
+    _install(session, "test")
+    session.run("scripts/debian-programs", "odyssey", "pgpool", external=True)
+    session.run("python", "-m", "pytest", "tests/poolers", *session.posargs)
+
+
+@nox.session
+def newest(session: nox.Session) -> None:
+    """The tests that depend on a server, on PostgreSQL 19, Python 3.14 and pre-releases of all
+    packages."""
+    session.run("scripts/debian-programs", "postgresql-19", "python3.14", external=True)
+    found = ("python", "-c", "from router.testing import versions; print(versions.cache().parent)")
+    session.install(".")
+    home = Path(str(session.run(*found, silent=True)).strip())
+    venv = Path(session.virtualenv.location) / "newest"
+    python = home / "debian/python3.14/usr/bin/python3.14"
+    groups = nox.project.dependency_groups(PYPROJECT, "test")
+    session.run("uv", "venv", "--clear", "--python", str(python), str(venv), external=True)
+    install = ("uv", "pip", "install", "--prerelease", "allow", "--python", f"{venv}/bin/python")
+    session.run(*install, "-e", f".[{EXTRAS}]", *groups, external=True)
+    environment = {"PG_ROUTER_TEST_VERSION": "19"}
+    command = (f"{venv}/bin/python", "-m", "pytest", *ON_SERVER, *session.posargs)
+    session.run(*command, external=True, env=environment)
+
+
 # On the oldest Python: old drivers have no wheels for a new one.
 @nox.session(name="tests-sqlalchemy20", python=PYTHONS[0])
 def tests_sqlalchemy20(session: nox.Session) -> None:

@@ -84,7 +84,7 @@ class AsyncpgConnection(NodeConnection):
         gone = self.gone or isinstance(error, ConnectionError)
         if isinstance(error, asyncpg.InternalServerError):
             # So says Pgpool-II that its server has gone. It closes the connection next.
-            gone = gone or error.severity == "FATAL"
+            gone = gone or getattr(error, "severity", "") == "FATAL"
         return self.nodes.report_failure(self, error, gone=gone)
 
     def fileno(self) -> int:
