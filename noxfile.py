@@ -24,7 +24,7 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
 # What depends on the server's version: by the router's queries, by the server's answers, or by
-# what happens there. Of several drivers one of each kind.
+# what happens there.
 ON_SERVER = (
     "tests/django/test_rules.py",
     "tests/doctor/test_doctor.py",
@@ -40,8 +40,11 @@ ON_SERVER = (
     "tests/sqlalchemy/test_traps.py",
     "tests/status/test_report.py",
     *("-m", "not slow"),
-    *("-k", "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"),
 )
+# On the oldest and the newest one of each kind of driver, on the others by turns.
+BOTH = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"
+BY_TURNS = {"14": BOTH, "15": f"{BOTH} and not asyncpg", "16": "not psycopg and not pg8000",
+            "17": f"{BOTH} and not asyncpg", "19": BOTH}  # fmt: skip
 ON_PGBOUNCER = (
     *(f"tests/{name}" for name in ("cli", "django", "doctor", "native", "sqlalchemy")),
     *("-m", "not slow", "-k", "pgbouncer"),
@@ -49,12 +52,11 @@ ON_PGBOUNCER = (
 # The tests run on the PostgreSQL of the wheel, 18, and the PgBouncer of this system; and so on
 # others: by name, the environment that chooses it and the tests it concerns.
 SERVERS = {
-    f"{program}-{value}": ({variable: value}, chosen)
-    for program, variable, values, chosen in (
-        ("postgresql", "PG_ROUTER_TEST_VERSION", ("14", "15", "16", "17", "19"), ON_SERVER),
-        ("pgbouncer", "PG_ROUTER_TEST_PGBOUNCER", ("trixie", "sid"), ON_PGBOUNCER),
-    )
-    for value in values
+    f"postgresql-{version}": ({"PG_ROUTER_TEST_VERSION": version}, (*ON_SERVER, "-k", drivers))
+    for version, drivers in BY_TURNS.items()
+} | {
+    f"pgbouncer-{suite}": ({"PG_ROUTER_TEST_PGBOUNCER": suite}, ON_PGBOUNCER)
+    for suite in ("trixie", "sid")
 }
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -149,7 +151,7 @@ def newest(session: nox.Session) -> None:
     install = ("uv", "pip", "install", "--prerelease", "allow", "--python", f"{venv}/bin/python")
     session.run(*install, "-e", f".[{EXTRAS}]", *groups, external=True)
     environment = {"PG_ROUTER_TEST_VERSION": "19"}
-    command = (f"{venv}/bin/python", "-m", "pytest", *ON_SERVER, *session.posargs)
+    command = (f"{venv}/bin/python", "-m", "pytest", *ON_SERVER, "-k", BOTH, *session.posargs)
     session.run(*command, external=True, env=environment)
 
 
