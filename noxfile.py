@@ -23,6 +23,10 @@ nox.options.error_on_missing_interpreters = any(a.startswith("tests-3") for a in
 # uv would look for other interpreters on GitHub.
 os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")
 
+# What depends on the versions of SQLAlchemy and the drivers.
+ON_PACKAGES = tuple(
+    f"tests/{name}" for name in ("checkout", "flask", "metrics", "native", "sqlalchemy", "surface")
+)
 # What depends on the server's version: by the router's queries, by the server's answers, or by
 # what happens there.
 ON_SERVER = (
@@ -41,7 +45,7 @@ ON_SERVER = (
     "tests/status/test_report.py",
     *("-m", "not slow"),
 )
-# On the oldest and the newest one of each kind of driver, on the others by turns.
+# On the oldest and the newest server one of each kind of driver, on the others by turns.
 BOTH = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"
 BY_TURNS = {"14": BOTH, "15": f"{BOTH} and not asyncpg", "16": "not psycopg and not pg8000",
             "17": f"{BOTH} and not asyncpg", "19": BOTH}  # fmt: skip

@@ -1,13 +1,8 @@
 """A real PgBouncer on a loopback port, ended with the test."""
 
-import contextlib
-import shutil
-import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +11,10 @@ from psycopg.rows import dict_row
 
 from router.config.config import Config
 from router.config.pgbouncer_ini import Bouncer, databases, ini, userlist
-from router.testing import Cluster, programs
+from router.testing import Cluster
 from router.testing.ports import free_port
-from tests.servers import require
+from tests.servers import require, serving
 
-STARTUP = 10.0
 KEEPS = (1, 21)
 """The first version that keeps prepared statements apart, by ``max_prepared_statements``."""
 
@@ -38,39 +32,10 @@ def keeps(prepared: int) -> dict[str, str]:
     return {"max_prepared_statements": str(prepared)} if version() >= KEEPS else {}
 
 
-@contextmanager
-def running(ini: str, userlist: str, port: int) -> Iterator[Path]:
+def running(ini: str, userlist: str, port: int) -> AbstractContextManager[Path]:
     """PgBouncer as the two files say, listening on `port`; its directory."""
-    command = require("pgbouncer")
-    who = programs.account()
-    home = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir=programs.temporary_root(who)))
-    try:
-        for name, text in (("pgbouncer.ini", ini), ("userlist.txt", userlist)):
-            (home / name).write_text(text)
-            who.own(home / name)
-        who.own(home)
-        with (home / "log").open("w") as log:
-            process = subprocess.Popen(
-                [command, "pgbouncer.ini"], cwd=home, stdout=log, stderr=log, **who.options()
-            )
-        try:
-            _await(process, port, home / "log")
-            yield home
-        finally:
-            process.kill()
-            process.wait()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + STARTUP
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
+    files = {"pgbouncer.ini": ini, "userlist.txt": userlist}
+    return serving([require("pgbouncer"), "pgbouncer.ini"], files, port)
 
 
 @contextmanager

@@ -1,12 +1,21 @@
 """Servers that come in no wheel: found, or skipped on a laptop, or failed in CI."""
 
+import contextlib
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from router.testing import versions
+from router.testing import programs, versions
 
 LIST = Path(__file__).parents[1] / "scripts" / "servers.txt"
 # Debian puts daemons in sbin, which a user's PATH may lack.
@@ -25,22 +34,62 @@ def require(command: str, servers: Path = LIST) -> str:
         if (words := line.split()) and not line.startswith("#")
     }
     if command == PGBOUNCER and (suite := os.environ.get(SUITE)):
-        return _of_suite(suite)
+        return unpacked(f"{PGBOUNCER}-{suite}", "usr/sbin/pgbouncer")
     if command not in packages:
         pytest.fail(f"{command} is not listed in {servers}: add it, so that .ci/run installs it")
     found = shutil.which(command, path=SEARCH)
-    if found:
-        return found
-    reason = f"{command} is not installed: type sudo apt-get install {packages[command]}"
+    if not found:
+        _missing(f"{command} is not installed: type sudo apt-get install {packages[command]}")
+    return found
+
+
+def unpacked(name: str, path: str) -> str:
+    """The program at `path` of what scripts/debian-programs unpacks as `name`; where it is
+    missing, as `require` has it."""
+    found = versions.cache().parent / "debian" / name / path
+    if not found.exists():
+        _missing(f"{found} is missing: type scripts/debian-programs {name}")
+    return str(found)
+
+
+def _missing(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
 
 
-def _of_suite(suite: str) -> str:
-    """The PgBouncer of another Debian `suite` than this system's."""
-    name = f"pgbouncer-{suite}"
-    found = versions.cache().parent / "debian" / name / "usr/sbin/pgbouncer"
-    if not found.exists():
-        pytest.fail(f"{found} is missing: type scripts/debian-programs {name}")
-    return str(found)
+@contextmanager
+def serving(
+    command: Sequence[str], files: Mapping[str, str], port: int, startup: float = 20.0
+) -> Iterator[Path]:
+    """A pooler that listens on `port` within `startup` seconds, in a directory of its own with
+    `files`; its directory. It ends with the block, and its children with it."""
+    who = programs.account()
+    home = Path(tempfile.mkdtemp(prefix="pooler-", dir=programs.temporary_root(who)))
+    try:
+        for name, text in files.items():
+            (home / name).write_text(text)
+            who.own(home / name)
+        who.own(home)
+        with (home / "log").open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=home, stdout=log, stderr=log, start_new_session=True, **who.options()
+            )
+        try:
+            _await(process, port, home / "log", time.monotonic() + startup)
+            yield home
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _await(process: "subprocess.Popen[bytes]", port: int, log: Path, deadline: float) -> None:
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
+            return
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)

@@ -1,25 +1,13 @@
 """Pgpool-II and Odyssey on loopback ports in front of each server, ended with the test."""
 
-import contextlib
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
-import pytest
-
-from router.testing import Cluster, Server, programs, versions
+from router.testing import Cluster, Server
 from router.testing.ports import free_port
 from tests.failover.endpoint import Endpoint, Endpoints
-
-STARTUP = 20.0
+from tests.servers import serving, unpacked
 
 PGPOOL = """
 listen_addresses = '127.0.0.1'
@@ -70,50 +58,6 @@ database default {{
 """
 
 
-def program(name: str, path: str) -> str:
-    """The program at `path` of another Debian suite, unpacked as `name`."""
-    found = versions.cache().parent / "debian" / name / path
-    if not found.exists():
-        pytest.fail(f"{found} is missing: type scripts/debian-programs {name}")
-    return str(found)
-
-
-@contextmanager
-def running(command: Sequence[str], files: dict[str, str], port: int) -> Iterator[Path]:
-    """A program that listens on `port`, in a directory of its own with `files`."""
-    who = programs.account()
-    home = Path(tempfile.mkdtemp(prefix="pooler-", dir=programs.temporary_root(who)))
-    try:
-        for name, text in files.items():
-            (home / name).write_text(text)
-            who.own(home / name)
-        who.own(home)
-        with (home / "log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=home, stdout=log, stderr=log, start_new_session=True, **who.options()
-            )
-        try:
-            _await(process, port, home / "log")
-            yield home
-        finally:
-            # Pgpool-II's children are a session of their own with it.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-
-
-def _await(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
-    deadline = time.monotonic() + STARTUP
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-            return
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.01)
-
-
 class Pooler(NamedTuple):
     """Where a pooler listens."""
 
@@ -138,10 +82,10 @@ def in_front(cluster: Cluster, start: Start) -> Iterator[Endpoints]:
 @contextmanager
 def pgpool(server: Server) -> Iterator[Pooler]:
     """A Pgpool-II in front of `server`."""
-    command = [program("pgpool", "usr/sbin/pgpool"), "-n", "-f", "pgpool.conf", "-F", "pcp.conf"]
+    command = [unpacked("pgpool", "usr/sbin/pgpool"), "-n", "-f", "pgpool.conf", "-F", "pcp.conf"]
     port = free_port()
     conf = PGPOOL.format(port=port, server=server, children=16)
-    with running(command, {"pgpool.conf": conf, "pcp.conf": ""}, port):
+    with serving(command, {"pgpool.conf": conf, "pcp.conf": ""}, port):
         yield Pooler("127.0.0.1", port)
 
 
@@ -151,7 +95,7 @@ def odyssey(
 ) -> Iterator[Pooler]:
     """An Odyssey in front of `server` that pools in `mode`, over `size` connections; by default it
     keeps its clients' `prepared` statements apart, as it does where nothing is said."""
-    command = [program("odyssey", "usr/bin/odyssey"), "odyssey.conf"]
+    command = [unpacked("odyssey", "usr/bin/odyssey"), "odyssey.conf"]
     port = free_port()
     conf = ODYSSEY.format(
         port=port,
@@ -161,5 +105,5 @@ def odyssey(
         discard="yes" if mode == "session" else "no",
         prepared="yes" if prepared else "no",
     )
-    with running(command, {"odyssey.conf": conf}, port):
+    with serving(command, {"odyssey.conf": conf}, port):
         yield Pooler("127.0.0.1", port)
