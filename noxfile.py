@@ -45,10 +45,10 @@ ON_SERVER = (
     "tests/status/test_report.py",
     *("-m", "not slow"),
 )
-# On the oldest and the newest server one of each kind of driver, on the others by turns.
+# Of the drivers one of each kind; on all but the newest server by turns.
 BOTH = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"
-BY_TURNS = {"14": BOTH, "15": f"{BOTH} and not asyncpg", "16": "not psycopg and not pg8000",
-            "17": f"{BOTH} and not asyncpg", "19": BOTH}  # fmt: skip
+PSYCOPG, ASYNCPG = f"{BOTH} and not asyncpg", "not psycopg and not pg8000"
+BY_TURNS = {"14": PSYCOPG, "15": ASYNCPG, "16": PSYCOPG, "17": ASYNCPG, "19": BOTH}
 ON_PGBOUNCER = (
     *(f"tests/{name}" for name in ("cli", "django", "doctor", "native", "sqlalchemy")),
     *("-m", "not slow", "-k", "pgbouncer"),

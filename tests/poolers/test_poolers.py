@@ -192,10 +192,10 @@ def repeat(opened: list[Door]) -> dict[str, list[str]]:
     failed: dict[str, list[str]] = {door.name: [] for door in opened}
     for _ in range(8):
         for door in opened:
-            for column in ("id", "name", "id, name"):
+            for column in ("id", "name", "*"):
                 try:
                     with router.request_context():
-                        door.run(f"SELECT {column} FROM item WHERE id = 1")
+                        door.run(f"SELECT count({column}) FROM item")
                 except Exception as error:
                     failed[door.name].append(str(error))
     return failed
@@ -220,5 +220,9 @@ def test_without_that_odyssey_needs_them_left_out(cluster: Cluster) -> None:
         with world.doors() as opened:
             assert repeat(opened) == {name: [] for name in NAMES}
         with world.doors(pgbouncer="off") as opened:
-            failed = repeat(opened)
-        assert any("prepared statement" in error for errors in failed.values() for error in errors)
+            # Which of the two server sessions a statement meets is Odyssey's choice.
+            assert any(collided(repeat(opened)) for _ in range(20))
+
+
+def collided(failed: dict[str, list[str]]) -> bool:
+    return any("prepared statement" in error for errors in failed.values() for error in errors)
