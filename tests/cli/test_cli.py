@@ -71,6 +71,14 @@ def test_the_live_demo_draws_on_a_terminal() -> None:
     assert "No request failed" in seen
 
 
+def test_the_demo_on_an_older_postgres() -> None:
+    """--postgres names the version of the servers, and all goes as well there."""
+    done = run("demo", "--plain", "--seconds", "5", "--replicas", "1", "--postgres", "14")
+    assert done.returncode == 0, done.stdout
+    assert "of PostgreSQL 14 …" in done.stdout
+    assert "No request failed" in done.stdout
+
+
 def _read_all(descriptor: int) -> str:
     seen = b""
     deadline = time.monotonic() + 120
@@ -132,6 +140,7 @@ def root() -> Iterator[Path]:
     [
         (("demo", "--seconds", "1"), "--seconds"),
         (("demo", "--replicas", "0"), "--replicas"),
+        (("demo", "--postgres", "twelve"), "--postgres: version='twelve' is no version"),
         (("dmeo",), "dmeo"),
         (("explain",), "SQL"),
         (("explain", "SELECT 1", "--replica", "h"), "--url"),
