@@ -81,11 +81,8 @@ class AsyncpgConnection(NodeConnection):
         self.characteristics: Characteristics = wanted
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
-        gone = self.gone or isinstance(error, ConnectionError)
-        if isinstance(error, asyncpg.InternalServerError):
-            # So says Pgpool-II that its server has gone. It closes the connection next.
-            gone = gone or getattr(error, "severity", "") == "FATAL"
-        return self.nodes.report_failure(self, error, gone=gone)
+        closed = self.gone or isinstance(error, ConnectionError)
+        return self.nodes.report_failure(self, error, gone=closed)
 
     def fileno(self) -> int:
         return int(self.con._transport.get_extra_info("socket").fileno())

@@ -12,6 +12,12 @@ def sqlstate_of(error: BaseException) -> str:
     return getattr(error, "sqlstate", None) or ""
 
 
+def severity_of(error: BaseException) -> str:
+    """How grave the server says an error is, such as "FATAL", in its language; empty where the
+    driver does not tell."""
+    return getattr(getattr(error, "diag", error), "severity", None) or ""
+
+
 def in_words(state: str, error: BaseException) -> str:
     """`error`, which a driver raised, as one line without secrets: its SQLSTATE `state`, empty
     when the server sent none, and its message.

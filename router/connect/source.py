@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from router import registry
 from router.config.config import Config
 from router.config.server import Server
-from router.connect.driver import Driver
+from router.connect.driver import Driver, severity_of
 from router.connect.first_probe import first_report
 from router.errors import NoReplicaAvailable
 from router.model import Node, Report
@@ -223,6 +223,8 @@ class Source(ABC):
             whether `error` says so.
         """
         state = self.driver.sqlstate(error)
+        # So says Pgpool-II that its server has gone. It closes the connection next.
+        gone = gone or (state[:2] == "XX" and severity_of(error) == "FATAL")
         if not gone and not self.router.health.is_disconnect(state):
             return False
         held.broken = held.broken or gone or state[:2] == "08" or state in ENDS

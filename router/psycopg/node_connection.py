@@ -101,11 +101,8 @@ class PsycopgConnection(NodeConnection):
         self.characteristics = wanted
 
     def report_failure(self, error: Any, cursor: Any = None) -> bool:
-        gone = isinstance(error, psycopg.OperationalError) and bool(self.dbapi.closed)
-        if isinstance(error, psycopg.errors.InternalError_):
-            # So says Pgpool-II that its server has gone. It closes the connection next.
-            gone = error.diag.severity == "FATAL"
-        return self.nodes.report_failure(self, error, gone=gone)
+        closed = isinstance(error, psycopg.OperationalError) and bool(self.dbapi.closed)
+        return self.nodes.report_failure(self, error, gone=closed)
 
     def fileno(self) -> int:
         return int(self.dbapi.fileno())
