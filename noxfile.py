@@ -144,14 +144,13 @@ def poolers(session: nox.Session) -> None:
 def newest(session: nox.Session) -> None:
     """The tests that depend on a server, on PostgreSQL 19, Python 3.14 and pre-releases of all
     packages."""
-    session.run("scripts/debian-programs", "postgresql-19", "python3.14", external=True)
-    found = ("python", "-c", "from router.testing import versions; print(versions.cache().parent)")
-    session.install(".")
-    home = Path(str(session.run(*found, silent=True)).strip())
+    unpack = ("scripts/debian-programs", "postgresql-19", "python3.14")
+    told = str(session.run(*unpack, external=True, silent=True))
+    home = told.splitlines()[-1].partition(": ")[2]
     venv = Path(session.virtualenv.location) / "newest"
-    python = home / "debian/python3.14/usr/bin/python3.14"
+    python = f"{home}/usr/bin/python3.14"
     groups = nox.project.dependency_groups(PYPROJECT, "test")
-    session.run("uv", "venv", "--clear", "--python", str(python), str(venv), external=True)
+    session.run("uv", "venv", "--clear", "--python", python, str(venv), external=True)
     install = ("uv", "pip", "install", "--prerelease", "allow", "--python", f"{venv}/bin/python")
     session.run(*install, "-e", f".[{EXTRAS}]", *groups, external=True)
     environment = {"PG_ROUTER_TEST_VERSION": "19"}

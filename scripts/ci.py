@@ -247,7 +247,7 @@ def plan() -> list[Check | Session]:
 
     def other(version: str) -> Session:
         there = [v for v in noxfile.PYTHONS if shutil.which(f"python{v}")]
-        ends = (noxfile.PYTHONS[0], noxfile.HERE, *there[-1:])
+        ends = (noxfile.PYTHONS[0], *there[-1:])
         chosen = (*ANY_VERSION, *both) if version in ends else IN_THE_MIDDLE
         return tests(f"tests-{version}", *chosen, optional=True)
 

@@ -232,7 +232,9 @@ def test_a_session_that_cannot_be_installed_is_red_and_one_without_its_python_is
     assert lines[-2:] == ["failed: broken: could not be installed", "0 passed, 1 failed"]
 
 
-@pytest.mark.parametrize("script", [".ci/run", "scripts/install-servers"])
+@pytest.mark.parametrize(
+    "script", [".ci/run", "scripts/debian-programs", "scripts/install-servers"]
+)
 def test_scripts_are_clean(script: str) -> None:
     """The scripts that CI starts with are such that shellcheck finds nothing in them."""
     command = (Path(sys.executable).with_name("shellcheck"), "--severity=style", ROOT / script)

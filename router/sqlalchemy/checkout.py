@@ -118,15 +118,12 @@ class EngineCheckout(Checkout[DbapiConnection]):
             found = self._peeked(held, ask)
 
         try:
-            attempt(route.held)
-        except self.pool.driver_errors as error:
             try:
+                attempt(route.held)
+            except self.pool.driver_errors as error:
                 recover(route, error, None, attempt)
-            except BaseException:
-                route.held.broken = True  # with what the driver began on it, in order to ask
-                raise
         except BaseException:
-            route.held.broken = True
+            route.held.broken = True  # with what the driver began on it, in order to ask
             raise
         return found
 

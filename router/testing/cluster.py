@@ -40,8 +40,6 @@ _SETTINGS = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
-_SINCE = {18: {"io_method": "sync"}}
-"""What the major version that is named, and later ones, are told in addition."""
 # A replica must have no less of these than its primary had when it wrote its control file.
 _LIMITS = {"max_connections", "max_worker_processes", "max_wal_senders"}
 _LIMITS |= {"max_prepared_transactions", "max_locks_per_transaction"}
@@ -263,7 +261,10 @@ class Cluster:
         self._primary = server
 
     def _boot(self, home: Path) -> None:
-        found = versions.locate(self._wanted, self._given)
+        if self._given is None:
+            found = versions.locate(self._wanted)
+        else:
+            found = versions.given(self._given)
         self._version = versions.version_of(found)
         self._binaries = programs.reachable(self._who, home, found)
         primary = self._primary = self._new("primary")
@@ -314,8 +315,8 @@ class Cluster:
             command += ["--auth=scram-sha-256", f"--pwfile={secret}"]
         programs.run(self._who, command)
         secret.unlink(missing_ok=True)
-        later = [more for since, more in _SINCE.items() if since <= self.version]
-        settings = _SETTINGS | dict(*later) | self._settings
+        later = {"io_method": "sync"} if self.version >= 18 else {}
+        settings = _SETTINGS | later | self._settings
         with (server.data / "postgresql.conf").open("a") as file:
             file.write("\n" + conf(settings) + "include 'server.conf'\n")
         if self._changed:

