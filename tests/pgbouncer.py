@@ -1,7 +1,7 @@
 """A real PgBouncer on a loopback port, ended with the test."""
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ def prepared(url: str) -> int:
         return int(row[0])
 
 
+def collided(failures: Iterable[str]) -> bool:
+    """Whether some of `failures` are of one driver's prepared statement meeting another's."""
+    return any("prepared statement" in failure for failure in failures)
+
+
+def judge_prepared(failures: list[str], kept: int) -> None:
+    """Of a run whose driver prepared statements: none failed, and some were `kept` on a server,
+    where the PgBouncer keeps them apart; else they collided."""
+    if version() >= KEEPS:
+        assert failures == []
+        assert kept > 0
+    else:
+        assert collided(failures)
+
+
 def pooled(port: int) -> set[int]:
     """The server processes a PgBouncer has connections to, as it says itself."""
     with (
@@ -90,4 +105,4 @@ def pooled(port: int) -> set[int]:
         return {int(row["remote_pid"]) for row in cursor.execute("SHOW SERVERS")}
 
 
-__all__ = ["KEEPS", "bouncer", "free_port", "pooled", "prepared", "running", "version"]
+__all__ = ["bouncer", "collided", "free_port", "judge_prepared", "pooled", "prepared", "running"]

@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 from router.testing import programs, versions
+from router.testing.home import Home
 
 LIST = Path(__file__).parents[1] / "scripts" / "servers.txt"
 # Debian puts daemons in sbin, which a user's PATH may lack.
@@ -39,7 +40,7 @@ def require(command: str, servers: Path = LIST) -> str:
         pytest.fail(f"{command} is not listed in {servers}: add it, so that .ci/run installs it")
     found = shutil.which(command, path=SEARCH)
     if not found:
-        _missing(f"{command} is not installed: type sudo apt-get install {packages[command]}")
+        missing(f"{command} is not installed: type sudo apt-get install {packages[command]}")
     return found
 
 
@@ -48,14 +49,35 @@ def unpacked(name: str, path: str) -> str:
     missing, as `require` has it."""
     found = versions.cache().parent / "debian" / name / path
     if not found.exists():
-        _missing(f"{found} is missing: type scripts/debian-programs {name}")
+        missing(f"{found} is missing: type scripts/debian-programs {name}")
     return str(found)
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
+    """Say that a test cannot run here for `reason`: in CI by failing, elsewhere by skipping."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@contextmanager
+def home() -> Iterator[tuple[Path, programs.Account]]:
+    """A directory for servers, and the account they run as; both servers and directory are gone
+    after the block."""
+    who = programs.account()
+    made = Home(who)
+    try:
+        who.own(made.path)
+        yield made.path, who
+    finally:
+        made.remove()
+
+
+def end_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a `process` that began a session, and with it what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager
@@ -65,25 +87,23 @@ def serving(
     """A pooler that listens on `port` within `startup` seconds, in a directory of its own with
     `files`; its directory. It ends with the block, and its children with it."""
     who = programs.account()
-    home = Path(tempfile.mkdtemp(prefix="pooler-", dir=programs.temporary_root(who)))
+    place = Path(tempfile.mkdtemp(prefix="pooler-", dir=programs.temporary_root(who)))
     try:
         for name, text in files.items():
-            (home / name).write_text(text)
-            who.own(home / name)
-        who.own(home)
-        with (home / "log").open("w") as log:
+            (place / name).write_text(text)
+            who.own(place / name)
+        who.own(place)
+        with (place / "log").open("w") as log:
             process = subprocess.Popen(
-                command, cwd=home, stdout=log, stderr=log, start_new_session=True, **who.options()
+                command, cwd=place, stdout=log, stderr=log, start_new_session=True, **who.options()
             )
         try:
-            _await(process, port, home / "log", time.monotonic() + startup)
-            yield home
+            _await(process, port, place / "log", time.monotonic() + startup)
+            yield place
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process)
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _await(process: "subprocess.Popen[bytes]", port: int, log: Path, deadline: float) -> None:

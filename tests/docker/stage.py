@@ -14,9 +14,8 @@ import psycopg
 import pytest
 
 from router.testing import programs, versions
-from router.testing.home import Home
 from router.testing.ports import HOST, free_port
-from tests.servers import require
+from tests.servers import home, require
 
 DOCKER = Path(__file__).parents[2] / "docker"
 SCRIPTS = sorted(DOCKER.glob("*/*.sh"))
@@ -138,16 +137,10 @@ def end(process: "subprocess.Popen[Any]") -> None:
 @contextmanager
 def set_up() -> Iterator[Stage]:
     """A directory of its own for the servers, all ended with the block."""
-    who = programs.account()
-    home = Home(who)
-    try:
-        who.own(home.path)
-        binaries = programs.reachable(who, home.path, versions.wheel())
-        scripts = home.path / "scripts"  # root's source tree may be closed to others
+    with home() as (path, who), ExitStack() as stack:
+        binaries = programs.reachable(who, path, versions.wheel())
+        scripts = path / "scripts"  # root's source tree may be closed to others
         scripts.mkdir(mode=0o755)
         for script in SCRIPTS:
             shutil.copy(script, scripts)
-        with ExitStack() as stack:
-            yield Stage(home.path, binaries, scripts, who, stack)
-    finally:
-        home.remove()
+        yield Stage(path, binaries, scripts, who, stack)

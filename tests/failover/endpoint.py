@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import pytest
 import sqlalchemy as sa
 
 from router.testing import Proxy, Server
 from router.testing.ports import free_port
+from tests.servers import missing
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,12 +106,9 @@ def namespace() -> Sequence[str]:
     """The command that runs another with mounts of its own. Where the kernel lets nobody have
     them the test is skipped; in CI it fails."""
     command = ["unshare", "--mount", *(["--map-root-user"] * (os.geteuid() != 0))]
-    if shutil.which("unshare") and not subprocess.run([*command, "true"], check=False).returncode:
-        return command
-    reason = "this system lets no process have mounts of its own: run it as root"
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], check=False).returncode:
+        missing("this system lets no process have mounts of its own: run it as root")
+    return command
 
 
 __all__ = ["Address", "Endpoint", "Endpoints", "Names", "free_port", "names"]

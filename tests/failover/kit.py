@@ -172,12 +172,13 @@ def _django(cluster: Cluster, role: str, options: dict[str, Any]) -> Iterator[Do
         wrapper.cluster.close()
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
-    """Wait for something that a server or a monitor does by itself."""
+def until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> float:
+    """Wait for something that a server or a monitor does by itself; when it was seen."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
         time.sleep(0.01)
+    return time.monotonic()
 
 
 def follow(opened: list[Door], server: Server) -> None:

@@ -1,18 +1,17 @@
 """What the tests of failover managers share: their processes, and clients at work meanwhile."""
 
-import os
 import re
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 import sqlalchemy as sa
@@ -21,13 +20,14 @@ import router
 from router.errors import RouterError
 from router.sqlalchemy import RoutedEngine
 from router.testing import processes, programs
-from router.testing.home import Home
 from router.testing.ports import HOST
+from tests.failover import kit
+from tests.servers import end_group, home
 
-PORT = "SELECT inet_server_port()"
 WRITE = "INSERT INTO item (name) VALUES (:name) RETURNING inet_server_port()"
 TABLE = "CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)"
 TRIED = re.compile(r"INSERT INTO item .*\n.*\$1 = '([^']*)'")
+S = TypeVar("S", bound="Server")
 PACE = 0.005  # seconds between two statements of a client
 SERVER = {
     "dynamic_shared_memory_type": "mmap",
@@ -65,7 +65,7 @@ class Stage:
             process = subprocess.Popen(
                 self._command(*command), stdout=log, stderr=log, start_new_session=True, **options
             )
-        self.stack.callback(end, process)
+        self.stack.callback(end_group, process)
         return process
 
     def run(self, *command: object, **env: str) -> str:
@@ -107,21 +107,8 @@ class Stage:
 @contextmanager
 def set_up() -> Iterator[Stage]:
     """A stage whose processes and directories are gone after the block."""
-    who = programs.account()
-    home = Home(who)
-    try:
-        who.own(home.path)
-        with ExitStack() as stack:
-            yield Stage(home.path, who, stack)
-    finally:
-        home.remove()
-
-
-def end(process: "subprocess.Popen[bytes]") -> None:
-    # Its group: what pg_autoctl has started outlives it.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with home() as (path, who), ExitStack() as stack:
+        yield Stage(path, who, stack)
 
 
 @dataclass
@@ -162,7 +149,7 @@ class Server:
     def kill(self) -> None:
         """SIGKILL the manager, the server and its children."""
         if self.manager is not None:
-            end(self.manager)
+            end_group(self.manager)
         self._signal(signal.SIGKILL)
         until(lambda: not self._pids(), f"{self.name} is gone")
         processes.free_shared_memory(self.data)
@@ -202,13 +189,14 @@ class Server:
         return set()
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = 60.0) -> float:
-    """Wait for something that servers do by themselves; when it was seen."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
-        time.sleep(0.02)
-    return time.monotonic()
+until = partial(kit.until, timeout=60.0)
+"""Waits for what a manager does by itself, which takes its time."""
+
+
+def successor(others: Sequence[S]) -> tuple[S, float]:
+    """The one of `others` that is promoted, and when that was seen."""
+    when = until(lambda: any(server.leads for server in others), "another is promoted")
+    return next(server for server in others if server.leads), when
 
 
 def follows(engine: RoutedEngine, server: Server) -> bool:
@@ -222,7 +210,7 @@ def serving(engine: RoutedEngine) -> set[int]:
     ports = set()
     for _ in range(20):
         with engine.connect() as connection:
-            ports.add(connection.scalar(sa.text(PORT)))
+            ports.add(connection.scalar(sa.text(kit.PORT)))
     return ports
 
 
@@ -304,6 +292,12 @@ class Load:
         for _, error in self.refused:
             assert isinstance(error, (sa.exc.DBAPIError, RouterError)), error
 
+    def judge_move(self, new: Server, since: float) -> None:
+        """As `judge`; and writes acknowledged after `since` were so by `new`, which has them."""
+        self.judge()
+        assert self.late(since) == {new.port}
+        assert self.missing(new, since) == set()
+
     def pause(self) -> float:
         """The longest time in which no write was acknowledged, in seconds."""
         times = sorted(a.at for a in self.acknowledged.values())
@@ -333,7 +327,7 @@ class Load:
         while not self._over.wait(PACE):
             try:
                 with router.request_context(), self.engine.connect() as connection:
-                    port = connection.execute(sa.text(PORT)).scalar_one()
+                    port = connection.execute(sa.text(kit.PORT)).scalar_one()
                     self.served[port] = self.served.get(port, 0) + 1
             except Exception as error:
                 self.failed.append(error)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from router.errors import SessionRefused
 from router.testing import Cluster
 from tests.failover.endpoint import Endpoints
 from tests.failover.kit import NAMES, PORT, WRITE, Door, doors, prepare, until
+from tests.pgbouncer import collided
 from tests.poolers.kit import Start, in_front, odyssey, pgpool
 
 pytestmark = pytest.mark.slow
@@ -221,8 +223,5 @@ def test_without_that_odyssey_needs_them_left_out(cluster: Cluster) -> None:
             assert repeat(opened) == {name: [] for name in NAMES}
         with world.doors(pgbouncer="off") as opened:
             # Which of the two server sessions a statement meets is Odyssey's choice.
-            assert any(collided(repeat(opened)) for _ in range(20))
-
-
-def collided(failed: dict[str, list[str]]) -> bool:
-    return any("prepared statement" in error for errors in failed.values() for error in errors)
+            rounds = (chain(*repeat(opened).values()) for _ in range(20))
+            assert any(map(collided, rounds))
