@@ -523,7 +523,8 @@ class Snapshot:
     def lag_seconds(self, name: str) -> float | None:
         """Seconds the replica `name` is behind at most, None when unknown.
 
-        0 when it has replayed all the primary is known to have. Else the lesser of two: what it
+        0 when it has replayed all the primary is known to have, be it on a later timeline, which
+        branched off there: its primary has yet to answer here. Else the lesser of two: what it
         says itself, the age of the last transaction it replayed, which grows while the primary is
         idle and is unknown before it replayed any; and how long ago the primary stood where the
         replica stands now. While the primary does not answer time makes no replica older: what it
@@ -533,20 +534,25 @@ class Snapshot:
         report, behind = self.reports.get(name), self.lag_bytes(name)
         if report is None or name in self.strays:
             return None
-        if behind == 0:
+        later = 0 < self.timeline < report.timeline
+        if behind == 0 or (later and self._had(report.lsn)):
             since, said = self._unasked_for(report.started), report.lag_seconds
             return since if said is None else max(0.0, min(since, said))
         silent = 0.0
         if self.samples and not self.writable:
             silent = max(0.0, report.started - self.samples[-1].started)
         said = None if report.lag_seconds is None else max(0.0, report.lag_seconds - silent)
-        if behind is None or report.lsn is None:
+        if report.lsn is None or (behind is None and not later):
             return said
         stood = self._stood(report.lsn)
         if stood is None:
             return said
         since = max(0.0, report.started - silent - stood)
         return since if said is None else min(since, said)
+
+    def _had(self, lsn: Lsn | None) -> bool:
+        """Whether `lsn` is no less than what the primary was last known to have flushed."""
+        return lsn is not None and bool(self.samples) and lsn >= self.samples[-1].flushed
 
     def _stood(self, lsn: Lsn) -> float | None:
         """When the primary was last known to have flushed no more than `lsn`."""

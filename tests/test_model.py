@@ -544,6 +544,16 @@ def test_a_replica_on_a_newer_timeline_serves_only_while_the_primary_is_away() -
     assert told.readable == ["b"]
 
 
+def test_a_replica_that_followed_a_promotion_first_is_as_late_as_it_left_the_old_primary() -> None:
+    """Before its primary, or the old one's absence, was met: with all that was flushed it is not
+    late, however old its last transaction; with less it is, by when the primary stood there."""
+    told = Told(primary(lsn=900), primary(started=2.0), limits=Limits(seconds=1.0))
+    told(replica("b", 1100, 4.0, 2, received=2, lag=60.0))
+    assert (told.readable, told.snapshot.lag_seconds("b")) == (["b"], 0.0)
+    told(replica("a", 950, 4.0, 2, received=2, lag=60.0))
+    assert (told.readable, told.snapshot.lag_seconds("a")) == (["b"], 3.0)
+
+
 def test_a_replica_without_a_receiver_is_on_no_older_timeline_than_it_was() -> None:
     """Its control file, which is then all it tells, may be of before the promotion."""
     told = Told(primary(timeline=2), replica("b", timeline=2, received=2))
