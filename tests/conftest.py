@@ -43,8 +43,8 @@ settings.load_profile("quick")
 
 # What these hold is the same whatever Python and SQLAlchemy they run on.
 ONCE = {
-    "chaos", "cli", "consistency", "docker", "docs", "doctor", "failover", "forks", "oracle",
-    "shutdown", "status", "testing",
+    "chaos", "cli", "cluster", "consistency", "docker", "docs", "doctor", "failover", "forks",
+    "oracle", "rules", "shutdown", "status", "test_house.py", "testing",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """A real PgBouncer on a loopback port, ended with the test."""
 
+import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,6 +16,8 @@ from router.testing import Cluster
 from router.testing.ports import free_port
 from tests.servers import require, serving
 
+STORM = int(os.environ.get("STORM_STATEMENTS", "5000"))
+"""Statements of a storm over a few server connections; two thousand collide where a mode is off."""
 KEEPS = (1, 21)
 """The first version that keeps prepared statements apart, by ``max_prepared_statements``."""
 

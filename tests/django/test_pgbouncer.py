@@ -11,7 +11,7 @@ from router.config.config import Config
 from router.django import bouncer
 from tests.conftest import Database
 from tests.django.conftest import Connect, Routed, settings_of, through_pgbouncer
-from tests.pgbouncer import judge_prepared, prepared
+from tests.pgbouncer import STORM, judge_prepared, prepared
 
 THROUGH = pytest.mark.doors("pgbouncer")
 BOUNCED = {"HOST": "h", "NAME": "shop", "ROUTER": {"pgbouncer": True}}
@@ -175,10 +175,10 @@ def storm(routed: Routed, queries: int) -> list[str]:
 
 @pytest.mark.slow
 def test_threads_share_four_server_connections(database: Database, connect: Connect) -> None:
-    """16 threads run 20,000 queries over four server connections without one error."""
+    """16 threads run a storm of queries over four server connections without one error."""
     with through_pgbouncer(database, pool_size=4, patience=60) as changes:
         options = {"pgbouncer": "transaction", "probe_timeout": 5.0}
-        assert storm(connect(**changes, ROUTER=options), 20_000) == []
+        assert storm(connect(**changes, ROUTER=options), STORM) == []
 
 
 @pytest.mark.filterwarnings("ignore:.* was deleted while still open:ResourceWarning")

@@ -15,7 +15,7 @@ import router
 from router.config.config import Config
 from router.errors import ConfigError, SessionRefused
 from router.sqlalchemy import RoutedEngine
-from tests.pgbouncer import bouncer, collided, judge_prepared, pooled, prepared
+from tests.pgbouncer import STORM, bouncer, collided, judge_prepared, pooled, prepared
 from tests.sqlalchemy.kit import THROUGH, Routed
 from tests.sqlalchemy.test_row_level_security import TENANTS, enter, prepare
 
@@ -102,17 +102,17 @@ def step(execute: Any, rng: random.Random) -> Any:
 def test_threads_over_a_pool_of_four_meet_no_prepared_statement(
     routed: Routed, driver: str
 ) -> None:
-    """16 threads run 20,000 statements over four server connections without one error."""
+    """16 threads run a storm of statements over four server connections without one error."""
     with small(routed, driver) as (url, options):
-        assert storm(url, options, 20_000) == []
+        assert storm(url, options, STORM) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
 def test_tasks_over_a_pool_of_four_meet_no_prepared_statement(routed: Routed, driver: str) -> None:
-    """64 tasks run 20,000 statements over four server connections without one error."""
+    """64 tasks run a storm of statements over four server connections without one error."""
     with small(routed, driver) as (url, options):
-        assert storm_async(url, options, 20_000) == []
+        assert storm_async(url, options, STORM) == []
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])

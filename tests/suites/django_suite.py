@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from router.testing import Cluster
+from router.testing.versions import locate, version_of
 from tests.suites.sdist import fetch
 
 # Not db_functions: its hashes are pgcrypto's, which the embedded servers lack.
@@ -76,7 +77,9 @@ def main() -> int:
         work = Path(known.keep or scratch).resolve()
         work.mkdir(parents=True, exist_ok=True)
         root = fetch("django", work)
-        settings = {"extension_control_path": f"$system:{stand_ins()}"}
+        # PostgreSQL knows that setting since 18; those before are npm's, which have the extensions.
+        older = version_of(locate()) < (18,)
+        settings = {} if older else {"extension_control_path": f"$system:{stand_ins()}"}
         results = {}
         for kind in (known.only,) if known.only else ("plain", "routed"):
             with Cluster(
@@ -90,7 +93,7 @@ def main() -> int:
 def stand_ins() -> Path:
     """Empty extensions of names that a migration of postgres_tests makes and no test of it uses.
 
-    The embedded servers are built without OpenSSL and libuuid.
+    The wheel's servers are built without OpenSSL and libuuid.
     """
     home = Path(tempfile.mkdtemp(prefix="pg-router-extensions-", dir="/tmp"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
