@@ -2,6 +2,7 @@
 with their pins carried from one to the next."""
 
 import random
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -51,7 +52,8 @@ class User:
                         break
                     self._act()
                 self._leave(context)
-            simulation.scheduler.sleep(simulation.think * rand.random())
+            busy = int(simulation.scheduler.now / 2) % 5 == 1
+            simulation.scheduler.sleep(simulation.think * rand.random() * (0.15 if busy else 1.0))
 
     # -- pins from one process to the next -----------------------------------------------------
 
@@ -82,10 +84,10 @@ class User:
         return params
 
     def read_one(self, connection: Any, key: int, *, explicit: bool = False, level: str = "",
-                 sql: str = READ) -> Any:  # fmt: skip
+                 sql: str = READ, own: Any = None) -> Any:  # fmt: skip
         """Read a row."""
-        scheduler = self.simulation.scheduler
-        sent = scheduler.now
+        scheduler, process = self.simulation.scheduler, self.process
+        sent, followed, leader = scheduler.now, process.router.view.timeline, process.leader
         try:
             cursor = connection.execute(sql, self._params(id=key))
             value = cursor.fetchone()[0]
@@ -99,7 +101,7 @@ class User:
             raise
         at = cursor.result.at
         read = Read(self.request, self.number, self.process.number, sent, scheduler.now, key,
-                    value, at, explicit, level)  # fmt: skip
+                    value, at, explicit, level, followed, (leader, process.leader), own)  # fmt: skip
         self.history.reads.append(read)
         return value
 
@@ -219,7 +221,7 @@ class User:
                 if self.rand.random() < 0.3:
                     self._update(connection, key, sets)
                 else:
-                    self.read_one(connection, key, explicit=local)
+                    self.read_one(connection, key)
 
         try:
             self._writing(do)
@@ -244,7 +246,38 @@ class User:
     def on_primary(self) -> None:
         """A read that is asked for on the primary."""
         with router.using_primary(), self.process.pool.connection() as connection:
-            self.read_one(connection, self.rand.randrange(KEYS))
+            self.read_one(connection, self.rand.randrange(KEYS), level="PRIMARY")
+
+    def read_inside(self) -> None:
+        """A transaction reads what it has just written itself."""
+        key, pins = self.rand.randrange(KEYS), self.rand.random() < 0.5
+
+        def do(connection: Any, ops: list[str], sets: dict[int, Any], _: Any) -> None:
+            with nullcontext() if pins else router.without_pinning():
+                self._update(connection, key, sets)
+                self.read_one(connection, key, own=sets[key])
+
+        self._writing(do)
+
+    def two_connections(self) -> None:
+        """What one connection has written, another reads whose transaction was open before."""
+        key, tenant = self.rand.randrange(KEYS), f"t{self.rand.randrange(5)}"
+        with self.process.pool.connection() as first:
+            if self.rand.random() < 0.7:
+                first.execute(f"SET LOCAL app.tenant = '{tenant}'")
+                self.tag = tenant
+            try:
+                self.read_one(first, key)
+                self.tag, tag = "", self.tag
+
+                def do(connection: Any, _: list[str], sets: dict[int, Any], __: Any) -> None:
+                    self._update(connection, key, sets)
+
+                self._writing(do)
+                self.tag = tag
+                self.read_one(first, key)
+            finally:
+                self.tag = ""
 
     def fails(self) -> None:
         """A transaction that an error of its own ends."""
@@ -275,9 +308,11 @@ ACTS: list[tuple[str, Any]] = [
     ("as a tenant", User.as_tenant),
     ("read-only transaction", User.read_only),
     ("on the primary", User.on_primary),
+    ("read inside", User.read_inside),
+    ("two connections", User.two_connections),
     ("a failing transaction", User.fails),
     ("left open", User.gives_up),
 ]
-WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 1, 1]
+WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 3, 4, 1, 1]
 
 __all__ = ["ACTS", "COUNT", "Arrivals", "Pin", "User"]

@@ -167,6 +167,8 @@ class Line:
                     raise psycopg.errors.ConnectionTimeout("connection timeout expired")
                 wait = until if scheduler.now >= arrives else min(arrives, until)
                 self.pause(wait - scheduler.now)
+                if self.hung_up:
+                    raise psycopg.OperationalError("connection failed: given up")
             if self.link.refuses or not server.running:
                 raise psycopg.OperationalError(
                     f"connection failed: {where}: Connection refused\n"

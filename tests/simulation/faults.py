@@ -36,7 +36,7 @@ class Saboteur:
         """Do every fault of the setting."""
         scheduler = self.simulation.scheduler
         for kind in self.simulation.setting.faults:
-            scheduler.sleep(0.2 + 2 * self.rand.random())
+            scheduler.sleep(0.1 + self.rand.random())
             self._do(kind)
         self._ended = True
         self._until = scheduler.now + 60.0
@@ -64,7 +64,7 @@ class Saboteur:
         found = [s for s in self.world.servers if s.recovering and s.running]
         return self.rand.choice(found) if found else None
 
-    def wait(self, least: float = 0.5, most: float = 6.0) -> None:
+    def wait(self, least: float = 0.1, most: float = 2.5) -> None:
         """Let it be so for a while."""
         self.simulation.scheduler.sleep(least + (most - least) * self.rand.random())
 
@@ -96,7 +96,7 @@ class Saboteur:
     def _frozen(self, server: "Server | None") -> "Server | None":
         if server is not None:
             self._change(server, server.freeze)
-            self.wait(0.5, 12.0)
+            self.wait(0.3, 5.0)
             self._change(server, server.thaw)
         return server
 
@@ -108,7 +108,7 @@ class Saboteur:
             link = self.network.links[server.port]
             link.deaf = True
             self.network.stir(server)
-            self.wait(0.5, 12.0)
+            self.wait(0.3, 5.0)
             link.deaf = False
             self.network.stir(server)
         return server
@@ -135,7 +135,7 @@ class Saboteur:
         server = self.replica()
         if server is not None:
             self._change(server, server.pause)
-            self.wait(0.5, 10.0)
+            self.wait(0.3, 4.0)
             self._change(server, server.resume)
         return server
 
@@ -143,7 +143,7 @@ class Saboteur:
         server = self.replica()
         if server is not None:
             server.lag = self.rand.choice([0.05, 0.5, 3.0])
-            self.wait(1.0, 8.0)
+            self.wait(0.5, 4.0)
             server.lag = 0.0
         return server
 

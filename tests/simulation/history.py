@@ -19,6 +19,9 @@ class Read(NamedTuple):
         at: the state of the database it shows.
         explicit: it was in a transaction that the client began.
         level: the isolation of that transaction, empty where there was none.
+        followed: the timeline its process followed when it was sent.
+        leaders: names of the servers it took for the primary, when it was sent and when done.
+        own: what its own transaction had given the row before, None for nothing.
     """
 
     request: int
@@ -31,6 +34,9 @@ class Read(NamedTuple):
     at: Where
     explicit: bool
     level: str
+    followed: int
+    leaders: tuple[str, str]
+    own: Any
 
 
 class Write(NamedTuple):

@@ -105,6 +105,7 @@ def judge(simulation: "Simulation") -> None:
     _monotonic(simulation, lines)
     _exactly_once(simulation, lines)
     _transactions(simulation, lines)
+    _in_place(simulation)
     _fresh(simulation, lines)
     _waits(simulation)
     _served(simulation)
@@ -161,7 +162,7 @@ def _own_writes(simulation: "Simulation", lines: Lines) -> None:
                     if commit is not None:
                         last[key] = newest = act, commit
                 continue
-            if newest is None or act.level == "REPEATABLE READ":
+            if newest is None or act.level == "REPEATABLE READ" or act.own is not None:
                 continue
             write, commit = newest
             if act.sent < write.done:
@@ -184,7 +185,8 @@ def _own_writes(simulation: "Simulation", lines: Lines) -> None:
 
 def _monotonic(simulation: "Simulation", lines: Lines) -> None:
     """Within a request no read shows an older state than the read before."""
-    history = simulation.history
+    history, options = simulation.history, simulation.setting.options
+    heard = 2 * options["probe_interval"] + options["probe_timeout"]
     last: dict[int, Read] = {}
     for read in sorted(history.reads, key=lambda r: r.done):
         if read.level == "REPEATABLE READ":
@@ -197,7 +199,9 @@ def _monotonic(simulation: "Simulation", lines: Lines) -> None:
         if new.timeline == old.timeline:
             missed = lines.between(old.timeline, new.lsn, old.lsn) if new.lsn < old.lsn else 0
         else:
-            missed = int(new.timeline < old.timeline)
+            # A replica that was just promoted shows what its process has yet to hear of.
+            unheard = new.timeline == read.followed and read.sent - before.done < heard
+            missed = int(new.timeline < old.timeline and not unheard)
         if missed:
             history.violate(
                 "monotonic reads", read.done,
@@ -249,6 +253,19 @@ def _transactions(simulation: "Simulation", lines: Lines) -> None:
                     f"row {key} was {found} when {value} was committed, and had been read as "
                     f"{seen}: {write}",
                 )  # fmt: skip
+
+
+def _in_place(simulation: "Simulation") -> None:
+    """What a caller's own transaction reads, or what he asks for on the primary, is read there;
+    and what it has written itself it sees."""
+    history = simulation.history
+    lazy = simulation.setting.options["transactions"] == "lazy"
+    for read in history.reads:
+        there = (not lazy and read.explicit and not read.level) or read.level == "PRIMARY"
+        if there and read.at.server not in read.leaders:
+            history.violate("on the primary", read.done, f"{read}")
+        if read.own is not None and read.value != read.own:
+            history.violate("own transaction", read.done, f"{read.value} is not {read.own}: {read}")
 
 
 def _fresh(simulation: "Simulation", lines: Lines) -> None:
@@ -324,8 +341,10 @@ def at_rest(simulation: "Simulation") -> None:
         if pool.lent:
             history.violate("no leak", now, f"process {process.number} has lent {pool.lent}")
         for node, inner in pool._pools.items():
-            if inner._waiting:
-                history.violate("no leak", now, f"{node}: {len(inner._waiting)} wait for its pool")
+            # psycopg_pool keeps the places of those who gave up until it gets there.
+            waiting = sum(w.conn is None and w.error is None for w in inner._waiting)
+            if waiting:
+                history.violate("no leak", now, f"{node}: {waiting} wait for its pool")
     silent = [s for s in simulation.world.servers if s.frozen or not s.running]
     for server in simulation.world.servers:
         if server in silent:

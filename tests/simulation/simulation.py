@@ -57,6 +57,9 @@ class Setting:
             "max_lag_seconds": rand.choice([None, 1.0, 5.0]),
             "pin_lsn": rand.choices(["sample", "commit"], [4, 1])[0],
             "pin_duration": 5.0,
+            "transactions": rand.choices(["primary", "lazy"], [4, 1])[0],
+            "reads_in_transaction": rand.random() < 0.2,
+            "balance": rand.choice(["random", "round_robin", "least_outstanding"]),
         }
         return cls(
             operations,
@@ -96,6 +99,7 @@ class Process:
             **setting.options,
         )
         self.router = self.pool.router
+        self._names = {server.port: server.name for server in world.servers}
         # The registry knows the Routers of all simulated processes.
         self.router.pinning._others = lambda: (self.router,)
         self.carrier = PinCarrier(
@@ -106,6 +110,13 @@ class Process:
                 (simulation.scheduler.now, number, name, fields)
             )
         )
+
+
+    @property
+    def leader(self) -> str:
+        """The name of the server it takes for the primary; empty where there is none."""
+        primary = self.router.primary
+        return "" if primary is None else self._names[primary.port]
 
 
 class Simulation:
@@ -135,7 +146,8 @@ class Simulation:
         self.numbers = count(1)
         self.processes: list[Process] = []
         self.over = False
-        self.think = 0.02
+        # Some seconds of each run are busy: users think less, and meet at the pools.
+        self.think = 0.1 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
         self._rand = rand
 
     def enter(self, process: Process) -> None:
