@@ -146,7 +146,9 @@ class Line:
     The versions of each row, and each end of a transaction, are kept by position, in order.
     """
 
-    __slots__ = ("begin", "commits", "ends", "number", "parent", "versions", "whens")
+    __slots__ = (
+        "begin", "checkpoints", "commits", "ends", "number", "parent", "versions", "whens",
+    )  # fmt: skip
 
     def __init__(self, number: int, parent: "Line | None", begin: int) -> None:
         self.number = number
@@ -156,6 +158,7 @@ class Line:
         self.ends: list[int] = []
         self.whens: list[float] = []
         self.commits: list[tuple[int, int]] = []  # position and transaction, commits only
+        self.checkpoints: list[tuple[int, int]] = []  # end of the record, where replay would begin
 
     def value(self, key: Key, lsn: int) -> Any:
         """The newest version of the row `key` up to `lsn`."""
@@ -186,14 +189,18 @@ class Line:
     def put(self, lsn: int, when: float, txid: int, writes: Mapping[Key, Any]) -> None:
         """A commit record that ends at `lsn`."""
         for key, value in writes.items():
-            found = self.versions.get(key)
-            if found is None:
-                found = self.versions[key] = ([], [])
-            found[0].append(lsn)
-            found[1].append(value)
+            self.put_version(key, lsn, value)
         self.ends.append(lsn)
         self.whens.append(when)
         self.commits.append((lsn, txid))
+
+    def put_version(self, key: Key, lsn: int, value: Any) -> None:
+        """A version of the row `key` from `lsn` on."""
+        found = self.versions.get(key)
+        if found is None:
+            found = self.versions[key] = ([], [])
+        found[0].append(lsn)
+        found[1].append(value)
 
     def cut(self, lsn: int) -> list[int]:
         """Forget what is past `lsn`, which nobody else has; returns the transactions lost."""
@@ -205,7 +212,19 @@ class Line:
         keep = bisect_left(self.commits, (lsn + 1, 0))
         lost = [txid for _, txid in self.commits[keep:]]
         del self.commits[keep:]
+        self.checkpoints = [found for found in self.checkpoints if found[0] <= lsn]
         return lost
+
+    def last_checkpoint(self, upto: float) -> tuple[int, int]:
+        """Where replay would begin by the last checkpoint up to `upto`, and its timeline."""
+        line: Line | None = self
+        while line is not None:
+            for end, redo in reversed(line.checkpoints):
+                if end <= upto:
+                    return redo, line.number
+            upto = min(upto, line.begin)
+            line = line.parent
+        return START, 1
 
     def last_end(self, after: int, upto: int) -> float | None:
         """When the last transaction ended whose record is past `after` and not past `upto`."""
@@ -245,6 +264,7 @@ class World:
     `archive`: the servers share the histories of all timelines, so that each promotion takes a
     number of its own; else two that cannot know of each other take the same.
     `monitor_sees_receivers`: whether the role that probes may see ``pg_stat_wal_receiver``.
+    `background`: whether servers write and flush WAL, and make restartpoints, by themselves.
     Delays are in seconds.
     """
 
@@ -260,6 +280,7 @@ class World:
         archive: bool = True,
         start_delay: float = 0.3,
         database: str = "app",
+        background: bool = True,
     ) -> None:
         self.rand = rand
         self.monitor_sees_receivers = monitor_sees_receivers
@@ -268,6 +289,7 @@ class World:
         self.archive = archive
         self.start_delay = start_delay
         self.database = database
+        self.background = background
         self.system_id = "7400000000000000001"
         self.now = 0.0
         self.commits: list[Commit] = []
@@ -373,6 +395,7 @@ class Server:
         self.replayed = START
         self.upstream: Server | None = None
         self.streaming = False
+        self.source: Server | None = None  # whom its WAL receiver is connected to
         self.paused = False
         self.lag = 0.0
         self.ready = 0.0  # from when on it lets sessions in
@@ -390,6 +413,7 @@ class Server:
         self._writing = False
         self._life = 0  # of the process
         self._stream = 0  # of the WAL receiver
+        self._crashed = False  # when it ended last
         self._noted = 0  # where WAL ended at the last housekeeping
         self._sequence = (0, 0)  # the last value, and the last that is logged
 
@@ -480,6 +504,7 @@ class Server:
             self.end = self.flushed
             self.began = self.flushed
             self._since_replay = self._checkpoint
+            self._crashed = True
 
     def stop(self, now: float) -> None:
         """Fast shutdown: standbys that stream get everything, the shutdown checkpoint too."""
@@ -491,7 +516,7 @@ class Server:
             self.began = None
             self._since_replay = None
         else:
-            self._restartpoint(now, self._life)
+            self._restartpoint()
             self._since_replay = self._checkpoint
         for standby in list(self._downstream.values()):
             if not standby.frozen:
@@ -518,7 +543,9 @@ class Server:
             self._try_to_connect(self.ready)
         else:
             self.open_for_writes(now)
-            self.checkpoint(now)
+            if self._crashed:
+                self._crashed = False
+                self.checkpoint(now)
         self._call_downstream(self.ready)
 
     def freeze(self, now: float) -> None:
@@ -534,9 +561,9 @@ class Server:
             return
         self.frozen = False
         if self.recovering:
-            upstream = self.upstream
-            if self.streaming and upstream is not None and upstream.running:
-                self.world.at(now, self.receive, upstream._sent(), self._stream)
+            source = self.source
+            if source is not None and self.name in source._downstream:
+                self.world.at(now, self.receive, source._sent(), self._stream)
             self.world.at(now, self._replay, self.received, self._life)
             self._try_to_connect(now)
         elif self.end > self.flushed:
@@ -550,6 +577,7 @@ class Server:
         if not self.running or not self.recovering:
             return
         self._disconnect()
+        self._end_timeline(now)
         self.upstream = None
         self.recovering = self.paused = False
         self.replayed = self.received
@@ -566,14 +594,14 @@ class Server:
         if not self.recovering:
             raise ValueError(f"{self.name} is a primary: rewind it")
         self.upstream = upstream
-        if self.running and not self._busy:
-            self._disconnect()
         self._try_to_connect(now)
 
     def rewind(self, upstream: "Server", now: float) -> None:
         """Make it a standby of `upstream`, with the data of that one."""
         self._end_sessions("killed", _broken(), now)
         self._down(now)
+        if not upstream.recovering:
+            upstream.checkpoint(now)
         self.copy(upstream)
         self.running = True
         self.lag = 0.0
@@ -587,10 +615,11 @@ class Server:
         self.upstream = upstream
         self.line = upstream.line
         self.received = self.replayed = upstream._sent()
-        self._checkpoint = self.received
-        self._since_replay = self.received
-        self._control = self.greatest = upstream.line.number
+        self._checkpoint = self._since_replay = upstream._checkpoint
+        self._control = upstream._control
+        self.greatest = upstream.greatest
         self.began = None
+        self._crashed = False
 
     def pause(self, now: float) -> None:
         """``pg_wal_replay_pause()``: WAL still arrives."""
@@ -617,7 +646,8 @@ class Server:
         self._writing = False
         logged = self.line.value(("seq", 0), self.end)
         self._sequence = (logged, logged)
-        self.world.at(now + self.world.rand.uniform(1, 8), self._keep_house, self._life)
+        if self.world.background:
+            self.world.at(now + self.world.rand.uniform(1, 8), self._keep_house, self._life)
 
     def append(self, size: int = 0) -> int:
         """Insert a record of `size` bytes, by default a drawn one; returns where it ends."""
@@ -649,7 +679,7 @@ class Server:
         self._wake_writer(now)
 
     def _wake_writer(self, now: float) -> None:
-        if not self._writing:
+        if not self._writing and self.world.background:
             self._writing = True
             tick = (floor(now / WAL_WRITER_DELAY) + 1) * WAL_WRITER_DELAY
             self.world.at(tick, self._write, self._life)
@@ -665,6 +695,7 @@ class Server:
         self._control = self.line.number
         self._checkpoint = self.end
         self.flush(self.append(120), now)
+        self.line.checkpoints.append((self.end, self._checkpoint))
 
     def _keep_house(self, now: float, life: int) -> None:
         """What a primary writes by itself, now and then, if anything was written since."""
@@ -693,8 +724,8 @@ class Server:
         value += 1
         if value > logged:
             logged = value + SEQUENCE_AHEAD
-            self.append()
-            transaction.writes["seq", 0] = logged
+            # It holds whatever becomes of the transaction.
+            self.line.put_version(("seq", 0), self.append(), logged)
             transaction.wrote = True
         self._sequence = (value, logged)
         return value
@@ -733,7 +764,11 @@ class Server:
         upstream = self.upstream
         if upstream is None or not self.recovering or not self.running or self.frozen:
             return
-        if self._busy or not upstream.running or upstream.frozen:
+        if self._busy:
+            return
+        if self.source is not upstream:
+            self._disconnect()
+        if not upstream.running or upstream.frozen:
             return
         if now < max(self.ready, upstream.ready):
             self._try_to_connect(max(self.ready, upstream.ready))
@@ -753,31 +788,38 @@ class Server:
         if self.received > limit:
             # It asks for the segment from its start: if that is common, the receiver stays, and
             # waits for a timeline that the startup process will not go to.
-            self.streaming = self.received - self.received % SEGMENT <= limit
-            self._stream += 1
+            if self.received - self.received % SEGMENT <= limit:
+                self.streaming, self.source = True, upstream
             return
-        self.streaming = True
-        self._stream += 1
+        self.streaming, self.source = True, upstream
         if self.line is not upstream.line:
+            self._end_timeline(now)
             self.line = upstream.line
-            when = now + self.world.rand.uniform(1, 20)
-            self.world.at(when, self._restartpoint, self._life)
+            if self.world.background:
+                when = now + self.world.rand.uniform(1, 20)
+                self.world.at(when, self._timed_restartpoint, self._life)
         upstream._downstream[self.name] = self
         self.world.at(now, self.receive, upstream._sent(), self._stream)
-        for standby in self.world.servers:
-            if standby.upstream is self and standby.line is not self.line:
-                standby._try_to_connect(now)
+
+    def _end_timeline(self, now: float) -> None:
+        """Those that stream from it get the rest of its timeline, and have to ask for the next."""
+        for standby in list(self._downstream.values()):
+            if not standby.frozen:
+                standby.receive(now, self._sent(), standby._stream)
+            standby._try_to_connect(now)
+        self._downstream.clear()
 
     def _disconnect(self) -> None:
         self.streaming = False
+        self.source = None
         self._stream += 1
         for server in self.world.servers:
             server._downstream.pop(self.name, None)
 
     def _give_up(self, now: float, stream: int) -> None:
         """A WAL receiver's upstream has been silent for too long."""
-        upstream = self.upstream
-        if stream == self._stream and upstream is not None and upstream.frozen:
+        source = self.source
+        if stream == self._stream and source is not None and source.frozen:
             self._disconnect()
 
     def receive(self, now: float, lsn: int, stream: int) -> None:
@@ -802,17 +844,22 @@ class Server:
                     break
         if lsn > self.replayed:
             self.replayed = lsn
-        if not self.streaming and self.replayed == self.received:
+        if self.replayed == self.received and self.source is not (self.upstream or self):
             self.connect(now)
 
-    def _restartpoint(self, now: float, life: int) -> None:
-        """A standby's control file comes to tell its timeline."""
-        if life == self._life and self.recovering:
-            if self.replayed > self.line.begin or self.line.parent is None:
-                self._control = self.line.number
-                self._checkpoint = self.replayed
-            elif self.running:
-                self.world.at(now + 5.0, self._restartpoint, life)
+    def _timed_restartpoint(self, now: float, life: int) -> None:
+        """The control file of a standby comes to tell its timeline, sooner or later."""
+        if life != self._life or not self.recovering:
+            return
+        self._restartpoint()
+        if self._control != self.line.number:
+            self.world.at(now + 5.0, self._timed_restartpoint, life)
+
+    def _restartpoint(self) -> None:
+        """Take the last checkpoint that was replayed as the place where replay would begin."""
+        redo, number = self.line.last_checkpoint(self.replayed)
+        if redo > self._checkpoint:
+            self._checkpoint, self._control = redo, number
 
     # -- what it tells ----------------------------------------------------------------------
 
@@ -1610,13 +1657,15 @@ _MODE = re.compile(
     re.IGNORECASE,
 )
 _LITERAL = r"E?'(?:[^']|'')*'"
+_ITEM = rf'(?:{_LITERAL}|"[^"]*"|[\w.+-]+)'
+_ITEMS = re.compile(_ITEM)
 _CURRENT = re.compile(rf"current_setting\(({_LITERAL})(?:, ?(true|false))?\)", re.IGNORECASE)
 _SET_CONFIG = re.compile(
     rf"SELECT set_config\(({_LITERAL}), ?({_LITERAL}|%\(\w+\)s|%s), ?(true|false)\)",
     re.IGNORECASE,
 )
 _SET = re.compile(
-    rf'SET (SESSION |LOCAL )?([\w.]+|"[^"]+") ?(?:=| TO ) ?({_LITERAL}|"[^"]*"|[\w.+-]+)',
+    rf'SET (SESSION |LOCAL )?([\w.]+|"[^"]+") ?(?:=| TO ) ?({_ITEM}(?: ?, ?{_ITEM})*)',
     re.IGNORECASE,
 )
 _TRANSACTION = re.compile(r"(BEGIN|START)( TRANSACTION| WORK)?(?: (.*))?", re.IGNORECASE)
@@ -1670,7 +1719,12 @@ def _parsed_setting(sql: str, upper: str) -> Statement | None:
         local, name = (match[1] or "").upper() == "LOCAL ", match[2].strip('"')
         if match[3].upper() == "DEFAULT":
             return Statement(partial(_set_default, name, local))
-        return Statement(partial(_set, name, _literal(match[3]), local))
+        values = [_literal(item) for item in _ITEMS.findall(match[3])]
+        if name.lower() == "search_path":
+            values = [", ".join(_identifier(value) for value in values)]
+        if len(values) > 1:
+            raise NotImplementedError(f"the model knows no setting of several values: {sql!r}")
+        return Statement(partial(_set, name, values[0], local))
     if upper.startswith("RESET "):
         return Statement(partial(_set, sql[6:].strip('"'), None, False))
     if upper.startswith("SHOW "):
@@ -1693,6 +1747,11 @@ def _literal(text: str) -> str:
     if text[0] == "'":
         return text[1:-1].replace("''", "'")
     return text.strip('"')
+
+
+def _identifier(text: str) -> str:
+    quoted = text.replace('"', '""')
+    return text if re.fullmatch(r"[a-z_][a-z0-9_$]*", text) else f'"{quoted}"'
 
 
 def _modes(text: str) -> tuple[Mode, ...]:
