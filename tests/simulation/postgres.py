@@ -346,10 +346,13 @@ class World:
 
     def has(self, commit: Commit, timeline: int, lsn: int) -> bool:
         """Whether the history of `timeline` up to `lsn` has `commit`."""
+        return self.contains(commit, self._line(timeline), lsn)
+
+    def contains(self, commit: Commit, line: Line, lsn: int) -> bool:
+        """Whether `line` up to `lsn`, with all before it, has `commit`."""
         if commit.txid in self.lost:
             return False
-        home = self._home[commit.txid]
-        limit = self._line(timeline).left_at(home)
+        limit = line.left_at(self._home[commit.txid])
         return limit is not None and commit.lsn <= min(lsn, limit)
 
     def value(self, key: Key, timeline: int, lsn: int) -> Any:
@@ -472,12 +475,9 @@ class Server:
             return
         for session in list(self.sessions.values()):
             transaction = session.transaction
-            if transaction is not None and transaction.snapshot_taken and not session.failed:
-                if rand.random() < 0.5:
-                    self.terminate(session, "40001", now)
-                    continue
-                session.cancel_next(now)
-            elif transaction is None and rand.random() < 0.5:
+            if transaction is not None and transaction.sees_old_rows and rand.random() < 0.5:
+                self.terminate(session, "40001", now)
+            elif rand.random() < 0.5:
                 session.cancel_next(now)
 
     def _end_sessions(self, why: str, refused: Refused, now: float) -> None:
@@ -503,7 +503,7 @@ class Server:
             self.world.lost.update(self.line.cut(self.flushed))
             self.end = self.flushed
             self.began = self.flushed
-            self._since_replay = self._checkpoint
+            self._since_replay = None  # crash recovery takes no note of when commits were made
             self._crashed = True
 
     def stop(self, now: float) -> None:
@@ -887,7 +887,8 @@ class Transaction:
 
     __slots__ = (
         "_over", "deferrable", "failed", "frames", "id", "into", "isolation", "keys", "ops",
-        "read_only", "session", "snapshot", "snapshot_taken", "top", "waiting", "writes", "wrote",
+        "portal", "read_only", "session", "snapshot", "snapshot_taken", "top", "waiting",
+        "writes", "wrote",
     )  # fmt: skip
 
     def __init__(self, session: "Session", number: int, isolation: str, read_only: bool) -> None:
@@ -900,6 +901,7 @@ class Transaction:
         self.wrote = False  # it has a number on the server, and so a record of its end
         self.snapshot: tuple[Line, int] | None = None
         self.snapshot_taken = False
+        self.portal = False  # its last statement was a query that leaves its portal open
         self.waiting: Transaction | None = None
         self.writes: dict[Key, Any] = {}
         self.ops: list[str] = []
@@ -913,6 +915,13 @@ class Transaction:
     def over(self) -> bool:
         """Whether what it had locked is free again."""
         return self._over or (self.into is not None and self.into.over)
+
+    @property
+    def sees_old_rows(self) -> bool:
+        """Whether it holds a snapshot while it idles. In READ COMMITTED that of its last query
+        where that had parameters: its portal, which has no name, stays until the next statement.
+        """
+        return not self.failed and (self.snapshot is not None or self.portal)
 
     @property
     def holder(self) -> "Transaction":
@@ -1013,10 +1022,15 @@ class Session:
                 "current transaction is aborted, commands ignored until end of transaction block"
             )
             raise Refused("25P02", text)
+        transaction.portal = False
         try:
-            return statement.run(self, params, now, op)
+            rows = statement.run(self, params, now, op)
+            transaction.portal = statement.query and bool(params)
+            return rows
         except Refused as refused:
-            if not refused.ends and self.transaction is transaction:
+            if refused.ends:
+                self._last = None
+            elif self.transaction is transaction:
                 self._fail(transaction, now)
             raise
 
@@ -1205,7 +1219,12 @@ def _note(
 def _meet_conflict(session: Session, now: float) -> None:
     if session._cancel > -inf:
         met, session._cancel = now <= session._cancel, -inf
-        if met and session.server.recovering:
+        server, transaction = session.server, session.transaction
+        if met and server.recovering:
+            if transaction is not None and transaction.frames:
+                # To abort the inner transaction would not be enough.
+                server.terminate(session, "40001", now)
+                raise Refused("40001", _ENDS["40001"], ends=True)
             raise Refused("40001", "canceling statement due to conflict with recovery")
 
 
@@ -1613,15 +1632,17 @@ def _rollback_to(name: str, session: Session, params: Any, now: float, op: str) 
 
 
 class Statement(NamedTuple):
-    """What a text means; `ends`: it may run in a failed transaction block."""
+    """What a text means; `ends`: it may run in a failed transaction block; `query`: it gives rows,
+    by a portal."""
 
     run: Callable[[Session, Any, float, str], Rows]
     ends: bool = False
+    query: bool = False
 
 
 _STATEMENTS: dict[str, Statement] = {
-    READ: Statement(partial(_select, READ, "item")),
-    COUNT: Statement(partial(_select, COUNT, "counter")),
+    READ: Statement(partial(_select, READ, "item"), query=True),
+    COUNT: Statement(partial(_select, COUNT, "counter"), query=True),
     LOCK: Statement(partial(_write, LOCK, "SELECT FOR UPDATE", _lock_item)),
     UPDATE: Statement(partial(_write, UPDATE, "UPDATE", _update_item)),
     INCREMENT: Statement(partial(_write, INCREMENT, "UPDATE", _increment)),
@@ -1629,7 +1650,7 @@ _STATEMENTS: dict[str, Statement] = {
     NEXTVAL: Statement(partial(_write, NEXTVAL, "nextval()", _nextval)),
     ONE: Statement(_select_one),
     DIVIDE: Statement(_divide),
-    SLEEP: Statement(_sleep),
+    SLEEP: Statement(_sleep, query=True),
     TENANT: Statement(_tenant),
     PROBE_SQL: Statement(_probe),
     ROLE_SQL: Statement(_role),
