@@ -60,6 +60,11 @@ SUPERUSERS = frozenset({"postgres"})
 SUPERUSER_RESERVED = 3
 """Setting ``superuser_reserved_connections``."""
 
+POSTMASTER_EXIT = "terminating connection due to unexpected postmaster exit"
+"""What a session says that finds the postmaster dead before it is killed itself."""
+ORPHANS = 0.2
+"""How many of the sessions of a server that is killed say so."""
+
 READ_COMMITTED = "read committed"
 REPEATABLE_READ = "repeatable read"
 SERIALIZABLE = "serializable"
@@ -157,7 +162,7 @@ class Line:
         self.versions: dict[Key, tuple[list[int], list[Any]]] = {}
         self.ends: list[int] = []
         self.whens: list[float] = []
-        self.commits: list[tuple[int, int]] = []  # position and transaction, commits only
+        self.commits: list[tuple[int, int, float]] = []  # position, transaction, when
         self.checkpoints: list[tuple[int, int]] = []  # end of the record, where replay would begin
 
     def value(self, key: Key, lsn: int) -> Any:
@@ -192,7 +197,7 @@ class Line:
             self.put_version(key, lsn, value)
         self.ends.append(lsn)
         self.whens.append(when)
-        self.commits.append((lsn, txid))
+        self.commits.append((lsn, txid, when))
 
     def put_version(self, key: Key, lsn: int, value: Any) -> None:
         """A version of the row `key` from `lsn` on."""
@@ -209,8 +214,8 @@ class Line:
             del lsns[keep:], values[keep:]
         keep = bisect_right(self.ends, lsn)
         del self.ends[keep:], self.whens[keep:]
-        keep = bisect_left(self.commits, (lsn + 1, 0))
-        lost = [txid for _, txid in self.commits[keep:]]
+        keep = bisect_left(self.commits, (lsn + 1,))
+        lost = [txid for _, txid, _ in self.commits[keep:]]
         del self.commits[keep:]
         self.checkpoints = [found for found in self.checkpoints if found[0] <= lsn]
         return lost
@@ -237,12 +242,21 @@ class Line:
             line = line.parent
         return None
 
-    def ends_between(self, after: int, upto: int) -> Iterator[tuple[int, float]]:
+    def ends_between(self, after: int, upto: int) -> Iterator[int]:
         """The ends of transactions past `after`, up to `upto`, in order."""
         if self.parent is not None and after < self.begin:
             yield from self.parent.ends_between(after, min(upto, self.begin))
-        for at in range(bisect_right(self.ends, after), bisect_right(self.ends, upto)):
-            yield self.ends[at], self.whens[at]
+        yield from self.ends[bisect_right(self.ends, after) : bisect_right(self.ends, upto)]
+
+    def commits_between(self, after: int, upto: int) -> Iterator[tuple[int, float]]:
+        """The commits past `after`, up to `upto`, in order, and when they were made."""
+        if self.parent is not None and after < self.begin:
+            yield from self.parent.commits_between(after, min(upto, self.begin))
+        for at in range(bisect_left(self.commits, (after + 1,)), len(self.commits)):
+            lsn, _, when = self.commits[at]
+            if lsn > upto:
+                break
+            yield lsn, when
 
     def left_at(self, older: "Line") -> float | None:
         """Up to where this one has all of `older` in its history; None where it has nothing."""
@@ -480,10 +494,11 @@ class Server:
             elif rand.random() < 0.5:
                 session.cancel_next(now)
 
-    def _end_sessions(self, why: str, refused: Refused, now: float) -> None:
+    def _kill_sessions(self, now: float) -> None:
         for session in list(self.sessions.values()):
-            session.end(why, refused, now, vanish=why == "killed")
-        self.sessions.clear()
+            orphan = self.world.rand.random() < ORPHANS
+            refused = Refused("57P01", POSTMASTER_EXIT, ends=True) if orphan else _broken()
+            session.end("killed", refused, now, vanish=True)
         self.locks.clear()
 
     # -- what is done to it -----------------------------------------------------------------
@@ -492,7 +507,7 @@ class Server:
         """SIGKILL of all its processes: what was not flushed is lost."""
         if not self.running:
             return
-        self._end_sessions("killed", _broken(), now)
+        self._kill_sessions(now)
         self._down(now)
         if self.recovering:
             # Replay begins again at the last restartpoint, and lets sessions in on the way.
@@ -510,7 +525,8 @@ class Server:
         """Fast shutdown: standbys that stream get everything, the shutdown checkpoint too."""
         if not self.running:
             return
-        self._end_sessions("57P01", Refused("57P01", _ENDS["57P01"], ends=True), now)
+        for session in list(self.sessions.values()):
+            self.terminate(session, "57P01", now)
         if not self.recovering:
             self.checkpoint(now)
             self.began = None
@@ -598,7 +614,7 @@ class Server:
 
     def rewind(self, upstream: "Server", now: float) -> None:
         """Make it a standby of `upstream`, with the data of that one."""
-        self._end_sessions("killed", _broken(), now)
+        self._kill_sessions(now)
         self._down(now)
         if not upstream.recovering:
             upstream.checkpoint(now)
@@ -726,7 +742,7 @@ class Server:
             logged = value + SEQUENCE_AHEAD
             # It holds whatever becomes of the transaction.
             self.line.put_version(("seq", 0), self.append(), logged)
-            transaction.wrote = True
+            transaction.writes_now()
         self._sequence = (value, logged)
         return value
 
@@ -837,7 +853,7 @@ class Server:
             return
         lsn = min(lsn, self.received)
         if self.lag:
-            for end, when in self.line.ends_between(self.replayed, lsn):
+            for end, when in self.line.commits_between(self.replayed, lsn):
                 if when + self.lag > now:
                     lsn = end - 8  # within that record
                     self.world.at(when + self.lag, self._replay, self.received, life)
@@ -928,6 +944,18 @@ class Transaction:
         """What new locks belong to."""
         return self.frames[-1].hold if self.frames else self
 
+    def writes_now(self) -> None:
+        """It gets a number on the server, and so does each part of it, and a record of its end."""
+        self.wrote = True
+        for frame in self.frames:
+            frame.hold.wrote = True
+
+    def vanish(self) -> None:
+        """The server is killed: it leaves no record."""
+        self.wrote = False
+        for frame in self.frames:
+            frame.hold.wrote = False
+
     def free(self, locks: dict[Key, "Transaction"]) -> None:
         """Give up the locks that are its own."""
         for key in self.keys:
@@ -953,9 +981,9 @@ class Session:
     """One session on `server`. `why` says how it ended: "closed", "killed", or the SQLSTATE."""
 
     __slots__ = (
-        "_cancel", "_changed", "_custom", "_default_read_only", "_isolation", "_last", "_local",
-        "_plain", "_reset", "_saved", "_set", "id", "open", "server", "transaction", "user", "why",
-        "world",
+        "_asynchronous", "_cancel", "_changed", "_custom", "_default_read_only", "_isolation",
+        "_last", "_local", "_plain", "_reset", "_saved", "_set", "id", "open", "server",
+        "transaction", "user", "why", "world",
     )  # fmt: skip
 
     def __init__(
@@ -1059,7 +1087,7 @@ class Session:
         transaction = self.transaction
         if transaction is not None:
             if vanish:
-                transaction.wrote = False
+                transaction.vanish()
             self._undo(transaction, now)
             self.transaction = None
         self.server.sessions.pop(self.id, None)
@@ -1105,8 +1133,7 @@ class Session:
                 tuple(transaction.ops),
             )  # fmt: skip
             self.world.committed(commit, server.line)
-            asynchronous = self._get("synchronous_commit") == "off"
-            (server.flush_later if asynchronous else server.flush)(end, now)
+            (server.flush_later if self._asynchronous else server.flush)(end, now)
         for frame in transaction.frames:
             frame.hold.free(server.locks)
         transaction.free(server.locks)
@@ -1115,17 +1142,24 @@ class Session:
     def _undo(self, transaction: Transaction, now: float) -> None:
         """Roll back what `transaction` did, and free its locks."""
         server = self.server
-        if transaction.wrote and not server.recovering:
-            end = server.append()
-            server.line.ends.append(end)
-            server.line.whens.append(now)
+        for frame in reversed(transaction.frames):
+            self._abort(frame.hold, now)
+        wrote = transaction.wrote
+        end = self._abort(transaction, now)
+        if wrote:
             server.flush_later(end, now)
-        transaction.wrote = False
-        for frame in transaction.frames:
-            frame.hold.free(server.locks)
-        transaction.free(server.locks)
         transaction.writes, transaction.ops = {}, []
         transaction.waiting = None
+
+    def _abort(self, part: Transaction, now: float) -> int:
+        """Free the locks of a transaction, or of a part of one; its record is no commit."""
+        server = self.server
+        if part.wrote:
+            part.wrote = False
+            server.line.ends.append(server.append())
+            server.line.whens.append(now)
+        part.free(server.locks)
+        return server.end
 
     def _fail(self, transaction: Transaction, now: float) -> None:
         """A statement in `transaction` failed: its locks are free at once, or those taken since
@@ -1133,12 +1167,15 @@ class Session:
         transaction.failed = True
         transaction.waiting = None
         if transaction.frames:
-            self._unwind(transaction, transaction.frames[-1])
+            self._unwind(transaction, len(transaction.frames) - 1, now)
         else:
             self._undo(transaction, now)
 
-    def _unwind(self, transaction: Transaction, frame: Frame) -> None:
-        frame.hold.free(self.server.locks)
+    def _unwind(self, transaction: Transaction, at: int, now: float) -> None:
+        """Undo what was done since the savepoint `at`."""
+        for frame in reversed(transaction.frames[at:]):
+            self._abort(frame.hold, now)
+        frame = transaction.frames[at]
         transaction.writes = dict(frame.writes)
         del transaction.ops[frame.ops :]
 
@@ -1201,6 +1238,7 @@ class Session:
         self._isolation = _LEVELS[self._get("default_transaction_isolation") or READ_COMMITTED]
         self._default_read_only = self._get("default_transaction_read_only") == "on"
         self._plain = self._isolation is not SERIALIZABLE
+        self._asynchronous = self._get("synchronous_commit") == "off"
 
 
 # -- data statements ------------------------------------------------------------------------
@@ -1280,10 +1318,10 @@ def _write(
         wrote = transaction.wrote
         end = session._commit(transaction, now)
         where = _note(session, op, sql, now, session.server.line, end, transaction.id, wrote)
-        return rows._replace(at=where)
+        return Rows(rows.rows, rows.rowcount, rows.tag, where)
     server = session.server
     where = _note(session, op, sql, now, server.line, server.end, transaction.id, True)
-    return rows._replace(at=where)
+    return Rows(rows.rows, rows.rowcount, rows.tag, where)
 
 
 def _take(session: Session, transaction: Transaction, key: Key, lsn: int) -> None:
@@ -1299,7 +1337,7 @@ def _take(session: Session, transaction: Transaction, key: Key, lsn: int) -> Non
         holder = transaction.holder
         locks[key] = holder
         holder.keys.append(key)
-    transaction.wrote = True
+    transaction.writes_now()
     session.server.append()
 
 
@@ -1357,7 +1395,7 @@ def _increment(
 
 def _append(session: Session, transaction: Transaction, params: Any, line: Line, lsn: int) -> Rows:
     transaction.ops.append(params["op"] if isinstance(params, Mapping) else params[0])
-    transaction.wrote = True
+    transaction.writes_now()
     session.server.append()
     return Rows([], 1, "INSERT 0 1", None)
 
@@ -1607,6 +1645,7 @@ def _release(name: str, session: Session, params: Any, now: float, op: str) -> R
     for frame in frames:
         frame.hold.into = into
         into.keys += frame.hold.keys
+        into.wrote |= frame.hold.wrote
     transaction.read_only = frames[0].read_only
     return _done("RELEASE")
 
@@ -1614,10 +1653,8 @@ def _release(name: str, session: Session, params: Any, now: float, op: str) -> R
 def _rollback_to(name: str, session: Session, params: Any, now: float, op: str) -> Rows:
     transaction = _block(session, "ROLLBACK TO SAVEPOINT")
     at = _found(transaction, name)
-    for frame in transaction.frames[at:]:
-        frame.hold.free(session.server.locks)
     frame = transaction.frames[at]
-    session._unwind(transaction, frame)
+    session._unwind(transaction, at, now)
     del transaction.frames[at + 1 :]
     frame.hold = Transaction(session, transaction.id, transaction.isolation, False)
     frame.hold.top = transaction

@@ -213,10 +213,14 @@ class History:
         """Flush what primaries have written, asynchronous commits too."""
         for server in self.world.servers:
             if not server.recovering and self.answering(server):
-                server.flush(server.end, self.now)
-                self.real.flush(self._real(server))
-        self.dirty = True
+                self._flush(server)
         self.sync()
+
+    def _flush(self, server: Server) -> None:
+        """Flush what a primary has written, by a record of its own."""
+        server.flush(server.append(), self.now)
+        self.real.flush(self._real(server))
+        self.dirty = True
 
     # -- sessions -----------------------------------------------------------------------------
 
@@ -305,6 +309,9 @@ class History:
             # How far ahead it is logged depends on checkpoints.
             model = model._replace(rows=[(type(v),) for (v,) in model.rows])
             real = real._replace(rows=[(type(v),) for (v,) in real.rows])
+        if client.model.why == "killed" and {model.text, real.text} & {pg.POSTMASTER_EXIT}:
+            # Whichever is first: the session is killed, or finds that the postmaster was.
+            real = real._replace(sqlstate=model.sqlstate, text=model.text)
         if not real.sqlstate:
             model = model._replace(text="")
         self.same("", model, real)
@@ -427,7 +434,7 @@ class History:
                     continue
                 ends = list(one.line.ends_between(one.position, two.position))
                 if ends and not mine.lsn < other.lsn:
-                    raise self.differ(f"{one.name} behind {two.name}", f"{mine.lsn}, {other.lsn}")
+                    raise self.differ(f"{one} behind {two} by {ends}", f"{mine.lsn}, {other.lsn}")
                 if one.recovering and not two.recovering and mine.lsn > other.lsn:
                     raise self.differ(f"{one.name} not past {two.name}", (mine.lsn, other.lsn))
         for n, mine in told.items():
@@ -451,7 +458,8 @@ class History:
 
         if not level():
             # A page that was tidied up, or a list of transactions, that nobody has flushed yet.
-            self.real.flush(self._real(source))
+            self._flush(source)
+            self.sync()
             self.real.until(level, f"{server.name} is not level with {source.name}")
 
     def compare_rows(self) -> None:
@@ -1091,16 +1099,10 @@ class History:
         rand = self.rand
         steps = rand.randrange(8, 31)
         number = rand.choices((0, 1, 2, 3), (2, 5, 4, 2))[0]
-        faults = rand.choices(FAULTS, _FAULT_WEIGHTS, k=number)
-        due = {rand.randrange(2, steps): fault for fault in faults}
+        due = {rand.randrange(2, steps) for _ in range(number)}
         for step in range(steps):
-            fault = due.get(step)
-            if fault is not None:
-                name, happen = fault
-                if happen(self):
-                    self.faults.add(name)
-                    if name.startswith(("kill", "stop")) and rand.random() < 0.4:
-                        self.start_ended()
+            if step in due:
+                self._some_fault()
             elif rand.random() < 0.08:
                 self.probe()
             elif rand.random() < 0.08:
@@ -1119,6 +1121,16 @@ class History:
         self.tally.histories += 1
         self.tally.steps += len(self.told)
         self.tally.faults.update(self.faults or {"none"})
+
+    def _some_fault(self) -> None:
+        """A drawn fault of those that can happen now."""
+        rand = self.rand
+        for name, happen in rand.choices(FAULTS, _FAULT_WEIGHTS, k=4):
+            if happen(self):
+                self.faults.add(name)
+                if name.startswith(("kill", "stop")) and rand.random() < 0.4:
+                    self.start_ended()
+                return
 
     def _mend(self) -> None:
         self.rand.choice(
