@@ -60,6 +60,9 @@ SUPERUSERS = frozenset({"postgres"})
 SUPERUSER_RESERVED = 3
 """Setting ``superuser_reserved_connections``."""
 
+CATCH_UP = 0.5
+"""Seconds at most from when a standby that was started lets sessions in to when it has replayed
+what it had received."""
 POSTMASTER_EXIT = "terminating connection due to unexpected postmaster exit"
 """What a session says that finds the postmaster dead before it is killed itself."""
 ORPHANS = 0.2
@@ -555,8 +558,11 @@ class Server:
         self.running = True
         self.ready = now + self.world.start_delay * self.world.rand.random()
         if self.recovering:
-            self.world.at(self.ready, self._replay, self.received, self._life)
-            self._try_to_connect(self.ready)
+            # It lets sessions in once it is consistent, which may be before it has replayed all.
+            longest = CATCH_UP if self.world.background else 0.0
+            caught_up = self.ready + longest * self.world.rand.random()
+            self.world.at(caught_up, self._replay, self.received, self._life)
+            self._try_to_connect(caught_up)
         else:
             self.open_for_writes(now)
             if self._crashed:
@@ -590,7 +596,7 @@ class Server:
 
     def promote(self, now: float) -> None:
         """Replay all that was received, and begin a timeline."""
-        if not self.running or not self.recovering:
+        if not self.running or self.frozen or not self.recovering:
             return
         self._disconnect()
         self._end_timeline(now)
@@ -1510,6 +1516,10 @@ def _discard_all(session: Session, params: Any, now: float, op: str) -> Rows:
     return _done("DISCARD ALL")
 
 
+def _empty(session: Session, params: Any, now: float, op: str) -> Rows:
+    return _done("")
+
+
 def _deallocate_all(session: Session, params: Any, now: float, op: str) -> Rows:
     return _done("DEALLOCATE ALL")
 
@@ -1689,6 +1699,7 @@ _STATEMENTS: dict[str, Statement] = {
     DIVIDE: Statement(_divide),
     SLEEP: Statement(_sleep, query=True),
     TENANT: Statement(_tenant),
+    "": Statement(_empty, ends=True),
     PROBE_SQL: Statement(_probe),
     ROLE_SQL: Statement(_role),
     "COMMIT": Statement(_commit_statement, True),
