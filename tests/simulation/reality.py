@@ -32,6 +32,8 @@ from tests.simulation.real_cluster import (
     RealCluster,
     RealSession,
 )
+from tests.simulation.settings import SERIALIZABLE
+from tests.simulation.wal import SEGMENT
 
 Params: TypeAlias = Mapping[str, Any] | None
 
@@ -525,11 +527,11 @@ class History:
     def _serializable_meets(self, client: Client) -> bool:
         """Whether two serializable transactions would meet, which the model has no idea of."""
         session = client.model
-        mine = session.transaction.isolation if session.transaction else session._isolation
-        if mine != pg.SERIALIZABLE:
+        mine = session.transaction.isolation if session.transaction else session.isolation
+        if mine != SERIALIZABLE:
             return False
         return any(
-            other.transaction is not None and other.transaction.isolation == pg.SERIALIZABLE
+            other.transaction is not None and other.transaction.isolation == SERIALIZABLE
             for other in session.server.sessions.values()
             if other is not session
         )
@@ -935,7 +937,7 @@ class History:
                     return None
         standby = self.some(lambda s: s.source is primary and s.line is primary.line)
         client = None if standby is None else self.client_on(standby)
-        if client is None or client.model._isolation == pg.SERIALIZABLE:
+        if client is None or client.model.isolation == SERIALIZABLE:
             return None
         return client, primary
 
@@ -1240,7 +1242,7 @@ def _status(session: Session) -> str:
 
 def _end_of_record(lsn: int) -> int:
     """A position behind the header of a page still to come is the end of the page before."""
-    header = 40 if lsn % pg.SEGMENT < 8192 else 24
+    header = 40 if lsn % SEGMENT < 8192 else 24
     return lsn - header if lsn % 8192 == header else lsn
 
 
