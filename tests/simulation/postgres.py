@@ -71,6 +71,7 @@ class World:
     `archive`: the servers share the histories of all timelines, so that each promotion takes a
     number of its own; else two that cannot know of each other take the same.
     `monitor_sees_receivers`: whether the role that probes may see ``pg_stat_wal_receiver``.
+    `retry_delay`: how long a standby takes to find that its upstream is there.
     `background`: whether servers write and flush WAL, and make restartpoints, by themselves.
     Delays are in seconds.
     """
@@ -88,6 +89,7 @@ class World:
         start_delay: float = 0.3,
         database: str = "app",
         background: bool = True,
+        retry_delay: float = 0.02,
     ) -> None:
         self.rand = rand
         self.monitor_sees_receivers = monitor_sees_receivers
@@ -97,6 +99,7 @@ class World:
         self.start_delay = start_delay
         self.database = database
         self.background = background
+        self.retry_delay = retry_delay
         self.system_id = "7400000000000000001"
         self.now = 0.0
         self.commits: list[Commit] = []
@@ -326,6 +329,8 @@ class Server:
             self._since_replay = None
         else:
             self._restartpoint()
+            # How far it must come before it is consistent is written even without one.
+            self._control = max(self._control, self.line.at(self.replayed).number)
             self._since_replay = self._checkpoint
         for standby in list(self._downstream.values()):
             if not standby.frozen:
@@ -569,7 +574,7 @@ class Server:
                 standby._try_to_connect(now)
 
     def _try_to_connect(self, now: float) -> None:
-        self.world.at(now + self._delay(0.02), self.connect)
+        self.world.at(now + self._delay(self.world.retry_delay), self.connect)
 
     def connect(self, now: float) -> None:
         """Start a WAL receiver, where the upstream is there and the startup process wants it."""
@@ -672,6 +677,10 @@ class Server:
         redo, number = self.line.last_checkpoint(self.replayed)
         if redo > self._checkpoint:
             self._checkpoint, self._control = redo, number
+
+    def set_control_file(self, timeline: int) -> None:
+        """Have the control file tell `timeline`, from before this world began."""
+        self._control = timeline
 
     # -- what it tells ----------------------------------------------------------------------
 

@@ -129,6 +129,13 @@ class Line:
                 break
             yield lsn, when
 
+    def at(self, lsn: int) -> "Line":
+        """The timeline, of this one and those before, that a record which ends at `lsn` is on."""
+        line = self
+        while line.parent is not None and lsn <= line.begin:
+            line = line.parent
+        return line
+
     def left_at(self, older: "Line") -> float | None:
         """Up to where this one has all of `older` in its history; None where it has nothing."""
         line, limit = self, inf
