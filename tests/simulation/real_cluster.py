@@ -21,7 +21,7 @@ ADMIN = "postgres"
 WATCHER = "watcher"
 """A role that may not see the WAL receivers."""
 MAX_CONNECTIONS = 16
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds that anything may take which has to happen."""
 _POLL = 0.001
 
@@ -270,12 +270,7 @@ class RealCluster:
 
     def follow(self, server: Server, upstream: Server) -> None:
         """As `Cluster.repoint`, but to any server, and for one that may not be able to."""
-        self.ask(
-            upstream,
-            "SELECT pg_create_physical_replication_slot(%(name)s, true)"
-            " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(name)s)",
-            {"name": server.name},
-        )
+        self._make_slot(upstream, server.name)
         server.upstream = upstream
         server.configure()
 
@@ -284,6 +279,17 @@ class RealCluster:
         self._stopped.pop(server.name, None)
         server._lag = 0.0
         self.cluster.rejoin(server)
+        for standby in self.cluster.replicas:
+            if standby.upstream is server:  # whose slot has gone with the data
+                self._make_slot(server, standby.name)
+
+    def _make_slot(self, server: Server, name: str) -> None:
+        self.ask(
+            server,
+            "SELECT pg_create_physical_replication_slot(%(name)s, true)"
+            " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = %(name)s)",
+            {"name": name},
+        )
 
     def lock_and_commit(self, text: str) -> None:
         """Run `text` on the primary in a transaction that leaves a commit record."""

@@ -39,6 +39,7 @@ Params: TypeAlias = Mapping[str, Any] | None
 
 SESSIONS = 4
 ROWS = 4
+LOG_LINES = 6
 WAIT = "statement that waits for a lock"
 DEADLOCK = "deadlock"
 ENDED = "end of a session that waits"
@@ -151,8 +152,12 @@ class History:
     def differ(self, model: object, real: object) -> Disagreement:
         """What to raise when the two answers are not alike."""
         lines = "\n".join(f"  {n:2} {line}" for n, line in enumerate(self.told, 1))
+        logs = "\n".join(
+            f"log of {server.name}:\n{self._real(server).log(LOG_LINES)}"
+            for server in self.world.servers
+        )
         return Disagreement(
-            f"seed {self.seed}:\n{lines}\n  the model: {model}\n  in reality: {real}"
+            f"seed {self.seed}:\n{lines}\n  the model: {model}\n  in reality: {real}\n{logs}"
         )
 
     def same(self, what: str, model: object, real: object) -> None:
@@ -311,6 +316,13 @@ class History:
 
     def compare(self, client: Client, sql: str, model: Answer, future: "Future[Answer]") -> None:
         real = self._result(model, future)
+        self.compare_answers(client, model, real, sql)
+        if sql == pg.READ and not real.sqlstate and client.model.in_transaction:
+            client.looked = True
+        if not client.model.in_transaction or client.model.failed:
+            client.looked = False
+
+    def compare_answers(self, client: Client, model: Answer, real: Answer, sql: str = "") -> None:
         if sql == pg.NEXTVAL:
             # How far ahead it is logged depends on checkpoints.
             model = model._replace(rows=[(type(v),) for (v,) in model.rows])
@@ -322,10 +334,6 @@ class History:
             model, real = model._replace(text=""), real._replace(text="")
         self.same("", model, real)
         self.told[-1] += f" → {real.sqlstate or real.rows or real.tag} {real.status}"
-        if sql == pg.READ and not real.sqlstate and client.model.in_transaction:
-            client.looked = True
-        if not client.model.in_transaction or client.model.failed:
-            client.looked = False
 
     def _result(self, model: Answer, future: "Future[Answer]") -> Answer:
         try:
@@ -595,11 +603,11 @@ class History:
         )
 
     def _savepoint(self) -> str:
-        return self.rand.choice("aab")
+        return self.rand.choice(("a", "a", "b", '"_pg3_1"'))
 
     def _transaction(self) -> tuple[str, Params]:
         modes = self._modes() if self.rand.random() < 0.6 else ""
-        verb = self.rand.choice(("BEGIN", "BEGIN", "START TRANSACTION"))
+        verb = self.rand.choice(("BEGIN", "begin", "BEGIN WORK", "START TRANSACTION"))
         return f"{verb} {modes}".strip(), None
 
     def _modes(self) -> str:
@@ -652,6 +660,7 @@ class History:
             (3, lambda: (f"SHOW {name}", None)),
             (1, lambda: ("SHOW transaction_read_only", None)),
             (1, lambda: ("SHOW transaction_isolation", None)),
+            (0.5, lambda: ("SHOW transaction_deferrable", None)),
             (1, lambda: ("SELECT current_setting('search_path')", None)),
             (1, lambda: ("SELECT current_setting('default_transaction_isolation')", None)),
             (2, lambda: (f"SELECT current_setting('{name}', true), {_TENANT_TOO}", None)),
@@ -768,10 +777,12 @@ class History:
                 self.run_sql(client, *self._data())
             if client.model.failed or not client.model.in_transaction or client.waits:
                 return False
-        # The answer to this must not be compared: the session ends at any moment.
         self.say(f"{client.name}: {name} passes")
-        client.real.connection.execute(f"SELECT set_config('{name}', '1ms', false)".encode())
+        answer = client.real.run(f"SELECT set_config('{name}', '1ms', false)", None)
         self._terminated(client, sqlstate, f"{name} ends")
+        if answer.sqlstate:
+            # It was so quick that this statement has heard it already.
+            self.compare_answers(client, self.ask_model(client, pg.ONE, None), answer)
         return True
 
     def promote(self) -> bool:
@@ -1206,6 +1217,8 @@ _VALUES = (
     ("default_transaction_isolation", "serializable"),
     ("default_transaction_read_only", "on"),
     ("default_transaction_read_only", "false"),
+    ("default_transaction_deferrable", "on"),
+    ("role", "none"),
     ("synchronous_commit", "off"),
     ("synchronous_commit", "local"),
 )

@@ -109,7 +109,7 @@ class Session:
     """One session on `server`. `why` says how it ended: "closed", "killed", or the SQLSTATE."""
 
     __slots__ = (
-        "_asynchronous", "_custom", "_last", "_local", "_reset", "_saved", "_set",
+        "_asynchronous", "_custom", "_deferrable", "_last", "_local", "_reset", "_saved", "_set",
         "cancelled_until", "changed", "default_read_only", "id", "isolation", "open", "plain",
         "server", "transaction", "user", "why", "world",
     )  # fmt: skip
@@ -237,7 +237,9 @@ class Session:
         """A transaction as the session's settings have it; it is not open yet."""
         read_only = self.default_read_only or self.server.recovering
         number = self.world.number()
-        return Transaction(self, number, self.isolation, read_only)
+        transaction = Transaction(self, number, self.isolation, read_only)
+        transaction.deferrable = self._deferrable
+        return transaction
 
     def take_snapshot(self, transaction: Transaction) -> tuple[Line, int]:
         """What a statement of `transaction` sees."""
@@ -365,8 +367,12 @@ class Session:
         name = name.lower()
         if name == "transaction_read_only":
             return "on" if self.read_only else "off"
+        transaction = self.transaction
         if name == "transaction_isolation":
-            return self.transaction.isolation if self.transaction else self.isolation
+            return self.isolation if transaction is None else transaction.isolation
+        if name == "transaction_deferrable":
+            on = self._deferrable if transaction is None else transaction.deferrable
+            return "on" if on else "off"
         return self._get(name)
 
     def put(self, name: str, value: str | None, local: bool) -> str:
@@ -395,4 +401,5 @@ class Session:
         self.isolation = LEVELS[self._get("default_transaction_isolation") or READ_COMMITTED]
         self.default_read_only = self._get("default_transaction_read_only") == "on"
         self.plain = self.isolation is not SERIALIZABLE
+        self._deferrable = self._get("default_transaction_deferrable") == "on"
         self._asynchronous = self._get("synchronous_commit") == "off"
