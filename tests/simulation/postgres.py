@@ -216,6 +216,7 @@ class Server:
         self.ended = 0.0  # when it last ended
         self.began: int | None = None  # where its recovery ended, of a primary
         self.locks: dict[Key, Transaction] = {}
+        self.oldest = START  # where the WAL begins that it still has
         self.greatest = 1  # timeline it knows of
         self._control = 1  # timeline in its control file
         self._checkpoint = START  # from where it would replay
@@ -418,8 +419,10 @@ class Server:
         self._kill_sessions(now)
         self._down(now)
         if not upstream.recovering:
+            upstream.switch(now)
             upstream.checkpoint(now)
         self.copy(upstream)
+        self.oldest = self._checkpoint - self._checkpoint % SEGMENT
         self.running = True
         self.lag = 0.0
         self.ready = now + self.world.start_delay * self.world.rand.random()
@@ -530,10 +533,16 @@ class Server:
         elif lot < 0.95:
             self.checkpoint(now)
         else:  # on to the next segment
-            self.append(24)
-            self.end = (self.end // SEGMENT + 1) * SEGMENT
-            self.flush(self.end, now)
+            self.switch(now)
         self._noted = self.end
+
+    def switch(self, now: float) -> None:
+        """Go on to the next segment of WAL, unless this one is empty."""
+        if self.end % SEGMENT:
+            self.append(24)
+            self.end += -self.end % SEGMENT
+            self._whole = self.end
+            self.flush(self.end, now)
 
     def nextval(self, transaction: "Transaction") -> int:
         """The next value of the sequence; each record covers some more, which a crash skips."""
@@ -602,10 +611,13 @@ class Server:
             return
         # A receiver fetches the histories of all its upstream's timelines first.
         self.greatest = max(self.greatest, upstream.line.number)
+        asked = self.received - self.received % SEGMENT
+        if asked < upstream.oldest:
+            return
         if self.received > limit:
             # It asks for the segment from its start: if that is common, the receiver stays, and
             # waits for a timeline that the startup process will not go to.
-            if self.received - self.received % SEGMENT <= limit:
+            if asked <= limit:
                 self.streaming, self.source = True, upstream
             return
         self.streaming, self.source = True, upstream
