@@ -43,6 +43,7 @@ LOG_LINES = 6
 WAIT = "statement that waits for a lock"
 DEADLOCK = "deadlock"
 ENDED = "end of a session that waits"
+CANCELLED = "cancelled wait"
 
 
 class Disagreement(AssertionError):
@@ -764,6 +765,25 @@ class History:
         self.dirty = True
         self.resolve()
 
+    def cancel_wait(self) -> bool:
+        """A statement that waits is cancelled."""
+        waiting = next((w for w in self.waiting if self.answering(w.client.model.server)), None)
+        if waiting is None:
+            return False
+        client = waiting.client
+        self.say(f"cancel what {client.name} waits with")
+        refused = client.model.cancel(self.now)
+        self.real.ask(
+            self._real(client.model.server), "SELECT pg_cancel_backend(%s)", [client.real.pid]
+        )
+        self.waiting.remove(waiting)
+        client.waits = False
+        status = _status(client.model)
+        answer = Answer([], 0, "", refused.sqlstate, refused.text, False, status)
+        self.compare(client, waiting.sql, answer, waiting.future)
+        self.resolve()
+        return True
+
     def time_out(self) -> bool:
         """The server ends a session that does nothing, or whose transaction lasts."""
         server = self.some(lambda s: True)
@@ -1120,6 +1140,9 @@ class History:
                 self.probe()
             elif rand.random() < 0.08:
                 self._mend()
+            elif self.waiting and rand.random() < 0.2:
+                if self.cancel_wait():
+                    self.faults.add(CANCELLED)
             elif self.clients and rand.random() < 0.03:
                 client = rand.choice(self.clients)
                 if not client.waits:

@@ -82,11 +82,6 @@ def _select(sql: str, table: str, session: "Session", params: Any, now: float, o
     return Rows([(value,)], 1, "SELECT 1", where)
 
 
-def _may_write(session: "Session", what: str) -> None:
-    if session.read_only:
-        raise Refused("25006", f"cannot execute {what} in a read-only transaction")
-
-
 _Change: TypeAlias = Callable[["Session", "Transaction", Any, "Line", int], Rows]
 
 
@@ -94,10 +89,11 @@ def _write(
     sql: str, what: str, change: _Change, session: "Session", params: Any, now: float, op: str
 ) -> Rows:
     """Run what `change` does, in the open transaction or one of its own."""
-    _may_write(session, what)
     open_one = session.transaction
     transaction = session.new_transaction() if open_one is None else open_one
     line, lsn = session.take_snapshot(transaction)
+    if transaction.read_only:
+        raise Refused("25006", f"cannot execute {what} in a read-only transaction")
     rows = change(session, transaction, params, line, lsn)
     if open_one is None:
         wrote = transaction.wrote
