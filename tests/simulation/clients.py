@@ -33,6 +33,7 @@ class User:
         self.rand = rand
         self.history = simulation.history
         self.entries: list[Entry] = []
+        self.older: list[Entry] = []
         self.process: Process = simulation.processes[0]
         self.request = 0
         self.tag = ""
@@ -58,11 +59,15 @@ class User:
     # -- pins from one process to the next -----------------------------------------------------
 
     def _arrive(self, context: RoutingContext) -> None:
-        self.process.carrier.arrive(context.pins, [self.process.carrier.tokens.sign(self.entries)])
+        # As from two tabs of a browser, or a cookie and a header: the older one comes too.
+        sign, tokens = self.process.carrier.tokens.sign, [self.entries]
+        if self.older and self.rand.random() < 0.5:
+            tokens.insert(self.rand.randrange(2), self.older)
+        self.process.carrier.arrive(context.pins, [sign(entries) for entries in tokens])
 
     def _leave(self, context: RoutingContext) -> None:
         if context.pins.changes:
-            self.entries = self.process.carrier.entries(context)
+            self.older, self.entries = self.entries, self.process.carrier.entries(context)
 
     # -- what he does --------------------------------------------------------------------------
 
@@ -84,8 +89,8 @@ class User:
         return params
 
     def read_one(self, connection: Any, key: int, *, explicit: bool = False, level: str = "",
-                 sql: str = READ, own: Any = None) -> Any:  # fmt: skip
-        """Read a row."""
+                 sql: str = READ, own: Any = None, within: bool = False) -> Any:  # fmt: skip
+        """Read a row; `within` a transaction that is open on some node, it fails with that."""
         scheduler, process = self.simulation.scheduler, self.process
         sent, followed, leader = scheduler.now, process.router.view.timeline, process.leader
         try:
@@ -96,7 +101,7 @@ class User:
                 self.number, self.process.number, sent, scheduler.now,
                 f"{type(error).__name__}: {error}",
             )  # fmt: skip
-            if not explicit:
+            if not (explicit or within or self.simulation.setting.options["reads_in_transaction"]):
                 self.history.failures.append(failure)
             raise
         at = cursor.result.at
@@ -221,7 +226,7 @@ class User:
                 if self.rand.random() < 0.3:
                     self._update(connection, key, sets)
                 else:
-                    self.read_one(connection, key)
+                    self.read_one(connection, key, within=local)
 
         try:
             self._writing(do)
@@ -251,11 +256,14 @@ class User:
     def read_inside(self) -> None:
         """A transaction reads what it has just written itself."""
         key, pins = self.rand.randrange(KEYS), self.rand.random() < 0.5
+        sets_first = self.rand.random() < 0.5
 
         def do(connection: Any, ops: list[str], sets: dict[int, Any], _: Any) -> None:
+            if sets_first:
+                connection.execute("SET app.tenant = ''")
             with nullcontext() if pins else router.without_pinning():
                 self._update(connection, key, sets)
-                self.read_one(connection, key, own=sets[key])
+                self.read_one(connection, key, own=sets[key], within=True)
 
         self._writing(do)
 
@@ -267,7 +275,7 @@ class User:
                 first.execute(f"SET LOCAL app.tenant = '{tenant}'")
                 self.tag = tenant
             try:
-                self.read_one(first, key)
+                self.read_one(first, key, within=True)
                 self.tag, tag = "", self.tag
 
                 def do(connection: Any, _: list[str], sets: dict[int, Any], __: Any) -> None:
@@ -275,7 +283,7 @@ class User:
 
                 self._writing(do)
                 self.tag = tag
-                self.read_one(first, key)
+                self.read_one(first, key, within=True)
             finally:
                 self.tag = ""
 

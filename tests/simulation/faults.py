@@ -167,14 +167,16 @@ class Saboteur:
 
     def _terminated(self, state: str) -> "Server | None":
         server = self.rand.choice([s for s in self.world.servers if s.running])
-        sessions = sorted(server.sessions)
-        for number in sessions:
-            session = server.sessions.get(number)
-            if session is not None and self.rand.random() < 0.7:
-                if state == "57P05" and session.in_transaction:
-                    continue
-                server.terminate(session, state, self.now)
-        self.network.stir(server)
+        for _ in range(self.rand.randint(1, 15)):
+            for number in sorted(server.sessions):
+                session = server.sessions.get(number)
+                if session is not None and self.rand.random() < 0.5:
+                    if state == "57P05" and session.in_transaction:
+                        continue
+                    self.world.advance(self.now)
+                    server.terminate(session, state, self.now)
+            self.network.stir(server)
+            self.wait(0.0, 0.3)
         return server
 
     def _full(self) -> "Server | None":
@@ -205,9 +207,11 @@ class Saboteur:
 
     def _restart_primary(self) -> "Server | None":
         server = self.primary
-        self._change(server, server.stop)
-        self.wait(0.05, 0.5)
-        self._change(server, server.start)
+        for _ in range(self.rand.randint(1, 4)):
+            self._change(server, server.stop)
+            self.wait(0.05, 0.3)
+            self._change(server, server.start)
+            self.wait(0.3, 1.0)
         return server
 
     def _freeze_primary(self) -> "Server | None":

@@ -324,12 +324,20 @@ def _waits(simulation: "Simulation") -> None:
             )
 
 
+HARMLESS = frozenset(
+    {"kill replica", "refuse replica", "slow replica", "pause replay", "lag", "conflicts"}
+)
+"""Faults of one replica that fail no read: another node serves it."""
+AFTERMATH = 10.0
+"""Seconds for which any other fault may make reads fail after its end."""
+
+
 def _served(simulation: "Simulation") -> None:
-    """A read fails only while something is wrong with a server."""
+    """A read fails only while something is wrong with more than one replica's server."""
     history = simulation.history
-    bound = 30.0
+    harmful = [f for f in history.faults if f.what not in HARMLESS]
     for failure in history.failures:
-        if not any(f.at <= failure.done and failure.sent <= f.until + bound for f in history.faults):
+        if not any(f.at <= failure.done and failure.sent <= f.until + AFTERMATH for f in harmful):
             history.violate("reads are served", failure.done, f"{failure}")
 
 

@@ -398,12 +398,14 @@ class SimLoop(asyncio.BaseEventLoop):
                 set_(what)
 
         def run() -> None:
+            set_: Callable[[Any], object] = future.set_result
+            result: Any
             try:
                 result = call(*args)
             except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits
-                self.call_soon_threadsafe(tell, future.set_exception, error)
-            else:
-                self.call_soon_threadsafe(tell, future.set_result, result)
+                set_, result = future.set_exception, error
+            if not self.is_closed():
+                self.call_soon_threadsafe(tell, set_, result)
 
         self._scheduler.spawn(run, "executor")
         return future
