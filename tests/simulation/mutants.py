@@ -208,7 +208,7 @@ def find(mutant: Mutant, seeds: int, operations: int, seconds: float) -> tuple[f
             return -2.0, "its text is not there any more"
         path.write_text(text.replace(mutant.old, mutant.new, 1))
         command = [sys.executable, "-m", "tests.simulation.run", "--seeds", str(seeds)]
-        command += ["--operations", str(operations)]
+        command += ["--operations", str(operations), "--plain"]
         if mutant.kinds:
             command += ["--faults", *mutant.kinds]
         began = time.perf_counter()
@@ -224,7 +224,7 @@ def find(mutant: Mutant, seeds: int, operations: int, seconds: float) -> tuple[f
         if done.returncode == 0:
             return -1.0, done.stdout.strip().splitlines()[-1]
         lines = (done.stdout + done.stderr).strip().splitlines()
-        return took, next((s for s in lines if s.startswith("  ")), lines[-1]).strip()
+        return took, next((s for s in lines if s.startswith("seed ")), lines[-1])
 
 
 def main() -> int:

@@ -20,6 +20,8 @@ from tests.simulation.postgres import World
 from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
 
 SECRET = "a secret of the simulation's own"
+OPERATIONS = 1000
+"""Statements of clients in one run."""
 LIMIT = 600.0
 """Seconds of the simulated clock after which a run that has not ended is stuck."""
 
@@ -128,9 +130,9 @@ class Simulation:
     """
 
     def __init__(self, seed: int | str, setting: Setting | None = None, *,
-                 operations: int = 2000, kinds: tuple[str, ...] | None = None) -> None:  # fmt: skip
+                 operations: int = OPERATIONS, kinds: tuple[str, ...] | None = None) -> None:  # fmt: skip
         rand = random.Random(f"{seed}")
-        self.seed = seed
+        self.seed: int | str = seed
         self.setting = setting or Setting.drawn(
             rand, operations, Saboteur.KINDS if kinds is None else kinds
         )
