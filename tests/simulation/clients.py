@@ -101,13 +101,15 @@ class User:
                 self.number, self.process.number, sent, scheduler.now,
                 f"{type(error).__name__}: {error}",
             )  # fmt: skip
-            if not (explicit or within or self.simulation.setting.options["reads_in_transaction"]):
+            surrounded = self.simulation.setting.options["reads_in_transaction"]
+            if not (explicit or within or surrounded):
                 self.history.failures.append(failure)
             raise
-        at = cursor.result.at
-        read = Read(self.request, self.number, self.process.number, sent, scheduler.now, key,
-                    value, at, explicit, level, followed, (leader, process.leader), own)  # fmt: skip
-        self.history.reads.append(read)
+        at, leaders, done = cursor.result.at, (leader, process.leader), scheduler.now
+        who = self.request, self.number, process.number
+        self.history.reads.append(
+            Read(*who, sent, done, key, value, at, explicit, level, followed, leaders, own)
+        )
         return value
 
     def read(self) -> None:
@@ -189,7 +191,9 @@ class User:
         """An explicit transaction that computes what it writes from what it has read."""
         key, locks = self.rand.randrange(KEYS), self.rand.random() < 0.6
 
-        def do(connection: Any, ops: list[str], sets: dict[int, Any], seen: dict[int, Any]) -> None:
+        def do(
+            connection: Any, ops: list[str], sets: dict[int, Any], seen: dict[int, Any]
+        ) -> None:
             with connection.transaction():
                 if locks:
                     # Of several statements, so that the connection may break between them.
@@ -234,7 +238,7 @@ class User:
             self.tag = ""
 
     def read_only(self) -> None:
-        """A read-only transaction of several statements, which see one another's state or later."""
+        """A read-only transaction of several statements."""
         repeatable = self.rand.random() < 0.5
         with self.process.pool.connection() as connection:
             connection.read_only = True
@@ -245,7 +249,10 @@ class User:
             with connection.transaction():
                 for _ in range(self.rand.randint(1, 4)):
                     self.read_one(
-                        connection, self.rand.randrange(KEYS), explicit=True, level=level or "RO"
+                        connection,
+                        self.rand.randrange(KEYS),
+                        explicit=True,
+                        level=level or "RO",
                     )
 
     def on_primary(self) -> None:
@@ -269,6 +276,16 @@ class User:
 
     def two_connections(self) -> None:
         """What one connection has written, another reads whose transaction was open before."""
+        process = self.process
+        if process.nesting:
+            return  # two who hold one connection and want another would wait for each other
+        process.nesting = True
+        try:
+            self._nested()
+        finally:
+            process.nesting = False
+
+    def _nested(self) -> None:
         key, tenant = self.rand.randrange(KEYS), f"t{self.rand.randrange(5)}"
         with self.process.pool.connection() as first:
             if self.rand.random() < 0.7:

@@ -36,7 +36,7 @@ _classes: dict[str, type[psycopg.Error]] = {}
 
 
 def error_of(refused: Refused) -> psycopg.Error:
-    """psycopg's exception for what a server refused."""
+    """Psycopg's exception for what a server refused."""
     kind = _classes.get(refused.sqlstate)
     if kind is None:
         try:
@@ -233,8 +233,8 @@ class Line:
             try:
                 rows = session.execute(sql, params, scheduler.now, tag)
             except Blocked as blocked:
-                while not blocked.by.over and session.open and not self.hung_up:
-                    self.pause(0.01)  # as often as servers look for deadlocks, and less
+                while not blocked.by.over and not self.cut:
+                    self.pause(0.01)
                     world.advance(scheduler.now)
                 if self.hung_up:
                     return Rows([], 0, "", None)
@@ -533,7 +533,8 @@ class SimProbeConnection:
         text = PROBE_SQL if sql == _PROBE else ROLE_SQL if sql == _ROLE else sql.decode()
         rows = await _threaded(self._line, lambda: self._line.ask([(text, None, "")]))
         self.heard = self._line.scheduler.now
-        return rows.rows[0]
+        row: tuple[Any, ...] = rows.rows[0]
+        return row
 
     def hang_up(self) -> None:
         """Close the socket for both sides."""

@@ -139,10 +139,11 @@ class Lines:
 
 def _by_user(simulation: "Simulation") -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
-    for each in (*simulation.history.reads, *simulation.history.writes):
-        found[each.user].append(each)
-    for acts in found.values():
-        acts.sort(key=lambda act: act.done)
+    acts: list[Any] = [*simulation.history.reads, *simulation.history.writes]
+    for act in acts:
+        found[act.user].append(act)
+    for his in found.values():
+        his.sort(key=lambda act: act.done)
     return found
 
 
@@ -223,9 +224,7 @@ def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
             elif write.outcome == "done" and not times:
                 history.violate("once", write.done, f"{op} was never committed: {write}")
             elif times and write.outcome not in ("done", "CommitUnknown"):
-                history.violate(
-                    "once", write.done, f"{op} was committed all the same: {write}"
-                )
+                history.violate("once", write.done, f"{op} was committed all the same: {write}")
         for value in write.sets.values():
             commit = lines.by_value.get(value)
             if write.outcome == "done" and commit is None:
@@ -265,7 +264,9 @@ def _in_place(simulation: "Simulation") -> None:
         if there and read.at.server not in read.leaders:
             history.violate("on the primary", read.done, f"{read}")
         if read.own is not None and read.value != read.own:
-            history.violate("own transaction", read.done, f"{read.value} is not {read.own}: {read}")
+            history.violate(
+                "own transaction", read.done, f"{read.value} is not {read.own}: {read}"
+            )
 
 
 def _fresh(simulation: "Simulation", lines: Lines) -> None:
@@ -319,8 +320,9 @@ def _waits(simulation: "Simulation") -> None:
         )  # fmt: skip
         if took > WAIT + silent:
             history.violate(
-                "bounded waits", action.done,
-                f"{action.what!r} in process {action.process} took {took:.2f} s ({action.outcome})",
+                "bounded waits",
+                action.done,
+                f"{action.what!r} took {took:.2f} s ({action.outcome}), process {action.process}",
             )
 
 

@@ -2,7 +2,8 @@
 
     python -m tests.simulation.run [--seed N] [--seeds COUNT] [--operations N] [--faults KIND …]
 
-A seed that breaks a promise breaks it again: `--seed N` replays it. Exits with 1 if one was broken.
+A seed that breaks a promise breaks it again: `--seed N` replays it. Exits with 1 if one was
+broken.
 """
 
 import argparse
@@ -19,8 +20,10 @@ PROGRESS = 10.0
 
 def main() -> int:
     """Run; 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="tests.simulation.run", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="tests.simulation.run", description=__doc__, formatter_class=raw
+    )
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after another")
     parser.add_argument("--operations", type=int, default=OPERATIONS, help="statements in each")
@@ -51,8 +54,8 @@ def main() -> int:
             print(f"seed {seed}: {operations:,} operations, {bad} seeds bad", flush=True)
     seconds = time.perf_counter() - began
     print(
-        f"{operations:,} operations in {seconds:.1f} s, {operations / seconds * 60:,.0f} a minute; "
-        f"{bad} seeds broke a promise"
+        f"{operations:,} operations in {seconds:.1f} s, {operations / seconds * 60:,.0f} a "
+        f"minute; {bad} seeds broke a promise"
     )
     return 1 if bad else 0
 

@@ -183,7 +183,7 @@ class SimThread:
             self._call()
         except greenlet.GreenletExit:
             raise
-        except BaseException as error:  # noqa: BLE001 - a thread's end is judged afterwards
+        except BaseException as error:
             scheduler.crashes.append((self.name, error))
         finally:
             scheduler.threads.pop(me, None)
@@ -389,7 +389,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         self._selector.wake()
 
-    def run_in_executor(self, executor: Any, call: Any, *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, call: Any, *args: Any
+    ) -> Any:
         """Run `call` in a thread of its own."""
         future = self.create_future()
 
@@ -402,7 +404,7 @@ class SimLoop(asyncio.BaseEventLoop):
             result: Any
             try:
                 result = call(*args)
-            except BaseException as error:  # noqa: BLE001 - it is raised by whoever waits
+            except BaseException as error:
                 set_, result = future.set_exception, error
             if not self.is_closed():
                 self.call_soon_threadsafe(tell, set_, result)

@@ -82,6 +82,7 @@ class Process:
         setting, world = simulation.setting, simulation.world
         runtime = SimRuntime(simulation.scheduler, random.Random(f"{simulation.seed}p{number}"))
         self.number = number
+        self.nesting = False  # one of its users holds two connections
         kind = type("SimConnection", (SimConnection,), {"process": self})
 
         class Pool(ConnectionPool):
@@ -109,10 +110,9 @@ class Process:
         )
         self.router.telemetry.hooks.append(
             lambda name, fields: simulation.history.events.append(
-                (simulation.scheduler.now, number, name, fields)
+                (simulation.scheduler.now, number, name, dict(fields))
             )
         )
-
 
     @property
     def leader(self) -> str:
@@ -129,8 +129,14 @@ class Simulation:
         think: seconds a user waits between two requests at most.
     """
 
-    def __init__(self, seed: int | str, setting: Setting | None = None, *,
-                 operations: int = OPERATIONS, kinds: tuple[str, ...] | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        seed: int | str,
+        setting: Setting | None = None,
+        *,
+        operations: int = OPERATIONS,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
         rand = random.Random(f"{seed}")
         self.seed: int | str = seed
         self.setting = setting or Setting.drawn(
@@ -154,7 +160,7 @@ class Simulation:
 
     def enter(self, process: Process) -> None:
         """The calling thread belongs to `process` from now on."""
-        greenlet.getcurrent().process = process  # type: ignore[attr-defined]
+        greenlet.getcurrent().process = process
 
     def routers(self) -> list[Any]:
         """The Routers of the process that the calling thread belongs to."""

@@ -1,4 +1,4 @@
-"""Tells a broken promise so that a person can follow it, and finds a smaller run that breaks it."""
+"""Tells a broken promise so that a person can follow it, and finds a smaller run of it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,19 +39,29 @@ def _lines(simulation: Simulation, violation: Violation) -> Iterator[tuple[float
             yield fault.until, f"-- {fault.what} is over"
     for at, process, name, fields in history.events:
         if begin <= at <= end and not name.startswith("pin_"):
-            said = " ".join(f"{k}={v}" for k, v in fields.items() if k in ("node", "after", "reason"))
+            said = " ".join(
+                f"{k}={v}" for k, v in fields.items() if k in ("node", "after", "reason")
+            )
             yield at, f"process {process} tells: {name} {said[:100]}"
     user = _user(simulation, violation)
     for read in history.reads:
         if begin <= read.done <= end and read.user == user:
-            at, sent = f"{read.at.server} {read.at.timeline}/{read.at.lsn:X}", read.sent
-            yield read.done, (f"user {user} request {read.request} process {read.process} read row "
-                              f"{read.key} = {read.value} on {at}, sent {sent:.4f}")  # fmt: skip
+            where = f"{read.at.server} {read.at.timeline}/{read.at.lsn:X}"
+            said = f"read row {read.key} = {read.value} on {where}, sent {read.sent:.4f}"
+            yield read.done, f"{_who(read)} {said}"
     for write in history.writes:
         if begin <= write.done <= end and write.user == user:
-            yield write.done, (f"user {user} request {write.request} process {write.process} wrote "
-                               f"{write.sets or write.ops}: {write.outcome}, begun "
-                               f"{write.sent:.4f}")  # fmt: skip
+            yield (
+                write.done,
+                (
+                    f"{_who(write)} wrote {write.sets or write.ops}: {write.outcome}, "
+                    f"begun {write.sent:.4f}"
+                ),
+            )
+
+
+def _who(act: Read | Write) -> str:
+    return f"user {act.user} request {act.request} process {act.process}"
 
 
 def _user(simulation: Simulation, violation: Violation) -> int | None:
