@@ -212,6 +212,20 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def simulation(session: nox.Session) -> None:
+    """Simulated applications, each from its seed; `nox -s simulation -- --seed 7 --seeds 100`."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.simulation.run", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Faults put into the router on purpose, each of which the simulation has to find."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.simulation.mutants", *session.posargs)
+
+
+@nox.session
 def flask(session: nox.Session) -> None:
     """10,000 requests to examples/flask on gunicorn, over lag and a killed replica (minutes)."""
     _install(session, "test")

@@ -2,7 +2,7 @@
 with their pins carried from one to the next."""
 
 import random
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -150,6 +150,11 @@ class User:
         kinds = {cls.__name__ for cls in type(error).__mro__}
         return "CommitUnknown" if "CommitUnknown" in kinds else type(error).__name__
 
+    def _compute(self) -> None:
+        """Something between two statements, while whatever is open stays open."""
+        if self.rand.random() < 0.4:
+            self.simulation.scheduler.sleep(0.02 * self.rand.random())
+
     def _append(self, connection: Any, ops: list[str]) -> None:
         op = f"{self.number}.{next(self.simulation.numbers)}"
         ops.append(op)
@@ -200,8 +205,7 @@ class User:
                     seen[key] = self.read_one(connection, key, explicit=True, sql=LOCK)
                 else:
                     self.read_one(connection, key, explicit=True)
-                if self.rand.random() < 0.3:
-                    self.simulation.scheduler.sleep(0.005 * self.rand.random())
+                self._compute()
                 self._update(connection, key, sets)
                 self._append(connection, ops)
 
@@ -213,6 +217,7 @@ class User:
         def do(connection: Any, ops: list[str], sets: dict[int, Any], _: Any) -> None:
             with connection.transaction():
                 connection.execute(INCREMENT, self._params(id=1))
+                self._compute()
                 self._append(connection, ops)
 
         self._writing(do)
@@ -226,6 +231,7 @@ class User:
             local = self.rand.random() < 0.3
             connection.execute(f"SET {'LOCAL ' * local}app.tenant = '{tenant}'")
             for _ in range(self.rand.randint(1, 3)):
+                self._compute()
                 key = self.rand.randrange(KEYS)
                 if self.rand.random() < 0.3:
                     self._update(connection, key, sets)
@@ -248,6 +254,7 @@ class User:
                 level = "REPEATABLE READ"
             with connection.transaction():
                 for _ in range(self.rand.randint(1, 4)):
+                    self._compute()
                     self.read_one(
                         connection,
                         self.rand.randrange(KEYS),
@@ -270,6 +277,7 @@ class User:
                 connection.execute("SET app.tenant = ''")
             with nullcontext() if pins else router.without_pinning():
                 self._update(connection, key, sets)
+                self._compute()
                 self.read_one(connection, key, own=sets[key], within=True)
 
         self._writing(do)
@@ -304,6 +312,19 @@ class User:
             finally:
                 self.tag = ""
 
+    def stubborn(self) -> None:
+        """A transaction that goes on after one of its statements has failed."""
+
+        def do(connection: Any, ops: list[str], sets: dict[int, Any], _: Any) -> None:
+            with connection.transaction():
+                self._append(connection, ops)
+                self._compute()
+                with suppress(psycopg.Error):
+                    self.read_one(connection, self.rand.randrange(KEYS), within=True)
+                self._append(connection, ops)
+
+        self._writing(do)
+
     def fails(self) -> None:
         """A transaction that an error of its own ends."""
 
@@ -335,9 +356,10 @@ ACTS: list[tuple[str, Any]] = [
     ("on the primary", User.on_primary),
     ("read inside", User.read_inside),
     ("two connections", User.two_connections),
+    ("stubborn", User.stubborn),
     ("a failing transaction", User.fails),
     ("left open", User.gives_up),
 ]
-WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 3, 4, 1, 1]
+WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 3, 4, 3, 1, 1]
 
 __all__ = ["ACTS", "COUNT", "Arrivals", "Pin", "User"]

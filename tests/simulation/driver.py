@@ -62,6 +62,28 @@ class Link:
         self.slow = 0.0
 
 
+class _Arrival:
+    """What a task waits for; as a `Waiter`, woken from any thread of the scheduler."""
+
+    __slots__ = ("_arrives",)
+
+    def __init__(self, arrives: "asyncio.Future[None]") -> None:
+        self._arrives = arrives
+
+    def wake(self) -> bool:
+        """Let it go on; whether it still waited."""
+        arrives = self._arrives
+        if arrives.done():
+            return False
+        arrives.get_loop().call_soon_threadsafe(_arrived, arrives)
+        return True
+
+
+def _arrived(arrives: "asyncio.Future[None]") -> None:
+    if not arrives.done():
+        arrives.set_result(None)
+
+
 class Network:
     """Between clients and the servers of `world`; its delays come from `rand`."""
 
@@ -103,7 +125,7 @@ class Line:
         self.link = network.links[port]
         self.number = next(network.numbers)
         self.session: Session | None = None
-        self.waiter: Waiter | None = None
+        self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
         self.ended = False  # the client's side knows that it is closed
 
@@ -209,6 +231,13 @@ class Line:
             while scheduler.now < until and not self.cut and session.open:
                 self.pause(until - scheduler.now)
         self.travel()
+        self.must_have_answered(failed)
+        return rows
+
+    def must_have_answered(self, failed: Refused | None) -> None:
+        """Raise as psycopg does what the server `failed` with, or that it has gone."""
+        session = self.session
+        assert session is not None
         if failed is not None and not self.hung_up:
             if failed.ends:
                 self.close()
@@ -222,7 +251,6 @@ class Line:
                 "server closed the connection unexpectedly\n\tThis probably means the server "
                 "terminated abnormally\n\tbefore or while processing the request."
             )
-        return rows
 
     def _run(self, session: Session, sql: str, params: Any, tag: str) -> Rows:
         scheduler, world = self.scheduler, self.network.world
@@ -529,12 +557,48 @@ class SimProbeConnection:
         """The one row that `sql` gives. Raises psycopg.Error."""
         if self._line.ended:
             raise psycopg.OperationalError("the connection is closed")
-        self.heard = self._line.scheduler.now
+        line = self._line
+        self.heard = line.scheduler.now
         text = PROBE_SQL if sql == _PROBE else ROLE_SQL if sql == _ROLE else sql.decode()
-        rows = await _threaded(self._line, lambda: self._line.ask([(text, None, "")]))
-        self.heard = self._line.scheduler.now
+        try:
+            await self._travel()
+            session = line.session
+            assert session is not None
+            failed: Refused | None = None
+            rows = Rows([], 0, "", None)
+            if not line.cut:
+                line.network.world.advance(line.scheduler.now)
+                try:
+                    rows = session.execute(text, None, line.scheduler.now)
+                except Refused as refused:
+                    failed = refused
+            await self._travel()
+        except asyncio.CancelledError:
+            line.hang_up()
+            line.close()
+            raise
+        line.must_have_answered(failed)
+        self.heard = line.scheduler.now
         row: tuple[Any, ...] = rows.rows[0]
         return row
+
+    async def _travel(self) -> None:
+        """As `Line.travel`, for a task: without a thread for each probe."""
+        line, loop = self._line, asyncio.get_running_loop()
+        scheduler = line.scheduler
+        until = scheduler.now + line.network.delay(line.link)
+        while not line.cut and (scheduler.now < until or line.quiet):
+            arrives = loop.create_future()
+            line.waiter = _Arrival(arrives)
+            timer = None
+            if scheduler.now < until:
+                timer = loop.call_at(until, line.stir)
+            try:
+                await arrives
+            finally:
+                line.waiter = None
+                if timer is not None:
+                    timer.cancel()
 
     def hang_up(self) -> None:
         """Close the socket for both sides."""

@@ -240,7 +240,12 @@ class Saboteur:
             self._change(new, new.promote)
             self.wait(0.0, 2.0)
             self._follow(new)
-            self.wait(0.5, 4.0)
+            self.wait(0.3, 2.0)
+            if self.rand.random() < 0.5:
+                # Somebody starts it as it was: a primary, as it says.
+                self._change(old, old.start)
+                self.wait(0.5, 3.0)
+                self._change(old, old.kill)
             self._change(old, old.rewind, new)
         self._change(old, old.start)
         return old

@@ -71,6 +71,15 @@ class Failure(NamedTuple):
     error: str
 
 
+class Claim(NamedTuple):
+    """A server could be reached as the primary of `timeline` from `since` to `until` (seconds)."""
+
+    server: str
+    timeline: int
+    since: float
+    until: float
+
+
 class Fault(NamedTuple):
     """Something was done to the servers; `until` it was over (seconds)."""
 
@@ -110,6 +119,8 @@ class History:
     failures: list[Failure] = field(default_factory=list)
     actions: list[Action] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    followed: dict[int, list[tuple[float, str]]] = field(default_factory=dict)
     violations: list[Violation] = field(default_factory=list)
     events: list[tuple[float, int, str, dict[str, Any]]] = field(default_factory=list)
     operations: int = 0

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.simulation.history import Read, Write
+from tests.simulation.history import Claim, Read, Write
 
 if TYPE_CHECKING:
     from tests.simulation.postgres import Commit
@@ -32,6 +32,8 @@ def watch(simulation: "Simulation") -> None:
     history, scheduler = simulation.history, simulation.scheduler
     ports = {server.port: server.name for server in simulation.world.servers}
     before: dict[int, list[Followed]] = defaultdict(list)
+    history.followed = before  # type: ignore[assignment]
+    claims = Claims(simulation)
     out: dict[tuple[int, int], float] = {}
 
     def followed(process: "Process") -> None:
@@ -63,10 +65,19 @@ def watch(simulation: "Simulation") -> None:
                 "session state", scheduler.now,
                 f"{sql!r} ran on {server.name} for {tenant or 'nobody'!r} with {found!r}",
             )  # fmt: skip
+        claims.look()
         if sql.startswith("SELECT") and not sql.endswith("UPDATE"):
             if server.recovering and not session.in_transaction:
                 _eligible(line, process)
             return
+        newer = claims.newer_than(server)
+        if newer is not None and line.sent > newer.since + claims.bound:
+            history.violate(
+                "no write on an old primary",
+                scheduler.now,
+                f"process {process.number} wrote {sql!r} on {server.name}, timeline "
+                f"{server.timeline}, though {newer}",
+            )
         # A write: its process must follow that server, or have done so when it sent it.
         known = before[process.number]
         late = scheduler.now - line.sent
@@ -96,16 +107,78 @@ def watch(simulation: "Simulation") -> None:
             out[name] = scheduler.now + 1e9
 
     simulation.network.trace = ran
+    simulation.claims = claims
+
+
+APART = 0.2
+"""Seconds without a look after which nobody knows whether a claim went on."""
+CROWDED = 80
+"""Sessions of a server that may let nobody in any more."""
+
+
+class Claims:
+    """Which servers can be reached as primaries, since when.
+
+    Attributes:
+        bound: seconds within which a process has to follow a newer one.
+    """
+
+    def __init__(self, simulation: "Simulation") -> None:
+        options = simulation.setting.options
+        self.bound: float = 2.5 * options["probe_interval"] + 2 * options["probe_timeout"] + 1.0
+        self._simulation = simulation
+        self._now: dict[tuple[str, int], Claim] = {}
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Note how they are now."""
+        simulation = self._simulation
+        now = simulation.scheduler.now
+        if now < self._next:
+            return
+        self._next = now + 0.01
+        for server in simulation.world.servers:
+            if server.recovering:
+                continue
+            key, link = (server.name, server.timeline), simulation.network.links[server.port]
+            reached = server.running and not (
+                server.frozen or link.deaf or link.refuses or link.slow or server.auth_delay
+            )
+            known = self._now.get(key)
+            if known is not None and (not reached or now - known.until > APART):
+                self._simulation.history.claims.append(self._now.pop(key))
+                known = None
+            if reached and not server.login_refused and len(server.sessions) < CROWDED:
+                known = known or Claim(*key, now, now)
+                self._now[key] = known._replace(until=now)
+
+    def end(self) -> None:
+        """Note those that still hold."""
+        self._simulation.history.claims.extend(self._now.values())
+
+    def newer_than(self, server: Any) -> Claim | None:
+        """A primary of a later timeline than that of `server`, which can be reached now."""
+        now = self._simulation.scheduler.now
+        return next(
+            (
+                claim
+                for claim in self._now.values()
+                if claim.timeline > server.timeline and now - claim.until < APART
+            ),
+            None,
+        )
 
 
 def judge(simulation: "Simulation") -> None:
     """Look at the whole history."""
+    simulation.claims.end()
     lines = Lines(simulation)
     _own_writes(simulation, lines)
     _monotonic(simulation, lines)
     _exactly_once(simulation, lines)
     _transactions(simulation, lines)
     _in_place(simulation)
+    _fenced(simulation, lines)
     _fresh(simulation, lines)
     _waits(simulation)
     _served(simulation)
@@ -119,8 +192,10 @@ class Lines:
         self.by_value: dict[Any, Commit] = {}
         self.by_op: dict[str, list[Commit]] = defaultdict(list)
         self.ends: dict[int, list[int]] = defaultdict(list)
+        self.commits: dict[tuple[int, int], Commit] = {}
         for commit in self.world.commits:
             self.ends[commit.timeline].append(commit.lsn)
+            self.commits[commit.timeline, commit.lsn] = commit
             for (table, _), value in commit.writes.items():
                 if table == "item":
                     self.by_value[value] = commit
@@ -149,7 +224,7 @@ def _by_user(simulation: "Simulation") -> dict[int, list[Any]]:
 
 def _own_writes(simulation: "Simulation", lines: Lines) -> None:
     """A user sees what was acknowledged to him before."""
-    history = simulation.history
+    history, bound = simulation.history, Claims(simulation).bound
     by_time = simulation.setting.options["consistency"] != "lsn"
     for acts in _by_user(simulation).values():
         last: dict[int, tuple[Write, Commit]] = {}
@@ -175,6 +250,12 @@ def _own_writes(simulation: "Simulation", lines: Lines) -> None:
                 continue
             if not lines.shows(commit, at.timeline, END) and commit.timeline < at.timeline:
                 continue  # lost with the old primary
+            if commit.timeline > act.followed and any(
+                (claim.server, claim.timeline) == (commit.server, commit.timeline)
+                and claim.since <= act.sent < claim.since + bound
+                for claim in history.claims
+            ):
+                continue  # another process has met the promoted server first
             history.violate(
                 "own writes", act.done,
                 f"user {act.user} in process {act.process} read row {act.key} on {at.server} at "
@@ -266,6 +347,43 @@ def _in_place(simulation: "Simulation") -> None:
         if read.own is not None and read.value != read.own:
             history.violate(
                 "own transaction", read.done, f"{read.value} is not {read.own}: {read}"
+            )
+
+
+def _fenced(simulation: "Simulation", lines: "Lines") -> None:
+    """Long after a newer primary could be reached no read shows what only the old one's line has;
+    and what a replaced server acknowledges is told to be unknown."""
+    history = simulation.history
+    bound = Claims(simulation).bound
+    for read in history.reads:
+        for claim in history.claims:
+            if not (claim.since + bound < read.sent <= claim.until) or read.level:
+                continue
+            if claim.timeline <= read.at.timeline:
+                continue
+            ends = lines.ends[read.at.timeline]
+            i = bisect_right(ends, read.at.lsn) - 1
+            last = lines.commits.get((read.at.timeline, ends[i])) if i >= 0 else None
+            if last is not None and not lines.shows(last, claim.timeline, END):
+                history.violate(
+                    "no read of a fenced line",
+                    read.done,
+                    f"a read of user {read.user} in process {read.process} on {read.at.server} at "
+                    f"{read.at.timeline}/{read.at.lsn:X} shows what {claim} has not",
+                )
+    if simulation.setting.options["pin_lsn"] == "commit":
+        return  # the position is asked for between the acknowledgement and its return
+    for write in history.writes:
+        if write.outcome != "done" or not write.sets:
+            continue
+        commit = lines.by_value.get(next(iter(write.sets.values())))
+        known = history.followed.get(write.process, [])
+        leader = next((name for at, name in reversed(known) if at < write.done - 1e-6), None)
+        if commit is not None and leader is not None and leader != commit.server:
+            history.violate(
+                "no commit on a replaced server",
+                write.done,
+                f"{write} was committed on {commit.server}, and {leader or 'nobody'} followed",
             )
 
 

@@ -57,7 +57,7 @@ class Setting:
             "probe_timeout": rand.choice([0.5, 1.0]),
             "blacklist_duration": rand.choice([1.0, 5.0]),
             "max_lag_seconds": rand.choice([None, 1.0, 5.0]),
-            "pin_lsn": rand.choices(["sample", "commit"], [4, 1])[0],
+            "pin_lsn": rand.choices(["sample", "commit"], [2, 1])[0],
             "pin_duration": 5.0,
             "transactions": rand.choices(["primary", "lazy"], [4, 1])[0],
             "reads_in_transaction": rand.random() < 0.2,
@@ -154,6 +154,7 @@ class Simulation:
         self.numbers = count(1)
         self.processes: list[Process] = []
         self.over = False
+        self.claims: Any = None
         # Some seconds of each run are busy: users think less, and meet at the pools.
         self.think = 0.1 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
         self._rand = rand
