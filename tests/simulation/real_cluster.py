@@ -101,12 +101,13 @@ class RealSession:
 
 
 class State(NamedTuple):
-    """What a standby tells of its replication, positions in bytes."""
+    """What a standby tells of its replication; positions in bytes, `port` of its upstream."""
 
     received: int
     replayed: int
     streaming: bool
     timeline: int
+    port: int
 
 
 class RealCluster:
@@ -202,16 +203,16 @@ class RealCluster:
 
     def state(self, server: Server) -> State:
         """What the standby `server` tells."""
-        ((received, replayed, streaming, timeline),) = self.ask(
+        ((received, replayed, streaming, timeline, port),) = self.ask(
             server,
             "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint,"
             " pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint,"
-            " pid IS NOT NULL, received_tli"
+            " pid IS NOT NULL, received_tli, sender_port"
             " FROM (SELECT) AS one LEFT JOIN pg_stat_wal_receiver ON true",
         )
         # After a start nothing counts as received before the receiver gets something new.
         received, replayed = received or 0, replayed or 0
-        return State(max(received, replayed), replayed, streaming, timeline or 0)
+        return State(max(received, replayed), replayed, streaming, timeline or 0, port or 0)
 
     def sent(self, server: Server, standby: bool) -> int:
         """Up to where `server` sends WAL."""

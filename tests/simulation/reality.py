@@ -207,8 +207,10 @@ class History:
             state = self.real.state(real)
             if state.streaming != server.streaming:
                 return False
-            if server.streaming and state.timeline != timeline:
+            if source is not None and state.timeline != timeline:
                 return False
+            if source is not None and state.port != self._real(source).port:
+                return False  # the receiver before has not ended yet
             if state.received < target:
                 return False
             reach = max(target, self.known.get(n, 0), state.received if attached else 0)
@@ -223,6 +225,7 @@ class History:
 
     def flush_all(self) -> None:
         """Flush what primaries have written, asynchronous commits too."""
+        self.sync()
         for server in self.world.servers:
             if not server.recovering and self.answering(server):
                 self._flush(server)
@@ -459,6 +462,8 @@ class History:
         source = server.source
         if source is None or source.recovering or not self.answering(source):
             return
+        if server.paused or server.lag:
+            return  # it would not replay what is flushed below
         if server.line is not source.line or server.position != source.end:
             return
 
