@@ -770,12 +770,19 @@ class History:
         self.dirty = True
         self.resolve()
 
-    def cancel_wait(self) -> bool:
+    def end_wait(self) -> None:
+        """A session that waits is ended."""
+        client = self.waiting[0].client
+        if self.answering(client.model.server):
+            self._terminated(client, "57P01", "terminate")
+
+    def cancel_wait(self) -> None:
         """A statement that waits is cancelled."""
-        waiting = next((w for w in self.waiting if self.answering(w.client.model.server)), None)
-        if waiting is None:
-            return False
+        waiting = self.waiting[0]
         client = waiting.client
+        if not self.answering(client.model.server):
+            return
+        self.faults.add(CANCELLED)
         self.say(f"cancel what {client.name} waits with")
         refused = client.model.cancel(self.now)
         self.real.ask(
@@ -787,7 +794,6 @@ class History:
         answer = Answer([], 0, "", refused.sqlstate, refused.text, False, status)
         self.compare(client, waiting.sql, answer, waiting.future)
         self.resolve()
-        return True
 
     def time_out(self) -> bool:
         """The server ends a session that does nothing, or whose transaction lasts."""
@@ -1102,11 +1108,11 @@ class History:
     def locks(self) -> bool:
         """Two sessions want two rows, in opposite orders or not."""
         server = self.some(lambda s: not s.recovering)
-        if server is None or len(self.clients) > SESSIONS - 2:
+        if server is None or self.waiting:
             return False
+        for client in self.clients[: max(0, len(self.clients) - SESSIONS + 2)]:
+            self.leave(client)
         clients = [c for c in (self.log_in(server), self.log_in(server)) if c is not None]
-        if len(clients) < 2 or self.waiting:
-            return False
         levels = ("", "", " ISOLATION LEVEL REPEATABLE READ")
         rows = self.rand.sample(range(ROWS), 2)
         for n, client in enumerate(clients):
@@ -1115,7 +1121,7 @@ class History:
             if self.rand.random() < 0.3:
                 self.run_sql(client, "SAVEPOINT a")
             self._write(client, rows[n])
-        for n, client in enumerate(clients):
+        for n, client in enumerate(clients[: self.rand.choice((1, 2))]):
             if not client.waits and client.model.open and not client.model.failed:
                 self._write(client, rows[1 - n])
         return True
@@ -1145,9 +1151,8 @@ class History:
                 self.probe()
             elif rand.random() < 0.08:
                 self._mend()
-            elif self.waiting and rand.random() < 0.2:
-                if self.cancel_wait():
-                    self.faults.add(CANCELLED)
+            elif self.waiting and rand.random() < 0.25:
+                self.rand.choice((self.cancel_wait, self.end_wait))()
             elif self.clients and rand.random() < 0.03:
                 client = rand.choice(self.clients)
                 if not client.waits:
