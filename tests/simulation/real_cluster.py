@@ -68,6 +68,8 @@ class RealSession:
             server.conninfo(DATABASE), user=user, options=options, autocommit=True
         )
         self.pid = self.connection.info.backend_pid
+        self.notices: list[psycopg.errors.Diagnostic] = []
+        self.connection.add_notice_handler(self.notices.append)
         self._thread: ThreadPoolExecutor | None = None
 
     def submit(self, text: str, params: Mapping[str, Any] | None) -> "Future[Answer]":
@@ -83,8 +85,12 @@ class RealSession:
             cursor = connection.execute(text.encode(), params, prepare=False)
             rows = cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
-            told = error.diag.message_primary or ""
-            return Answer([], 0, "", error.sqlstate or "", told, connection.closed, self.status)
+            state, told = error.sqlstate or "", error.diag.message_primary or ""
+            if not state and self.notices and self.notices[-1].severity_nonlocalized == "FATAL":
+                # It arrived right behind the answer before, and libpq took it for a notice.
+                state = self.notices[-1].sqlstate or ""
+                told = self.notices[-1].message_primary or ""
+            return Answer([], 0, "", state, told, connection.closed, self.status)
         tag = cursor.statusmessage or ""
         return Answer(rows, cursor.rowcount, tag, "", "", False, self.status)
 
