@@ -68,8 +68,8 @@ class RealSession:
             server.conninfo(DATABASE), user=user, options=options, autocommit=True
         )
         self.pid = self.connection.info.backend_pid
-        self.notices: list[psycopg.errors.Diagnostic] = []
-        self.connection.add_notice_handler(self.notices.append)
+        self._farewell = ("", "")  # SQLSTATE and text of a FATAL that came as a notice
+        self.connection.add_notice_handler(self._hear)
         self._thread: ThreadPoolExecutor | None = None
 
     def submit(self, text: str, params: Mapping[str, Any] | None) -> "Future[Answer]":
@@ -86,13 +86,17 @@ class RealSession:
             rows = cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             state, told = error.sqlstate or "", error.diag.message_primary or ""
-            if not state and self.notices and self.notices[-1].severity_nonlocalized == "FATAL":
-                # It arrived right behind the answer before, and libpq took it for a notice.
-                state = self.notices[-1].sqlstate or ""
-                told = self.notices[-1].message_primary or ""
+            if not state:
+                (state, told), self._farewell = self._farewell, ("", "")
             return Answer([], 0, "", state, told, connection.closed, self.status)
         tag = cursor.statusmessage or ""
         return Answer(rows, cursor.rowcount, tag, "", "", False, self.status)
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        # One that arrives right behind the answer before is a notice to libpq, and the next
+        # statement's error has no SQLSTATE.
+        if notice.severity_nonlocalized == "FATAL":
+            self._farewell = (notice.sqlstate or "", notice.message_primary or "")
 
     @property
     def status(self) -> str:
