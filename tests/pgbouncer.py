@@ -17,7 +17,8 @@ from router.testing.ports import free_port
 from tests.servers import require, serving
 
 STORM = int(os.environ.get("STORM_STATEMENTS", "5000"))
-"""Statements of a storm over a few server connections; two thousand collide where a mode is off."""
+"""Statements of a storm over few server connections; two thousand collide with a mode off."""
+
 KEEPS = (1, 21)
 """The first version that keeps prepared statements apart, by ``max_prepared_statements``."""
 

@@ -22,7 +22,6 @@ BOUND = Intent(
 )
 
 
-NOBODY: frozenset[RoutingContext] = frozenset()
 
 
 class Transactions(Connections[H]):
@@ -46,8 +45,9 @@ class Transactions(Connections[H]):
     declared_read_only: bool = False
     characteristics: Characteristics = DEFAULTS
     pins: Pins | None = None
-    # The contexts whose writes are not known to be committed.
-    _writers: frozenset[RoutingContext] = NOBODY
+    # The contexts whose writes are not known to be committed, in the order of their writes: a set
+    # would have them in another one in each process, and no history could be replayed.
+    _writers: tuple[RoutingContext, ...] = ()
     _sent: float = 0.0  # when the last statement that writes, or its COMMIT, was sent
     _ddl: bool = False
 
@@ -70,10 +70,14 @@ class Transactions(Connections[H]):
         """`intent`, a write, is about to be sent: pin `context` first, so no read slips in."""
         self.router.pinning.wrote(context, done=False)
         self._sent = self.router.clock()
-        self._writers |= {context}
+        self._note_writer(context)
         if intent.ddl:
             self._ddl = True
             self.router.catalog.ddl()
+
+    def _note_writer(self, context: RoutingContext) -> None:
+        if context not in self._writers:
+            self._writers += (context,)
 
     def ran(self, route: Route[H], parameters: Any) -> None:
         """Take over what the statement of `route`, no read, changed; it had `parameters`."""
@@ -144,7 +148,7 @@ class Transactions(Connections[H]):
         """What was written is committed, or may be: pin to after this moment."""
         for context in self._writers:
             self.router.pinning.wrote(context, done=True)
-        self._writers = NOBODY
+        self._writers = ()
         if self._ddl:
             self._ddl = False
             self.router.catalog.ddl()
@@ -177,7 +181,7 @@ class Transactions(Connections[H]):
         self._look_at_bound()
         wrote = bool(self._writers)
         if wrote and self.pins is None and (context := current_context()).pinning:
-            self._writers |= {context}  # whoever commits shall see the write too
+            self._note_writer(context)  # whoever commits shall see the write too
         primary = self.primary
         try:
             if primary is not None and primary.in_transaction:
@@ -340,7 +344,7 @@ class Transactions(Connections[H]):
     def after_fork(self) -> None:
         """In a forked child: as the base class has it; what was written is the parent's to end."""
         super().after_fork()
-        self._writers = NOBODY
+        self._writers = ()
         self._ddl = False
 
 

@@ -89,7 +89,7 @@ class PsycopgCheckout(Checkout[PsycopgConnection]):
         if not self._blocks:
             super().written()
             return
-        writers, ddl = self._writers.copy(), self._ddl
+        writers, ddl = self._writers, self._ddl
         super().written()
         self._writers, self._ddl = writers, ddl
 

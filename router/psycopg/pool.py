@@ -30,6 +30,7 @@ from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.node_connection import ConnectionRecord
 from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, left_behind
 from router.rules.pgbouncer import check_startup
+from router.runtime import SYSTEM, Runtime
 
 _numbers = count(1)
 
@@ -59,6 +60,7 @@ class RoutedPool(PsycopgConnector):
 
     _pool_class: Any
     _connection_class: Any
+    _runtime: Runtime = SYSTEM
 
     def __init__(
         self, conninfo: str | Config, replicas: object, kwargs: Mapping[str, Any] | None,
@@ -86,7 +88,7 @@ class RoutedPool(PsycopgConnector):
         self.lent: dict[ConnectionRecord, Node] = {}
         self._opened = False
         self._closed = False
-        router = Router(self.config)
+        router = Router(self.config, runtime=self._runtime)
         self.join(router, Monitor(router, self.monitor_arguments))
 
     def __repr__(self) -> str:

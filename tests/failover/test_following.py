@@ -2,7 +2,7 @@
 ordinary failover."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,12 @@ def primary_is(router: Router, server: Server) -> bool:
     return router.refresh().primary in [n for n in router.servers if n.port == server.port]
 
 
+def not_following(nodes: list[str], event: str, fields: Mapping[str, Any]) -> None:
+    """Add to `nodes` the one that the event says follows another server."""
+    if event == "not_following":
+        nodes.append(fields["node"])
+
+
 def torn(cluster: Cluster, opened: list[Any]) -> tuple[Server, Server]:
     """Promote the first replica while the old primary lives on, writes, and feeds the second."""
     old, (new, left) = cluster.primary, cluster.replicas
@@ -49,6 +55,9 @@ def test_a_replica_of_the_fenced_primary_serves_no_read(
     cluster = make_cluster(2)
     prepare(cluster)
     with doors(cluster, role, max_lag_seconds=None) as opened:
+        told: dict[str, list[str]] = {door.name: [] for door in opened}
+        for door in opened:
+            door.router.telemetry.hooks.append(partial(not_following, told[door.name]))
         old, new = torn(cluster, opened)
 
         def nobody_reads_there() -> None:
@@ -66,7 +75,8 @@ def test_a_replica_of_the_fenced_primary_serves_no_read(
             shown = next(n for n in status(door.router).nodes if n.name == "replica2")
             assert (shown.reads, shown.lag_seconds, shown.lag_bytes) == (False, None, None)
             assert "does not follow the primary" in shown.problem
-            assert door.router.stats()["events"]["not_following"] == 1
+            # A probe in the middle of its promotion may call the other one ahead, for a moment.
+            assert told[door.name].count("replica2") == 1
         found = {
             (f.code, f.level) for f in doctor(opened[0].router).findings if f.node == "replica2"
         }
@@ -137,7 +147,10 @@ def test_an_ordinary_failover_has_reads_back_on_replicas(
         "CREATE TABLE big AS SELECT g, repeat('x', 300) FROM generate_series(1, 5000) g"
     )
     cluster.wait_caught_up()
-    with doors(cluster, role, max_lag_seconds=1) as opened, router.request_context():
+    # Of a server that was late to answer nobody knows whether it has crashed, and without seeing
+    # WAL receivers where its timeline began: on a busy machine that takes longer than a second.
+    options: dict[str, Any] = {"max_lag_seconds": 1, "probe_timeout": 5}
+    with doors(cluster, role, **options) as opened, router.request_context():
         for door in opened:
             door.run("INSERT INTO item (name) VALUES ('before')")
         cluster.wait_caught_up()

@@ -20,7 +20,8 @@ def test_forks_at_random_moments(database: Database) -> None:
     """While threads read, write, run DDL, blacklist, log and carry pins, no child of hundreds
     hangs or finds anything half done, and those that run statements of their own do so in time.
 
-    FORK_CHILDREN=1000 forks more often; FORK_SEED=… draws the moments, and what the threads do, as the run did that told its seed.
+    FORK_CHILDREN=1000 forks more often; FORK_SEED=… draws the moments, and what the threads do,
+    as the run did that told its seed.
     """
     database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
     database.cluster.wait_caught_up()

@@ -77,7 +77,7 @@ def main() -> int:
         work = Path(known.keep or scratch).resolve()
         work.mkdir(parents=True, exist_ok=True)
         root = fetch("django", work)
-        # PostgreSQL knows that setting since 18; those before are npm's, which have the extensions.
+        # PostgreSQL knows that setting since 18; those before are npm's and have the extensions.
         older = version_of(locate()) < (18,)
         settings = {} if older else {"extension_control_path": f"$system:{stand_ins()}"}
         results = {}

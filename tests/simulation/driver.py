@@ -1,0 +1,568 @@
+"""psycopg's connections over a simulated network to simulated servers.
+
+What a driver does is done here as psycopg does it: a transaction begins with the first statement
+unless autocommit is on, an error that names an SQLSTATE is of psycopg's class for that, a socket
+that was closed shows at the next use and not before, and who waits for an answer waits until
+something comes, however long that is.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from itertools import count
+from typing import Any, Self
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
+
+from router.connect.probe import PROBE_SQL, ROLE_SQL
+from tests.simulation.postgres import SLEEP, Blocked, Refused, Rows, Server, Session, World
+from tests.simulation.scheduler import Scheduler, Waiter
+
+IDLE, ACTIVE, INTRANS = (
+    TransactionStatus.IDLE, TransactionStatus.ACTIVE, TransactionStatus.INTRANS,
+)  # fmt: skip
+INERROR, UNKNOWN = TransactionStatus.INERROR, TransactionStatus.UNKNOWN
+
+CONNECT = 130.0
+"""Seconds psycopg waits for a connection unless told otherwise.
+
+Source: https://www.psycopg.org/psycopg3/docs/api/connections.html
+"""
+
+_classes: dict[str, type[psycopg.Error]] = {}
+
+
+def error_of(refused: Refused) -> psycopg.Error:
+    """Psycopg's exception for what a server refused."""
+    kind = _classes.get(refused.sqlstate)
+    if kind is None:
+        try:
+            kind = psycopg.errors.lookup(refused.sqlstate)
+        except KeyError:
+            kind = psycopg.OperationalError
+        _classes[refused.sqlstate] = kind
+    return kind(refused.text)
+
+
+class Link:
+    """The way from clients to one server.
+
+    Attributes:
+        deaf: nothing arrives, in either direction; open connections stay open.
+        refuses: no new connection is let through.
+        slow: seconds that each direction takes more.
+    """
+
+    def __init__(self) -> None:
+        self.deaf = False
+        self.refuses = False
+        self.slow = 0.0
+
+
+class Network:
+    """Between clients and the servers of `world`; its delays come from `rand`."""
+
+    def __init__(self, scheduler: Scheduler, world: World, rand: random.Random) -> None:
+        self.scheduler = scheduler
+        self.world = world
+        self.rand = rand
+        self.servers: dict[int, Server] = {server.port: server for server in world.servers}
+        self.links: dict[int, Link] = {port: Link() for port in self.servers}
+        self.lines: dict[int, dict[int, Line]] = {port: {} for port in self.servers}
+        self.numbers = count(1)
+        self.trace: Any = None
+        self.left_behind: list[Session] = []
+
+    def delay(self, link: Link) -> float:
+        """Seconds for one direction."""
+        return 0.0001 + 0.0004 * self.rand.random() + link.slow
+
+    def stir(self, server: Server) -> None:
+        """`server`, or the way to it, has changed: let whoever waits for it look again."""
+        for line in list(self.lines[server.port].values()):
+            line.stir()
+
+
+class Line:
+    """One connection's socket, and the server's session behind it."""
+
+    __slots__ = (
+        "ended", "hung_up", "link", "network", "number", "process", "scheduler", "sent", "server",
+        "session", "waiter",
+    )  # fmt: skip
+
+    def __init__(self, network: Network, port: int, process: Any = None) -> None:
+        self.process = process
+        self.sent = 0.0
+        self.network = network
+        self.scheduler = network.scheduler
+        self.server = network.servers[port]
+        self.link = network.links[port]
+        self.number = next(network.numbers)
+        self.session: Session | None = None
+        self.waiter: Waiter | None = None
+        self.hung_up = False
+        self.ended = False  # the client's side knows that it is closed
+
+    def stir(self) -> None:
+        """Let its user look again."""
+        waiter = self.waiter
+        if waiter is not None:
+            waiter.wake()
+
+    def pause(self, timeout: float | None) -> None:
+        """Wait for `timeout` seconds, or until something changes."""
+        scheduler = self.scheduler
+        waiter = self.waiter = Waiter(scheduler)
+        if timeout is not None:
+            scheduler.at(scheduler.now + max(0.0, timeout), waiter.expire)
+        scheduler.switch()
+        self.waiter = None
+
+    @property
+    def quiet(self) -> bool:
+        """Whether neither side hears of the other now."""
+        return self.link.deaf or self.server.frozen
+
+    @property
+    def cut(self) -> bool:
+        """Whether the client would read the end of the stream."""
+        if self.hung_up:
+            return True
+        session = self.session
+        # A process that is killed has its sockets closed by its machine, over a working network.
+        return session is not None and not session.open and not self.link.deaf and (
+            not self.server.frozen or not self.server.running)  # fmt: skip
+
+    def travel(self) -> None:
+        """Spend the time one direction takes, and wait for as long as nothing arrives."""
+        scheduler = self.scheduler
+        until = scheduler.now + self.network.delay(self.link)
+        while not self.cut:
+            if scheduler.now < until:
+                self.pause(until - scheduler.now)
+            elif self.quiet:
+                self.pause(None)
+            else:
+                return
+        if self.hung_up or scheduler.now >= until:
+            return
+        self.pause(until - scheduler.now)
+
+    def open(self, user: str, settings: Mapping[str, str], timeout: float) -> None:
+        """Connect. Raises psycopg.OperationalError."""
+        scheduler, server = self.scheduler, self.server
+        until = scheduler.now + timeout
+        where = f'connection to server at "{server.host}", port {server.port} failed'
+        steps = 2 + (server.auth_delay > 0)
+        for step in range(steps):
+            arrives = scheduler.now + (
+                server.auth_delay if step == 2 else self.network.delay(self.link)
+            )
+            while scheduler.now < arrives or (self.quiet and (step or self.link.deaf)):
+                if scheduler.now >= until:
+                    raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+                wait = until if scheduler.now >= arrives else min(arrives, until)
+                self.pause(wait - scheduler.now)
+                if self.hung_up:
+                    raise psycopg.OperationalError("connection failed: given up")
+            if self.link.refuses or not server.running:
+                raise psycopg.OperationalError(
+                    f"connection failed: {where}: Connection refused\n"
+                    "\tIs the server running on that host and accepting TCP/IP connections?"
+                )
+        self.network.world.advance(scheduler.now)
+        try:
+            self.session = server.login(scheduler.now, user=user, settings=settings)
+        except Refused as refused:
+            # libpq tells no SQLSTATE of a login that was refused.
+            raise psycopg.OperationalError(
+                f"connection failed: {where}: FATAL:  {refused.text}"
+            ) from None
+        self.network.lines[server.port][self.number] = self
+
+    def ask(self, texts: "list[tuple[str, Any, str]]") -> Rows:
+        """Send `texts` with their parameters and tags, and await the answer to the last.
+
+        Raises:
+            psycopg.Error: as psycopg.
+        """
+        self.sent = self.scheduler.now
+        self.travel()
+        session, scheduler = self.session, self.scheduler
+        assert session is not None
+        failed: Refused | None = None
+        rows = Rows([], 0, "", None)
+        if not self.hung_up:
+            for sql, params, tag in texts:
+                try:
+                    rows = self._run(session, sql, params, tag)
+                except Refused as refused:
+                    failed = refused
+                    break
+        seconds = texts[-1][1] if texts[-1][0] == SLEEP else None
+        if seconds is not None and failed is None:
+            until = scheduler.now + float(seconds["s"])
+            while scheduler.now < until and not self.cut and session.open:
+                self.pause(until - scheduler.now)
+        self.travel()
+        if failed is not None and not self.hung_up:
+            if failed.ends:
+                self.close()
+            raise error_of(failed)
+        if self.cut:
+            why = session.why if not self.hung_up else ""
+            self.close()
+            if len(why) == 5:  # an SQLSTATE: the server said so before it closed
+                raise error_of(Refused(why, "terminating connection", ends=True))
+            raise psycopg.OperationalError(
+                "server closed the connection unexpectedly\n\tThis probably means the server "
+                "terminated abnormally\n\tbefore or while processing the request."
+            )
+        return rows
+
+    def _run(self, session: Session, sql: str, params: Any, tag: str) -> Rows:
+        scheduler, world = self.scheduler, self.network.world
+        while True:
+            world.advance(scheduler.now)
+            if not session.open:
+                return Rows([], 0, "", None)
+            try:
+                rows = session.execute(sql, params, scheduler.now, tag)
+            except Blocked as blocked:
+                while not blocked.by.over and not self.cut:
+                    self.pause(0.01)
+                    world.advance(scheduler.now)
+                if self.hung_up:
+                    return Rows([], 0, "", None)
+                continue
+            if self.network.trace is not None:
+                self.network.trace(self, sql, params, tag, rows)
+            return rows
+
+    def close(self) -> None:
+        """Close the client's side."""
+        if self.ended:
+            return
+        self.ended = True
+        self.network.lines[self.server.port].pop(self.number, None)
+        session = self.session
+        if session is not None and session.open:
+            # A machine that hears nothing keeps the session.
+            if not self.link.deaf:
+                session.close(self.scheduler.now)
+            else:
+                self.network.left_behind.append(session)
+
+    def hang_up(self) -> None:
+        """Shut the socket down for both sides."""
+        self.hung_up = True
+        self.stir()
+
+
+_LEVELS = {level: level.name.replace("_", " ") for level in IsolationLevel}
+
+
+class _PGConn:
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: "SimConnection") -> None:
+        self._connection = connection
+
+    @property
+    def transaction_status(self) -> TransactionStatus:
+        return self._connection.status
+
+
+class _Info:
+    encoding = "utf-8"
+
+    def __init__(self, connection: "SimConnection") -> None:
+        self._connection = connection
+
+    @property
+    def transaction_status(self) -> TransactionStatus:
+        return self._connection.status
+
+
+class SimConnection:
+    """A connection as psycopg's blocking one."""
+
+    network: Network  # set while a simulation runs
+    process: Any = None
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.pgconn = _PGConn(self)
+        self.info = _Info(self)
+        self.prepare_threshold: int | None = 5
+        self._autocommit = False
+        self._level: IsolationLevel | None = None
+        self._read_only: bool | None = None
+        self._deferrable: bool | None = None
+        self._active = False
+        self.tag = ""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
+        """As psycopg's."""
+        port = int(kwargs["port"])
+        line = Line(cls.network, port, cls.process)
+        timeout = float(kwargs.get("connect_timeout") or CONNECT)
+        line.open(kwargs.get("user") or "app", {}, max(2.0, timeout))
+        made = cls(line)
+        made._autocommit = bool(kwargs.get("autocommit"))
+        return made
+
+    # -- state ---------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> TransactionStatus:
+        """What libpq knows of the transaction."""
+        if self.line.ended:
+            return UNKNOWN
+        if self._active:
+            return ACTIVE
+        session = self.line.session
+        assert session is not None
+        if session.failed:
+            return INERROR
+        return INTRANS if session.in_transaction else IDLE
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client's side is closed."""
+        return self.line.ended
+
+    @property
+    def broken(self) -> bool:
+        """As `closed`: nobody closes a connection here and uses it after that."""
+        return self.line.ended
+
+    def fileno(self) -> int:
+        """A number for its socket."""
+        if self.line.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        return self.line.number
+
+    def _settle(self, what: str, value: Any) -> None:
+        if self.status != IDLE:
+            name = TransactionStatus(self.status).name
+            if self.line.ended:
+                raise psycopg.OperationalError("the connection is closed")
+            raise psycopg.ProgrammingError(
+                f"can't change {what!r} now: connection in transaction status {name}"
+            )
+        setattr(self, f"_{what}", value)
+
+    @property
+    def autocommit(self) -> bool:
+        """As psycopg's."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        self._settle("autocommit", bool(value))
+
+    @property
+    def isolation_level(self) -> IsolationLevel | None:
+        """As psycopg's."""
+        return self._level
+
+    @isolation_level.setter
+    def isolation_level(self, value: IsolationLevel | None) -> None:
+        self._settle("level", value)
+
+    @property
+    def read_only(self) -> bool | None:
+        """As psycopg's."""
+        return self._read_only
+
+    @read_only.setter
+    def read_only(self, value: bool | None) -> None:
+        self._settle("read_only", value)
+
+    @property
+    def deferrable(self) -> bool | None:
+        """As psycopg's."""
+        return self._deferrable
+
+    @deferrable.setter
+    def deferrable(self, value: bool | None) -> None:
+        self._settle("deferrable", value)
+
+    # -- statements ----------------------------------------------------------------------------
+
+    def cursor(self, name: str = "", *, row_factory: Any = None, **_: Any) -> "SimCursor":
+        """As psycopg's."""
+        if self.line.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        return SimCursor(self)
+
+    def execute(self, sql: Any, params: Any = None, **_: Any) -> "SimCursor":
+        """As psycopg's."""
+        return self.cursor().execute(sql, params)
+
+    def exchange(self, sql: str, params: Any, *, begins: bool) -> Rows:
+        """Send one statement, in a transaction where it `begins` one; its rows."""
+        if self.line.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        if self._active:
+            raise psycopg.ProgrammingError("another command is already in progress")
+        texts = [(sql, params, self.tag)]
+        if begins and not self._autocommit and self.status == IDLE:
+            texts.insert(0, (self._begin(), None, ""))
+        self._active = True
+        try:
+            return self.line.ask(texts)
+        except BaseException:
+            # A cancelled psycopg call leaves the connection as it is, mostly of no use.
+            raise
+        finally:
+            self._active = False
+
+    def _begin(self) -> str:
+        parts = ["BEGIN"]
+        if self._level is not None:
+            parts.append(f"ISOLATION LEVEL {_LEVELS[self._level]}")
+        if self._read_only is not None:
+            parts.append("READ ONLY" if self._read_only else "READ WRITE")
+        if self._deferrable is not None:
+            parts.append("DEFERRABLE" if self._deferrable else "NOT DEFERRABLE")
+        return " ".join(parts)
+
+    def commit(self) -> None:
+        """As psycopg's."""
+        self._end("COMMIT")
+
+    def rollback(self) -> None:
+        """As psycopg's."""
+        self._end("ROLLBACK")
+
+    def _end(self, verb: str) -> None:
+        if self.line.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        if self.status != IDLE:
+            self.exchange(verb, None, begins=False)
+
+    def close(self) -> None:
+        """As psycopg's."""
+        self.line.close()
+
+    def cancel(self) -> None:
+        """Nothing here is cancelled from outside."""
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else TransactionStatus(self.status).name
+        return f"<SimConnection {self.line.number} to {self.line.server.name} [{state}]>"
+
+
+class SimCursor:
+    """A cursor as psycopg's."""
+
+    def __init__(self, connection: SimConnection) -> None:
+        self._connection = connection
+        self._rows: list[tuple[Any, ...]] = []
+        self._at = 0
+        self.result: Rows | None = None
+        self.closed = False
+        self.rowcount = -1
+        self.description: Any = None
+
+    def execute(self, sql: Any, params: Any = None, **_: Any) -> Self:
+        """As psycopg's."""
+        text = sql if isinstance(sql, str) else sql.decode() if isinstance(sql, bytes) else (
+            sql.as_string(None))  # fmt: skip
+        self.result = result = self._connection.exchange(text, params, begins=True)
+        self._rows, self._at, self.rowcount = result.rows, 0, result.rowcount
+        self.description = () if result.rows else None
+        return self
+
+    def fetchone(self) -> Any:
+        """As psycopg's."""
+        if self._at >= len(self._rows):
+            return None
+        self._at += 1
+        return self._rows[self._at - 1]
+
+    def fetchall(self) -> list[Any]:
+        """As psycopg's."""
+        rest, self._at = self._rows[self._at :], len(self._rows)
+        return rest
+
+    def fetchmany(self, size: int = 1) -> list[Any]:
+        """As psycopg's."""
+        rest = self._rows[self._at : self._at + size]
+        self._at += len(rest)
+        return rest
+
+    def close(self) -> None:
+        """As psycopg's."""
+        self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SimProbeConnection:
+    """As `router.connect.probe_connection.ProbeConnection`, of one node."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.heard: float = math.inf
+
+    @classmethod
+    async def connect(cls, arguments: Mapping[str, Any]) -> "SimProbeConnection":
+        """A connection to ask over. Raises psycopg.Error."""
+        line = Line(SimConnection.network, int(arguments["port"]))
+        timeout = max(2.0, float(arguments.get("connect_timeout") or CONNECT))
+        await _threaded(line, lambda: line.open("monitor", {}, timeout))
+        return cls(line)
+
+    async def ask(self, sql: bytes) -> tuple[Any, ...]:
+        """The one row that `sql` gives. Raises psycopg.Error."""
+        if self._line.ended:
+            raise psycopg.OperationalError("the connection is closed")
+        self.heard = self._line.scheduler.now
+        text = PROBE_SQL if sql == _PROBE else ROLE_SQL if sql == _ROLE else sql.decode()
+        rows = await _threaded(self._line, lambda: self._line.ask([(text, None, "")]))
+        self.heard = self._line.scheduler.now
+        row: tuple[Any, ...] = rows.rows[0]
+        return row
+
+    def hang_up(self) -> None:
+        """Close the socket for both sides."""
+        self._line.hang_up()
+
+    @property
+    def unread(self) -> bool:
+        """Nothing lies unread: an answer is taken when it comes."""
+        return False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._line.ended
+
+    async def close(self) -> None:
+        """Close it."""
+        self._line.close()
+
+
+_PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
+
+
+async def _threaded(line: Line, call: Any) -> Any:
+    """What `call`, which waits as a thread does, returns; given up, its line is closed."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(None, call)
+    except asyncio.CancelledError:
+        line.hang_up()
+        line.close()
+        raise

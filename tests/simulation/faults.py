@@ -1,0 +1,278 @@
+"""What is done to the servers while clients work, drawn from the seed."""
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation.history import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.postgres import Server
+    from tests.simulation.simulation import Simulation
+
+
+class Saboteur:
+    """Does one fault after another, each for a while, and mends it."""
+
+    KINDS = (
+        "kill replica", "freeze replica", "deaf replica", "refuse replica", "slow replica",
+        "pause replay", "lag", "conflicts", "terminate", "idle time-out",
+        "kill primary", "freeze primary", "deaf primary", "restart primary",
+        "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
+    )  # fmt: skip
+
+    def __init__(self, simulation: "Simulation", rand: random.Random) -> None:
+        self.simulation = simulation
+        self.world = simulation.world
+        self.network = simulation.network
+        self.rand = rand
+        self._ended = False
+
+    def enough(self) -> bool:
+        """Whether the clients need not go on to the last operation: the servers are mended, and
+        it is late."""
+        return self._ended and self.simulation.scheduler.now > self._until
+
+    def run(self) -> None:
+        """Do every fault of the setting."""
+        scheduler = self.simulation.scheduler
+        for kind in self.simulation.setting.faults:
+            scheduler.sleep(0.1 + self.rand.random())
+            self._do(kind)
+        self._ended = True
+        self._until = scheduler.now + 60.0
+
+    def _do(self, kind: str) -> None:
+        scheduler, history = self.simulation.scheduler, self.simulation.history
+        act = getattr(self, "_" + kind.replace(" ", "_").replace("-", ""))
+        began = scheduler.now
+        at = len(history.faults)
+        history.faults.append(Fault(began, kind, "", float("inf")))
+        server = act()
+        name = server.name if server is not None else ""
+        history.faults[at] = Fault(began, kind, name, scheduler.now)
+
+    # -- what there is to work on --------------------------------------------------------------
+
+    @property
+    def primary(self) -> "Server":
+        """The running primary of the highest timeline."""
+        servers = [s for s in self.world.servers if not s.recovering]
+        return max(servers, key=lambda s: (s.running, s.timeline))
+
+    def replica(self) -> "Server | None":
+        """A running standby."""
+        found = [s for s in self.world.servers if s.recovering and s.running]
+        return self.rand.choice(found) if found else None
+
+    def wait(self, least: float = 0.1, most: float = 2.5) -> None:
+        """Let it be so for a while."""
+        self.simulation.scheduler.sleep(least + (most - least) * self.rand.random())
+
+    @property
+    def now(self) -> float:
+        """The time (seconds)."""
+        return self.simulation.scheduler.now
+
+    def _change(self, server: "Server", call: Any, *args: Any) -> None:
+        self.world.advance(self.now)
+        call(*args, self.now)
+        self.network.stir(server)
+
+    # -- faults of one replica -----------------------------------------------------------------
+
+    def _kill_replica(self) -> "Server | None":
+        return self._killed(self.replica())
+
+    def _killed(self, server: "Server | None") -> "Server | None":
+        if server is not None:
+            self._change(server, server.kill)
+            self.wait()
+            self._change(server, server.start)
+        return server
+
+    def _freeze_replica(self) -> "Server | None":
+        return self._frozen(self.replica())
+
+    def _frozen(self, server: "Server | None") -> "Server | None":
+        if server is not None:
+            self._change(server, server.freeze)
+            self.wait(0.3, 5.0)
+            self._change(server, server.thaw)
+        return server
+
+    def _deaf_replica(self) -> "Server | None":
+        return self._deaf(self.replica())
+
+    def _deaf(self, server: "Server | None") -> "Server | None":
+        if server is not None:
+            link = self.network.links[server.port]
+            link.deaf = True
+            self.network.stir(server)
+            self.wait(0.3, 5.0)
+            link.deaf = False
+            self.network.stir(server)
+        return server
+
+    def _refuse_replica(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            link = self.network.links[server.port]
+            link.refuses = True
+            self.wait()
+            link.refuses = False
+        return server
+
+    def _slow_replica(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            link = self.network.links[server.port]
+            link.slow = self.rand.choice([0.01, 0.05, 0.3])
+            self.wait()
+            link.slow = 0.0
+        return server
+
+    def _pause_replay(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            self._change(server, server.pause)
+            self.wait(0.3, 4.0)
+            self._change(server, server.resume)
+        return server
+
+    def _lag(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            server.lag = self.rand.choice([0.05, 0.5, 3.0])
+            self.wait(0.5, 4.0)
+            server.lag = 0.0
+        return server
+
+    def _conflicts(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            for _ in range(self.rand.randint(1, 20)):
+                self.world.advance(self.now)
+                server.conflict(self.now, self.rand)
+                self.network.stir(server)
+                self.wait(0.0, 0.1)
+        return server
+
+    # -- faults of connections -----------------------------------------------------------------
+
+    def _terminate(self) -> "Server | None":
+        return self._terminated("57P01")
+
+    def _idle_timeout(self) -> "Server | None":
+        return self._terminated("57P05")
+
+    def _terminated(self, state: str) -> "Server | None":
+        server = self.rand.choice([s for s in self.world.servers if s.running])
+        for _ in range(self.rand.randint(1, 15)):
+            for number in sorted(server.sessions):
+                session = server.sessions.get(number)
+                if session is not None and self.rand.random() < 0.5:
+                    if state == "57P05" and session.in_transaction:
+                        continue
+                    self.world.advance(self.now)
+                    server.terminate(session, state, self.now)
+            self.network.stir(server)
+            self.wait(0.0, 0.3)
+        return server
+
+    def _full(self) -> "Server | None":
+        server = self.rand.choice([s for s in self.world.servers if s.running])
+        before, server.max_connections = server.max_connections, max(4, len(server.sessions))
+        self.wait()
+        server.max_connections = before
+        return server
+
+    def _slow_logins(self) -> "Server | None":
+        server = self.rand.choice(self.world.servers)
+        server.auth_delay = self.rand.choice([0.3, 1.0, 2.0])
+        self.wait()
+        server.auth_delay = 0.0
+        return server
+
+    def _logins_refused(self) -> "Server | None":
+        server = self.rand.choice(self.world.servers)
+        server.login_refused = "28P01"
+        self.wait()
+        server.login_refused = ""
+        return server
+
+    # -- faults of the primary -----------------------------------------------------------------
+
+    def _kill_primary(self) -> "Server | None":
+        return self._killed(self.primary)
+
+    def _restart_primary(self) -> "Server | None":
+        server = self.primary
+        for _ in range(self.rand.randint(1, 4)):
+            self._change(server, server.stop)
+            self.wait(0.05, 0.3)
+            self._change(server, server.start)
+            self.wait(0.3, 1.0)
+        return server
+
+    def _freeze_primary(self) -> "Server | None":
+        return self._frozen(self.primary)
+
+    def _deaf_primary(self) -> "Server | None":
+        return self._deaf(self.primary)
+
+    def _heir(self, old: "Server") -> "Server | None":
+        """The standby that has most, as a manager chooses it."""
+        found = [s for s in self.world.servers if s.recovering and s.running and not s.frozen]
+        return max(found, key=lambda s: (s.timeline, s.received)) if found else None
+
+    def _follow(self, new: "Server", *without: "Server") -> None:
+        for other in self.world.servers:
+            if other is not new and other not in without and other.recovering:
+                self._change(other, other.follow, new)
+
+    def _promote(self) -> "Server | None":
+        """The primary is killed, a replica promoted, the others follow; the old one comes back."""
+        old = self.primary
+        self._change(old, old.kill)
+        self.wait(0.0, 3.0)
+        new = self._heir(old)
+        if new is not None:
+            self._change(new, new.promote)
+            self.wait(0.0, 2.0)
+            self._follow(new)
+            self.wait(0.5, 4.0)
+            self._change(old, old.rewind, new)
+        self._change(old, old.start)
+        return old
+
+    def _switchover(self) -> "Server | None":
+        old = self.primary
+        self._change(old, old.stop)
+        self.wait(0.0, 0.3)
+        new = self._heir(old)
+        if new is not None:
+            self._change(new, new.promote)
+            self._follow(new)
+            self._change(old, old.rewind, new)
+        self._change(old, old.start)
+        self.wait()
+        return old
+
+    def _split_brain(self) -> "Server | None":
+        """A replica is promoted while the old primary lives on, and feeds the others for a
+        while."""
+        old, new = self.primary, None
+        new = self._heir(old)
+        if new is None:
+            return None
+        self._change(new, new.promote)
+        self.wait(0.0, 4.0)
+        self._follow(new)
+        self.wait(0.0, 2.0)
+        self._change(old, old.stop)
+        for other in self.world.servers:
+            if other is not new:
+                self._change(other, other.rewind, new)
+                self._change(other, other.start)
+        self.wait()
+        return old

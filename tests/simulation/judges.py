@@ -1,0 +1,377 @@
+"""What must hold over the whole history of a simulation, whatever was drawn.
+
+A judge knows what the servers did and what the clients were told; of the router it looks at
+nothing but which server it took for the primary, and which replicas for eligible, when.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.simulation.history import Read, Write
+
+if TYPE_CHECKING:
+    from tests.simulation.postgres import Commit
+    from tests.simulation.simulation import Process, Simulation
+
+GRACE = 0.05
+"""Seconds within which a statement that was routed may still reach its server."""
+
+END = 1 << 62
+
+
+class Followed(NamedTuple):
+    """Since when a process took a server for the primary."""
+
+    at: float
+    server: str
+
+
+def watch(simulation: "Simulation") -> None:
+    """Look at each statement as its server runs it."""
+    history, scheduler = simulation.history, simulation.scheduler
+    ports = {server.port: server.name for server in simulation.world.servers}
+    before: dict[int, list[Followed]] = defaultdict(list)
+    out: dict[tuple[int, int], float] = {}
+
+    def followed(process: "Process") -> None:
+        def look(router: Any) -> None:
+            primary = router.primary
+            name = "" if primary is None else ports[primary.port]
+            line = before[process.number]
+            if not line or line[-1].server != name:
+                line.append(Followed(scheduler.now, name))
+
+        process.router.observers.append(look)
+        look(process.router)
+
+    started: set[int] = set()
+
+    def ran(line: Any, sql: str, params: Any, tag: str, rows: Any) -> None:
+        """`line` has run one statement of `sql` with `params`."""
+        if params is None or not isinstance(params, dict) or "tag" not in params:
+            return
+        process = line.process
+        if process.number not in started:
+            started.add(process.number)
+            followed(process)
+        server, session = line.server, line.session
+        tenant, settings = params["tag"], session.settings
+        found = settings.get("app.tenant") or ""
+        if found != tenant:
+            history.violate(
+                "session state", scheduler.now,
+                f"{sql!r} ran on {server.name} for {tenant or 'nobody'!r} with {found!r}",
+            )  # fmt: skip
+        if sql.startswith("SELECT") and not sql.endswith("UPDATE"):
+            if server.recovering and not session.in_transaction:
+                _eligible(line, process)
+            return
+        # A write: its process must follow that server, or have done so when it sent it.
+        known = before[process.number]
+        late = scheduler.now - line.sent
+        if known and known[-1].server != server.name:
+            since = known[-1].at
+            if line.sent > since + 1e-9:
+                history.violate(
+                    "no write elsewhere", scheduler.now,
+                    f"process {process.number} wrote on {server.name} {sql!r}, sent "
+                    f"{late:.4f} s before, and has followed {known[-1].server or 'nobody'!r} "
+                    f"since {since:.4f}",
+                )  # fmt: skip
+
+    def _eligible(line: Any, process: "Process") -> None:
+        view = process.router.view
+        name = (process.number, line.server.port)
+        if any(node.port == line.server.port for node in view.replicas) or not view.replicas:
+            out.pop(name, None)
+            return
+        since = out.setdefault(name, line.sent)
+        if line.sent - since > 1.0 + GRACE:
+            history.violate(
+                "only eligible replicas", scheduler.now,
+                f"process {process.number} has read on {line.server.name}, which it holds for "
+                f"unfit since {since:.4f}",
+            )  # fmt: skip
+            out[name] = scheduler.now + 1e9
+
+    simulation.network.trace = ran
+
+
+def judge(simulation: "Simulation") -> None:
+    """Look at the whole history."""
+    lines = Lines(simulation)
+    _own_writes(simulation, lines)
+    _monotonic(simulation, lines)
+    _exactly_once(simulation, lines)
+    _transactions(simulation, lines)
+    _in_place(simulation)
+    _fresh(simulation, lines)
+    _waits(simulation)
+    _served(simulation)
+
+
+class Lines:
+    """The commits of each timeline, in order, and where each value and tag was committed."""
+
+    def __init__(self, simulation: "Simulation") -> None:
+        self.world = simulation.world
+        self.by_value: dict[Any, Commit] = {}
+        self.by_op: dict[str, list[Commit]] = defaultdict(list)
+        self.ends: dict[int, list[int]] = defaultdict(list)
+        for commit in self.world.commits:
+            self.ends[commit.timeline].append(commit.lsn)
+            for (table, _), value in commit.writes.items():
+                if table == "item":
+                    self.by_value[value] = commit
+            for op in commit.ops:
+                self.by_op[op].append(commit)
+
+    def between(self, timeline: int, low: int, high: int) -> int:
+        """Commits of `timeline` past `low`, up to `high`."""
+        ends = self.ends[timeline]
+        return bisect_right(ends, high) - bisect_right(ends, low)
+
+    def shows(self, commit: "Commit", timeline: int, lsn: int) -> bool:
+        """Whether the state at `lsn` of `timeline` shows `commit`."""
+        return self.world.has(commit, timeline, lsn)
+
+
+def _by_user(simulation: "Simulation") -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    acts: list[Any] = [*simulation.history.reads, *simulation.history.writes]
+    for act in acts:
+        found[act.user].append(act)
+    for his in found.values():
+        his.sort(key=lambda act: act.done)
+    return found
+
+
+def _own_writes(simulation: "Simulation", lines: Lines) -> None:
+    """A user sees what was acknowledged to him before."""
+    history = simulation.history
+    by_time = simulation.setting.options["consistency"] != "lsn"
+    for acts in _by_user(simulation).values():
+        last: dict[int, tuple[Write, Commit]] = {}
+        newest: tuple[Write, Commit] | None = None
+        for act in acts:
+            if isinstance(act, Write):
+                if act.outcome != "done" or not act.sets:
+                    continue
+                for key, value in act.sets.items():
+                    commit = lines.by_value.get(value)
+                    if commit is not None:
+                        last[key] = newest = act, commit
+                continue
+            if newest is None or act.level == "REPEATABLE READ" or act.own is not None:
+                continue
+            write, commit = newest
+            if act.sent < write.done:
+                continue
+            if by_time and act.sent - write.done > 5.0:
+                continue
+            at = act.at
+            if lines.shows(commit, at.timeline, at.lsn):
+                continue
+            if not lines.shows(commit, at.timeline, END) and commit.timeline < at.timeline:
+                continue  # lost with the old primary
+            history.violate(
+                "own writes", act.done,
+                f"user {act.user} in process {act.process} read row {act.key} on {at.server} at "
+                f"{at.timeline}/{at.lsn:X} (sent {act.sent:.4f}), which lacks what he wrote at "
+                f"{commit.timeline}/{commit.lsn:X} (done {write.done:.4f}, process "
+                f"{write.process})",
+            )  # fmt: skip
+
+
+def _monotonic(simulation: "Simulation", lines: Lines) -> None:
+    """Within a request no read shows an older state than the read before."""
+    history, options = simulation.history, simulation.setting.options
+    heard = 2 * options["probe_interval"] + options["probe_timeout"]
+    last: dict[int, Read] = {}
+    for read in sorted(history.reads, key=lambda r: r.done):
+        if read.level == "REPEATABLE READ":
+            continue
+        before = last.get(read.request)
+        last[read.request] = read
+        if before is None or before.done > read.sent:
+            continue
+        old, new = before.at, read.at
+        if new.timeline == old.timeline:
+            missed = lines.between(old.timeline, new.lsn, old.lsn) if new.lsn < old.lsn else 0
+        else:
+            # A replica that was just promoted shows what its process has yet to hear of.
+            unheard = new.timeline == read.followed and read.sent - before.done < heard
+            missed = int(new.timeline < old.timeline and not unheard)
+        if missed:
+            history.violate(
+                "monotonic reads", read.done,
+                f"request {read.request} in process {read.process} read {old.server} at "
+                f"{old.timeline}/{old.lsn:X} (done {before.done:.4f}) and then {new.server} at "
+                f"{new.timeline}/{new.lsn:X} (sent {read.sent:.4f}): {missed} commits less",
+            )  # fmt: skip
+
+
+def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
+    """What was acknowledged was committed once; what was refused, never; only an unknown commit
+    may be either, and nothing runs twice."""
+    history = simulation.history
+    for write in history.writes:
+        for op in write.ops:
+            times = len(lines.by_op.get(op, ()))
+            if times > 1:
+                history.violate("once", write.done, f"{op} was committed {times} times: {write}")
+            elif write.outcome == "done" and not times:
+                history.violate("once", write.done, f"{op} was never committed: {write}")
+            elif times and write.outcome not in ("done", "CommitUnknown"):
+                history.violate("once", write.done, f"{op} was committed all the same: {write}")
+        for value in write.sets.values():
+            commit = lines.by_value.get(value)
+            if write.outcome == "done" and commit is None:
+                history.violate("once", write.done, f"{value} was never committed: {write}")
+            elif commit is not None and write.outcome not in ("done", "CommitUnknown"):
+                history.violate("once", write.done, f"{value} was committed all the same: {write}")
+    for op, commits in lines.by_op.items():
+        if op.startswith("undone."):
+            history.violate("once", commits[0].when, f"{op} was to be rolled back")
+
+
+def _transactions(simulation: "Simulation", lines: Lines) -> None:
+    """What a transaction computed its write from was still so when it was committed."""
+    history = simulation.history
+    for write in history.writes:
+        for key, seen in write.read.items():
+            value = write.sets.get(key)
+            commit = lines.by_value.get(value) if value is not None else None
+            if commit is None:
+                continue
+            found = simulation.world.value(("item", key), commit.timeline, commit.lsn - 1)
+            if found != seen:
+                history.violate(
+                    "no lost update", write.done,
+                    f"row {key} was {found} when {value} was committed, and had been read as "
+                    f"{seen}: {write}",
+                )  # fmt: skip
+
+
+def _in_place(simulation: "Simulation") -> None:
+    """What a caller's own transaction reads, or what he asks for on the primary, is read there;
+    and what it has written itself it sees."""
+    history = simulation.history
+    lazy = simulation.setting.options["transactions"] == "lazy"
+    for read in history.reads:
+        there = (not lazy and read.explicit and not read.level) or read.level == "PRIMARY"
+        if there and read.at.server not in read.leaders:
+            history.violate("on the primary", read.done, f"{read}")
+        if read.own is not None and read.value != read.own:
+            history.violate(
+                "own transaction", read.done, f"{read.value} is not {read.own}: {read}"
+            )
+
+
+def _fresh(simulation: "Simulation", lines: Lines) -> None:
+    """A read is no older than max_lag_seconds and what probing adds, while all is well with the
+    primary."""
+    options, history = simulation.setting.options, simulation.history
+    limit = options["max_lag_seconds"]
+    if limit is None:
+        return
+    bound = limit + 3 * options["probe_interval"] + 2 * options["probe_timeout"] + 1.0
+    troubled = [
+        (fault.at, fault.until + bound) for fault in history.faults
+        if fault.what not in ("pause replay", "lag", "conflicts", "slow replica")
+    ]  # fmt: skip
+    commits = simulation.world.commits
+    times = [commit.when for commit in commits]
+    for read in history.reads:
+        if read.level or any(a <= read.done and read.sent <= b for a, b in troubled):
+            continue
+        i = bisect_right(times, read.sent - bound) - 1
+        if i < 0:
+            continue
+        commit = commits[i]
+        if not lines.shows(commit, read.at.timeline, read.at.lsn) and lines.shows(
+            commit, *simulation.world.surviving()
+        ):
+            history.violate(
+                "fresh", read.done,
+                f"a read on {read.at.server} at {read.at.timeline}/{read.at.lsn:X} lacks what was "
+                f"committed {read.sent - commit.when:.2f} s before it was sent, more than "
+                f"{bound:.2f}",
+            )  # fmt: skip
+
+
+SILENT = ("freeze primary", "deaf primary", "freeze replica", "deaf replica")
+WAIT = 25.0
+"""Seconds a client's action may take: some statements, each of which may wait 5 s for a pool, 3 s
+for a connection, and 1 s for a silent server."""
+
+
+def _waits(simulation: "Simulation") -> None:
+    """Nobody waits longer than his time-outs say, and, without any, than his server is silent."""
+    history = simulation.history
+    for action in history.actions:
+        took = action.done - action.sent
+        if took <= WAIT:
+            continue
+        silent = sum(
+            max(0.0, min(f.until, action.done) - max(f.at, action.sent))
+            for f in history.faults if f.what in SILENT
+        )  # fmt: skip
+        if took > WAIT + silent:
+            history.violate(
+                "bounded waits",
+                action.done,
+                f"{action.what!r} took {took:.2f} s ({action.outcome}), process {action.process}",
+            )
+
+
+HARMLESS = frozenset(
+    {"kill replica", "refuse replica", "slow replica", "pause replay", "lag", "conflicts"}
+)
+"""Faults of one replica that fail no read: another node serves it."""
+AFTERMATH = 10.0
+"""Seconds for which any other fault may make reads fail after its end."""
+
+
+def _served(simulation: "Simulation") -> None:
+    """A read fails only while something is wrong with more than one replica's server."""
+    history = simulation.history
+    harmful = [f for f in history.faults if f.what not in HARMLESS]
+    for failure in history.failures:
+        if not any(f.at <= failure.done and failure.sent <= f.until + AFTERMATH for f in harmful):
+            history.violate("reads are served", failure.done, f"{failure}")
+
+
+def at_rest(simulation: "Simulation") -> None:
+    """With no client at work nothing is lent, open, locked or waited for."""
+    history, now = simulation.history, simulation.scheduler.now
+    for process in simulation.processes:
+        pool = process.pool
+        if pool.lent:
+            history.violate("no leak", now, f"process {process.number} has lent {pool.lent}")
+        for node, inner in pool._pools.items():
+            # psycopg_pool keeps the places of those who gave up until it gets there.
+            waiting = sum(w.conn is None and w.error is None for w in inner._waiting)
+            if waiting:
+                history.violate("no leak", now, f"{node}: {waiting} wait for its pool")
+    silent = [s for s in simulation.world.servers if s.frozen or not s.running]
+    for server in simulation.world.servers:
+        if server in silent:
+            continue
+        for session in server.sessions.values():
+            if session.in_transaction and session not in simulation.network.left_behind:
+                history.violate("no leak", now, f"{server.name}: {session} is in a transaction")
+
+
+def left(simulation: "Simulation") -> None:
+    """Once all pools are closed no thread and no session is left."""
+    history, scheduler = simulation.history, simulation.scheduler
+    threads = [name for name in scheduler.threads.values() if name != "main"]
+    if threads:
+        history.violate("no leak", scheduler.now, f"threads are left: {', '.join(threads)}")
+    for server in simulation.world.servers:
+        behind = {id(session) for session in simulation.network.left_behind}
+        found = [s for s in server.sessions.values() if id(s) not in behind]
+        if found and server.running and not server.frozen:
+            history.violate("no leak", scheduler.now, f"{server.name} has {len(found)} sessions")

@@ -1,0 +1,216 @@
+"""One simulated application over one simulated cluster, from a seed."""
+
+import random
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import greenlet
+
+from router.pins.carrier import PinCarrier
+from router.psycopg import ConnectionPool
+from tests.simulation.clients import User
+from tests.simulation.driver import Network, SimConnection
+from tests.simulation.faults import Saboteur
+from tests.simulation.history import History
+from tests.simulation.judges import judge, watch
+from tests.simulation.patches import patched
+from tests.simulation.postgres import World
+from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
+
+SECRET = "a secret of the simulation's own"
+OPERATIONS = 1000
+"""Statements of clients in one run."""
+LIMIT = 600.0
+"""Seconds of the simulated clock after which a run that has not ended is stuck."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run is like; drawn from its seed, or said by a test.
+
+    Attributes:
+        operations: statements of clients after which it ends.
+        replicas, processes, users, pool: how many there are; places of a node's pool.
+        sees: the role of the monitor sees the timelines of WAL receivers.
+        faults: how many faults are drawn, and which.
+        options: of the Router.
+    """
+
+    operations: int
+    replicas: int
+    processes: int
+    users: int
+    pool: int
+    sees: bool
+    faults: tuple[str, ...]
+    options: dict[str, Any]
+
+    @classmethod
+    def drawn(cls, rand: random.Random, operations: int, kinds: tuple[str, ...]) -> "Setting":
+        """One that `rand` draws; faults of `kinds`."""
+        consistency = rand.choices(["lsn", "time"], [5, 1])[0]
+        options: dict[str, Any] = {
+            "consistency": consistency,
+            "probe_interval": rand.choice([0.2, 0.5, 1.0]),
+            "probe_timeout": rand.choice([0.5, 1.0]),
+            "blacklist_duration": rand.choice([1.0, 5.0]),
+            "max_lag_seconds": rand.choice([None, 1.0, 5.0]),
+            "pin_lsn": rand.choices(["sample", "commit"], [4, 1])[0],
+            "pin_duration": 5.0,
+            "transactions": rand.choices(["primary", "lazy"], [4, 1])[0],
+            "reads_in_transaction": rand.random() < 0.2,
+            "balance": rand.choice(["random", "round_robin", "least_outstanding"]),
+        }
+        return cls(
+            operations,
+            replicas=rand.randint(1, 3),
+            processes=rand.randint(1, 3),
+            users=rand.randint(6, 24),
+            pool=rand.randint(2, 8),
+            sees=rand.random() < 0.7,
+            faults=tuple(rand.choices(kinds, k=rand.randint(0, 4))) if kinds else (),
+            options=options,
+        )
+
+
+class Process:
+    """One process of the application: its pool, its Router, its monitor, its pins."""
+
+    def __init__(self, simulation: "Simulation", number: int) -> None:
+        setting, world = simulation.setting, simulation.world
+        runtime = SimRuntime(simulation.scheduler, random.Random(f"{simulation.seed}p{number}"))
+        self.number = number
+        self.nesting = False  # one of its users holds two connections
+        kind = type("SimConnection", (SimConnection,), {"process": self})
+
+        class Pool(ConnectionPool):
+            _runtime = runtime
+            _connection_class = kind
+
+        primary, *replicas = (f"{server.host}:{server.port}" for server in world.servers)
+        self.pool = Pool(
+            f"postgresql://app@{primary}/app",
+            replicas=replicas,
+            kwargs={"connect_timeout": 3},
+            min_size=1,
+            max_size=setting.pool,
+            max_idle=20.0,
+            timeout=5.0,
+            connection_class=kind,
+            **setting.options,
+        )
+        self.router = self.pool.router
+        self._names = {server.port: server.name for server in world.servers}
+        # The registry knows the Routers of all simulated processes.
+        self.router.pinning._others = lambda: (self.router,)
+        self.carrier = PinCarrier(
+            SECRET, clock=simulation.scheduler.clock, wall=lambda: 1e9 + simulation.scheduler.now
+        )
+        self.router.telemetry.hooks.append(
+            lambda name, fields: simulation.history.events.append(
+                (simulation.scheduler.now, number, name, dict(fields))
+            )
+        )
+
+    @property
+    def leader(self) -> str:
+        """The name of the server it takes for the primary; empty where there is none."""
+        primary = self.router.primary
+        return "" if primary is None else self._names[primary.port]
+
+
+class Simulation:
+    """Runs once.
+
+    Attributes:
+        over: users shall end.
+        think: seconds a user waits between two requests at most.
+    """
+
+    def __init__(
+        self,
+        seed: int | str,
+        setting: Setting | None = None,
+        *,
+        operations: int = OPERATIONS,
+        kinds: tuple[str, ...] | None = None,
+    ) -> None:
+        rand = random.Random(f"{seed}")
+        self.seed: int | str = seed
+        self.setting = setting or Setting.drawn(
+            rand, operations, Saboteur.KINDS if kinds is None else kinds
+        )
+        self.scheduler = Scheduler(random.Random(f"{seed}s"))
+        self.world = World(
+            random.Random(f"{seed}w"),
+            replicas=self.setting.replicas,
+            monitor_sees_receivers=self.setting.sees,
+        )
+        self.network = Network(self.scheduler, self.world, random.Random(f"{seed}n"))
+        self.history = History()
+        self.requests = count(1)
+        self.numbers = count(1)
+        self.processes: list[Process] = []
+        self.over = False
+        # Some seconds of each run are busy: users think less, and meet at the pools.
+        self.think = 0.1 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
+        self._rand = rand
+
+    def enter(self, process: Process) -> None:
+        """The calling thread belongs to `process` from now on."""
+        greenlet.getcurrent().process = process
+
+    def routers(self) -> list[Any]:
+        """The Routers of the process that the calling thread belongs to."""
+        process = getattr(greenlet.getcurrent(), "process", None)
+        return [] if process is None else [process.router]
+
+    def run(self) -> History:
+        """Run to the end, and judge; what happened."""
+        scheduler, history = self.scheduler, self.history
+        with patched(scheduler, self.network, self.routers):
+            watch(self)
+            done = scheduler.spawn(self._live, "main")
+            try:
+                scheduler.run(lambda: not done.is_alive(), LIMIT)
+            except Stuck as stuck:
+                history.violate("ends", scheduler.now, str(stuck))
+            for name, error in scheduler.crashes:
+                history.violate("no crash", scheduler.now, f"{name}: {error!r}")
+            judge(self)
+        return history
+
+    def _live(self) -> None:
+        scheduler, setting = self.scheduler, self.setting
+        for number in range(setting.processes):
+            self.processes.append(Process(self, number))
+        users = [
+            User(self, number, random.Random(f"{self.seed}u{number}"))
+            for number in range(setting.users)
+        ]
+        threads = [scheduler.spawn(user.run, f"user {user.number}") for user in users]
+        saboteur = Saboteur(self, random.Random(f"{self.seed}f"))
+        while self.history.operations < setting.operations * 0.1:
+            scheduler.sleep(0.05)
+        saboteur.run()
+        while self.history.operations < setting.operations and not saboteur.enough():
+            scheduler.sleep(0.05)
+        self.over = True
+        for thread in threads:
+            thread.join(120.0)
+        alive = [thread.name for thread in threads if thread.is_alive()]
+        if alive:
+            self.history.violate("nobody waits for ever", scheduler.now, ", ".join(alive))
+        self._close()
+
+    def _close(self) -> None:
+        from tests.simulation.judges import at_rest, left
+
+        at_rest(self)
+        for process in self.processes:
+            with suppress(Exception):
+                process.pool.close()
+        self.scheduler.sleep(10.0)
+        left(self)
