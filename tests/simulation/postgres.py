@@ -217,7 +217,7 @@ class Server:
         self.began: int | None = None  # where its recovery ended, of a primary
         self.locks: dict[Key, Transaction] = {}
         self.oldest = START  # where the WAL begins that it still has
-        self.greatest = 1  # timeline it knows of
+        self.newest = self.line  # timeline it knows of
         self._control = 1  # timeline in its control file
         self._checkpoint = START  # from where it would replay
         self._since_replay: int | None = None  # where its replay began when it was started
@@ -251,6 +251,12 @@ class Server:
     def position(self) -> int:
         """Up to where it sees commits."""
         return self.replayed if self.recovering else self.end
+
+    @property
+    def stranded(self) -> bool:
+        """Whether a standby has WAL past where a later timeline that it knows of left its own."""
+        limit = self.newest.left_at(self.line)
+        return self.recovering and limit is not None and self.received > limit
 
     # -- sessions ---------------------------------------------------------------------------
 
@@ -348,8 +354,12 @@ class Server:
             standby._disconnect()
 
     def start(self, now: float) -> None:
-        """Start it again, a primary as a primary, a standby as a standby."""
-        if self.running:
+        """Start it again, a primary as a primary, a standby as a standby.
+
+        A standby that is stranded ends at once: the timeline it wants does not contain its
+        minimum recovery point.
+        """
+        if self.running or self.stranded:
             return
         self.running = True
         self.ready = now + self.world.start_delay * self.world.rand.random()
@@ -399,8 +409,8 @@ class Server:
         self.upstream = None
         self.recovering = self.paused = False
         self.replayed = self.received
-        self.line = self.world.branch(self.line, self.received, self.greatest)
-        self.greatest = self.line.number
+        self.line = self.world.branch(self.line, self.received, self.newest.number)
+        self.newest = self.line
         self.began = self.end = self.flushed = self._async = self._whole = self.received
         self.open_for_writes(now)
         self.flush(self.append(), now)  # XLOG_END_OF_RECOVERY
@@ -437,7 +447,7 @@ class Server:
         self.received = self.replayed = upstream._sent()
         self._checkpoint = self._since_replay = upstream._checkpoint
         self._control = upstream._control
-        self.greatest = upstream.greatest
+        self.newest = upstream.newest
         self.began = None
         self._crashed = False
 
@@ -610,7 +620,8 @@ class Server:
         if limit is None:
             return
         # A receiver fetches the histories of all its upstream's timelines first.
-        self.greatest = max(self.greatest, upstream.line.number)
+        if upstream.line.number > self.newest.number:
+            self.newest = upstream.line
         asked = self.received - self.received % SEGMENT
         if asked < upstream.oldest:
             return

@@ -68,6 +68,8 @@ class RealSession:
             server.conninfo(DATABASE), user=user, options=options, autocommit=True
         )
         self.pid = self.connection.info.backend_pid
+        self._farewell = ("", "")  # SQLSTATE and text of a FATAL that came as a notice
+        self.connection.add_notice_handler(self._hear)
         self._thread: ThreadPoolExecutor | None = None
 
     def submit(self, text: str, params: Mapping[str, Any] | None) -> "Future[Answer]":
@@ -83,10 +85,18 @@ class RealSession:
             cursor = connection.execute(text.encode(), params, prepare=False)
             rows = cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
-            told = error.diag.message_primary or ""
-            return Answer([], 0, "", error.sqlstate or "", told, connection.closed, self.status)
+            state, told = error.sqlstate or "", error.diag.message_primary or ""
+            if not state:
+                (state, told), self._farewell = self._farewell, ("", "")
+            return Answer([], 0, "", state, told, connection.closed, self.status)
         tag = cursor.statusmessage or ""
         return Answer(rows, cursor.rowcount, tag, "", "", False, self.status)
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        # One that arrives right behind the answer before is a notice to libpq, and the next
+        # statement's error has no SQLSTATE.
+        if notice.severity_nonlocalized == "FATAL":
+            self._farewell = (notice.sqlstate or "", notice.message_primary or "")
 
     @property
     def status(self) -> str:
@@ -101,12 +111,13 @@ class RealSession:
 
 
 class State(NamedTuple):
-    """What a standby tells of its replication, positions in bytes."""
+    """What a standby tells of its replication; positions in bytes, `port` of its upstream."""
 
     received: int
     replayed: int
     streaming: bool
     timeline: int
+    port: int
 
 
 class RealCluster:
@@ -202,16 +213,16 @@ class RealCluster:
 
     def state(self, server: Server) -> State:
         """What the standby `server` tells."""
-        ((received, replayed, streaming, timeline),) = self.ask(
+        ((received, replayed, streaming, timeline, port),) = self.ask(
             server,
             "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint,"
             " pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0')::bigint,"
-            " pid IS NOT NULL, received_tli"
+            " pid IS NOT NULL, received_tli, sender_port"
             " FROM (SELECT) AS one LEFT JOIN pg_stat_wal_receiver ON true",
         )
         # After a start nothing counts as received before the receiver gets something new.
         received, replayed = received or 0, replayed or 0
-        return State(max(received, replayed), replayed, streaming, timeline or 0)
+        return State(max(received, replayed), replayed, streaming, timeline or 0, port or 0)
 
     def sent(self, server: Server, standby: bool) -> int:
         """Up to where `server` sends WAL."""

@@ -19,6 +19,7 @@ import psycopg
 from router.connect.probe import PROBE_SQL, report
 from router.model import Report
 from router.testing import Server as RealServer
+from router.testing import ServerFailed
 from tests.simulation import postgres as pg
 from tests.simulation.postgres import Blocked, Refused, Server, Session, Transaction, World
 from tests.simulation.real_cluster import (
@@ -44,6 +45,7 @@ WAIT = "statement that waits for a lock"
 DEADLOCK = "deadlock"
 ENDED = "end of a session that waits"
 CANCELLED = "cancelled wait"
+STRANDED = "stranded standby that does not start"
 
 
 class Disagreement(AssertionError):
@@ -207,8 +209,10 @@ class History:
             state = self.real.state(real)
             if state.streaming != server.streaming:
                 return False
-            if server.streaming and state.timeline != timeline:
+            if source is not None and state.timeline != timeline:
                 return False
+            if source is not None and state.port != self._real(source).port:
+                return False  # the receiver before has not ended yet
             if state.received < target:
                 return False
             reach = max(target, self.known.get(n, 0), state.received if attached else 0)
@@ -223,6 +227,7 @@ class History:
 
     def flush_all(self) -> None:
         """Flush what primaries have written, asynchronous commits too."""
+        self.sync()
         for server in self.world.servers:
             if not server.recovering and self.answering(server):
                 self._flush(server)
@@ -459,6 +464,8 @@ class History:
         source = server.source
         if source is None or source.recovering or not self.answering(source):
             return
+        if server.paused or server.lag:
+            return  # it would not replay what is flushed below
         if server.line is not source.line or server.position != source.end:
             return
 
@@ -678,7 +685,8 @@ class History:
         return server is not None and self._kill(server)
 
     def kill_standby(self) -> bool:
-        server = self.some(lambda s: s.recovering and not s.lag)
+        # One that is stranded may replay its old WAL as if it were the new timeline's.
+        server = self.some(lambda s: s.recovering and not s.lag and not s.stranded)
         return server is not None and self._kill(server)
 
     def _note_known(self, server: Server) -> None:
@@ -707,13 +715,16 @@ class History:
         server = self.some(lambda s: not s.lag)
         if server is None or frozen:
             return False
+        self._stop(server)
+        return True
+
+    def _stop(self, server: Server) -> None:
         self.sync()
         self._note_known(server)
         self.say(f"stop {server.name}")
         server.stop(self.now)
         self.real.stop(self._real(server))
         self._ended(server)
-        return True
 
     def start_ended(self) -> None:
         """Start every server that has ended."""
@@ -721,8 +732,21 @@ class History:
             if not server.running:
                 self.say(f"start {server.name}")
                 server.start(self.now)
+                if not server.running:
+                    self._compare_failed_start(server)
+                    continue
                 self.real.start(self._real(server), primary=not server.recovering)
                 self._back(server)
+
+    def _compare_failed_start(self, server: Server) -> None:
+        try:
+            self.real.start(self._real(server), primary=False)
+        except ServerFailed as failed:
+            if "does not contain minimum recovery point" not in str(failed):
+                raise
+            self.faults.add(STRANDED)
+        else:
+            raise self.differ(f"{server} does not start", "it does")
 
     def _back(self, server: Server) -> None:
         self.moved = True
@@ -765,12 +789,19 @@ class History:
         self.dirty = True
         self.resolve()
 
-    def cancel_wait(self) -> bool:
+    def end_wait(self) -> None:
+        """A session that waits is ended."""
+        client = self.waiting[0].client
+        if self.answering(client.model.server):
+            self._terminated(client, "57P01", "terminate")
+
+    def cancel_wait(self) -> None:
         """A statement that waits is cancelled."""
-        waiting = next((w for w in self.waiting if self.answering(w.client.model.server)), None)
-        if waiting is None:
-            return False
+        waiting = self.waiting[0]
         client = waiting.client
+        if not self.answering(client.model.server):
+            return
+        self.faults.add(CANCELLED)
         self.say(f"cancel what {client.name} waits with")
         refused = client.model.cancel(self.now)
         self.real.ask(
@@ -782,7 +813,6 @@ class History:
         answer = Answer([], 0, "", refused.sqlstate, refused.text, False, status)
         self.compare(client, waiting.sql, answer, waiting.future)
         self.resolve()
-        return True
 
     def time_out(self) -> bool:
         """The server ends a session that does nothing, or whose transaction lasts."""
@@ -817,13 +847,16 @@ class History:
         server = self.some(lambda s: s.recovering)
         if server is None:
             return False
+        self._promote(server)
+        return True
+
+    def _promote(self, server: Server) -> None:
         self.sync()
         self.say(f"promote {server.name}")
         server.promote(self.now)
         self.real.promote(self._real(server))
         self.reborn.add(self.world.servers.index(server))
         self.moved = True
-        return True
 
     def follow(self) -> bool:
         """A standby is given another upstream, which may not be one it can follow."""
@@ -837,11 +870,36 @@ class History:
         )
         if upstream is None or self._same_number(standby, upstream):
             return False
+        self._follow(standby, upstream)
+        return True
+
+    def _follow(self, standby: Server, upstream: Server) -> None:
         self.sync()
         self.say(f"{standby.name} follows {upstream.name}")
         standby.follow(upstream, self.now)
         self.real.follow(self._real(standby), self._real(upstream))
         self.moved = True
+
+    def strand(self) -> bool:
+        """A standby gets more from the old primary than the promoted one had, and restarts."""
+        old = self.primary
+        followers = [s for s in self.world.servers if s.source is old and s.line is old.line]
+        if old.recovering or not self.answering(old) or len(followers) < 2:
+            return False
+        if any(s.paused or s.lag or s.frozen for s in self.world.servers):
+            return False
+        promoted, standby = followers
+        self.sync()
+        self._promote(promoted)
+        writer = self.client_on(old)
+        if writer is None or writer.model.read_only:
+            return False
+        self.run_sql(writer, pg.INCREMENT, {"id": 0})
+        self.flush_all()
+        self._follow(standby, promoted)
+        self.probe()
+        self._stop(standby)
+        self.start_ended()
         return True
 
     def _below(self, server: Server, standby: Server) -> bool:
@@ -870,11 +928,7 @@ class History:
         for standby in self.world.servers:
             can = standby.recovering and self.answering(standby) and self.answering(new)
             if can and not self._same_number(standby, new):
-                self.sync()
-                self.say(f"{standby.name} follows {new.name}")
-                standby.follow(new, self.now)
-                self.real.follow(self._real(standby), self._real(new))
-                self.moved = True
+                self._follow(standby, new)
         return True
 
     def rewind(self) -> bool:
@@ -1097,11 +1151,11 @@ class History:
     def locks(self) -> bool:
         """Two sessions want two rows, in opposite orders or not."""
         server = self.some(lambda s: not s.recovering)
-        if server is None or len(self.clients) > SESSIONS - 2:
+        if server is None or self.waiting:
             return False
+        for client in self.clients[: max(0, len(self.clients) - SESSIONS + 2)]:
+            self.leave(client)
         clients = [c for c in (self.log_in(server), self.log_in(server)) if c is not None]
-        if len(clients) < 2 or self.waiting:
-            return False
         levels = ("", "", " ISOLATION LEVEL REPEATABLE READ")
         rows = self.rand.sample(range(ROWS), 2)
         for n, client in enumerate(clients):
@@ -1110,7 +1164,7 @@ class History:
             if self.rand.random() < 0.3:
                 self.run_sql(client, "SAVEPOINT a")
             self._write(client, rows[n])
-        for n, client in enumerate(clients):
+        for n, client in enumerate(clients[: self.rand.choice((1, 2))]):
             if not client.waits and client.model.open and not client.model.failed:
                 self._write(client, rows[1 - n])
         return True
@@ -1140,9 +1194,8 @@ class History:
                 self.probe()
             elif rand.random() < 0.08:
                 self._mend()
-            elif self.waiting and rand.random() < 0.2:
-                if self.cancel_wait():
-                    self.faults.add(CANCELLED)
+            elif self.waiting and rand.random() < 0.25:
+                self.rand.choice((self.cancel_wait, self.end_wait))()
             elif self.clients and rand.random() < 0.03:
                 client = rand.choice(self.clients)
                 if not client.waits:
@@ -1191,7 +1244,8 @@ class History:
         for server in self.world.servers:
             if server is primary:
                 continue
-            fits = server.recovering and server.greatest <= primary.line.number
+            fits = server.recovering and server.newest.number <= primary.line.number
+            fits = fits and server.running
             if fits and server.source is primary and server.line is primary.line:
                 continue
             limit = primary.line.left_at(server.line)
@@ -1214,6 +1268,7 @@ FAULTS: tuple[tuple[str, Callable[[History], bool]], ...] = (
     ("promotion that the other follows", History.follow_after_promotion),
     ("another upstream", History.follow),
     ("rewind", History.rewind),
+    ("stranded standby", History.strand),
     ("paused replay", History.pause),
     ("delayed replay", History.delay),
     ("frozen server", History.freeze),
@@ -1223,7 +1278,7 @@ FAULTS: tuple[tuple[str, Callable[[History], bool]], ...] = (
     ("full server", History.full),
     ("rows wanted in two orders", History.locks),
 )
-_FAULT_WEIGHTS = (2, 2, 3, 2, 3, 3, 3, 3, 3, 2, 4, 2, 2, 3, 3, 3, 2, 6)
+_FAULT_WEIGHTS = (2, 2, 3, 2, 3, 3, 3, 3, 3, 2, 2, 4, 2, 2, 3, 3, 3, 2, 6)
 
 _VALUES = (
     ("app.tenant", "'t1'"),

@@ -318,32 +318,47 @@ def _begin_statement(
 
 def _apply(modes: tuple[Mode, ...], transaction: "Transaction", session: "Session") -> None:
     """Make `modes` those of `transaction`."""
-    seen, nested = transaction.snapshot_taken, bool(transaction.frames)
     recovering = session.server.recovering
     for name, value in modes:
         if name == "isolation":
             if value != transaction.isolation:
-                if seen or nested:
-                    raise Refused("25001", "SET TRANSACTION ISOLATION LEVEL must be called before any query")  # fmt: skip  # noqa: E501
-                if value == SERIALIZABLE and recovering:
-                    raise Refused("0A000", "cannot use serializable mode in a hot standby")
+                _may_change_isolation(str(value), transaction, recovering)
             transaction.isolation = LEVELS[str(value)]
         elif name == "read_only":
             if not value and transaction.read_only:
-                if nested and transaction.frames[-1].read_only:
-                    raise Refused("25001", "cannot set transaction read-write mode inside a read-only transaction")  # fmt: skip  # noqa: E501
-                if seen:
-                    text = "transaction read-write mode must be set before any query"
-                    raise Refused("25001", text)
-                if recovering:
-                    text = "cannot set transaction read-write mode during recovery"
-                    raise Refused("0A000", text)
+                _may_change_to_read_write(transaction, recovering)
             transaction.read_only = bool(value)
         else:
-            if seen or nested:
-                text = "SET TRANSACTION [NOT] DEFERRABLE must be called before any query"
-                raise Refused("25001", text)
+            _may_change_deferrable(transaction)
             transaction.deferrable = bool(value)
+
+
+def _may_change_isolation(level: str, transaction: "Transaction", recovering: bool) -> None:
+    what = "SET TRANSACTION ISOLATION LEVEL must"
+    if transaction.snapshot_taken:
+        raise Refused("25001", f"{what} be called before any query")
+    if transaction.frames:
+        raise Refused("25001", f"{what} not be called in a subtransaction")
+    if level == SERIALIZABLE and recovering:
+        raise Refused("0A000", "cannot use serializable mode in a hot standby")
+
+
+def _may_change_to_read_write(transaction: "Transaction", recovering: bool) -> None:
+    if transaction.frames and transaction.frames[-1].read_only:
+        what = "cannot set transaction read-write mode inside a read-only transaction"
+        raise Refused("25001", what)
+    if transaction.snapshot_taken:
+        raise Refused("25001", "transaction read-write mode must be set before any query")
+    if recovering:
+        raise Refused("0A000", "cannot set transaction read-write mode during recovery")
+
+
+def _may_change_deferrable(transaction: "Transaction") -> None:
+    what = "SET TRANSACTION [NOT] DEFERRABLE"
+    if transaction.frames:
+        raise Refused("25001", f"{what} cannot be called within a subtransaction")
+    if transaction.snapshot_taken:
+        raise Refused("25001", f"{what} must be called before any query")
 
 
 def _set_transaction(

@@ -116,6 +116,12 @@ def test_a_standby_that_is_past_the_branch_stays_where_it_is(world: World) -> No
     world.advance(3.0)
     assert (value(replica, 3.0), value(other, 3.0)) == (None, "past")
     assert (other.streaming, probe(other, 3.0).received) == (True, 1)
+    other.stop(3.0)
+    other.start(3.0)
+    assert not other.running
+    other.rewind(replica, 4.0)
+    world.advance(5.0)
+    assert (value(other, 5.0), probe(other, 5.0).received) == (None, 2)
 
 
 def test_a_role_that_sees_no_receiver_goes_by_the_control_file() -> None:
