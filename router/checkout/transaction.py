@@ -22,8 +22,6 @@ BOUND = Intent(
 )
 
 
-
-
 class Transactions(Connections[H]):
     """The transactions of a checkout: what was written in them, and how they end.
 
