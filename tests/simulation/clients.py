@@ -53,8 +53,11 @@ class User:
                         break
                     self._act()
                 self._leave(context)
-            busy = int(simulation.scheduler.now / 2) % 5 == 1
-            simulation.scheduler.sleep(simulation.think * rand.random() * (0.15 if busy else 1.0))
+            scheduler = simulation.scheduler
+            # Most happens when something is wrong, and at times so much that pools are crowded.
+            crowded = int(scheduler.now / 2) % 5 == 1
+            pace = 0.2 if crowded else 0.5 if simulation.troubled else 1.5
+            scheduler.sleep(simulation.think * rand.random() * pace)
 
     # -- pins from one process to the next -----------------------------------------------------
 
@@ -152,8 +155,10 @@ class User:
 
     def _compute(self) -> None:
         """Something between two statements, while whatever is open stays open."""
-        if self.rand.random() < 0.4:
-            self.simulation.scheduler.sleep(0.02 * self.rand.random())
+        drawn = self.rand.random()
+        if drawn < 0.5:
+            most = 0.3 if drawn < 0.05 else 0.02
+            self.simulation.scheduler.sleep(most * self.rand.random())
 
     def _append(self, connection: Any, ops: list[str]) -> None:
         op = f"{self.number}.{next(self.simulation.numbers)}"
@@ -360,6 +365,6 @@ ACTS: list[tuple[str, Any]] = [
     ("a failing transaction", User.fails),
     ("left open", User.gives_up),
 ]
-WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 3, 4, 3, 1, 1]
+WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 7, 4, 3, 1, 1]
 
 __all__ = ["ACTS", "COUNT", "Arrivals", "Pin", "User"]

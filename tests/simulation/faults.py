@@ -47,7 +47,9 @@ class Saboteur:
         began = scheduler.now
         at = len(history.faults)
         history.faults.append(Fault(began, kind, "", float("inf")))
+        self.simulation.troubled = True
         server = act()
+        self.simulation.troubled = False
         name = server.name if server is not None else ""
         history.faults[at] = Fault(began, kind, name, scheduler.now)
 
@@ -166,7 +168,9 @@ class Saboteur:
         return self._terminated("57P05")
 
     def _terminated(self, state: str) -> "Server | None":
-        server = self.rand.choice([s for s in self.world.servers if s.running])
+        server = self.primary
+        if self.rand.random() < 0.5 or not server.running:
+            server = self.rand.choice([s for s in self.world.servers if s.running])
         for _ in range(self.rand.randint(1, 15)):
             for number in sorted(server.sessions):
                 session = server.sessions.get(number)

@@ -60,7 +60,7 @@ MUTANTS = (
       "            return None\n", "        pass\n", LATE),
     M("one more on a superseded primary", "rules/decide.py",
       "decision.nodes[0] is not primary or view.timeline != timeline:",
-      "not primary:", MOVES),
+      "not primary:", ("split brain",)),
     M("going on where the replica shows less", "rules/decide.py",
       "    if reads and force is None and shows_less(node, view, policy, pin, last, now):",
       "    if False:", LATE),
@@ -68,8 +68,6 @@ MUTANTS = (
     M("a pin resolved by a sample from before", "model.py",
       "        if not samples or samples[-1].started <= at:\n            return None\n",
       "        if not samples:\n            return None\n", LATE),
-    M("a pin from a timeline yet to come is satisfied here", "rules/pin.py",
-      "    if pin.timeline > snapshot.timeline:\n        return None\n", "", MOVES),
     M("a pin satisfied by one replica", "rules/pin.py", "    return all(\n", "    return any(\n", LATE),
     M("a pin ends by time too early", "rules/pin.py",
       "        return pin.waited(now) >= policy.pin_duration\n    if pin.lsn is None",
@@ -102,14 +100,14 @@ MUTANTS = (
       "    if intent.kind not in (Kind.READ, Kind.SESSION) or not fresh or bound:",
       "    if not fresh or bound:", (*ENDS, "kill primary")),
     M("a retry in the middle of a transaction", "rules/retry.py",
-      "or not fresh or bound:", "or bound:", ENDS),
+      "or not fresh or bound:", "or bound:", ("terminate",)),
     M("a retry forgets that the transaction is explicit", "checkout/retry.py",
       "    again = checkout.route(route.sql, **route.asked._asdict(), intent=intent, failed=failed)",
       "    again = checkout.route(route.sql, explicit=False, intent=intent, failed=failed)",
       ("terminate", "idle time-out", "restart primary")),
     M("going on without a lost transaction", "checkout/connections.py",
       "        if not held.broken or not (held.in_transaction or self.bound):\n            return\n",
-      "        if not held.broken or held.broken:\n            return\n", ENDS),
+      "        if not held.broken or held.broken:\n            return\n", ("terminate",)),
     M("a broken commit counts as failed", "checkout/transaction.py",
       "            if not primary.report_failure(error):\n                raise\n            self.drop(primary)\n",
       "            self.drop(primary)\n            raise\n", ("kill primary", "terminate")),
@@ -117,24 +115,24 @@ MUTANTS = (
       'CONFLICT = frozenset({"40001", "40P01"})', 'CONFLICT = frozenset({"XX999"})', ("conflicts",)),
     # -- primary and timelines ---------------------------------------------------------------------
     M("the old primary is followed again", "cluster/roles.py",
-      "        if r.timeline >= known\n", "        if r.timeline >= 0\n", MOVES),
+      "        if r.timeline >= known\n", "        if r.timeline >= 0\n", ("promote",)),
     M("the lowest timeline leads", "cluster/roles.py",
-      "timeline == max(valid.values())", "timeline == min(valid.values())", MOVES),
+      "timeline == max(valid.values())", "timeline == min(valid.values())", ("split brain",)),
     M("positions of the old timeline stay", "cluster/roles.py",
-      "        timeline, samples = mine.timeline, ()\n", "        timeline = mine.timeline\n", MOVES),
+      "        timeline, samples = mine.timeline, ()\n", "        timeline = mine.timeline\n", ("promote", "switchover")),
     M("writes go on to a superseded primary", "model.py",
       "        if node.name in self.fenced or 0 < timeline < self.timeline:\n            return True\n"
       "        return primary is not None and (",
-      "        return primary is None and (", MOVES),
+      "        return primary is None and (", ("split brain",)),
     M("a commit on a replaced server counts", "checkout/connections.py",
       "        if held is not self.primary or not self._superseded(held):\n            return\n",
-      "        if held is not None:\n            return\n", MOVES),
+      "        if held is not None:\n            return\n", ("split brain",)),
     M("replicas of the old primary are read", "cluster/eligible.py",
       "    if node.name in snapshot.joining or node.name in snapshot.strays:",
       "    if node.name in snapshot.joining:", ("split brain",)),
     M("a new primary may be read as a replica", "checkout/connections.py",
       "        if silent or (node not in known.replicas and node is not known.primary):",
-      "        if silent:", MOVES),
+      "        if silent:", ("split brain", "switchover")),
     M("a replica that came back older is read", "cluster/eligible.py",
       "    return _regained(snapshot, report) and _near(snapshot, report)",
       "    return _near(snapshot, report)", ("kill replica", "kill primary", "lag")),
@@ -143,7 +141,7 @@ MUTANTS = (
       "        pass", ("kill replica",)),
     M("replayed counts on any timeline", "model.py",
       "        if report.timeline == self.timeline:\n            return report.lsn\n        branch",
-      "        if report.timeline:\n            return report.lsn\n        branch", MOVES),
+      "        if report.timeline:\n            return report.lsn\n        branch", ("split brain", "promote")),
     M("the old primary is read as a replica of the new", "cluster/eligible.py",
       "report.role is not Role.REPLICA:", "report.role is None:", ("split brain",)),
     # -- health and monitor ------------------------------------------------------------------------
@@ -191,7 +189,7 @@ MUTANTS = (
       "        return True", ENDS),
     M("a new connection is not asked what it is", "psycopg/source.py",
       "        if len(self.router.servers) > 1:\n            self.probe_over(node, connection)\n",
-      "        pass\n", MOVES),
+      "        pass\n", ("split brain", "promote")),
     M("the monitor's connections are left open", "cluster/prober.py",
       "        if connection is not None:\n            await connection.close()\n", "        pass\n"),
 )  # fmt: skip
@@ -224,7 +222,7 @@ def find(mutant: Mutant, seeds: int, operations: int, seconds: float) -> tuple[f
         if done.returncode == 0:
             return -1.0, done.stdout.strip().splitlines()[-1]
         lines = (done.stdout + done.stderr).strip().splitlines()
-        return took, next((s for s in lines if s.startswith("seed ")), lines[-1])
+        return took, next((s for s in lines if " broken at " in s), lines[-1])
 
 
 def main() -> int:

@@ -15,7 +15,9 @@ from unittest.mock import patch
 
 import psycopg_pool.base
 import psycopg_pool.pool
+import psycopg_pool.pool_async
 import psycopg_pool.sched
+import psycopg_pool.sched_async
 
 from router import registry
 from router.cluster import catalog_reader, prober
@@ -112,6 +114,8 @@ def patched(
         (sched, "Event", lambda: SimEvent(scheduler)),
         (sched, "Lock", lambda: SimLock(scheduler)),
         (base, "monotonic", scheduler.clock),
+        (psycopg_pool.pool_async, "monotonic", scheduler.clock),
+        (psycopg_pool.sched_async, "monotonic", scheduler.clock),
         (base, "random", scheduler.rand.random),
         (registry, "lock", lambda: SimLock(scheduler)),
         (context, "_writing", SimLock(scheduler)),

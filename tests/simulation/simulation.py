@@ -9,7 +9,7 @@ from typing import Any
 import greenlet
 
 from router.pins.carrier import PinCarrier
-from router.psycopg import ConnectionPool
+from router.psycopg import AsyncConnectionPool, ConnectionPool
 from tests.simulation.clients import User
 from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
@@ -18,6 +18,7 @@ from tests.simulation.judges import judge, watch
 from tests.simulation.patches import patched
 from tests.simulation.postgres import World
 from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
+from tests.simulation.tasks import Bridge, BridgedPool, SimAsyncConnection
 
 SECRET = "a secret of the simulation's own"
 OPERATIONS = 1000
@@ -33,6 +34,7 @@ class Setting:
     Attributes:
         operations: statements of clients after which it ends.
         replicas, processes, users, pool: how many there are; places of a node's pool.
+        tasks: how many of the processes run tasks on an event loop; the others run threads.
         sees: the role of the monitor sees the timelines of WAL receivers.
         faults: how many faults are drawn, and which.
         options: of the Router.
@@ -41,6 +43,7 @@ class Setting:
     operations: int
     replicas: int
     processes: int
+    tasks: int
     users: int
     pool: int
     sees: bool
@@ -66,7 +69,8 @@ class Setting:
         return cls(
             operations,
             replicas=rand.randint(1, 3),
-            processes=rand.randint(1, 3),
+            processes=(processes := rand.randint(1, 3)),
+            tasks=rand.randint(0, processes) if rand.random() < 0.4 else 0,
             users=rand.randint(6, 24),
             pool=rand.randint(2, 8),
             sees=rand.random() < 0.7,
@@ -83,14 +87,17 @@ class Process:
         runtime = SimRuntime(simulation.scheduler, random.Random(f"{simulation.seed}p{number}"))
         self.number = number
         self.nesting = False  # one of its users holds two connections
-        kind = type("SimConnection", (SimConnection,), {"process": self})
-
-        class Pool(ConnectionPool):
-            _runtime = runtime
-            _connection_class = kind
+        self.bridge: Bridge | None = None
+        kind: Any = type("SimConnection", (SimConnection,), {"process": self})
+        pool: Any = ConnectionPool
+        if number < setting.tasks:
+            self.bridge = Bridge(simulation.scheduler, f"event loop {number}")
+            kind = type("SimAsyncConnection", (SimAsyncConnection,), {"blocking": kind})
+            pool = AsyncConnectionPool
+        pool = type("Pool", (pool,), {"_runtime": runtime, "_connection_class": kind})
 
         primary, *replicas = (f"{server.host}:{server.port}" for server in world.servers)
-        self.pool = Pool(
+        made = pool(
             f"postgresql://app@{primary}/app",
             replicas=replicas,
             kwargs={"connect_timeout": 3},
@@ -101,7 +108,8 @@ class Process:
             connection_class=kind,
             **setting.options,
         )
-        self.router = self.pool.router
+        self.pool: Any = made if self.bridge is None else BridgedPool(made, self.bridge)
+        self.router = made.router
         self._names = {server.port: server.name for server in world.servers}
         # The registry knows the Routers of all simulated processes.
         self.router.pinning._others = lambda: (self.router,)
@@ -126,6 +134,7 @@ class Simulation:
 
     Attributes:
         over: users shall end.
+        troubled: a fault is there.
         think: seconds a user waits between two requests at most.
     """
 
@@ -154,8 +163,8 @@ class Simulation:
         self.numbers = count(1)
         self.processes: list[Process] = []
         self.over = False
+        self.troubled = False
         self.claims: Any = None
-        # Some seconds of each run are busy: users think less, and meet at the pools.
         self.think = 0.1 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
         self._rand = rand
 
