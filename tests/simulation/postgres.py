@@ -227,6 +227,7 @@ class Server:
         self._writing = False
         self._life = 0  # of the process
         self._stream = 0  # of the WAL receiver
+        self._buffered = 0  # what the kernel has got for one that is frozen
         self._crashed = False  # when it ended last
         self._noted = 0  # where WAL ended at the last housekeeping
         self._sequence = (0, 0)  # the last value, and the last that is logged
@@ -340,12 +341,12 @@ class Server:
             self._control = max(self._control, self.line.at(self.replayed).number)
             self._since_replay = self._checkpoint
         for standby in list(self._downstream.values()):
-            if not standby.frozen:
-                standby.receive(now, self._sent(), standby._stream)
+            standby.receive(now, self._sent(), standby._stream)
         self._down(now)
 
     def _down(self, now: float) -> None:
         self.running = self.frozen = self.paused = False
+        self._buffered = 0
         self.ended = now
         self._life += 1
         self._writing = False
@@ -389,6 +390,7 @@ class Server:
             return
         self.frozen = False
         if self.recovering:
+            self.receive(now, self._buffered, self._stream)
             source = self.source
             if source is not None and self.name in source._downstream:
                 self.world.at(now, self.receive, source._sent(), self._stream)
@@ -644,8 +646,7 @@ class Server:
     def _end_timeline(self, now: float) -> None:
         """Those that stream from it get the rest of its timeline, and have to ask for the next."""
         for standby in list(self._downstream.values()):
-            if not standby.frozen:
-                standby.receive(now, self._sent(), standby._stream)
+            standby.receive(now, self._sent(), standby._stream)
             standby._try_to_connect(now)
         self._downstream.clear()
 
@@ -664,7 +665,10 @@ class Server:
 
     def receive(self, now: float, lsn: int, stream: int) -> None:
         """The WAL receiver of `stream` has got WAL up to `lsn`, and flushed it."""
-        if stream != self._stream or self.frozen or lsn <= self.received:
+        if stream != self._stream or lsn <= self.received:
+            return
+        if self.frozen:
+            self._buffered = lsn
             return
         self.received = lsn
         if self._downstream:

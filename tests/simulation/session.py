@@ -110,8 +110,8 @@ class Session:
 
     __slots__ = (
         "_asynchronous", "_custom", "_deferrable", "_last", "_local", "_reset", "_saved", "_set",
-        "cancelled_until", "changed", "default_read_only", "id", "isolation", "open", "plain",
-        "server", "transaction", "user", "why", "world",
+        "alone", "cancelled_until", "changed", "default_read_only", "id", "isolation", "open",
+        "plain", "server", "transaction", "user", "why", "world",
     )  # fmt: skip
 
     def __init__(
@@ -124,6 +124,7 @@ class Session:
         self.open = True
         self.why = ""
         self.transaction: Transaction | None = None
+        self.alone: Transaction | None = None  # of a statement in autocommit that is blocked
         self._last: Refused | None = None
         self.cancelled_until = 0.0  # until when the next query meets a conflict
         self._custom: set[str] = set()
@@ -194,6 +195,9 @@ class Session:
         """Cancel the statement that is blocked; returns the error it gets."""
         if self.transaction is not None:
             self._fail(self.transaction, now)
+        if self.alone is not None:
+            self.undo(self.alone, now)
+            self.alone = None
         return Refused("57014", "canceling statement due to user request")
 
     def cancel_next(self, now: float) -> None:
@@ -223,12 +227,12 @@ class Session:
         self.open = False
         self.why = why
         self._last = last
-        transaction = self.transaction
-        if transaction is not None:
-            if vanish:
-                transaction.vanish()
-            self.undo(transaction, now)
-            self.transaction = None
+        for transaction in (self.transaction, self.alone):
+            if transaction is not None:
+                if vanish:
+                    transaction.vanish()
+                self.undo(transaction, now)
+        self.transaction = self.alone = None
         self.server.sessions.pop(self.id, None)
 
     # -- transactions -----------------------------------------------------------------------

@@ -89,20 +89,42 @@ def _write(
     sql: str, what: str, change: _Change, session: "Session", params: Any, now: float, op: str
 ) -> Rows:
     """Run what `change` does, in the open transaction or one of its own."""
-    open_one = session.transaction
-    transaction = session.new_transaction() if open_one is None else open_one
-    line, lsn = session.take_snapshot(transaction)
-    if transaction.read_only:
-        raise Refused("25006", f"cannot execute {what} in a read-only transaction")
-    rows = change(session, transaction, params, line, lsn)
-    if open_one is None:
-        wrote = transaction.wrote
-        end = session.commit(transaction, now)
-        where = _note(session, op, sql, now, session.server.line, end, transaction.id, wrote)
-        return Rows(rows.rows, rows.rowcount, rows.tag, where)
+    transaction = session.transaction
+    if transaction is None:
+        return _write_alone(sql, what, change, session, params, now, op)
+    rows = _change_rows(what, change, session, transaction, params)
     server = session.server
     where = _note(session, op, sql, now, server.line, server.end, transaction.id, True)
     return Rows(rows.rows, rows.rowcount, rows.tag, where)
+
+
+def _write_alone(
+    sql: str, what: str, change: _Change, session: "Session", params: Any, now: float, op: str
+) -> Rows:
+    """As `_write`, in autocommit."""
+    transaction = session.alone or session.new_transaction()
+    session.alone = None
+    try:
+        rows = _change_rows(what, change, session, transaction, params)
+    except Blocked:
+        session.alone = transaction
+        raise
+    except Refused:
+        session.undo(transaction, now)
+        raise
+    wrote = transaction.wrote
+    end = session.commit(transaction, now)
+    where = _note(session, op, sql, now, session.server.line, end, transaction.id, wrote)
+    return Rows(rows.rows, rows.rowcount, rows.tag, where)
+
+
+def _change_rows(
+    what: str, change: _Change, session: "Session", transaction: "Transaction", params: Any
+) -> Rows:
+    line, lsn = session.take_snapshot(transaction)
+    if transaction.read_only:
+        raise Refused("25006", f"cannot execute {what} in a read-only transaction")
+    return change(session, transaction, params, line, lsn)
 
 
 def _take(session: "Session", transaction: "Transaction", key: "Key", lsn: int) -> None:
@@ -155,6 +177,7 @@ def _update_item(
     if not 0 <= number < IDS:
         return Rows([], 0, "UPDATE 0", None)
     key = ("item", number)
+    transaction.writes_now()
     _take(session, transaction, key, lsn)
     transaction.writes[key] = params["value"] if isinstance(params, Mapping) else params[0]
     return Rows([], 1, "UPDATE 1", None)
@@ -167,6 +190,7 @@ def _increment(
     if not 0 <= number < IDS:
         return Rows([], 0, "UPDATE 0", None)
     key = ("counter", number)
+    transaction.writes_now()
     _take(session, transaction, key, lsn)
     writes, server = transaction.writes, session.server
     count = writes[key] if key in writes else server.line.value(key, server.end)

@@ -105,14 +105,10 @@ def test_a_promoted_standby_lacks_what_it_had_not_received(world: World) -> None
 
 def test_a_standby_that_is_past_the_branch_stays_where_it_is(world: World) -> None:
     primary, replica, other = world.servers
-    replica.freeze(1.0)
+    replica.promote(1.0)
     write(primary, 1.0, "past")
     world.advance(1.5)
-    primary.kill(1.5)
-    replica.thaw(1.5)
-    world.advance(1.6)
-    replica.promote(1.6)
-    other.follow(replica, 1.6)
+    other.follow(replica, 1.5)
     world.advance(3.0)
     assert (value(replica, 3.0), value(other, 3.0)) == (None, "past")
     assert (other.streaming, probe(other, 3.0).received) == (True, 1)
@@ -122,6 +118,17 @@ def test_a_standby_that_is_past_the_branch_stays_where_it_is(world: World) -> No
     other.rewind(replica, 4.0)
     world.advance(5.0)
     assert (value(other, 5.0), probe(other, 5.0).received) == (None, 2)
+
+
+def test_a_frozen_standby_has_what_was_sent_to_it(world: World) -> None:
+    primary, replica, _ = world.servers
+    replica.freeze(1.0)
+    write(primary, 1.0, "sent")
+    world.advance(1.5)
+    primary.kill(1.5)
+    replica.thaw(2.0)
+    world.advance(2.1)
+    assert (value(replica, 2.1), replica.streaming) == ("sent", False)
 
 
 def test_a_role_that_sees_no_receiver_goes_by_the_control_file() -> None:
