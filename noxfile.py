@@ -45,6 +45,8 @@ ON_SERVER = (
     "tests/status/test_report.py",
     *("-m", "not slow"),
 )
+# What is said of SQLAlchemy on the newest Python, which event loops and greenlets feel most.
+ON_TASKS = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg)"
 # Of the drivers one of each kind; on all but the newest server by turns.
 BOTH = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg_async)"
 PSYCOPG, ASYNCPG = f"{BOTH} and not asyncpg", "not psycopg and not pg8000"

@@ -240,7 +240,9 @@ def plan() -> list[Check | Session]:
         arguments = (*BOTH_CORES, *arguments)
         return Session(name, python, arguments, (*install, name), optional=optional)
 
-    here, both = f"tests-{noxfile.HERE}", ("-k", noxfile.BOTH)
+    here = f"tests-{noxfile.HERE}"
+
+    oldest = (*noxfile.ON_PACKAGES, *ANY_VERSION, "-k", noxfile.BOTH)
 
     def servers(name: str, environment: Mapping[str, str], chosen: Sequence[str]) -> Session:
         return replace(tests(here, *chosen), name=name, environment=environment)
@@ -248,12 +250,12 @@ def plan() -> list[Check | Session]:
     def other(version: str) -> Session:
         there = [v for v in noxfile.PYTHONS if shutil.which(f"python{v}")]
         ends = (noxfile.PYTHONS[0], *there[-1:])
-        chosen = (*ANY_VERSION, *both) if version in ends else IN_THE_MIDDLE
+        chosen = (*ANY_VERSION, "-k", noxfile.ON_TASKS) if version in ends else IN_THE_MIDDLE
         return tests(f"tests-{version}", *chosen, optional=True)
 
     return [
         *(Check(name, (nox, "--session", name)) for name in ("lint", "types", "docs")),
-        tests("tests-sqlalchemy20", *noxfile.ON_PACKAGES, *ANY_VERSION, *both, optional=True),
+        tests("tests-sqlalchemy20", *oldest, optional=True),
         *map(other, noxfile.OTHER_PYTHONS),
         tests(here, "--durations", "15"),
         *(servers(name, *one) for name, one in noxfile.SERVERS.items()),
