@@ -973,7 +973,7 @@ class History:
         restart = source is not None and not source.recovering and not frozen
         if restart and source is not None and self.rand.random() < 0.4:
             # Its startup process, which waits, does not look after its WAL receiver.
-            self._stop(source)
+            (self._stop if self.rand.random() < 0.5 else self._kill)(source)
             self.start_ended()
             self.probe()
             self.faults.add(PAUSED)
