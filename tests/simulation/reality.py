@@ -45,6 +45,7 @@ WAIT = "statement that waits for a lock"
 DEADLOCK = "deadlock"
 ENDED = "end of a session that waits"
 CANCELLED = "cancelled wait"
+PAUSED = "restart of a primary while replay is paused"
 STRANDED = "stranded standby that does not start"
 
 
@@ -968,6 +969,14 @@ class History:
         self.say(f"pause replay on {server.name}")
         server.pause(self.now)
         self._real(server).pause_replay()
+        source, frozen = server.source, any(s.frozen for s in self.world.servers)
+        restart = source is not None and not source.recovering and not frozen
+        if restart and source is not None and self.rand.random() < 0.4:
+            # Its startup process, which waits, does not look after its WAL receiver.
+            (self._stop if self.rand.random() < 0.5 else self._kill)(source)
+            self.start_ended()
+            self.probe()
+            self.faults.add(PAUSED)
         return True
 
     def resume_paused(self) -> None:
