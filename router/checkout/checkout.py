@@ -173,7 +173,7 @@ class Checkout(Transactions[H]):
         """Raise what a caller gets where the rules know no node, or none that is left."""
         if failure is not None and isinstance(error, NoReplicaAvailable):
             raise failure  # of the last node that was tried: it says more
-        if self.primary is not None and self._superseded(self.primary):
+        if self.primary is not None and self.superseded(self.primary):
             self.must_not_go_on(self.primary)
         raise self.pool.translated(error) from failure or error
 

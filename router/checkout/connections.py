@@ -308,7 +308,7 @@ class Connections(Generic[H]):
             TransactionLost: the first part went with the connection `held`, or with a primary that
                 is followed no more; as the adapter has it.
         """
-        fenced = self._superseded(held)
+        fenced = self.superseded(held)
         if fenced:
             # Closed, not given back: whoever had it next would write there again.
             held.broken = held.distrusted = True
@@ -320,7 +320,7 @@ class Connections(Generic[H]):
         why = "another server is the primary now" if fenced else "the connection was lost"
         raise self.pool.translated(errors.TransactionLost(f"{held.node}: {why}, and {lost}"))
 
-    def _superseded(self, held: H) -> bool:
+    def superseded(self, held: H) -> bool:
         """Whether `held`, the primary's connection, leads to a server that was replaced."""
         return self.router.view.snapshot.superseded(held.node, self.timeline)
 
@@ -330,7 +330,7 @@ class Connections(Generic[H]):
         Raises:
             CommitUnknown: its server was replaced meanwhile; as the adapter has it.
         """
-        if held is not self.primary or not self._superseded(held):
+        if held is not self.primary or not self.superseded(held):
             return
         held.broken = held.distrusted = True
         raise self.pool.translated(

@@ -45,7 +45,20 @@ def prepared(route: "Route[H]", situation: Situation) -> bool:
     except BaseException:
         held.broken = True  # interrupted half-way: nobody knows what is set on it
         raise
-    return True
+    return _still_the_primary(route, situation)
+
+
+def _still_the_primary(route: "Route[H]", situation: Situation) -> bool:
+    """Whether what was prepared may run: settings were waited for, and another server may have
+    become the primary meanwhile. Raises TransactionLost where something has run there already;
+    as the adapter has it."""
+    checkout, held = route.checkout, route.held
+    if held is not checkout.primary or not checkout.superseded(held):
+        return True
+    if not route.fresh or checkout.bound or held.node in situation.failed:
+        checkout.must_not_go_on(held)
+    held.broken = held.distrusted = True
+    return False
 
 
 def _may_go_elsewhere(route: "Route[H]", situation: Situation) -> bool:

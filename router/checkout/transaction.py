@@ -139,7 +139,7 @@ class Transactions(Connections[H]):
     def acknowledge(self) -> None:
         """What was written is committed, and the primary has said so; `written` follows."""
         primary = self.primary
-        if self._writers and not (primary is not None and self._superseded(primary)):
+        if self._writers and not (primary is not None and self.superseded(primary)):
             self.router.observation.acknowledged(self._sent)
 
     def written(self) -> None:
@@ -205,7 +205,7 @@ class Transactions(Connections[H]):
     def _commit_primary(self, primary: H, wrote: bool) -> None:
         """End the transaction that is open on the primary."""
         try:
-            if not wrote and not primary.broken and self._superseded(primary):
+            if not wrote and not primary.broken and self.superseded(primary):
                 # It has only read there: nothing is lost, and nothing more is sent.
                 primary.broken = primary.distrusted = True
             else:

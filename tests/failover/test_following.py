@@ -3,6 +3,8 @@ ordinary failover."""
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,22 @@ import router
 from router import doctor
 from router.cluster.router import Router
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, TransactionLost
+from router.psycopg import ConnectionPool
 from router.status.report import status
-from router.testing import Cluster, Server
+from router.testing import Cluster, Proxy, Server
 from tests.conftest import MakeCluster
-from tests.failover.kit import PORT, ROLE, cut_off, doors, follow, prepare, replayed, until, url
+from tests.failover.kit import (
+    PORT,
+    ROLE,
+    WRITE,
+    cut_off,
+    doors,
+    follow,
+    prepare,
+    replayed,
+    until,
+    url,
+)
 
 ROLES = pytest.mark.parametrize("role", ["postgres", ROLE])
 """One that sees the timelines of WAL receivers, and one that does not."""
@@ -200,3 +214,39 @@ def test_a_replica_that_has_more_than_the_promoted_one_is_left_out(
         cluster.rejoin(ahead)
         for door in opened:
             until(partial(served_by, door.run, ahead), f"{door.name} reads there again")
+
+
+def test_a_primary_that_is_replaced_while_settings_are_replayed_gets_no_write(
+    make_cluster: MakeCluster,
+) -> None:
+    """What waits until its session's settings are on the old primary runs on the new one when that
+    is followed meanwhile, as nothing of it was sent."""
+    cluster = make_cluster(1)
+    prepare(cluster)
+    old, (new,) = cluster.primary, cluster.replicas
+    options: dict[str, Any] = {"probe_interval": 0.2, "probe_timeout": 5, "max_lag_seconds": None}
+    with (
+        Proxy(old.host, old.port) as proxy,
+        ConnectionPool(
+            proxy.url(url(old, "postgres")), replicas=[url(new, "postgres")], **options
+        ) as pool,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        with router.request_context(), pool.connection() as connection:
+            connection.execute(WRITE)
+        cluster.wait_caught_up()
+        pool.router.refresh()
+        with router.request_context(), pool.connection() as connection:
+            connection.execute("SET app.tenant = 'mine'")
+            assert connection.execute(PORT).fetchone() == (new.port,)
+            proxy.delay(1.0)
+            write = copy_context()
+            writing = executor.submit(write.run, connection.execute, WRITE)
+            new.promote()
+            until(lambda: primary_is(pool.router, new), "the new one is followed")
+            assert not writing.done()
+            writing.result(30)
+            asked = "SELECT current_setting('app.tenant'), inet_server_port()"
+            assert connection.execute(asked).fetchone() == ("mine", new.port)
+    counted = "SELECT count(*) FROM item"
+    assert [server.execute(counted) for server in (old, new)] == [[(1,)], [(2,)]]
