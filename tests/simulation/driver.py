@@ -218,6 +218,7 @@ class Line:
         assert session is not None
         failed: Refused | None = None
         rows = Rows([], 0, "", None)
+        answered = False
         if not self.hung_up:
             for sql, params, tag in texts:
                 try:
@@ -225,17 +226,19 @@ class Line:
                 except Refused as refused:
                     failed = refused
                     break
+            answered = session.open
         seconds = texts[-1][1] if texts[-1][0] == SLEEP else None
         if seconds is not None and failed is None:
             until = scheduler.now + float(seconds["s"])
             while scheduler.now < until and not self.cut and session.open:
                 self.pause(until - scheduler.now)
         self.travel()
-        self.must_have_answered(failed)
+        self.must_have_answered(failed, answered=answered)
         return rows
 
-    def must_have_answered(self, failed: Refused | None) -> None:
-        """Raise as psycopg does what the server `failed` with, or that it has gone."""
+    def must_have_answered(self, failed: Refused | None, *, answered: bool) -> None:
+        """Raise as psycopg does what the server `failed` with, or that it has gone. A session
+        that is ended, and not killed, has sent what it `answered` before."""
         session = self.session
         assert session is not None
         if failed is not None and not self.hung_up:
@@ -244,6 +247,8 @@ class Line:
             raise error_of(failed)
         if self.cut:
             why = session.why if not self.hung_up else ""
+            if answered and len(why) == 5:
+                return  # the answer had left before: the next statement meets the end
             self.close()
             if len(why) == 5:  # an SQLSTATE: the server said so before it closed
                 raise error_of(Refused(why, "terminating connection", ends=True))
@@ -565,19 +570,20 @@ class SimProbeConnection:
             session = line.session
             assert session is not None
             failed: Refused | None = None
-            rows = Rows([], 0, "", None)
+            rows, answered = Rows([], 0, "", None), False
             if not line.cut:
                 line.network.world.advance(line.scheduler.now)
                 try:
                     rows = session.execute(text, None, line.scheduler.now)
                 except Refused as refused:
                     failed = refused
+                answered = session.open
             await self._travel()
         except asyncio.CancelledError:
             line.hang_up()
             line.close()
             raise
-        line.must_have_answered(failed)
+        line.must_have_answered(failed, answered=answered)
         self.heard = line.scheduler.now
         row: tuple[Any, ...] = rows.rows[0]
         return row

@@ -350,6 +350,11 @@ def _in_place(simulation: "Simulation") -> None:
             )
 
 
+RELEASE = 0.003
+"""Seconds that the end of a transaction on a replica may take."""
+LATE = ("slow replica", "deaf replica", "freeze replica")
+
+
 def _fenced(simulation: "Simulation", lines: "Lines") -> None:
     """Long after a newer primary could be reached no read shows what only the old one's line has;
     and what a replaced server acknowledges is told to be unknown."""
@@ -373,12 +378,17 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
                 )
     if simulation.setting.options["pin_lsn"] == "commit":
         return  # the position is asked for between the acknowledgement and its return
+    late = [fault for fault in history.faults if fault.what in LATE]
     for write in history.writes:
         if write.outcome != "done" or not write.sets:
             continue
         commit = lines.by_value.get(next(iter(write.sets.values())))
         known = history.followed.get(write.process, [])
-        leader = next((name for at, name in reversed(known) if at < write.done - 1e-6), None)
+        # It returned before: what is open on a replica is ended next.
+        returned = write.done - RELEASE
+        if any(f.at <= write.done and write.sent <= f.until for f in late):
+            continue
+        leader = next((name for at, name in reversed(known) if at < returned), None)
         if commit is not None and leader is not None and leader != commit.server:
             history.violate(
                 "no commit on a replaced server",
