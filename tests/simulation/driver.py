@@ -112,8 +112,8 @@ class Line:
     """One connection's socket, and the server's session behind it."""
 
     __slots__ = (
-        "ended", "hung_up", "link", "network", "number", "process", "scheduler", "sent", "server",
-        "session", "waiter",
+        "ended", "hung_up", "known", "link", "network", "number", "process", "scheduler", "sent",
+        "server", "session", "waiter",
     )  # fmt: skip
 
     def __init__(self, network: Network, port: int, process: Any = None) -> None:
@@ -128,6 +128,7 @@ class Line:
         self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
         self.ended = False  # the client's side knows that it is closed
+        self.known = IDLE  # what the last answer said of the transaction
 
     def stir(self) -> None:
         """Let its user look again."""
@@ -227,6 +228,9 @@ class Line:
                     failed = refused
                     break
             answered = session.open
+            if answered:
+                self.known = INERROR if session.failed else (
+                    INTRANS if session.in_transaction else IDLE)  # fmt: skip
         seconds = texts[-1][1] if texts[-1][0] == SLEEP else None
         if seconds is not None and failed is None:
             until = scheduler.now + float(seconds["s"])
@@ -359,11 +363,7 @@ class SimConnection:
             return UNKNOWN
         if self._active:
             return ACTIVE
-        session = self.line.session
-        assert session is not None
-        if session.failed:
-            return INERROR
-        return INTRANS if session.in_transaction else IDLE
+        return self.line.known
 
     @property
     def closed(self) -> bool:

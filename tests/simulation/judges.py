@@ -388,12 +388,13 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
         returned = write.done - RELEASE
         if any(f.at <= write.done and write.sent <= f.until for f in late):
             continue
-        leader = next((name for at, name in reversed(known) if at < returned), None)
-        if commit is not None and leader is not None and leader != commit.server:
+        before = [name for at, name in known if at < returned]
+        leaders = before[-1:] + [name for at, name in known if returned <= at <= write.done]
+        if commit is not None and before and commit.server not in leaders:
             history.violate(
                 "no commit on a replaced server",
                 write.done,
-                f"{write} was committed on {commit.server}, and {leader or 'nobody'} followed",
+                f"{write} was committed on {commit.server}, and {leaders} followed",
             )
 
 
