@@ -16,7 +16,7 @@ from router.testing import Cluster
 from router.testing.ports import free_port
 from tests.servers import require, serving
 
-STORM = int(os.environ.get("STORM_STATEMENTS", "5000"))
+STORM = int(os.environ.get("STORM_STATEMENTS", "4000"))
 """Statements of a storm over few server connections; two thousand collide with a mode off."""
 
 KEEPS = (1, 21)

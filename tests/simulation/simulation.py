@@ -165,7 +165,7 @@ class Simulation:
         self.over = False
         self.troubled = False
         self.claims: Any = None
-        self.think = 0.1 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
+        self.think = 0.16 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
         self._rand = rand
 
     def enter(self, process: Process) -> None:

@@ -19,8 +19,6 @@ FOUND: tuple[tuple[int, tuple[str, ...], str], ...] = ((0, ("split brain",), REP
 
 TRIED = (
     "pinned reads go to any replica",
-    "last read forgotten",
-    "explicit transactions begin on replicas",
     "reads in a transaction on the primary leave it",
     "a retry in the middle of a transaction",
     "conflicts are the caller's",
