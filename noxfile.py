@@ -159,16 +159,8 @@ def newest(session: nox.Session) -> None:
     install = ("uv", "pip", "install", "--prerelease", "allow", "--python", f"{venv}/bin/python")
     session.run(*install, "-e", f".[{EXTRAS}]", *groups, external=True)
     environment = {"PG_ROUTER_TEST_VERSION": "19"}
-    command = (
-        f"{venv}/bin/python",
-        "-m",
-        "pytest",
-        *ON_SERVER,
-        *ON_ENDS,
-        "-k",
-        BOTH,
-        *session.posargs,
-    )
+    chosen = (*ON_SERVER, *ON_ENDS, "-k", BOTH)
+    command = (f"{venv}/bin/python", "-m", "pytest", *chosen, *session.posargs)
     session.run(*command, external=True, env=environment)
 
 

@@ -11,9 +11,9 @@ from psycopg import IsolationLevel
 import router
 from router.errors import RouterError
 from router.pins.token import Entry
-from router.rules.context import Arrivals, Pin, RoutingContext
+from router.rules.context import RoutingContext
 from tests.simulation.history import Action, Failure, Read, Write
-from tests.simulation.postgres import APPEND, COUNT, INCREMENT, LOCK, READ, UPDATE
+from tests.simulation.postgres import APPEND, INCREMENT, LOCK, READ, UPDATE
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
@@ -366,5 +366,3 @@ ACTS: list[tuple[str, Any]] = [
     ("left open", User.gives_up),
 ]
 WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 7, 4, 3, 1, 1]
-
-__all__ = ["ACTS", "COUNT", "Arrivals", "Pin", "User"]

@@ -18,7 +18,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router.connect.probe import PROBE_SQL, ROLE_SQL
-from tests.simulation.postgres import SLEEP, Blocked, Refused, Rows, Server, Session, World
+from tests.simulation.postgres import Blocked, Refused, Rows, Server, Session, World
 from tests.simulation.scheduler import Scheduler, Waiter
 
 IDLE, ACTIVE, INTRANS = (
@@ -31,6 +31,9 @@ CONNECT = 130.0
 
 Source: https://www.psycopg.org/psycopg3/docs/api/connections.html
 """
+
+NOTHING = Rows([], 0, "", None)
+"""What a client has of an answer that never came."""
 
 _classes: dict[str, type[psycopg.Error]] = {}
 
@@ -175,7 +178,7 @@ class Line:
             return
         self.pause(until - scheduler.now)
 
-    def open(self, user: str, settings: Mapping[str, str], timeout: float) -> None:
+    def open(self, user: str, timeout: float) -> None:
         """Connect. Raises psycopg.OperationalError."""
         scheduler, server = self.scheduler, self.server
         until = scheduler.now + timeout
@@ -199,7 +202,7 @@ class Line:
                 )
         self.network.world.advance(scheduler.now)
         try:
-            self.session = server.login(scheduler.now, user=user, settings=settings)
+            self.session = server.login(scheduler.now, user=user)
         except Refused as refused:
             # libpq tells no SQLSTATE of a login that was refused.
             raise psycopg.OperationalError(
@@ -207,23 +210,22 @@ class Line:
             ) from None
         self.network.lines[server.port][self.number] = self
 
-    def ask(self, texts: "list[tuple[str, Any, str]]") -> Rows:
-        """Send `texts` with their parameters and tags, and await the answer to the last.
+    def ask(self, texts: list[tuple[str, Any]]) -> Rows:
+        """Send `texts` with their parameters, and await the answer to the last.
 
         Raises:
             psycopg.Error: as psycopg.
         """
         self.sent = self.scheduler.now
         self.travel()
-        session, scheduler = self.session, self.scheduler
+        session = self.session
         assert session is not None
         failed: Refused | None = None
-        rows = Rows([], 0, "", None)
-        answered = False
+        rows, answered = NOTHING, False
         if not self.hung_up:
-            for sql, params, tag in texts:
+            for sql, params in texts:
                 try:
-                    rows = self._run(session, sql, params, tag)
+                    rows = self._run(session, sql, params)
                 except Refused as refused:
                     failed = refused
                     break
@@ -231,11 +233,6 @@ class Line:
             if answered:
                 self.known = INERROR if session.failed else (
                     INTRANS if session.in_transaction else IDLE)  # fmt: skip
-        seconds = texts[-1][1] if texts[-1][0] == SLEEP else None
-        if seconds is not None and failed is None:
-            until = scheduler.now + float(seconds["s"])
-            while scheduler.now < until and not self.cut and session.open:
-                self.pause(until - scheduler.now)
         self.travel()
         self.must_have_answered(failed, answered=answered)
         return rows
@@ -261,23 +258,23 @@ class Line:
                 "terminated abnormally\n\tbefore or while processing the request."
             )
 
-    def _run(self, session: Session, sql: str, params: Any, tag: str) -> Rows:
+    def _run(self, session: Session, sql: str, params: Any) -> Rows:
         scheduler, world = self.scheduler, self.network.world
         while True:
             world.advance(scheduler.now)
             if not session.open:
-                return Rows([], 0, "", None)
+                return NOTHING
             try:
-                rows = session.execute(sql, params, scheduler.now, tag)
+                rows = session.execute(sql, params, scheduler.now)
             except Blocked as blocked:
                 while not blocked.by.over and not self.cut:
                     self.pause(0.01)
                     world.advance(scheduler.now)
                 if self.hung_up:
-                    return Rows([], 0, "", None)
+                    return NOTHING
                 continue
             if self.network.trace is not None:
-                self.network.trace(self, sql, params, tag, rows)
+                self.network.trace(self, sql, params)
             return rows
 
     def close(self) -> None:
@@ -303,18 +300,9 @@ class Line:
 _LEVELS = {level: level.name.replace("_", " ") for level in IsolationLevel}
 
 
-class _PGConn:
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: "SimConnection") -> None:
-        self._connection = connection
-
-    @property
-    def transaction_status(self) -> TransactionStatus:
-        return self._connection.status
-
-
 class _Info:
+    """What psycopg has as ``pgconn`` and as ``info``, as far as it is asked for."""
+
     encoding = "utf-8"
 
     def __init__(self, connection: "SimConnection") -> None:
@@ -333,15 +321,13 @@ class SimConnection:
 
     def __init__(self, line: Line) -> None:
         self.line = line
-        self.pgconn = _PGConn(self)
-        self.info = _Info(self)
+        self.pgconn = self.info = _Info(self)
         self.prepare_threshold: int | None = 5
         self._autocommit = False
         self._level: IsolationLevel | None = None
         self._read_only: bool | None = None
         self._deferrable: bool | None = None
         self._active = False
-        self.tag = ""
 
     @classmethod
     def connect(cls, conninfo: str = "", **kwargs: Any) -> Self:
@@ -349,7 +335,7 @@ class SimConnection:
         port = int(kwargs["port"])
         line = Line(cls.network, port, cls.process)
         timeout = float(kwargs.get("connect_timeout") or CONNECT)
-        line.open(kwargs.get("user") or "app", {}, max(2.0, timeout))
+        line.open(kwargs.get("user") or "app", max(2.0, timeout))
         made = cls(line)
         made._autocommit = bool(kwargs.get("autocommit"))
         return made
@@ -445,15 +431,12 @@ class SimConnection:
             raise psycopg.OperationalError("the connection is closed")
         if self._active:
             raise psycopg.ProgrammingError("another command is already in progress")
-        texts = [(sql, params, self.tag)]
+        texts = [(sql, params)]
         if begins and not self._autocommit and self.status == IDLE:
-            texts.insert(0, (self._begin(), None, ""))
+            texts.insert(0, (self._begin(), None))
         self._active = True
         try:
             return self.line.ask(texts)
-        except BaseException:
-            # A cancelled psycopg call leaves the connection as it is, mostly of no use.
-            raise
         finally:
             self._active = False
 
@@ -555,7 +538,7 @@ class SimProbeConnection:
         """A connection to ask over. Raises psycopg.Error."""
         line = Line(SimConnection.network, int(arguments["port"]))
         timeout = max(2.0, float(arguments.get("connect_timeout") or CONNECT))
-        await _threaded(line, lambda: line.open("monitor", {}, timeout))
+        await _threaded(line, lambda: line.open("monitor", timeout))
         return cls(line)
 
     async def ask(self, sql: bytes) -> tuple[Any, ...]:
@@ -570,7 +553,7 @@ class SimProbeConnection:
             session = line.session
             assert session is not None
             failed: Refused | None = None
-            rows, answered = Rows([], 0, "", None), False
+            rows, answered = NOTHING, False
             if not line.cut:
                 line.network.world.advance(line.scheduler.now)
                 try:

@@ -1,5 +1,6 @@
 """What is done to the servers while clients work, drawn from the seed."""
 
+import math
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ class Saboteur:
         self.world = simulation.world
         self.network = simulation.network
         self.rand = rand
-        self._ended = False
+        self._until = math.inf
 
     def enough(self) -> bool:
         """Whether the clients need not go on to the last operation: the servers are mended, and
         it is late."""
-        return self._ended and self.simulation.scheduler.now > self._until
+        return self.simulation.scheduler.now > self._until
 
     def run(self) -> None:
         """Do every fault of the setting."""
@@ -38,7 +39,6 @@ class Saboteur:
         for kind in self.simulation.setting.faults:
             scheduler.sleep(0.1 + self.rand.random())
             self._do(kind)
-        self._ended = True
         self._until = scheduler.now + 60.0
 
     def _do(self, kind: str) -> None:
@@ -224,7 +224,7 @@ class Saboteur:
     def _deaf_primary(self) -> "Server | None":
         return self._deaf(self.primary)
 
-    def _heir(self, old: "Server") -> "Server | None":
+    def _heir(self) -> "Server | None":
         """The standby that has most, as a manager chooses it."""
         found = [s for s in self.world.servers if s.recovering and s.running and not s.frozen]
         return max(found, key=lambda s: (s.timeline, s.received)) if found else None
@@ -239,7 +239,7 @@ class Saboteur:
         old = self.primary
         self._change(old, old.kill)
         self.wait(0.0, 3.0)
-        new = self._heir(old)
+        new = self._heir()
         if new is not None:
             self._change(new, new.promote)
             self.wait(0.0, 2.0)
@@ -258,7 +258,7 @@ class Saboteur:
         old = self.primary
         self._change(old, old.stop)
         self.wait(0.0, 0.3)
-        new = self._heir(old)
+        new = self._heir()
         if new is not None:
             self._change(new, new.promote)
             self._follow(new)
@@ -270,8 +270,8 @@ class Saboteur:
     def _split_brain(self) -> "Server | None":
         """A replica is promoted while the old primary lives on, and feeds the others for a
         while."""
-        old, new = self.primary, None
-        new = self._heir(old)
+        old = self.primary
+        new = self._heir()
         if new is None:
             return None
         self._change(new, new.promote)

@@ -1,5 +1,6 @@
 """What happened in a simulation, for the judges to look at."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,6 +72,13 @@ class Failure(NamedTuple):
     error: str
 
 
+class Followed(NamedTuple):
+    """Since when a process took a server for the primary; its name is empty for none."""
+
+    at: float
+    server: str
+
+
 class Claim(NamedTuple):
     """A server could be reached as the primary of `timeline` from `since` to `until` (seconds)."""
 
@@ -120,7 +128,7 @@ class History:
     actions: list[Action] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
-    followed: dict[int, list[tuple[float, str]]] = field(default_factory=dict)
+    followed: dict[int, list[Followed]] = field(default_factory=lambda: defaultdict(list))
     violations: list[Violation] = field(default_factory=list)
     events: list[tuple[float, int, str, dict[str, Any]]] = field(default_factory=list)
     operations: int = 0

@@ -6,9 +6,9 @@ nothing but which server it took for the primary, and which replicas for eligibl
 
 from bisect import bisect_right
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from tests.simulation.history import Claim, Read, Write
+from tests.simulation.history import Claim, Followed, Read, Write
 
 if TYPE_CHECKING:
     from tests.simulation.postgres import Commit
@@ -20,19 +20,11 @@ GRACE = 0.05
 END = 1 << 62
 
 
-class Followed(NamedTuple):
-    """Since when a process took a server for the primary."""
-
-    at: float
-    server: str
-
-
 def watch(simulation: "Simulation") -> None:
     """Look at each statement as its server runs it."""
     history, scheduler = simulation.history, simulation.scheduler
     ports = {server.port: server.name for server in simulation.world.servers}
-    before: dict[int, list[Followed]] = defaultdict(list)
-    history.followed = before  # type: ignore[assignment]
+    before = history.followed
     claims = Claims(simulation)
     out: dict[tuple[int, int], float] = {}
 
@@ -49,7 +41,7 @@ def watch(simulation: "Simulation") -> None:
 
     started: set[int] = set()
 
-    def ran(line: Any, sql: str, params: Any, tag: str, rows: Any) -> None:
+    def ran(line: Any, sql: str, params: Any) -> None:
         """`line` has run one statement of `sql` with `params`."""
         if params is None or not isinstance(params, dict) or "tag" not in params:
             return
@@ -224,26 +216,26 @@ def _by_user(simulation: "Simulation") -> dict[int, list[Any]]:
 
 def _own_writes(simulation: "Simulation", lines: Lines) -> None:
     """A user sees what was acknowledged to him before."""
-    history, bound = simulation.history, Claims(simulation).bound
-    by_time = simulation.setting.options["consistency"] != "lsn"
+    history, bound = simulation.history, simulation.claims.bound
+    options = simulation.setting.options
+    by_time = options["consistency"] != "lsn"
     for acts in _by_user(simulation).values():
-        last: dict[int, tuple[Write, Commit]] = {}
         newest: tuple[Write, Commit] | None = None
         for act in acts:
             if isinstance(act, Write):
                 if act.outcome != "done" or not act.sets:
                     continue
-                for key, value in act.sets.items():
+                for value in act.sets.values():
                     commit = lines.by_value.get(value)
                     if commit is not None:
-                        last[key] = newest = act, commit
+                        newest = act, commit
                 continue
             if newest is None or act.level == "REPEATABLE READ" or act.own is not None:
                 continue
             write, commit = newest
             if act.sent < write.done:
                 continue
-            if by_time and act.sent - write.done > 5.0:
+            if by_time and act.sent - write.done > options["pin_duration"]:
                 continue
             at = act.at
             if lines.shows(commit, at.timeline, at.lsn):
@@ -359,7 +351,7 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
     """Long after a newer primary could be reached no read shows what only the old one's line has;
     and what a replaced server acknowledges is told to be unknown."""
     history = simulation.history
-    bound = Claims(simulation).bound
+    bound = simulation.claims.bound
     for read in history.reads:
         for claim in history.claims:
             if not (claim.since + bound < read.sent <= claim.until) or read.level:

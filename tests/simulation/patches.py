@@ -25,7 +25,14 @@ from router.connect import hangup
 from router.pins import carrier
 from router.rules import context
 from tests.simulation.driver import Network, SimConnection, SimProbeConnection
-from tests.simulation.scheduler import Scheduler, SimCondition, SimEvent, SimLock, SimQueue
+from tests.simulation.scheduler import (
+    Scheduler,
+    SimCondition,
+    SimEvent,
+    SimLock,
+    SimQueue,
+    current,
+)
 
 CATALOG: dict[str, list[tuple[Any, ...]]] = {
     "functions": [],
@@ -81,16 +88,8 @@ def patched(
 
     def gather(*workers: Any, timeout: float | None = None, timeout_hint: str = "") -> None:
         for worker in workers:
-            if worker is not scheduler_current():
+            if worker is not current():
                 worker.join(timeout)
-
-    def scheduler_current() -> Any:
-        import greenlet
-
-        return getattr(greenlet.getcurrent(), "thread", None)
-
-    async def connect(arguments: Any) -> SimProbeConnection:
-        return await SimProbeConnection.connect(arguments)
 
     async def rows(reader: Any, node: Any) -> dict[str, list[tuple[Any, ...]]]:
         connection = await SimProbeConnection.connect(reader._connect_args(node))
@@ -119,8 +118,8 @@ def patched(
         (base, "random", scheduler.rand.random),
         (registry, "lock", lambda: SimLock(scheduler)),
         (context, "_writing", SimLock(scheduler)),
-        (prober, "connect", connect),
-        (catalog_reader, "connect", connect),
+        (prober, "connect", SimProbeConnection.connect),
+        (catalog_reader, "connect", SimProbeConnection.connect),
         (catalog_reader.CatalogReader, "_rows", rows),
         (hangup, "socket", _Sockets(network)),
         (hangup, "unread", lambda line: False),

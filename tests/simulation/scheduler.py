@@ -52,6 +52,17 @@ class Waiter:
             self._scheduler.ready.append(thread)
 
 
+def wake_one(waiters: "deque[Waiter]") -> None:
+    """Let the first of `waiters` go on that still waits."""
+    while waiters and not waiters.popleft().wake():
+        pass
+
+
+def current() -> Any:
+    """The `SimThread` that runs, None outside of any."""
+    return getattr(greenlet.getcurrent(), "thread", None)
+
+
 class Stuck(Exception):
     """Nobody can go on any more."""
 
@@ -260,8 +271,7 @@ class SimLock:
         self._depth -= 1
         if not self._depth:
             self._owner = None
-            while self._waiters and not self._waiters.popleft().wake():
-                pass
+            wake_one(self._waiters)
 
     def _is_owned(self) -> bool:
         return self._owner is greenlet.getcurrent()
@@ -324,20 +334,13 @@ class SimQueue:
     def put_nowait(self, item: Any) -> None:
         """Add an item."""
         self._items.append(item)
-        while self._waiters and not self._waiters.popleft().wake():
-            pass
-
-    put = put_nowait
+        wake_one(self._waiters)
 
     def get(self) -> Any:
         """Wait for an item."""
         while not self._items:
             self._scheduler.wait(self._waiters, None)
         return self._items.popleft()
-
-    def empty(self) -> bool:
-        """Whether there is none."""
-        return not self._items
 
 
 class _Selector:
@@ -463,7 +466,7 @@ class SimRuntime(Runtime):
 
     def current(self) -> object:
         """The thread that asks."""
-        return getattr(greenlet.getcurrent(), "thread", None)
+        return current()
 
 
 __all__ = [

@@ -14,7 +14,7 @@ from tests.simulation.clients import User
 from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
 from tests.simulation.history import History
-from tests.simulation.judges import judge, watch
+from tests.simulation.judges import at_rest, judge, left, watch
 from tests.simulation.patches import patched
 from tests.simulation.postgres import World
 from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
@@ -216,8 +216,6 @@ class Simulation:
         self._close()
 
     def _close(self) -> None:
-        from tests.simulation.judges import at_rest, left
-
         at_rest(self)
         for process in self.processes:
             with suppress(Exception):
