@@ -143,7 +143,8 @@ class Report:
             where the role may not see it.
         began: where a primary's recovery ended. For a server that was promoted, and has not been
             restarted since, its timeline began there; None after a start without recovery.
-        flushed: how far a primary has flushed its WAL. Standbys are sent no more than that.
+        flushed: how far a primary has flushed its WAL: standbys are sent no more than that. Of a
+            replica how far its WAL receiver has, None where `received` is 0.
         taken: when the answer was taken in (monotonic seconds). The values are no newer.
         earlier: what the report before told, where the node has answered both times without a
             break, in the same role.
@@ -187,6 +188,22 @@ class Report:
     def mute(self) -> bool:
         """Whether the server answers, but tells neither position nor timeline: see `ROLE_SQL`."""
         return self.ok and self.lsn is None and self.timeline == 0
+
+    @property
+    def replays(self) -> bool:
+        """Whether it is seen to replay what it receives.
+
+        A standby that crashed with WAL past a promotion may come up with a receiver on the new
+        timeline, whose WAL does not fit to what it has: it stays where it is, and shows rows that
+        are lost. (PostgreSQL 18 logs "record with incorrect prev-link" and tries again for ever.)
+        """
+        if not self.received:
+            return True  # the control file goes by what was replayed
+        earlier = self.earlier
+        if earlier is not None and self.lsn != earlier.lsn and self.timeline == earlier.timeline:
+            return True
+        had = None if self.highest_before is None else self.highest_before[1]
+        return self.lsn == self.flushed and self.lsn != had
 
     def known_before(self, at: float) -> Known | None:
         """What it told last, if that was taken in before `at` (monotonic seconds)."""
@@ -282,7 +299,7 @@ class Stray:
         if not report.ok or report.timeline < self.timeline:
             return False
         # On a timeline of the same number only a server that was set up anew can have come back.
-        return report.timeline > self.shown or report.since > self.at
+        return (report.timeline > self.shown or report.since > self.at) and report.replays
 
 
 NO_STRAYS: Mapping[str, Stray] = MappingProxyType({})

@@ -51,7 +51,9 @@ def replica(
     system_id: str = "1",
     streaming: bool = True,
     received: int = 0,
+    flushed: int | None = None,
 ) -> Report:
+    got = lsn if flushed is None else flushed
     return Report(
         node,
         started,
@@ -62,6 +64,7 @@ def replica(
         lag_seconds=lag,
         streaming=streaming,
         received=received,
+        flushed=None if got is None or not received else Lsn(got),
     )
 
 
@@ -521,6 +524,23 @@ def test_a_replica_with_more_than_the_primary_has_it_from_another() -> None:
     assert told.why("b") == "it has WAL up to 0/514, the primary only up to 0/4E2"
     told(primary("a", 1300, 5.0, timeline=2), replica("b", 1300, 5.0))
     assert told.readable == []
+
+
+def test_a_receiver_on_the_new_timeline_proves_nothing_where_replay_stands_still() -> None:
+    """A replica with WAL past the promotion that crashed comes up with a receiver on the new
+    timeline and replays none of it: it stays out, with the receiver and when that has ended,
+    until it has come further."""
+    told = Told(primary(), primary(lsn=1200, started=2.0), replica("b", 1200, 2.0))
+    told(lost("p", 3.0), lost("p", 3.5), *promoted(4.0), lost("b", 5.0), lost("b", 6.0))
+    for at in (7.0, 8.0):
+        told(replica("b", 1200, at, timeline=2, received=2, flushed=900))
+        assert told.readable == []
+    told(replica("b", 1200, 9.0, timeline=2, received=2, flushed=1200))
+    assert told.readable == []
+    told(replica("b", 1200, 10.0, timeline=1, streaming=False))
+    assert told.readable == []
+    told(lost("b", 11.0), replica("b", 1250, 12.0, timeline=2, received=2))
+    assert told.readable == ["b"]
 
 
 def test_of_two_primaries_on_one_timeline_positions_may_tell() -> None:

@@ -16,7 +16,7 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
     earlier = None
     # If its connections broke in between, it may be another server, or an older state of it.
     if before and unbroken and before.since <= before.started:
-        if report.role is Role.REPLICA and not report.received:
+        if report.role is Role.REPLICA and not report.received and before.replays:
             # A standby never goes back. While it has no receiver its control file, which may
             # be minutes behind, is all that it tells.
             timeline = max(timeline, before.timeline)

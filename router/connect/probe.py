@@ -23,14 +23,15 @@ SELECT r.standby,
        w.pid IS NOT NULL,
        w.received_tli,
        CASE WHEN NOT r.standby THEN pg_last_wal_replay_lsn() END::text,
-       CASE WHEN NOT r.standby THEN pg_current_wal_flush_lsn() END::text,
+       CASE WHEN r.standby THEN w.flushed_lsn ELSE pg_current_wal_flush_lsn() END::text,
        current_database()::text
   FROM (SELECT pg_is_in_recovery() AS standby) r
   LEFT JOIN pg_stat_wal_receiver w ON r.standby
 """
 """One row: in recovery, position, timeline, system identifier, lag in seconds, streaming; of a
-standby its WAL receiver's timeline; of a primary where its recovery ended, and what it flushed;
-and the database, which is the server's own name for it, whatever a pooler in between calls it.
+standby its WAL receiver's timeline; of a primary where its recovery ended; what a primary or a
+standby's WAL receiver has flushed; and the database, which is the server's own name for it,
+whatever a pooler in between calls it.
 
 The timeline of a primary is read from the name of the segment it writes, because the control
 file still shows the old one until the checkpoint after a promotion. A standby's comes from its

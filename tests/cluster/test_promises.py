@@ -78,7 +78,7 @@ class Machine:
         received = self.timeline if monitor and self.streams else 0
         return Report(
             self.name, started, Role.REPLICA, at, received or self.control, "1", 0.0, True,
-            received=received,
+            received=received, flushed=at if received else None,
         )  # fmt: skip
 
 

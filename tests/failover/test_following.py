@@ -216,6 +216,47 @@ def test_a_replica_that_has_more_than_the_promoted_one_is_left_out(
             until(partial(served_by, door.run, ahead), f"{door.name} reads there again")
 
 
+@ROLES
+def test_a_replica_that_has_more_and_crashed_is_left_out_too(
+    make_cluster: MakeCluster, role: str
+) -> None:
+    """Started again after a crash it shows a WAL receiver on the new timeline, for some
+    milliseconds or seconds, and its lost rows for ever: it serves no read, though the new primary
+    has written as much by then."""
+    cluster = make_cluster(2)
+    prepare(cluster)
+    primary, (new, ahead) = cluster.primary, cluster.replicas
+    options: dict[str, Any] = {"max_lag_seconds": None, "probe_interval": 0.2}
+    with doors(cluster, role, **options) as opened:
+        cut_off(new)
+        for _ in range(10):
+            primary.execute("INSERT INTO item (name) VALUES ('lost')")
+        replayed(ahead, primary)
+        for door in opened:
+            door.router.refresh()
+        primary.kill()
+        new.promote()
+        follow(opened, new)
+        source = new.conninfo().replace("'", "")
+        ahead.execute("ALTER SYSTEM SET primary_slot_name = ''")
+        ahead.execute(f"ALTER SYSTEM SET primary_conninfo = '{source}'")
+        ahead.execute("SELECT pg_reload_conf()")
+        history = ahead.data / "pg_wal" / "00000002.history"
+        until(history.exists, "it knows of the new timeline")
+        [past] = ahead.execute("SELECT pg_last_wal_replay_lsn() - '0/0'")
+        ahead.kill()
+        for door in opened:
+            until(partial(door.misses, ahead.name), "it is missed")
+        while new.execute("SELECT pg_current_wal_flush_lsn() - '0/0'") <= [past]:
+            new.execute(WRITE)
+        ahead.start()
+        for door in opened:
+            for _ in range(20):
+                door.router.refresh()
+                assert door.read() == new.port, door.name
+        assert ahead.execute("SELECT count(*) FROM item WHERE name = 'lost'") == [(10,)]
+
+
 def test_a_primary_that_is_replaced_while_settings_are_replayed_gets_no_write(
     make_cluster: MakeCluster,
 ) -> None:

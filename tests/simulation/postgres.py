@@ -229,6 +229,7 @@ class Server:
         self._stream = 0  # of the WAL receiver
         self._buffered = 0  # what the kernel has got for one that is frozen
         self._crashed = False  # when it ended last
+        self._asked = self.line  # of which its WAL receiver asked for WAL
         self._noted = 0  # where WAL ended at the last housekeeping
         self._sequence = (0, 0)  # the last value, and the last that is logged
 
@@ -318,6 +319,7 @@ class Server:
             behind = self.replayed - self._checkpoint
             self.replayed -= int(behind * self.world.rand.random())
             self._since_replay = self._checkpoint
+            self._crashed = True
         else:
             self.world.lost.update(self.line.cut(self.flushed))
             self.end = self.flushed
@@ -340,6 +342,7 @@ class Server:
             # How far it must come before it is consistent is written even without one.
             self._control = max(self._control, self.line.at(self.replayed).number)
             self._since_replay = self._checkpoint
+            self._crashed = False
         for standby in list(self._downstream.values()):
             standby.receive(now, self._sent(), standby._stream)
         self._down(now)
@@ -358,9 +361,9 @@ class Server:
         """Start it again, a primary as a primary, a standby as a standby.
 
         A standby that is stranded ends at once: the timeline it wants does not contain its
-        minimum recovery point.
+        minimum recovery point; but after a crash that point may be from before the branch.
         """
-        if self.running or self.stranded:
+        if self.running or (self.stranded and not self._crashed):
             return
         self.running = True
         self.ready = now + self.world.start_delay * self.world.rand.random()
@@ -629,11 +632,16 @@ class Server:
             return
         if self.received > limit:
             # It asks for the segment from its start: if that is common, the receiver stays, and
-            # waits for a timeline that the startup process will not go to.
+            # waits for a timeline that the startup process will not go to; or, after a crash,
+            # gets WAL of that one, which does not fit to what was replayed, and is ended.
             if asked <= limit:
                 self.streaming, self.source = True, upstream
+                self._asked = upstream.line if self._crashed else self.line
+                if self._crashed and self.world.background:
+                    when = now + self.world.rand.uniform(1, 6)
+                    self.world.at(when, self._end_receiver, self._stream)
             return
-        self.streaming, self.source = True, upstream
+        self.streaming, self.source, self._asked = True, upstream, upstream.line
         if self.line is not upstream.line:
             self._end_timeline(now)
             self.line = upstream.line
@@ -662,6 +670,12 @@ class Server:
         source = self.source
         if stream == self._stream and source is not None and source.frozen:
             self._disconnect()
+
+    def _end_receiver(self, now: float, stream: int) -> None:
+        """The startup process ends its WAL receiver, and starts another some time later."""
+        if stream == self._stream:
+            self._disconnect()
+            self._try_to_connect(now)
 
     def receive(self, now: float, lsn: int, stream: int) -> None:
         """The WAL receiver of `stream` has got WAL up to `lsn`, and flushed it."""
@@ -721,13 +735,17 @@ class Server:
         age = None if last is None else now - last
         if not self.recovering:
             began = None if self.began is None else lsn_text(self.began)
-            insert, flushed = lsn_text(self.insert), lsn_text(self.flushed)
-            return (False, insert, line.number, world.system_id, age, False, None, began, flushed,
-                    world.database)  # fmt: skip
-        received = line.number if self.streaming and world.monitor_sees_receivers else None
+            return (False, lsn_text(self.insert), line.number, world.system_id, age, False, None,
+                    began, lsn_text(self.flushed), world.database)  # fmt: skip
+        received, flushed = None, None
+        if self.streaming and world.monitor_sees_receivers:
+            received, got = self._asked.number, self.received
+            if self._asked is not line:
+                got -= got % SEGMENT  # it has flushed no more than what it asked for
+            flushed = lsn_text(got)
         timeline = self._control if received is None else received
         return (True, lsn_text(self.replayed), timeline, world.system_id, age, self.streaming,
-                received, None, None, world.database)  # fmt: skip
+                received, None, flushed, world.database)  # fmt: skip
 
 
 _LOGIN_TEXTS = {

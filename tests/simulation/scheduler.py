@@ -7,6 +7,7 @@ its computing, and the same seed gives the same run.
 
 import asyncio
 import heapq
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -88,6 +89,9 @@ class Scheduler:
         self._timers: list[tuple[float, int, Callable[[], object]]] = []
         self._order = count()
         self._hub: Any = None
+        self._drawn = rand.random
+        self._deadline = math.inf
+        self._stuck = ""
 
     def clock(self) -> float:
         """The time (seconds)."""
@@ -101,48 +105,58 @@ class Scheduler:
         """Start a thread that runs `call`."""
         return SimThread(self, call, name)
 
-    def run(self, until: Callable[[], bool], limit: float) -> None:
-        """Let threads run until `until` says so; for `limit` seconds of the clock at most.
+    def run(self, thread: "SimThread", limit: float) -> None:
+        """Let threads run until `thread` has ended; for `limit` seconds of the clock at most.
 
         Raises:
             Stuck: the time is over, or nobody is left who could go on.
         """
         self._hub = greenlet.getcurrent()
-        ready, timers, drawn = self.ready, self._timers, self.rand.random
-        deadline = self.now + limit
-        while not until():
-            if ready:
-                n = len(ready)
-                if n > 1 and (i := int(drawn() * n)) < n - 1:
-                    ready[i], ready[-1] = ready[-1], ready[i]
-                thread = ready.pop()
-                self.switches += 1
-                thread.switch()
-                continue
+        self._deadline = self.now + limit
+        while thread.is_alive():
+            following = self._next()
+            if following is None:
+                raise Stuck(self._stuck)
+            following.switch()
+
+    def _next(self) -> Any:
+        """The thread whose turn is now, the clock moved on where nobody could; None: stuck."""
+        ready, timers = self.ready, self._timers
+        while not ready:
             if not timers:
-                raise Stuck("nobody is left who could go on")
-            if timers[0][0] > deadline:
-                raise Stuck(f"not over after {limit:g} s: {', '.join(self.threads.values())}")
-            when, _, call = heapq.heappop(timers)
+                self._stuck = "nobody is left who could go on"
+                return None
+            when, _, call = timers[0]
+            if when > self._deadline:
+                names = ", ".join(self.threads.values())
+                self._stuck = f"not over at {self._deadline:g} s: {names}"
+                return None
+            heapq.heappop(timers)
             if when > self.now:
                 self.now = when
             call()
+        n = len(ready)
+        if n > 1 and (i := int(self._drawn() * n)) < n - 1:
+            ready[i], ready[-1] = ready[-1], ready[i]
+        self.switches += 1
+        return ready.pop()
 
     # -- what threads do -----------------------------------------------------------------------
 
     def switch(self) -> None:
         """Let others run until somebody has made the calling thread ready."""
-        if greenlet.getcurrent() is self._hub:
+        me = greenlet.getcurrent()
+        if me is self._hub:
             raise RuntimeError("the scheduler itself must not wait")
         loop = asyncio._get_running_loop()
-        if loop is None:
-            self._hub.switch()
-            return
-        # One real thread runs all simulated ones: each has its own running event loop.
-        asyncio._set_running_loop(None)
-        try:
-            self._hub.switch()
-        finally:
+        if loop is not None:
+            # One real thread runs all simulated ones: each has its own running event loop.
+            asyncio._set_running_loop(None)
+        following = self._next()
+        if following is not me:
+            # Straight to the other thread: by way of the hub it would be two switches.
+            (self._hub if following is None else following).switch()
+        if loop is not None:
             asyncio._set_running_loop(loop)
 
     def sleep(self, seconds: float) -> None:
@@ -158,8 +172,8 @@ class Scheduler:
             self.switch()
 
     def preempt(self) -> None:
-        """Another thread may get its turn here, as threads do at any moment."""
-        if self.ready and self.rand.random() < 0.2:
+        """Another thread that is ready may get its turn here, as threads do at any moment."""
+        if self._drawn() < 0.2:
             self.pause()
 
     def wait(self, waiters: "deque[Waiter] | list[Waiter]", timeout: float | None) -> bool:
@@ -255,11 +269,13 @@ class SimLock:
         if self._owner is me:
             self._depth += 1
             return True
-        self._scheduler.preempt()
+        scheduler = self._scheduler
+        if scheduler.ready:
+            scheduler.preempt()
         while self._owner is not None:
             if not blocking:
                 return False
-            if not self._scheduler.wait(self._waiters, None if timeout < 0 else timeout):
+            if not scheduler.wait(self._waiters, None if timeout < 0 else timeout):
                 return False
         self._owner, self._depth = me, 1
         return True
@@ -271,13 +287,13 @@ class SimLock:
         self._depth -= 1
         if not self._depth:
             self._owner = None
-            wake_one(self._waiters)
+            if self._waiters:
+                wake_one(self._waiters)
 
     def _is_owned(self) -> bool:
         return self._owner is greenlet.getcurrent()
 
-    def __enter__(self) -> bool:
-        return self.acquire()
+    __enter__ = acquire
 
     def __exit__(self, *_: object) -> None:
         self.release()
@@ -386,8 +402,26 @@ class SimLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._scheduler.now
 
-    def _process_events(self, events: list[Any]) -> None:
-        pass
+    def _run_once(self) -> None:
+        """As asyncio's, without what only sockets and debugging need."""
+        ready, scheduled, scheduler = self._ready, self._scheduled, self._scheduler
+        while scheduled and scheduled[0]._cancelled:
+            heapq.heappop(scheduled)._scheduled = False
+        timeout: float | None = None
+        if ready or self._stopping:
+            timeout = 0
+        elif scheduled:
+            timeout = scheduled[0]._when - scheduler.now
+        self._selector.select(timeout)
+        until = scheduler.now + self._clock_resolution
+        while scheduled and scheduled[0]._when < until:
+            handle = heapq.heappop(scheduled)
+            handle._scheduled = False
+            ready.append(handle)
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle._cancelled:
+                handle._run()
 
     def _write_to_self(self) -> None:
         self._selector.wake()

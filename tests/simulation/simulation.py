@@ -184,7 +184,7 @@ class Simulation:
             watch(self)
             done = scheduler.spawn(self._live, "main")
             try:
-                scheduler.run(lambda: not done.is_alive(), LIMIT)
+                scheduler.run(done, LIMIT)
             except Stuck as stuck:
                 history.violate("ends", scheduler.now, str(stuck))
             for name, error in scheduler.crashes:

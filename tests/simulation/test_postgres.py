@@ -120,6 +120,22 @@ def test_a_standby_that_is_past_the_branch_stays_where_it_is(world: World) -> No
     assert (value(other, 5.0), probe(other, 5.0).received) == (None, 2)
 
 
+def test_a_standby_past_the_branch_that_crashed_receives_what_it_cannot_replay() -> None:
+    world = World(Random(1), background=False)
+    primary, replica, other = world.servers
+    replica.promote(1.0)
+    write(primary, 1.0, "past")
+    world.advance(1.5)
+    other.follow(replica, 1.5)
+    world.advance(3.0)
+    other.kill(3.0)
+    other.start(3.0)
+    world.advance(5.0)
+    told = probe(other, 5.0)
+    assert (value(other, 5.0), told.timeline, told.received) == ("past", 2, 2)
+    assert (told.flushed or 0) < (told.lsn or 0)
+
+
 def test_a_frozen_standby_has_what_was_sent_to_it(world: World) -> None:
     primary, replica, _ = world.servers
     replica.freeze(1.0)
