@@ -393,6 +393,10 @@ class _Selector:
 class SimLoop(asyncio.BaseEventLoop):
     """An event loop in a simulated thread: its clock, waits and threads are the scheduler's."""
 
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _stopping: bool
+
     def __init__(self, scheduler: Scheduler, working: Any = None) -> None:
         super().__init__()
         self._clock_resolution = 1e-6  # what rounding may leave of a time-out
