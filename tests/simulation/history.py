@@ -120,7 +120,12 @@ class Violation(NamedTuple):
 
 @dataclass
 class History:
-    """Everything the judges need."""
+    """Everything the judges need.
+
+    Attributes:
+        operations: statements that clients sent.
+        ran: what servers ran for them, with what a pool adds: BEGIN, COMMIT, settings.
+    """
 
     reads: list[Read] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
@@ -132,6 +137,7 @@ class History:
     violations: list[Violation] = field(default_factory=list)
     events: list[tuple[float, int, str, dict[str, Any]]] = field(default_factory=list)
     operations: int = 0
+    ran: int = 0
 
     def violate(self, judge: str, at: float, said: str) -> None:
         """Note that a promise was broken."""

@@ -43,6 +43,7 @@ def watch(simulation: "Simulation") -> None:
 
     def ran(line: Any, sql: str, params: Any) -> None:
         """`line` has run one statement of `sql` with `params`."""
+        history.ran += 1
         if params is None or not isinstance(params, dict) or "tag" not in params:
             return
         process = line.process

@@ -193,7 +193,7 @@ class SimThread:
 
     def __init__(self, scheduler: Scheduler, call: Callable[[], object], name: str) -> None:
         self.name = name
-        self._scheduler = scheduler
+        self.scheduler = scheduler
         self._call = call
         self._ended = SimEvent(scheduler)
         self._greenlet: Any = greenlet.greenlet(self._run)
@@ -203,7 +203,7 @@ class SimThread:
         scheduler.ready.append(self._greenlet)
 
     def _run(self) -> None:
-        scheduler, me = self._scheduler, self._greenlet
+        scheduler, me = self.scheduler, self._greenlet
         try:
             self._call()
         except greenlet.GreenletExit:

@@ -10,6 +10,7 @@ import greenlet
 
 from router.pins.carrier import PinCarrier
 from router.psycopg import AsyncConnectionPool, ConnectionPool
+from tests.simulation import interrupts
 from tests.simulation.clients import User
 from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
@@ -165,7 +166,7 @@ class Simulation:
         self.over = False
         self.troubled = False
         self.claims: Any = None
-        self.think = 0.16 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
+        self.think = 0.08 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
         self._rand = rand
 
     def enter(self, process: Process) -> None:
@@ -180,6 +181,7 @@ class Simulation:
     def run(self) -> History:
         """Run to the end, and judge; what happened."""
         scheduler, history = self.scheduler, self.history
+        interrupts.begin()
         with patched(scheduler, self.network, self.routers):
             watch(self)
             done = scheduler.spawn(self._live, "main")

@@ -50,6 +50,23 @@ def test_what_was_found_once_is_not_found_again(
     holds(seed, kinds)
 
 
+@pytest.mark.slow
+def test_no_promise_is_broken_by_interrupts() -> None:
+    """Nor where threads are interrupted between any two statements of the router."""
+    command = [sys.executable, "-m", "tests.simulation.run", "--interrupts", "--plain"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    told = subprocess.run(
+        [*command, "--seed", "1000", "--seeds", "12"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
 REPLAY = """
 import hashlib
 from tests.simulation.simulation import Simulation
