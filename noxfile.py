@@ -29,22 +29,19 @@ ON_PACKAGES = tuple(
 )
 # What depends on the server's version: by the router's queries, by the server's answers, or by
 # what happens there.
-ON_SERVER = (
-    "tests/django/test_rules.py",
-    "tests/failover/test_following.py",
-    "tests/failover/test_lost_writes.py",
-    "tests/native/test_asyncpg_connection.py",
-    "tests/native/test_asyncpg_pool.py",
-    "tests/native/test_psycopg.py",
-    "tests/native/test_psycopg_async.py",
-    "tests/native/test_rules.py",
-    "tests/sqlalchemy/test_pins.py",
-    "tests/sqlalchemy/test_rules.py",
-    "tests/sqlalchemy/test_traps.py",
-    *("-m", "not slow"),
+ON_EACH = (
+    *("tests/failover/test_following.py", "tests/failover/test_lost_writes.py"),
+    *(f"tests/{door}/test_rules.py" for door in ("django", "native", "sqlalchemy")),
 )
-# What the oldest and the newest server say is enough to know of it.
-ON_ENDS = ("tests/doctor/test_doctor.py", "tests/status/test_report.py")
+# What the oldest and the newest server say is enough to know of the rest.
+ENDS = ("14", "19")
+ON_ENDS = (
+    *ON_EACH,
+    *(f"tests/native/test_{door}.py" for door in ("asyncpg_connection", "asyncpg_pool")),
+    *(f"tests/native/test_{door}.py" for door in ("psycopg", "psycopg_async")),
+    *("tests/sqlalchemy/test_pins.py", "tests/sqlalchemy/test_traps.py"),
+    *("tests/doctor/test_doctor.py", "tests/status/test_report.py"),
+)
 # What is said of SQLAlchemy on the newest Python, which event loops and greenlets feel most.
 ON_TASKS = "not psycopg2 and not pg8000 and not (sqlalchemy and psycopg)"
 # Of the drivers one of each kind; on all but the newest server by turns.
@@ -60,7 +57,7 @@ ON_PGBOUNCER = (
 SERVERS = {
     f"postgresql-{version}": (
         {"PG_ROUTER_TEST_VERSION": version},
-        (*ON_SERVER, *(ON_ENDS if version in ("14", "19") else ()), "-k", drivers),
+        (*(ON_ENDS if version in ENDS else ON_EACH), "-m", "not slow", "-k", drivers),
     )
     for version, drivers in BY_TURNS.items()
 } | {
@@ -159,7 +156,7 @@ def newest(session: nox.Session) -> None:
     install = ("uv", "pip", "install", "--prerelease", "allow", "--python", f"{venv}/bin/python")
     session.run(*install, "-e", f".[{EXTRAS}]", *groups, external=True)
     environment = {"PG_ROUTER_TEST_VERSION": "19"}
-    chosen = (*ON_SERVER, *ON_ENDS, "-k", BOTH)
+    chosen = (*ON_ENDS, "-m", "not slow", "-k", BOTH)
     command = (f"{venv}/bin/python", "-m", "pytest", *chosen, *session.posargs)
     session.run(*command, external=True, env=environment)
 
