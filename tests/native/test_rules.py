@@ -158,6 +158,19 @@ def test_settings_made_are_there_wherever_a_statement_runs(native: Native) -> No
             assert native.run(ask)[0][0] in ("", None)
 
 
+@pytest.mark.doors("psycopg", "psycopg_async")
+def test_a_setting_made_over_a_local_one_reaches_nobody_else(native: Native) -> None:
+    """SET after SET LOCAL in one transaction: what the local value hid is not known, so nothing
+    that was set is left for the next user of the connection."""
+    ask = "SELECT current_setting('app.tenant', true)"
+    with native.door.connection() as connection, native.door.transaction(connection):
+        native.door.run(connection, "SET LOCAL app.tenant = '7'")
+        native.door.run(connection, "SET app.tenant = '8'")
+        assert native.door.run(connection, ask) == [("8",)]
+    with using_primary():
+        assert native.run(ask)[0][0] in ("", None)
+
+
 def test_a_dry_run_keeps_everything_on_the_primary(make_pool: MakePool, database: Any) -> None:
     """dry_run says what replicas would have served, and has the primary serve it."""
     native = Native(database, lambda: make_pool(dry_run=True))
