@@ -14,6 +14,7 @@ from router.pins.token import Entry
 from router.rules.context import RoutingContext
 from tests.simulation.history import Action, Failure, Read, Write
 from tests.simulation.postgres import APPEND, INCREMENT, LOCK, READ, UPDATE
+from tests.simulation.tenant import Program
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
@@ -248,6 +249,24 @@ class User:
         finally:
             self.tag = ""
 
+    def settings(self) -> None:
+        """A setting that is set, reset and rolled back, and statements that depend on it."""
+
+        def read(tenant: str) -> None:
+            self.tag = tenant
+            self.read_one(connection, self.rand.randrange(KEYS), within=True, level="RO")
+
+        def write(tenant: str) -> None:
+            self.tag = tenant
+            op = f"free.{next(self.simulation.numbers)}"  # it may be rolled back, or not
+            connection.execute(APPEND, self._params(op=op))
+
+        try:
+            with self.process.pool.connection() as connection:
+                Program(connection, self.rand, read, write).run()
+        finally:
+            self.tag = ""
+
     def read_only(self) -> None:
         """A read-only transaction of several statements."""
         repeatable = self.rand.random() < 0.5
@@ -364,5 +383,6 @@ ACTS: list[tuple[str, Any]] = [
     ("stubborn", User.stubborn),
     ("a failing transaction", User.fails),
     ("left open", User.gives_up),
+    ("settings", User.settings),
 ]
-WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 7, 4, 3, 1, 1]
+WEIGHTS = [40, 10, 12, 8, 8, 5, 6, 6, 2, 7, 4, 3, 1, 1, 4]
