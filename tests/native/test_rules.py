@@ -163,10 +163,13 @@ def test_a_setting_made_over_a_local_one_reaches_nobody_else(native: Native) -> 
     """SET after SET LOCAL in one transaction: what the local value hid is not known, so nothing
     that was set is left for the next user of the connection."""
     ask = "SELECT current_setting('app.tenant', true)"
-    with native.door.connection() as connection, native.door.transaction(connection):
-        native.door.run(connection, "SET LOCAL app.tenant = '7'")
-        native.door.run(connection, "SET app.tenant = '8'")
-        assert native.door.run(connection, ask) == [("8",)]
+    with native.door.connection() as connection:
+        with native.door.transaction(connection):
+            native.door.run(connection, "SET LOCAL app.tenant = '7'")
+            native.door.run(connection, "SET app.tenant = '8'")
+            assert native.door.run(connection, ask) == [("8",)]
+        with native.door.transaction(connection):
+            native.door.run(connection, "SET app.tenant = '9'")
     with using_primary():
         assert native.run(ask)[0][0] in ("", None)
 
