@@ -38,10 +38,14 @@ class User:
         self.process: Process = simulation.processes[0]
         self.request = 0
         self.tag = ""
+        self.since = 0.0
+        # What somebody who hardly ever writes has written, no pin guards for long.
+        self.weights = READING if number % 3 == 0 else WEIGHTS
 
     def run(self) -> None:
         """Make requests until the simulation has had enough."""
         simulation, rand = self.simulation, self.rand
+        scheduler = simulation.scheduler
         while not simulation.over:
             self.process = rand.choice(simulation.processes)
             simulation.enter(self.process)
@@ -53,8 +57,9 @@ class User:
                     if simulation.over:
                         break
                     self._act()
+                    if self.rand.random() < 0.1:
+                        scheduler.sleep(0.5 * self.rand.random())
                 self._leave(context)
-            scheduler = simulation.scheduler
             # Most happens when something is wrong, and at times so much that pools are crowded.
             crowded = int(scheduler.now / 2) % 5 == 1
             pace = 0.2 if crowded else 0.5 if simulation.troubled else 1.5
@@ -76,9 +81,9 @@ class User:
     # -- what he does --------------------------------------------------------------------------
 
     def _act(self) -> None:
-        name, act = self.rand.choices(ACTS, WEIGHTS)[0]
+        name, act = self.rand.choices(ACTS, self.weights)[0]
         simulation = self.simulation
-        sent = simulation.scheduler.now
+        sent = self.since = simulation.scheduler.now
         outcome = "done"
         try:
             act(self)
@@ -89,7 +94,7 @@ class User:
 
     def _params(self, **params: Any) -> dict[str, Any]:
         self.history.operations += 1
-        params["tag"] = self.tag
+        params["tag"], params["since"] = self.tag, self.since
         return params
 
     def read_one(self, connection: Any, key: int, *, explicit: bool = False, level: str = "",
@@ -386,3 +391,4 @@ ACTS: list[tuple[str, Any]] = [
     ("settings", User.settings),
 ]
 WEIGHTS = [40, 10, 12, 8, 8, 5, 6, 6, 2, 7, 4, 3, 1, 1, 4]
+READING = [70, 15, 2, 1, 0, 0, 0, 8, 1, 1, 0, 0, 0, 0, 1]
