@@ -39,8 +39,8 @@ class User:
         self.request = 0
         self.tag = ""
         self.since = 0.0
-        # What somebody who hardly ever writes has written, no pin guards for long.
-        self.weights = READING if number % 3 == 0 else WEIGHTS
+        # No pin guards for long what somebody has written who only reads since.
+        self.reads = number % 3 == 0
 
     def run(self) -> None:
         """Make requests until the simulation has had enough."""
@@ -81,7 +81,8 @@ class User:
     # -- what he does --------------------------------------------------------------------------
 
     def _act(self) -> None:
-        name, act = self.rand.choices(ACTS, self.weights)[0]
+        weights = READING if self.reads and self.history.faults else WEIGHTS
+        name, act = self.rand.choices(ACTS, weights)[0]
         simulation = self.simulation
         sent = self.since = simulation.scheduler.now
         outcome = "done"
@@ -391,4 +392,4 @@ ACTS: list[tuple[str, Any]] = [
     ("settings", User.settings),
 ]
 WEIGHTS = [40, 10, 12, 8, 8, 5, 6, 6, 2, 7, 4, 3, 1, 1, 4]
-READING = [70, 15, 2, 1, 0, 0, 0, 8, 1, 1, 0, 0, 0, 0, 1]
+READING = [70, 15, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0, 0, 0, 0]

@@ -158,7 +158,7 @@ class Saboteur:
     def _lag(self) -> "Server | None":
         server = self.replica()
         if server is not None:
-            server.lag = self.rand.choice([0.05, 0.5, 3.0, 10.0])
+            server.lag = self.rand.choices([0.05, 0.5, 3.0, 10.0], [1, 1, 1, 2])[0]
             self.wait(0.5, max(4.0, 1.5 * server.lag))
             self._change(server, server.set_lag, 0.0)
         return server

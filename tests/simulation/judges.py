@@ -402,7 +402,7 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
     limit = options["max_lag_seconds"]
     if limit is None:
         return
-    bound = limit + 3 * options["probe_interval"] + 2 * options["probe_timeout"] + 1.0
+    bound = limit + 2.5 * options["probe_interval"] + options["probe_timeout"] + 1.0
     troubled = [
         (fault.at, fault.until + bound) for fault in history.faults
         if fault.what not in ("pause replay", "lag", "conflicts", "slow replica")

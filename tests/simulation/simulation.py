@@ -63,7 +63,7 @@ class Setting:
             "probe_interval": rand.choice([0.2, 0.5, 1.0]),
             "probe_timeout": rand.choice([0.5, 1.0]),
             "blacklist_duration": rand.choices([0.3, 1.0, 5.0], [2, 1, 1])[0],
-            "max_lag_seconds": rand.choices([None, 0.5, 1.0, 5.0], [4, 1, 1, 2])[0],
+            "max_lag_seconds": rand.choices([None, 0.5, 1.0, 5.0], [4, 2, 2, 1])[0],
             "pin_lsn": rand.choices(["sample", "commit"], [2, 1])[0],
             "pin_duration": 5.0,
             "transactions": rand.choices(["primary", "lazy"], [4, 1])[0],
