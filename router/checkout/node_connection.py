@@ -190,13 +190,18 @@ class NodeConnection(ABC):
         later.
 
         Asked once per connection and setting; what a connect listener set counts as first value.
+        What a value local to the transaction hid when it was changed stays unknown.
         """
         known = self.first_settings
-        missing = [name for name in names or () if name not in known]
+        missing = [n for n in names or () if n not in known and not self._is_changed(n)]
         if missing:
             asked = ", ".join(f"current_setting({_literal(n)}, true)" for n in missing)
             row = self.ask(f"SELECT {asked}")
             known.update((n, v or "") for n, v in zip(missing, row, strict=True))
+
+    def _is_changed(self, name: str) -> bool:
+        """Whether the setting `name` may have another value by now than its first."""
+        return any(not e.settings or name in e.settings for e in self.applied)
 
     def restore_settings(self) -> bool:
         """Put back every session setting changed here; False where that cannot be done."""

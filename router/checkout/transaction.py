@@ -198,6 +198,7 @@ class Transactions(Connections[H]):
             raise
         else:
             self.journal.commit()
+            self._forget()  # first: what was local counts as run no more
             self._tidy()
         finally:
             self._ended()

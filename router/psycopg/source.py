@@ -32,6 +32,10 @@ POOL_TIMEOUT = 30.0
 _LINE = "_router_line"
 """Attribute of psycopg's connection that holds its `ConnectionRecord`."""
 
+_ADMITTED = "_pg_router_admitted"
+"""Attribute of psycopg's connection, also where it has a `router.psycopg.blocking` wrapper: when
+its server answered first (monotonic seconds)."""
+
 PSYCOPG = Driver(
     errors=(psycopg.Error,),
     ask=ask,
@@ -91,6 +95,7 @@ class PsycopgConnector(Connector, ABC):
         self.server(node)
         self.check_schemas(node, connection)
         self.note_opened(id(connection.pgconn))
+        setattr(connection, _ADMITTED, self.router.clock())
 
 
 class PsycopgSource(Source):
@@ -279,7 +284,8 @@ class PsycopgSource(Source):
     def _taken(self, pool: Any, dbapi: Any) -> ConnectionRecord:
         line = line_of(dbapi)
         if line is None:
-            line = ConnectionRecord(dbapi, pool, self.router.clock())
+            # It may have lain in its pool since, and its server have gone meanwhile.
+            line = ConnectionRecord(dbapi, pool, getattr(dbapi, _ADMITTED, self.router.clock()))
             setattr(dbapi, _LINE, line)
         line.given_back = False
         return line

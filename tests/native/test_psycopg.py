@@ -749,3 +749,22 @@ def test_waiting_leaves_out_who_does_not_answer(items: Database, kind: Any) -> N
         with pool:
             pool.wait(60)
     assert time.monotonic() - began < 30
+
+
+def test_a_connection_that_was_never_lent_is_asked_after_a_break(items: Database) -> None:
+    """Connections that ended while they lay in their pool, before their first use, fail no write
+    once the router knows of a break."""
+    with opened(items, min_size=4) as pool:
+        pool.wait()
+        with psycopg.connect(items.primary_url(), autocommit=True) as other:
+            other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        primary = pool.router.primary
+        assert primary is not None
+        pool.router.health.interrupted(primary)
+        for name in "abcd":
+            with pool.connection() as connection:
+                connection.execute(INSERT, (name,))
+    assert items.execute("SELECT count(*) FROM item") == [(4,)]

@@ -158,6 +158,41 @@ def test_settings_made_are_there_wherever_a_statement_runs(native: Native) -> No
             assert native.run(ask)[0][0] in ("", None)
 
 
+@pytest.mark.doors("psycopg", "psycopg_async")
+def test_a_setting_made_over_a_local_one_reaches_nobody_else(native: Native) -> None:
+    """SET after SET LOCAL in one transaction: what the local value hid is not known, so nothing
+    that was set is left for the next user of the connection."""
+    ask = "SELECT current_setting('app.tenant', true)"
+    with native.door.connection() as connection:
+        with native.door.transaction(connection):
+            native.door.run(connection, "SET LOCAL app.tenant = '7'")
+            native.door.run(connection, "SET app.tenant = '8'")
+            assert native.door.run(connection, ask) == [("8",)]
+        with native.door.transaction(connection):
+            native.door.run(connection, "SET app.tenant = '9'")
+    with using_primary():
+        assert native.run(ask)[0][0] in ("", None)
+
+
+@pytest.mark.doors("psycopg")
+def test_a_setting_made_once_more_is_put_back_where_only_the_first_was(native: Native) -> None:
+    """A replica's connection that has run SET LOCAL and SET, and not the SET that followed on the
+    primary, is given back without any."""
+    ask = "SELECT current_setting('app.tenant', true)"
+    with native.door.connection() as connection:
+        connection.autocommit = False
+        native.door.run(connection, "SET LOCAL app.tenant = '7'")
+        native.door.run(connection, "SET app.tenant = '8'")
+        assert native.served(connection) == "replica"
+        native.door.run(connection, INSERT)
+        native.door.run(connection, "SET app.tenant = '9'")
+    for force in (using_primary, using_replica):
+        with force():
+            # As often as a pool has connections, which it lends in turn.
+            found = {native.run(ask)[0][0] for _ in range(20)}
+            assert not found & {"7", "8", "9"}
+
+
 def test_a_dry_run_keeps_everything_on_the_primary(make_pool: MakePool, database: Any) -> None:
     """dry_run says what replicas would have served, and has the primary serve it."""
     native = Native(database, lambda: make_pool(dry_run=True))

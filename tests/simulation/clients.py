@@ -14,6 +14,7 @@ from router.pins.token import Entry
 from router.rules.context import RoutingContext
 from tests.simulation.history import Action, Failure, Read, Write
 from tests.simulation.postgres import APPEND, INCREMENT, LOCK, READ, UPDATE
+from tests.simulation.tenant import Program
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
@@ -37,10 +38,14 @@ class User:
         self.process: Process = simulation.processes[0]
         self.request = 0
         self.tag = ""
+        self.since = 0.0
+        # No pin guards for long what somebody has written who only reads since.
+        self.reads = number % 3 == 0
 
     def run(self) -> None:
         """Make requests until the simulation has had enough."""
         simulation, rand = self.simulation, self.rand
+        scheduler = simulation.scheduler
         while not simulation.over:
             self.process = rand.choice(simulation.processes)
             simulation.enter(self.process)
@@ -52,8 +57,9 @@ class User:
                     if simulation.over:
                         break
                     self._act()
+                    if self.rand.random() < 0.1:
+                        scheduler.sleep(0.5 * self.rand.random())
                 self._leave(context)
-            scheduler = simulation.scheduler
             # Most happens when something is wrong, and at times so much that pools are crowded.
             crowded = int(scheduler.now / 2) % 5 == 1
             pace = 0.2 if crowded else 0.5 if simulation.troubled else 1.5
@@ -75,9 +81,10 @@ class User:
     # -- what he does --------------------------------------------------------------------------
 
     def _act(self) -> None:
-        name, act = self.rand.choices(ACTS, WEIGHTS)[0]
+        weights = READING if self.reads and self.history.faults else WEIGHTS
+        name, act = self.rand.choices(ACTS, weights)[0]
         simulation = self.simulation
-        sent = simulation.scheduler.now
+        sent = self.since = simulation.scheduler.now
         outcome = "done"
         try:
             act(self)
@@ -88,7 +95,7 @@ class User:
 
     def _params(self, **params: Any) -> dict[str, Any]:
         self.history.operations += 1
-        params["tag"] = self.tag
+        params["tag"], params["since"] = self.tag, self.since
         return params
 
     def read_one(self, connection: Any, key: int, *, explicit: bool = False, level: str = "",
@@ -248,6 +255,24 @@ class User:
         finally:
             self.tag = ""
 
+    def settings(self) -> None:
+        """A setting that is set, reset and rolled back, and statements that depend on it."""
+
+        def read(tenant: str) -> None:
+            self.tag = tenant
+            self.read_one(connection, self.rand.randrange(KEYS), within=True, level="RO")
+
+        def write(tenant: str) -> None:
+            self.tag = tenant
+            op = f"free.{next(self.simulation.numbers)}"  # it may be rolled back, or not
+            connection.execute(APPEND, self._params(op=op))
+
+        try:
+            with self.process.pool.connection() as connection:
+                Program(connection, self.rand, read, write).run()
+        finally:
+            self.tag = ""
+
     def read_only(self) -> None:
         """A read-only transaction of several statements."""
         repeatable = self.rand.random() < 0.5
@@ -364,5 +389,7 @@ ACTS: list[tuple[str, Any]] = [
     ("stubborn", User.stubborn),
     ("a failing transaction", User.fails),
     ("left open", User.gives_up),
+    ("settings", User.settings),
 ]
-WEIGHTS = [40, 10, 12, 8, 8, 5, 7, 6, 2, 7, 4, 3, 1, 1]
+WEIGHTS = [40, 10, 12, 8, 8, 5, 6, 6, 2, 7, 4, 3, 1, 1, 4]
+READING = [70, 15, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0, 0, 0, 0]

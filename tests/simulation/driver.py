@@ -99,6 +99,7 @@ class Network:
         self.lines: dict[int, dict[int, Line]] = {port: {} for port in self.servers}
         self.numbers = count(1)
         self.trace: Any = None
+        self.broke: Any = None
         self.left_behind: list[Session] = []
 
     def delay(self, link: Link) -> float:
@@ -115,8 +116,8 @@ class Line:
     """One connection's socket, and the server's session behind it."""
 
     __slots__ = (
-        "ended", "hung_up", "known", "link", "network", "number", "process", "scheduler", "sent",
-        "server", "session", "waiter",
+        "ended", "hung_up", "known", "link", "network", "number", "opened", "process", "scheduler",
+        "sent", "server", "session", "waiter",
     )  # fmt: skip
 
     def __init__(self, network: Network, port: int, process: Any = None) -> None:
@@ -131,6 +132,7 @@ class Line:
         self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
         self.ended = False  # the client's side knows that it is closed
+        self.opened = 0.0
         self.known = IDLE  # what the last answer said of the transaction
 
     def stir(self) -> None:
@@ -208,6 +210,7 @@ class Line:
             raise psycopg.OperationalError(
                 f"connection failed: {where}: FATAL:  {refused.text}"
             ) from None
+        self.opened = scheduler.now
         self.network.lines[server.port][self.number] = self
 
     def ask(self, texts: list[tuple[str, Any]]) -> Rows:
@@ -234,7 +237,12 @@ class Line:
                 self.known = INERROR if session.failed else (
                     INTRANS if session.in_transaction else IDLE)  # fmt: skip
         self.travel()
-        self.must_have_answered(failed, answered=answered)
+        try:
+            self.must_have_answered(failed, answered=answered)
+        except psycopg.Error:
+            if self.ended and self.network.broke is not None:
+                self.network.broke(self, texts[-1][1])
+            raise
         return rows
 
     def must_have_answered(self, failed: Refused | None, *, answered: bool) -> None:

@@ -19,6 +19,7 @@ class Saboteur:
         "pause replay", "lag", "conflicts", "terminate", "idle time-out",
         "kill primary", "freeze primary", "deaf primary", "restart primary",
         "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
+        "bounce replica", "bounce primary", "restart all", "there and back", "cut off",
     )  # fmt: skip
 
     def __init__(self, simulation: "Simulation", rand: random.Random) -> None:
@@ -92,6 +93,19 @@ class Saboteur:
             self._change(server, server.start)
         return server
 
+    def _bounce_replica(self) -> "Server | None":
+        return self._bounced(self.replica())
+
+    def _bounced(self, server: "Server | None") -> "Server | None":
+        """It crashes and is back before any probe may have missed it, again and again."""
+        if server is not None:
+            for _ in range(self.rand.randint(1, 4)):
+                self._change(server, server.kill)
+                self.wait(0.0, 0.05)
+                self._change(server, server.start)
+                self.wait(0.2, 4.0)
+        return server
+
     def _freeze_replica(self) -> "Server | None":
         return self._frozen(self.replica())
 
@@ -137,16 +151,16 @@ class Saboteur:
         server = self.replica()
         if server is not None:
             self._change(server, server.pause)
-            self.wait(0.3, 4.0)
+            self.wait(0.3, self.rand.choice([4.0, 12.0]))
             self._change(server, server.resume)
         return server
 
     def _lag(self) -> "Server | None":
         server = self.replica()
         if server is not None:
-            server.lag = self.rand.choice([0.05, 0.5, 3.0])
-            self.wait(0.5, 4.0)
-            server.lag = 0.0
+            server.lag = self.rand.choices([0.05, 0.5, 3.0, 10.0], [1, 1, 1, 2])[0]
+            self.wait(0.5, max(4.0, 1.5 * server.lag))
+            self._change(server, server.set_lag, 0.0)
         return server
 
     def _conflicts(self) -> "Server | None":
@@ -218,6 +232,21 @@ class Saboteur:
             self.wait(0.3, 1.0)
         return server
 
+    def _bounce_primary(self) -> "Server | None":
+        return self._bounced(self.primary)
+
+    def _restart_all(self) -> "Server | None":
+        """Every server ends, and they are started one after another."""
+        servers = list(self.world.servers)
+        ends = self.rand.choice(["kill", "stop"])
+        for server in servers:
+            self._change(server, getattr(server, ends))
+        self.rand.shuffle(servers)
+        for server in servers:
+            self.wait(0.0, 0.5)
+            self._change(server, server.start)
+        return self.primary
+
     def _freeze_primary(self) -> "Server | None":
         return self._frozen(self.primary)
 
@@ -234,6 +263,17 @@ class Saboteur:
             if other is not new and other not in without and other.recovering:
                 self._change(other, other.follow, new)
 
+    def _fall_behind(self) -> None:
+        """Some standbys replay later than they receive, until `_recover`."""
+        for server in self.world.servers:
+            if server.recovering and self.rand.random() < 0.3:
+                server.lag = self.rand.choice([0.05, 0.5, 2.0])
+
+    def _recover(self) -> None:
+        for server in self.world.servers:
+            if server.lag:
+                self._change(server, server.set_lag, 0.0)
+
     def _promote(self) -> "Server | None":
         """The primary is killed, a replica promoted, the others follow; the old one comes back."""
         old = self.primary
@@ -249,6 +289,12 @@ class Saboteur:
                 # Somebody starts it as it was: a primary, as it says.
                 self._change(old, old.start)
                 self.wait(0.5, 3.0)
+                if self.rand.random() < 0.5:
+                    # The new one is away while the old one is there.
+                    self._change(new, new.kill)
+                    self.wait(0.2, 3.0)
+                    self._change(new, new.start)
+                self.wait(0.0, 6.0)
                 self._change(old, old.kill)
             self._change(old, old.rewind, new)
         self._change(old, old.start)
@@ -274,11 +320,42 @@ class Saboteur:
         new = self._heir()
         if new is None:
             return None
+        self._fall_behind()
         self._change(new, new.promote)
-        self.wait(0.0, 4.0)
+        self.wait(0.0, self.rand.choice([4.0, 10.0]))
         self._follow(new)
         self.wait(0.0, 2.0)
+        self._recover()
         self._change(old, old.stop)
+        for other in self.world.servers:
+            if other is not new:
+                self._change(other, other.rewind, new)
+                self._change(other, other.start)
+        self.wait()
+        return old
+
+    def _there_and_back(self) -> "Server | None":
+        """One switchover after another: the roles move on before everybody has understood."""
+        for _ in range(self.rand.randint(2, 4)):
+            self._switchover()
+        return self.primary
+
+    def _cut_off(self) -> "Server | None":
+        """The application loses the way to the primary, a replica is promoted, and the others go
+        on after the old one, where an unseen user works, for a while."""
+        old, new = self.primary, self._heir()
+        if new is None or not old.running:
+            return None
+        link = self.network.links[old.port]
+        link.deaf = True
+        self.network.stir(old)
+        self._change(new, new.promote)
+        for _ in range(self.rand.randint(4, 20)):
+            self.wait(0.1, 0.8)
+            self.world.advance(self.now)
+            old.flush(old.append(8000), self.now)  # VACUUM: WAL without commits
+        self._change(old, old.stop)
+        link.deaf = False
         for other in self.world.servers:
             if other is not new:
                 self._change(other, other.rewind, new)

@@ -9,13 +9,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.history import Claim, Followed, Read, Write
+from tests.simulation.vigil import GRACE, Vigil
 
 if TYPE_CHECKING:
     from tests.simulation.postgres import Commit
     from tests.simulation.simulation import Process, Simulation
-
-GRACE = 0.05
-"""Seconds within which a statement that was routed may still reach its server."""
 
 END = 1 << 62
 
@@ -27,9 +25,11 @@ def watch(simulation: "Simulation") -> None:
     before = history.followed
     claims = Claims(simulation)
     out: dict[tuple[int, int], float] = {}
+    vigil = Vigil(simulation)
 
     def followed(process: "Process") -> None:
         def look(router: Any) -> None:
+            vigil.followed(process)
             primary = router.primary
             name = "" if primary is None else ports[primary.port]
             line = before[process.number]
@@ -58,8 +58,11 @@ def watch(simulation: "Simulation") -> None:
                 "session state", scheduler.now,
                 f"{sql!r} ran on {server.name} for {tenant or 'nobody'!r} with {found!r}",
             )  # fmt: skip
-        claims.look()
-        if sql.startswith("SELECT") and not sql.endswith("UPDATE"):
+        if claims.look():
+            vigil.look()
+        reads = sql.startswith("SELECT") and not sql.endswith("UPDATE")
+        vigil.ran(line, params, reads=reads)
+        if reads:
             if server.recovering and not session.in_transaction:
                 _eligible(line, process)
             return
@@ -100,6 +103,7 @@ def watch(simulation: "Simulation") -> None:
             out[name] = scheduler.now + 1e9
 
     simulation.network.trace = ran
+    simulation.network.broke = vigil.broke
     simulation.claims = claims
 
 
@@ -123,12 +127,12 @@ class Claims:
         self._now: dict[tuple[str, int], Claim] = {}
         self._next = 0.0
 
-    def look(self) -> None:
-        """Note how they are now."""
+    def look(self) -> bool:
+        """Note how they are now; whether it was time to."""
         simulation = self._simulation
         now = simulation.scheduler.now
         if now < self._next:
-            return
+            return False
         self._next = now + 0.01
         for server in simulation.world.servers:
             if server.recovering:
@@ -144,6 +148,7 @@ class Claims:
             if reached and not server.login_refused and len(server.sessions) < CROWDED:
                 known = known or Claim(*key, now, now)
                 self._now[key] = known._replace(until=now)
+        return True
 
     def end(self) -> None:
         """Note those that still hold."""
@@ -398,7 +403,7 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
     limit = options["max_lag_seconds"]
     if limit is None:
         return
-    bound = limit + 3 * options["probe_interval"] + 2 * options["probe_timeout"] + 1.0
+    bound = limit + 2.5 * options["probe_interval"] + options["probe_timeout"] + 1.0
     troubled = [
         (fault.at, fault.until + bound) for fault in history.faults
         if fault.what not in ("pause replay", "lag", "conflicts", "slow replica")
@@ -423,7 +428,7 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
             )  # fmt: skip
 
 
-SILENT = ("freeze primary", "deaf primary", "freeze replica", "deaf replica")
+SILENT = ("freeze primary", "deaf primary", "freeze replica", "deaf replica", "cut off")
 WAIT = 25.0
 """Seconds a client's action may take: some statements, each of which may wait 5 s for a pool, 3 s
 for a connection, and 1 s for a silent server."""
@@ -449,7 +454,15 @@ def _waits(simulation: "Simulation") -> None:
 
 
 HARMLESS = frozenset(
-    {"kill replica", "refuse replica", "slow replica", "pause replay", "lag", "conflicts"}
+    {
+        "kill replica",
+        "bounce replica",
+        "refuse replica",
+        "slow replica",
+        "pause replay",
+        "lag",
+        "conflicts",
+    }
 )
 """Faults of one replica that fail no read: another node serves it."""
 AFTERMATH = 10.0

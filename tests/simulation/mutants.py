@@ -34,6 +34,8 @@ M = Mutant
 MOVES = ("promote", "switchover", "split brain", "kill primary")
 LATE = ("pause replay", "lag")
 ENDS = ("kill replica", "terminate", "idle time-out", "restart primary")
+BOUNCES = ("bounce replica", "bounce primary", "restart all")
+BESIDE = ("split brain", "cut off", "there and back")
 
 MUTANTS = (
     # -- rules: where a statement may go ---------------------------------------------------------
@@ -119,7 +121,7 @@ MUTANTS = (
     M("the lowest timeline leads", "cluster/roles.py",
       "timeline == max(valid.values())", "timeline == min(valid.values())", ("split brain",)),
     M("positions of the old timeline stay", "cluster/roles.py",
-      "        timeline, samples = mine.timeline, ()\n", "        timeline = mine.timeline\n", ("promote", "switchover")),
+      "        timeline, samples = mine.timeline, ()\n", "        timeline = mine.timeline\n", BESIDE),
     M("writes go on to a superseded primary", "model.py",
       "        if node.name in self.fenced or 0 < timeline < self.timeline:\n            return True\n"
       "        return primary is not None and (",
@@ -129,27 +131,26 @@ MUTANTS = (
       "        if held is not None:\n            return\n", ("split brain",)),
     M("replicas of the old primary are read", "cluster/eligible.py",
       "    if node.name in snapshot.joining or node.name in snapshot.strays:",
-      "    if node.name in snapshot.joining:", ("split brain",)),
+      "    if node.name in snapshot.joining:", ("split brain", "cut off")),
     M("a new primary may be read as a replica", "checkout/connections.py",
       "        if silent or (node not in known.replicas and node is not known.primary):",
-      "        if silent:", ("split brain", "switchover")),
+      "        if silent:", BOUNCES),
     M("a replica that came back older is read", "cluster/eligible.py",
       "    return _regained(snapshot, report) and _near(snapshot, report)",
-      "    return _near(snapshot, report)", ("kill replica", "kill primary", "lag")),
+      "    return _near(snapshot, report)", ("bounce replica",)),
     M("a break is not noted", "cluster/health.py",
       "        self._state.see(lambda snapshot: snapshot.interrupted(node.name, now))",
-      "        pass", ("kill replica",)),
+      "        pass", BOUNCES),
     M("replayed counts on any timeline", "model.py",
       "        if report.timeline == self.timeline:\n            return report.lsn\n        branch",
-      "        if report.timeline:\n            return report.lsn\n        branch", ("split brain", "promote")),
+      "        if report.timeline:\n            return report.lsn\n        branch", ("cut off",)),
     M("the old primary is read as a replica of the new", "cluster/eligible.py",
-      "report.role is not Role.REPLICA:", "report.role is None:", ("split brain",)),
+      "report.role is not Role.REPLICA:", "report.role is None:", ("split brain", "promote")),
     # -- health and monitor ------------------------------------------------------------------------
     M("failed nodes stay in", "cluster/health.py",
-      "        entry = self._state.kept_out.add(", "        entry = None and self._state.kept_out.add(",
-      ("refuse replica", "kill replica")),
+      "        entry = self._state.kept_out.add(", "        entry = None and self._state.kept_out.add(", ("terminate",)),
     M("the blacklist never ends", "rules/blacklist.py",
-      "return now >= self.until", "return now >= self.until + 1e6", ("kill replica", "refuse replica")),
+      "return now >= self.until", "return now >= self.until + 1e6", ("terminate", "kill replica")),
     M("lag is not looked at", "cluster/eligible.py",
       "    return near or fresh", "    return True", LATE),
     M("the last answer is believed for ever", "cluster/prober.py",
@@ -169,15 +170,15 @@ MUTANTS = (
     M("what a rollback undid is replayed", "rules/journal.py",
       "            del self.entries[self._start :]\n            self._start = None\n        if self._sav",
       "            self._start = None\n        if self._sav"),
-    M("SET LOCAL outlives its transaction", "rules/journal.py",
-      "        self.entries = [e for e in self.entries if not e.local]", "        pass"),
+    M("SET LOCAL outlives its transaction", "checkout/node_connection.py",
+      "            self.run(entry.sql, entry.parameters)\n",
+      "            self.run(entry.sql.replace('LOCAL', ''), entry.parameters)\n"),
     # -- source and pools --------------------------------------------------------------------------
     M("a transaction goes back open", "checkout/node_connection.py",
       '                self.end("rollback")\n                self.in_transaction = False\n',
       '                self.end("commit")\n                self.in_transaction = False\n'),
-    M("a broken connection is lent on", "checkout/node_connection.py",
-      "        if self.broken or self.spoilt:\n            self.discard(distrust=self.distrusted)\n            return\n",
-      "", ENDS),
+    M("a transaction goes on at a replaced primary", "checkout/connections.py",
+      "        fenced = self.superseded(held)\n", "        fenced = False\n", ("split brain",)),
     M("the replica's connection is never given back", "checkout/transaction.py",
       "            if replica is not None:\n                replica.release(self.journal)\n",
       "            pass\n"),
@@ -186,10 +187,10 @@ MUTANTS = (
       "            pass\n\n    def change", ENDS),
     M("old connections are trusted after a break", "psycopg/connection.py",
       "        return not line.dbapi.closed and not doubted and not self.interrupted(node, line)",
-      "        return True", ENDS),
+      "        return True", BOUNCES),
     M("a new connection is not asked what it is", "psycopg/source.py",
       "        if len(self.router.servers) > 1:\n            self.probe_over(node, connection)\n",
-      "        pass\n", ("split brain", "promote")),
+      "        pass\n", BOUNCES),
     M("the monitor's connections are left open", "cluster/prober.py",
       "        if connection is not None:\n            await connection.close()\n", "        pass\n"),
 )  # fmt: skip

@@ -72,6 +72,7 @@ class World:
     number of its own; else two that cannot know of each other take the same.
     `monitor_sees_receivers`: whether the role that probes may see ``pg_stat_wal_receiver``.
     `retry_delay`: how long a standby takes to find that its upstream is there.
+    `catch_up`: how long a standby that was started may need to replay what it had.
     `background`: whether servers write and flush WAL, and make restartpoints, by themselves.
     Delays are in seconds.
     """
@@ -90,6 +91,7 @@ class World:
         database: str = "app",
         background: bool = True,
         retry_delay: float = 0.02,
+        catch_up: float = CATCH_UP,
     ) -> None:
         self.rand = rand
         self.monitor_sees_receivers = monitor_sees_receivers
@@ -100,6 +102,7 @@ class World:
         self.database = database
         self.background = background
         self.retry_delay = retry_delay
+        self.catch_up = catch_up
         self.system_id = "7400000000000000001"
         self.now = 0.0
         self.commits: list[Commit] = []
@@ -316,8 +319,9 @@ class Server:
         self._down(now)
         if self.recovering:
             # Replay begins again at the last restartpoint, and lets sessions in on the way.
-            behind = self.replayed - self._checkpoint
-            self.replayed -= int(behind * self.world.rand.random())
+            behind, share = self.replayed - self._checkpoint, self.world.rand.random()
+            # As far as it had written its pages out, which may be nearly all of it.
+            self.replayed -= int(behind * share ** self.world.rand.choice((1, 6)))
             self._since_replay = self._checkpoint
             self._crashed = True
         else:
@@ -369,7 +373,7 @@ class Server:
         self.ready = now + self.world.start_delay * self.world.rand.random()
         if self.recovering:
             # It lets sessions in once it is consistent, which may be before it has replayed all.
-            longest = CATCH_UP if self.world.background else 0.0
+            longest = self.world.catch_up if self.world.background else 0.0
             caught_up = self.ready + longest * self.world.rand.random()
             self.world.at(caught_up, self._replay, self.received, self._life)
             self._try_to_connect(caught_up)

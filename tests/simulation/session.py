@@ -110,8 +110,8 @@ class Session:
 
     __slots__ = (
         "_asynchronous", "_custom", "_deferrable", "_last", "_local", "_reset", "_saved", "_set",
-        "alone", "cancelled_until", "changed", "default_read_only", "id", "isolation", "open",
-        "plain", "server", "transaction", "user", "why", "world",
+        "alone", "cancelled_until", "changed", "default_read_only", "ended", "id", "isolation",
+        "open", "plain", "server", "transaction", "user", "why", "world",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +123,7 @@ class Session:
         self.user = user
         self.open = True
         self.why = ""
+        self.ended = 0.0
         self.transaction: Transaction | None = None
         self.alone: Transaction | None = None  # of a statement in autocommit that is blocked
         self._last: Refused | None = None
@@ -226,6 +227,7 @@ class Session:
             return
         self.open = False
         self.why = why
+        self.ended = now
         self._last = last
         for transaction in (self.transaction, self.alone):
             if transaction is not None:

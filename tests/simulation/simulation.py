@@ -37,6 +37,8 @@ class Setting:
         replicas, processes, users, pool: how many there are; places of a node's pool.
         tasks: how many of the processes run tasks on an event loop; the others run threads.
         sees: the role of the monitor sees the timelines of WAL receivers.
+        replay: seconds that replicas take to replay.
+        catch_up: seconds they may need to replay again what they had, once started.
         faults: how many faults are drawn, and which.
         options: of the Router.
     """
@@ -48,6 +50,8 @@ class Setting:
     users: int
     pool: int
     sees: bool
+    replay: float
+    catch_up: float
     faults: tuple[str, ...]
     options: dict[str, Any]
 
@@ -59,8 +63,8 @@ class Setting:
             "consistency": consistency,
             "probe_interval": rand.choice([0.2, 0.5, 1.0]),
             "probe_timeout": rand.choice([0.5, 1.0]),
-            "blacklist_duration": rand.choice([1.0, 5.0]),
-            "max_lag_seconds": rand.choice([None, 1.0, 5.0]),
+            "blacklist_duration": rand.choices([0.3, 1.0, 5.0], [2, 1, 1])[0],
+            "max_lag_seconds": rand.choices([None, 0.5, 1.0, 5.0], [4, 2, 2, 1])[0],
             "pin_lsn": rand.choices(["sample", "commit"], [2, 1])[0],
             "pin_duration": 5.0,
             "transactions": rand.choices(["primary", "lazy"], [4, 1])[0],
@@ -75,6 +79,8 @@ class Setting:
             users=rand.randint(6, 24),
             pool=rand.randint(2, 8),
             sees=rand.random() < 0.7,
+            replay=rand.choices([0.001, 0.02, 0.1], [3, 1, 1])[0],
+            catch_up=rand.choices([0.5, 5.0], [1, 2])[0],
             faults=tuple(rand.choices(kinds, k=rand.randint(0, 4))) if kinds else (),
             options=options,
         )
@@ -157,6 +163,8 @@ class Simulation:
             random.Random(f"{seed}w"),
             replicas=self.setting.replicas,
             monitor_sees_receivers=self.setting.sees,
+            replay_delay=self.setting.replay,
+            catch_up=self.setting.catch_up,
         )
         self.network = Network(self.scheduler, self.world, random.Random(f"{seed}n"))
         self.history = History()

@@ -205,6 +205,14 @@ class BridgedConnection:
         cursor = self._bridge.call(lambda: self.real.execute(sql, params))
         return BridgedCursor(cursor, self._bridge)
 
+    def commit(self) -> None:
+        """As the connection's."""
+        self._bridge.call(self.real.commit)
+
+    def rollback(self) -> None:
+        """As the connection's."""
+        self._bridge.call(self.real.rollback)
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """As the connection's."""
