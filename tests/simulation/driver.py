@@ -18,6 +18,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router.connect.probe import PROBE_SQL, ROLE_SQL
+from tests.simulation.half_open import HalfOpen
 from tests.simulation.postgres import Blocked, Refused, Rows, Server, Session, World
 from tests.simulation.scheduler import Scheduler, Waiter
 
@@ -57,12 +58,14 @@ class Link:
         deaf: nothing arrives, in either direction; open connections stay open.
         refuses: no new connection is let through.
         slow: seconds that each direction takes more.
+        closed: sessions whose clients have gone while it was deaf.
     """
 
     def __init__(self) -> None:
         self.deaf = False
         self.refuses = False
         self.slow = 0.0
+        self.closed: list[Session] = []
 
 
 class _Arrival:
@@ -115,8 +118,8 @@ class Line:
     """One connection's socket, and the server's session behind it."""
 
     __slots__ = (
-        "ended", "hung_up", "known", "link", "network", "number", "process", "scheduler", "sent",
-        "server", "session", "waiter",
+        "ended", "half_open", "hung_up", "known", "link", "network", "number", "process",
+        "scheduler", "sent", "server", "session", "waiter",
     )  # fmt: skip
 
     def __init__(self, network: Network, port: int, process: Any = None) -> None:
@@ -130,6 +133,7 @@ class Line:
         self.session: Session | None = None
         self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
+        self.half_open: HalfOpen | None = None
         self.ended = False  # the client's side knows that it is closed
         self.known = IDLE  # what the last answer said of the transaction
 
@@ -151,13 +155,15 @@ class Line:
     @property
     def quiet(self) -> bool:
         """Whether neither side hears of the other now."""
-        return self.link.deaf or self.server.frozen
+        return self.link.deaf or self.server.frozen or self.half_open is not None
 
     @property
     def cut(self) -> bool:
         """Whether the client would read the end of the stream."""
         if self.hung_up:
             return True
+        if self.half_open is not None:
+            return self.scheduler.now >= self.half_open.ends
         session = self.session
         # A process that is killed has its sockets closed by its machine, over a working network.
         return session is not None and not session.open and not self.link.deaf and (
@@ -216,13 +222,13 @@ class Line:
         Raises:
             psycopg.Error: as psycopg.
         """
-        self.sent = self.scheduler.now
+        self.send()
         self.travel()
         session = self.session
         assert session is not None
         failed: Refused | None = None
         rows, answered = NOTHING, False
-        if not self.hung_up:
+        if not self.cut:
             for sql, params in texts:
                 try:
                     rows = self._run(session, sql, params)
@@ -237,17 +243,26 @@ class Line:
         self.must_have_answered(failed, answered=answered)
         return rows
 
+    def send(self) -> None:
+        """Something leaves for the server."""
+        scheduler = self.scheduler
+        self.sent = scheduler.now
+        if self.half_open is not None:
+            self.half_open.send(scheduler.now)
+            scheduler.at(self.half_open.ends, self.stir)
+
     def must_have_answered(self, failed: Refused | None, *, answered: bool) -> None:
         """Raise as psycopg does what the server `failed` with, or that it has gone. A session
         that is ended, and not killed, has sent what it `answered` before."""
         session = self.session
         assert session is not None
-        if failed is not None and not self.hung_up:
+        unheard = self.hung_up or self.half_open is not None
+        if failed is not None and not unheard:
             if failed.ends:
                 self.close()
             raise error_of(failed)
         if self.cut:
-            why = session.why if not self.hung_up else ""
+            why = "" if unheard else session.why
             if answered and len(why) == 5:
                 return  # the answer had left before: the next statement meets the end
             self.close()
@@ -270,7 +285,7 @@ class Line:
                 while not blocked.by.over and not self.cut:
                     self.pause(0.01)
                     world.advance(scheduler.now)
-                if self.hung_up:
+                if self.cut:
                     return NOTHING
                 continue
             if self.network.trace is not None:
@@ -286,10 +301,12 @@ class Line:
         session = self.session
         if session is not None and session.open:
             # A machine that hears nothing keeps the session.
-            if not self.link.deaf:
+            if not self.link.deaf and self.half_open is None:
                 session.close(self.scheduler.now)
-            else:
-                self.network.left_behind.append(session)
+                return
+            self.network.left_behind.append(session)
+            if self.half_open is None:
+                self.link.closed.append(session)
 
     def hang_up(self) -> None:
         """Shut the socket down for both sides."""
@@ -547,6 +564,7 @@ class SimProbeConnection:
             raise psycopg.OperationalError("the connection is closed")
         line = self._line
         self.heard = line.scheduler.now
+        line.send()
         text = PROBE_SQL if sql == _PROBE else ROLE_SQL if sql == _ROLE else sql.decode()
         try:
             await self._travel()

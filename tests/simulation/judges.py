@@ -8,7 +8,8 @@ from bisect import bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.history import Claim, Followed, Read, Write
+from tests.simulation.half_open import USER_TIMEOUT
+from tests.simulation.history import Claim, Fault, Followed, Read, Write
 
 if TYPE_CHECKING:
     from tests.simulation.postgres import Commit
@@ -344,7 +345,14 @@ def _in_place(simulation: "Simulation") -> None:
 
 RELEASE = 0.003
 """Seconds that the end of a transaction on a replica may take."""
-LATE = ("slow replica", "deaf replica", "freeze replica")
+HALF_OPEN = ("lost replica", "lost primary", "firewall")
+"""Faults that leave connections behind which end later."""
+LATE = ("slow replica", "deaf replica", "freeze replica", *HALF_OPEN)
+
+
+def _over(fault: Fault) -> float:
+    """When nobody waits any more because of `fault` (seconds)."""
+    return fault.until + USER_TIMEOUT * (fault.what in HALF_OPEN)
 
 
 def _fenced(simulation: "Simulation", lines: "Lines") -> None:
@@ -378,7 +386,7 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
         known = history.followed.get(write.process, [])
         # It returned before: what is open on a replica is ended next.
         returned = write.done - RELEASE
-        if any(f.at <= write.done and write.sent <= f.until for f in late):
+        if any(f.at <= write.done and write.sent <= _over(f) for f in late):
             continue
         before = [name for at, name in known if at < returned]
         leaders = before[-1:] + [name for at, name in known if returned <= at <= write.done]
@@ -422,7 +430,9 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
             )  # fmt: skip
 
 
-SILENT = ("freeze primary", "deaf primary", "freeze replica", "deaf replica")
+SILENT = (
+    "freeze primary", "deaf primary", "freeze replica", "deaf replica", "partition", *HALF_OPEN,
+)  # fmt: skip
 WAIT = 25.0
 """Seconds a client's action may take: some statements, each of which may wait 5 s for a pool, 3 s
 for a connection, and 1 s for a silent server."""
@@ -436,7 +446,7 @@ def _waits(simulation: "Simulation") -> None:
         if took <= WAIT:
             continue
         silent = sum(
-            max(0.0, min(f.until, action.done) - max(f.at, action.sent))
+            max(0.0, min(_over(f), action.done) - max(f.at, action.sent))
             for f in history.faults if f.what in SILENT
         )  # fmt: skip
         if took > WAIT + silent:
@@ -460,7 +470,7 @@ def _served(simulation: "Simulation") -> None:
     history = simulation.history
     harmful = [f for f in history.faults if f.what not in HARMLESS]
     for failure in history.failures:
-        if not any(f.at <= failure.done and failure.sent <= f.until + AFTERMATH for f in harmful):
+        if not any(f.at <= failure.done and failure.sent <= _over(f) + AFTERMATH for f in harmful):
             history.violate("reads are served", failure.done, f"{failure}")
 
 

@@ -50,6 +50,9 @@ WAL_WRITER_DELAY = 0.2
 """Seconds; setting ``wal_writer_delay``."""
 WAL_RECEIVER_TIMEOUT = 60.0
 """Seconds a WAL receiver waits for an upstream that is silent."""
+WAL_RECEIVER_STATUS = 10.0
+"""Seconds after which a WAL receiver tells its upstream how far it is, and hears if that knows
+nothing of it."""
 SEQUENCE_AHEAD = 32
 """Values of a sequence that one WAL record covers."""
 SUPERUSERS = frozenset({"postgres"})
@@ -199,6 +202,7 @@ class Server:
         self.login_refused = ""
         self.running = True
         self.frozen = False
+        self.apart = False  # no packet of other servers reaches it
         self.recovering = False
         self.sessions: dict[int, Session] = {}
         self.line = world.lines[0]
@@ -324,6 +328,39 @@ class Server:
             self.began = self.flushed
             self._since_replay = None  # crash recovery takes no note of when commits were made
             self._crashed = True
+
+    def lose_power(self, now: float) -> None:
+        """Its machine is switched off: as killed, but those that stream from it hear nothing."""
+        self.leave(now)
+        self.kill(now)
+
+    def leave(self, now: float) -> None:
+        """The network between it and other servers is gone; either side takes the other for
+        silent."""
+        self.apart = True
+        if self.recovering:
+            self._abandon(now)
+        for standby in list(self._downstream.values()):
+            standby._abandon(now)
+
+    def _abandon(self, now: float) -> None:
+        """Nothing comes from its upstream any more, which it finds when it has waited enough."""
+        for server in self.world.servers:
+            server._downstream.pop(self.name, None)
+        self.world.at(now + WAL_RECEIVER_TIMEOUT, self._hear_of_end, self._stream)
+
+    def come_back(self, now: float) -> None:
+        """The network is there again."""
+        self.apart = False
+        for standby in self.world.servers:
+            if standby.source is self and standby.name not in self._downstream:
+                when = now + WAL_RECEIVER_STATUS * self.world.rand.random()
+                self.world.at(when, standby._hear_of_end, standby._stream)
+        if self.source is not None:
+            self._hear_of_end(now, self._stream)
+        elif self.recovering:
+            self._try_to_connect(now)
+        self._call_downstream(now)
 
     def stop(self, now: float) -> None:
         """Fast shutdown: standbys that stream get everything, the shutdown checkpoint too."""
@@ -602,11 +639,11 @@ class Server:
         upstream = self.upstream
         if upstream is None or not self.recovering or not self.running or self.frozen:
             return
-        if self._busy:
+        if self._busy or self.apart:
             return
         if self.source is not upstream:
             self._disconnect()
-        if not upstream.running or upstream.frozen:
+        if not upstream.running or upstream.frozen or upstream.apart:
             return
         if now < max(self.ready, upstream.ready):
             self._try_to_connect(max(self.ready, upstream.ready))
@@ -662,6 +699,12 @@ class Server:
         source = self.source
         if stream == self._stream and source is not None and source.frozen:
             self._disconnect()
+
+    def _hear_of_end(self, now: float, stream: int) -> None:
+        """A WAL receiver finds that its connection leads nowhere."""
+        if stream == self._stream and self.streaming:
+            self._disconnect()
+            self._try_to_connect(now)
 
     def receive(self, now: float, lsn: int, stream: int) -> None:
         """The WAL receiver of `stream` has got WAL up to `lsn`, and flushed it."""

@@ -241,6 +241,44 @@ def test_a_session_that_was_ended_hears_why_once(world: World) -> None:
     assert heard == [("57P01", True), ("", True)]
 
 
+def test_a_standby_hears_late_that_its_primary_was_switched_off(world: World) -> None:
+    primary, replica, _ = world.servers
+    primary.lose_power(1.0)
+    world.advance(50.0)
+    assert (replica.streaming, probe(replica, 50.0).received) == (True, 1)
+    world.advance(61.0)
+    assert not replica.streaming
+    primary.start(62.0)
+    primary.come_back(62.0)
+    write(primary, 63.0, "new")
+    world.advance(64.0)
+    assert value(replica, 64.0) == "new"
+
+
+def test_a_standby_hears_of_a_machine_that_is_back_when_it_tells_it_something(
+    world: World,
+) -> None:
+    primary, replica, _ = world.servers
+    primary.lose_power(1.0)
+    primary.start(2.0)
+    primary.come_back(2.0)
+    world.advance(3.0)
+    write(primary, 3.0, "new")
+    world.advance(13.0)
+    assert value(replica, 13.0) == "new"
+
+
+def test_a_standby_gets_nothing_from_a_primary_apart(world: World) -> None:
+    primary, replica, _ = world.servers
+    primary.leave(1.0)
+    write(primary, 1.0, "new")
+    world.advance(9.0)
+    assert (value(replica, 9.0), replica.streaming) == (None, True)
+    primary.come_back(9.0)
+    world.advance(20.0)
+    assert value(replica, 20.0) == "new"
+
+
 def _story(seed: int) -> World:
     world, rand = World(Random(seed)), Random(seed)
     sessions = [server.login(0.5) for server in world.servers for _ in range(3)]
