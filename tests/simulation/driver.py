@@ -18,6 +18,8 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router.connect.probe import PROBE_SQL, ROLE_SQL
+from tests.simulation.answers import NOTHING
+from tests.simulation.bouncer import Bouncer, Client
 from tests.simulation.half_open import HalfOpen
 from tests.simulation.postgres import Blocked, Refused, Rows, Server, Session, World
 from tests.simulation.scheduler import Scheduler, Waiter
@@ -32,9 +34,6 @@ CONNECT = 130.0
 
 Source: https://www.psycopg.org/psycopg3/docs/api/connections.html
 """
-
-NOTHING = Rows([], 0, "", None)
-"""What a client has of an answer that never came."""
 
 _classes: dict[str, type[psycopg.Error]] = {}
 
@@ -65,7 +64,7 @@ class Link:
         self.deaf = False
         self.refuses = False
         self.slow = 0.0
-        self.closed: list[Session] = []
+        self.closed: list[Session | Client] = []
 
 
 class _Arrival:
@@ -102,7 +101,8 @@ class Network:
         self.lines: dict[int, dict[int, Line]] = {port: {} for port in self.servers}
         self.numbers = count(1)
         self.trace: Any = None
-        self.left_behind: list[Session] = []
+        self.left_behind: list[Session | Client] = []
+        self.bouncers: dict[int, Bouncer] = {}
 
     def delay(self, link: Link) -> float:
         """Seconds for one direction."""
@@ -118,8 +118,8 @@ class Line:
     """One connection's socket, and the server's session behind it."""
 
     __slots__ = (
-        "ended", "half_open", "hung_up", "known", "link", "network", "number", "process",
-        "scheduler", "sent", "server", "session", "waiter",
+        "bouncer", "ended", "half_open", "hung_up", "known", "link", "network", "number",
+        "process", "scheduler", "sent", "server", "session", "waiter",
     )  # fmt: skip
 
     def __init__(self, network: Network, port: int, process: Any = None) -> None:
@@ -129,8 +129,9 @@ class Line:
         self.scheduler = network.scheduler
         self.server = network.servers[port]
         self.link = network.links[port]
+        self.bouncer = network.bouncers.get(port)
         self.number = next(network.numbers)
-        self.session: Session | None = None
+        self.session: Session | Client | None = None
         self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
         self.half_open: HalfOpen | None = None
@@ -155,7 +156,9 @@ class Line:
     @property
     def quiet(self) -> bool:
         """Whether neither side hears of the other now."""
-        return self.link.deaf or self.server.frozen or self.half_open is not None
+        if self.link.deaf or self.half_open is not None:
+            return True
+        return self.server.frozen and self.bouncer is None
 
     @property
     def cut(self) -> bool:
@@ -166,8 +169,9 @@ class Line:
             return self.scheduler.now >= self.half_open.ends
         session = self.session
         # A process that is killed has its sockets closed by its machine, over a working network.
-        return session is not None and not session.open and not self.link.deaf and (
-            not self.server.frozen or not self.server.running)  # fmt: skip
+        if session is None or session.open or self.link.deaf:
+            return False
+        return not self.server.frozen or not self.server.running or self.bouncer is not None
 
     def travel(self) -> None:
         """Spend the time one direction takes, and wait for as long as nothing arrives."""
@@ -186,10 +190,10 @@ class Line:
 
     def open(self, user: str, timeout: float) -> None:
         """Connect. Raises psycopg.OperationalError."""
-        scheduler, server = self.scheduler, self.server
+        scheduler, server, bouncer = self.scheduler, self.server, self.bouncer
         until = scheduler.now + timeout
         where = f'connection to server at "{server.host}", port {server.port} failed'
-        steps = 2 + (server.auth_delay > 0)
+        steps = 2 + (server.auth_delay > 0 and bouncer is None)
         for step in range(steps):
             arrives = scheduler.now + (
                 server.auth_delay if step == 2 else self.network.delay(self.link)
@@ -201,14 +205,14 @@ class Line:
                 self.pause(wait - scheduler.now)
                 if self.hung_up:
                     raise psycopg.OperationalError("connection failed: given up")
-            if self.link.refuses or not server.running:
+            if self.link.refuses or not (server.running or bouncer):
                 raise psycopg.OperationalError(
                     f"connection failed: {where}: Connection refused\n"
                     "\tIs the server running on that host and accepting TCP/IP connections?"
                 )
         self.network.world.advance(scheduler.now)
         try:
-            self.session = server.login(scheduler.now, user=user)
+            self.session = (bouncer or server).login(scheduler.now, user=user)
         except Refused as refused:
             # libpq tells no SQLSTATE of a login that was refused.
             raise psycopg.OperationalError(
@@ -273,7 +277,7 @@ class Line:
                 "terminated abnormally\n\tbefore or while processing the request."
             )
 
-    def _run(self, session: Session, sql: str, params: Any) -> Rows:
+    def _run(self, session: Session | Client, sql: str, params: Any) -> Rows:
         scheduler, world = self.scheduler, self.network.world
         while True:
             world.advance(scheduler.now)
@@ -283,7 +287,7 @@ class Line:
                 rows = session.execute(sql, params, scheduler.now)
             except Blocked as blocked:
                 while not blocked.by.over and not self.cut:
-                    self.pause(0.01)
+                    self.pause(blocked.by.step)
                     world.advance(scheduler.now)
                 if self.cut:
                     return NOTHING
@@ -307,6 +311,8 @@ class Line:
             self.network.left_behind.append(session)
             if self.half_open is None:
                 self.link.closed.append(session)
+            if self.bouncer is not None and isinstance(session, Client):
+                self.bouncer.leave_queue(session)  # what it asked is run for nobody
 
     def hang_up(self) -> None:
         """Shut the socket down for both sides."""
@@ -573,9 +579,8 @@ class SimProbeConnection:
             failed: Refused | None = None
             rows, answered = NOTHING, False
             if not line.cut:
-                line.network.world.advance(line.scheduler.now)
                 try:
-                    rows = session.execute(text, None, line.scheduler.now)
+                    rows = await self._run(session, text)
                 except Refused as refused:
                     failed = refused
                 answered = session.open
@@ -588,6 +593,21 @@ class SimProbeConnection:
         self.heard = line.scheduler.now
         row: tuple[Any, ...] = rows.rows[0]
         return row
+
+    async def _run(self, session: Session | Client, text: str) -> Rows:
+        """As `Line._run`: behind a PgBouncer it waits for its turn."""
+        line = self._line
+        scheduler, world = line.scheduler, line.network.world
+        while True:
+            world.advance(scheduler.now)
+            try:
+                return session.execute(text, None, scheduler.now)
+            except Blocked as blocked:
+                while not blocked.by.over and not line.cut:
+                    await asyncio.sleep(blocked.by.step)
+                    world.advance(scheduler.now)
+                if line.cut:
+                    return NOTHING
 
     async def _travel(self) -> None:
         """As `Line.travel`, for a task: without a thread for each probe."""

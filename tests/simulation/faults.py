@@ -8,6 +8,7 @@ from tests.simulation.half_open import USER_TIMEOUT, cut_off, hear_again, reset
 from tests.simulation.history import Fault
 
 if TYPE_CHECKING:
+    from tests.simulation.bouncer import Bouncer
     from tests.simulation.driver import Line
     from tests.simulation.postgres import Server
     from tests.simulation.simulation import Simulation
@@ -22,6 +23,7 @@ class Saboteur:
         "kill primary", "freeze primary", "deaf primary", "restart primary",
         "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
         "lost replica", "lost primary", "partition", "firewall",
+        "bouncer restart", "bouncer pause",
     )  # fmt: skip
 
     def __init__(self, simulation: "Simulation", rand: random.Random) -> None:
@@ -175,6 +177,8 @@ class Saboteur:
         lines = cut_off(self.network, server)
         self.network.links[server.port].deaf = True
         self._change(server, server.lose_power)
+        if bouncer := self.network.bouncers.get(server.port):
+            bouncer.restart(self.now)
         return lines
 
     def _switch_on(self, server: "Server", lines: "list[Line]") -> None:
@@ -236,6 +240,32 @@ class Saboteur:
         self._long()
         hear_again(self.network, server)
         return server
+
+    # -- faults of a PgBouncer, where there is one ----------------------------------------------
+
+    def _bouncer(self) -> "Bouncer | None":
+        found = list(self.network.bouncers.values())
+        return self.rand.choice(found) if found else None
+
+    def _bouncer_restart(self) -> "Server | None":
+        bouncer = self._bouncer()
+        if bouncer is None:
+            return None
+        link = self.network.links[bouncer.server.port]
+        link.refuses = True
+        self._change(bouncer.server, bouncer.restart)
+        self.wait(0.05, 1.0)
+        link.refuses = False
+        return bouncer.server
+
+    def _bouncer_pause(self) -> "Server | None":
+        bouncer = self._bouncer()
+        if bouncer is None:
+            return None
+        bouncer.paused = True
+        self.wait(0.3, 5.0)
+        bouncer.paused = False
+        return bouncer.server
 
     # -- faults of connections -----------------------------------------------------------------
 
@@ -303,9 +333,13 @@ class Saboteur:
         return self._deaf(self.primary)
 
     def _heir(self) -> "Server | None":
-        """The standby that has most, as a manager chooses it."""
-        found = [s for s in self.world.servers if s.recovering and s.running and not s.frozen]
-        return max(found, key=lambda s: (s.timeline, s.received)) if found else None
+        """The standby that has most, as a manager chooses it; with synchronous standbys none
+        unless it has most of all, those included that cannot be reached."""
+        found = [s for s in self.world.servers if s.recovering]
+        if not self.world.synchronous:
+            found = [s for s in found if s.running and not s.frozen]
+        best = max(found, key=lambda s: (s.timeline, s.received), default=None)
+        return best if best is not None and best.running and not best.frozen else None
 
     def _follow(self, new: "Server", *without: "Server") -> None:
         for other in self.world.servers:
