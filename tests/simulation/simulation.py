@@ -172,7 +172,7 @@ class Simulation:
             rand,
             operations,
             Saboteur.KINDS if kinds is None else kinds,
-            random.Random(f"{seed}c"),
+            random.Random(f"{seed}v"),
         )
         self.scheduler = Scheduler(random.Random(f"{seed}s"))
         self.world = World(
