@@ -1,10 +1,9 @@
 """What is asked of the model of PostgreSQL, and what it answers."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from tests.simulation.session import Transaction
     from tests.simulation.wal import Key
 
 READ = "SELECT value FROM item WHERE id = %(id)s"
@@ -42,11 +41,23 @@ class Refused(Exception):
         self.ends = ends
 
 
-class Blocked(Exception):
-    """The statement waits for a lock that the transaction `by` holds: execute it again, with the
-    same arguments, once ``by.over``."""
+class Obstacle(Protocol):
+    """What a statement waits for: a transaction that holds a lock, or a standby."""
 
-    def __init__(self, by: "Transaction") -> None:
+    @property
+    def over(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+
+    @property
+    def step(self) -> float:
+        """Seconds until whoever waits shall look again."""
+
+
+class Blocked(Exception):
+    """The statement waits for `by`: execute it once more, with the same arguments, when that is
+    over."""
+
+    def __init__(self, by: Obstacle) -> None:
         super().__init__(by)
         self.by = by
 
@@ -66,6 +77,10 @@ class Rows(NamedTuple):
     rowcount: int
     tag: str
     at: Where | None
+
+
+NOTHING = Rows([], 0, "", None)
+"""What a client has of an answer that never came."""
 
 
 class Commit(NamedTuple):

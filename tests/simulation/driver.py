@@ -18,6 +18,9 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router.connect.probe import PROBE_SQL, ROLE_SQL
+from tests.simulation.answers import NOTHING
+from tests.simulation.bouncer import Bouncer, Client
+from tests.simulation.half_open import HalfOpen
 from tests.simulation.postgres import Blocked, Refused, Rows, Server, Session, World
 from tests.simulation.scheduler import Scheduler, Waiter
 
@@ -31,9 +34,6 @@ CONNECT = 130.0
 
 Source: https://www.psycopg.org/psycopg3/docs/api/connections.html
 """
-
-NOTHING = Rows([], 0, "", None)
-"""What a client has of an answer that never came."""
 
 _classes: dict[str, type[psycopg.Error]] = {}
 
@@ -57,12 +57,14 @@ class Link:
         deaf: nothing arrives, in either direction; open connections stay open.
         refuses: no new connection is let through.
         slow: seconds that each direction takes more.
+        closed: sessions whose clients have gone while it was deaf.
     """
 
     def __init__(self) -> None:
         self.deaf = False
         self.refuses = False
         self.slow = 0.0
+        self.closed: list[Session | Client] = []
 
 
 class _Arrival:
@@ -100,7 +102,8 @@ class Network:
         self.numbers = count(1)
         self.trace: Any = None
         self.broke: Any = None
-        self.left_behind: list[Session] = []
+        self.left_behind: list[Session | Client] = []
+        self.bouncers: dict[int, Bouncer] = {}
 
     def delay(self, link: Link) -> float:
         """Seconds for one direction."""
@@ -116,8 +119,8 @@ class Line:
     """One connection's socket, and the server's session behind it."""
 
     __slots__ = (
-        "ended", "hung_up", "known", "link", "network", "number", "opened", "process", "scheduler",
-        "sent", "server", "session", "waiter",
+        "bouncer", "ended", "half_open", "hung_up", "known", "link", "network", "number",
+        "opened", "process", "scheduler", "sent", "server", "session", "waiter",
     )  # fmt: skip
 
     def __init__(self, network: Network, port: int, process: Any = None) -> None:
@@ -127,10 +130,12 @@ class Line:
         self.scheduler = network.scheduler
         self.server = network.servers[port]
         self.link = network.links[port]
+        self.bouncer = network.bouncers.get(port)
         self.number = next(network.numbers)
-        self.session: Session | None = None
+        self.session: Session | Client | None = None
         self.waiter: Waiter | _Arrival | None = None
         self.hung_up = False
+        self.half_open: HalfOpen | None = None
         self.ended = False  # the client's side knows that it is closed
         self.opened = 0.0
         self.known = IDLE  # what the last answer said of the transaction
@@ -153,17 +158,22 @@ class Line:
     @property
     def quiet(self) -> bool:
         """Whether neither side hears of the other now."""
-        return self.link.deaf or self.server.frozen
+        if self.link.deaf or self.half_open is not None:
+            return True
+        return self.server.frozen and self.bouncer is None
 
     @property
     def cut(self) -> bool:
         """Whether the client would read the end of the stream."""
         if self.hung_up:
             return True
+        if self.half_open is not None:
+            return self.scheduler.now >= self.half_open.ends
         session = self.session
         # A process that is killed has its sockets closed by its machine, over a working network.
-        return session is not None and not session.open and not self.link.deaf and (
-            not self.server.frozen or not self.server.running)  # fmt: skip
+        if session is None or session.open or self.link.deaf:
+            return False
+        return not self.server.frozen or not self.server.running or self.bouncer is not None
 
     def travel(self) -> None:
         """Spend the time one direction takes, and wait for as long as nothing arrives."""
@@ -182,10 +192,10 @@ class Line:
 
     def open(self, user: str, timeout: float) -> None:
         """Connect. Raises psycopg.OperationalError."""
-        scheduler, server = self.scheduler, self.server
+        scheduler, server, bouncer = self.scheduler, self.server, self.bouncer
         until = scheduler.now + timeout
         where = f'connection to server at "{server.host}", port {server.port} failed'
-        steps = 2 + (server.auth_delay > 0)
+        steps = 2 + (server.auth_delay > 0 and bouncer is None)
         for step in range(steps):
             arrives = scheduler.now + (
                 server.auth_delay if step == 2 else self.network.delay(self.link)
@@ -197,14 +207,14 @@ class Line:
                 self.pause(wait - scheduler.now)
                 if self.hung_up:
                     raise psycopg.OperationalError("connection failed: given up")
-            if self.link.refuses or not server.running:
+            if self.link.refuses or not (server.running or bouncer):
                 raise psycopg.OperationalError(
                     f"connection failed: {where}: Connection refused\n"
                     "\tIs the server running on that host and accepting TCP/IP connections?"
                 )
         self.network.world.advance(scheduler.now)
         try:
-            self.session = server.login(scheduler.now, user=user)
+            self.session = (bouncer or server).login(scheduler.now, user=user)
         except Refused as refused:
             # libpq tells no SQLSTATE of a login that was refused.
             raise psycopg.OperationalError(
@@ -219,13 +229,13 @@ class Line:
         Raises:
             psycopg.Error: as psycopg.
         """
-        self.sent = self.scheduler.now
+        self.send()
         self.travel()
         session = self.session
         assert session is not None
         failed: Refused | None = None
         rows, answered = NOTHING, False
-        if not self.hung_up:
+        if not self.cut:
             for sql, params in texts:
                 try:
                     rows = self._run(session, sql, params)
@@ -245,17 +255,26 @@ class Line:
             raise
         return rows
 
+    def send(self) -> None:
+        """Something leaves for the server."""
+        scheduler = self.scheduler
+        self.sent = scheduler.now
+        if self.half_open is not None:
+            self.half_open.send(scheduler.now)
+            scheduler.at(self.half_open.ends, self.stir)
+
     def must_have_answered(self, failed: Refused | None, *, answered: bool) -> None:
         """Raise as psycopg does what the server `failed` with, or that it has gone. A session
         that is ended, and not killed, has sent what it `answered` before."""
         session = self.session
         assert session is not None
-        if failed is not None and not self.hung_up:
+        unheard = self.hung_up or self.half_open is not None
+        if failed is not None and not unheard:
             if failed.ends:
                 self.close()
             raise error_of(failed)
         if self.cut:
-            why = session.why if not self.hung_up else ""
+            why = "" if unheard else session.why
             if answered and len(why) == 5:
                 return  # the answer had left before: the next statement meets the end
             self.close()
@@ -266,7 +285,7 @@ class Line:
                 "terminated abnormally\n\tbefore or while processing the request."
             )
 
-    def _run(self, session: Session, sql: str, params: Any) -> Rows:
+    def _run(self, session: Session | Client, sql: str, params: Any) -> Rows:
         scheduler, world = self.scheduler, self.network.world
         while True:
             world.advance(scheduler.now)
@@ -276,9 +295,9 @@ class Line:
                 rows = session.execute(sql, params, scheduler.now)
             except Blocked as blocked:
                 while not blocked.by.over and not self.cut:
-                    self.pause(0.01)
+                    self.pause(blocked.by.step)
                     world.advance(scheduler.now)
-                if self.hung_up:
+                if self.cut:
                     return NOTHING
                 continue
             if self.network.trace is not None:
@@ -294,10 +313,14 @@ class Line:
         session = self.session
         if session is not None and session.open:
             # A machine that hears nothing keeps the session.
-            if not self.link.deaf:
+            if not self.link.deaf and self.half_open is None:
                 session.close(self.scheduler.now)
-            else:
-                self.network.left_behind.append(session)
+                return
+            self.network.left_behind.append(session)
+            if self.half_open is None:
+                self.link.closed.append(session)
+            if self.bouncer is not None and isinstance(session, Client):
+                self.bouncer.leave_queue(session)  # what it asked is run for nobody
 
     def hang_up(self) -> None:
         """Shut the socket down for both sides."""
@@ -555,6 +578,7 @@ class SimProbeConnection:
             raise psycopg.OperationalError("the connection is closed")
         line = self._line
         self.heard = line.scheduler.now
+        line.send()
         text = PROBE_SQL if sql == _PROBE else ROLE_SQL if sql == _ROLE else sql.decode()
         try:
             await self._travel()
@@ -563,9 +587,8 @@ class SimProbeConnection:
             failed: Refused | None = None
             rows, answered = NOTHING, False
             if not line.cut:
-                line.network.world.advance(line.scheduler.now)
                 try:
-                    rows = session.execute(text, None, line.scheduler.now)
+                    rows = await self._run(session, text)
                 except Refused as refused:
                     failed = refused
                 answered = session.open
@@ -578,6 +601,21 @@ class SimProbeConnection:
         self.heard = line.scheduler.now
         row: tuple[Any, ...] = rows.rows[0]
         return row
+
+    async def _run(self, session: Session | Client, text: str) -> Rows:
+        """As `Line._run`: behind a PgBouncer it waits for its turn."""
+        line = self._line
+        scheduler, world = line.scheduler, line.network.world
+        while True:
+            world.advance(scheduler.now)
+            try:
+                return session.execute(text, None, scheduler.now)
+            except Blocked as blocked:
+                while not blocked.by.over and not line.cut:
+                    await asyncio.sleep(blocked.by.step)
+                    world.advance(scheduler.now)
+                if line.cut:
+                    return NOTHING
 
     async def _travel(self) -> None:
         """As `Line.travel`, for a task: without a thread for each probe."""

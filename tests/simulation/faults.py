@@ -4,9 +4,12 @@ import math
 import random
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.half_open import USER_TIMEOUT, cut_off, hear_again, reset
 from tests.simulation.history import Fault
 
 if TYPE_CHECKING:
+    from tests.simulation.bouncer import Bouncer
+    from tests.simulation.driver import Line
     from tests.simulation.postgres import Server
     from tests.simulation.simulation import Simulation
 
@@ -20,6 +23,8 @@ class Saboteur:
         "kill primary", "freeze primary", "deaf primary", "restart primary",
         "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
         "bounce replica", "bounce primary", "restart all", "there and back", "cut off",
+        "lost replica", "lost primary", "partition", "firewall",
+        "bouncer restart", "bouncer pause",
     )  # fmt: skip
 
     def __init__(self, simulation: "Simulation", rand: random.Random) -> None:
@@ -125,8 +130,7 @@ class Saboteur:
             link.deaf = True
             self.network.stir(server)
             self.wait(0.3, 5.0)
-            link.deaf = False
-            self.network.stir(server)
+            hear_again(self.network, server)
         return server
 
     def _refuse_replica(self) -> "Server | None":
@@ -172,6 +176,110 @@ class Saboteur:
                 self.network.stir(server)
                 self.wait(0.0, 0.1)
         return server
+
+    def _lost_replica(self) -> "Server | None":
+        server = self.replica()
+        if server is not None:
+            lines = self._switch_off(server)
+            self._long()
+            self._switch_on(server, lines)
+        return server
+
+    # -- hosts and networks that are gone without a word ----------------------------------------
+
+    def _switch_off(self, server: "Server") -> "list[Line]":
+        lines = cut_off(self.network, server)
+        self.network.links[server.port].deaf = True
+        self._change(server, server.lose_power)
+        if bouncer := self.network.bouncers.get(server.port):
+            bouncer.restart(self.now)
+        return lines
+
+    def _switch_on(self, server: "Server", lines: "list[Line]") -> None:
+        hear_again(self.network, server)
+        reset(self.network, lines)
+        self._change(server, server.start)
+        self._change(server, server.come_back)
+
+    def _long(self) -> None:
+        """Wait for a while; seldom until kernels have given up."""
+        if self.rand.random() < 0.1:
+            self.simulation.troubled = False  # what happens meanwhile is always the same
+            self.wait(USER_TIMEOUT, USER_TIMEOUT + 5.0)
+        else:
+            self.wait(0.3, 5.0)
+
+    def _lost_primary(self) -> "Server | None":
+        """The primary's machine is switched off. Half of the time a standby takes its place."""
+        old = self.primary
+        lines = self._switch_off(old)
+        self._long()
+        new = self._heir() if self.rand.random() < 0.5 else None
+        if new is not None:
+            self._change(new, new.promote)
+            self._follow(new)
+            self._long()
+            self._change(old, old.rewind, new)
+        self._switch_on(old, lines)
+        self.wait()
+        return old
+
+    def _partition(self) -> "Server | None":
+        """Nobody reaches the primary, which lives on, and is there again after a standby was
+        promoted; connections outlast that."""
+        old = self.primary
+        self.network.links[old.port].deaf = True
+        self._change(old, old.leave)
+        self.wait(0.3, 5.0)
+        new = self._heir() if self.rand.random() < 0.7 else None
+        if new is not None:
+            self._change(new, new.promote)
+            self._follow(new)
+            self.wait(0.3, 4.0)
+        self._change(old, old.come_back)
+        hear_again(self.network, old)
+        if new is not None:
+            self.wait(0.0, 2.0)
+            self._change(old, old.stop)
+            self._change(old, old.rewind, new)
+        self.wait()
+        return old
+
+    def _firewall(self) -> "Server | None":
+        """What stands before a server forgets the connections there are; new ones it lets in."""
+        server = self.rand.choice([s for s in self.world.servers if s.running])
+        link = self.network.links[server.port]
+        link.deaf = self.rand.random() < 0.5
+        cut_off(self.network, server)
+        self._long()
+        hear_again(self.network, server)
+        return server
+
+    # -- faults of a PgBouncer, where there is one ----------------------------------------------
+
+    def _bouncer(self) -> "Bouncer | None":
+        found = list(self.network.bouncers.values())
+        return self.rand.choice(found) if found else None
+
+    def _bouncer_restart(self) -> "Server | None":
+        bouncer = self._bouncer()
+        if bouncer is None:
+            return None
+        link = self.network.links[bouncer.server.port]
+        link.refuses = True
+        self._change(bouncer.server, bouncer.restart)
+        self.wait(0.05, 1.0)
+        link.refuses = False
+        return bouncer.server
+
+    def _bouncer_pause(self) -> "Server | None":
+        bouncer = self._bouncer()
+        if bouncer is None:
+            return None
+        bouncer.paused = True
+        self.wait(0.3, 5.0)
+        bouncer.paused = False
+        return bouncer.server
 
     # -- faults of connections -----------------------------------------------------------------
 
@@ -254,9 +362,13 @@ class Saboteur:
         return self._deaf(self.primary)
 
     def _heir(self) -> "Server | None":
-        """The standby that has most, as a manager chooses it."""
-        found = [s for s in self.world.servers if s.recovering and s.running and not s.frozen]
-        return max(found, key=lambda s: (s.timeline, s.received)) if found else None
+        """The standby that has most, as a manager chooses it; with synchronous standbys none
+        unless it has most of all, those included that cannot be reached."""
+        found = [s for s in self.world.servers if s.recovering]
+        if not self.world.synchronous:
+            found = [s for s in found if s.running and not s.frozen]
+        best = max(found, key=lambda s: (s.timeline, s.received), default=None)
+        return best if best is not None and best.running and not best.frozen else None
 
     def _follow(self, new: "Server", *without: "Server") -> None:
         for other in self.world.servers:

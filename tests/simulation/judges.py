@@ -8,7 +8,9 @@ from bisect import bisect_right
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.history import Claim, Followed, Read, Write
+from tests.simulation.bouncer import Client
+from tests.simulation.half_open import USER_TIMEOUT
+from tests.simulation.history import Claim, Fault, Followed, Read, Write
 from tests.simulation.vigil import GRACE, Vigil
 
 if TYPE_CHECKING:
@@ -141,6 +143,9 @@ class Claims:
             reached = server.running and not (
                 server.frozen or link.deaf or link.refuses or link.slow or server.auth_delay
             )
+            bouncer = simulation.network.bouncers.get(server.port)
+            if bouncer is not None and (bouncer.paused or bouncer.queue):
+                reached = False
             known = self._now.get(key)
             if known is not None and (not reached or now - known.until > APART):
                 self._simulation.history.claims.append(self._now.pop(key))
@@ -174,6 +179,7 @@ def judge(simulation: "Simulation") -> None:
     _own_writes(simulation, lines)
     _monotonic(simulation, lines)
     _exactly_once(simulation, lines)
+    _kept(simulation, lines)
     _transactions(simulation, lines)
     _in_place(simulation)
     _fenced(simulation, lines)
@@ -204,6 +210,24 @@ class Lines:
         """Commits of `timeline` past `low`, up to `high`."""
         ends = self.ends[timeline]
         return bisect_right(ends, high) - bisect_right(ends, low)
+
+    def missed(self, old: Read, new: Read) -> int:
+        """Commits that `old` shows and `new`, on the same timeline, does not; without those that
+        wait for a standby, for these a primary shows later than the standby does."""
+        low, high = new.at.lsn, old.at.lsn
+        if low >= high:
+            return 0
+        if not self.world.synchronous:
+            return self.between(new.at.timeline, low, high)
+        ends = self.ends[new.at.timeline]
+        found = ends[bisect_right(ends, low) : bisect_right(ends, high)]
+        commits = [self.commits[new.at.timeline, end] for end in found]
+        return sum(new.at.server != c.server or self.stands(c, new.sent) for c in commits)
+
+    def stands(self, commit: "Commit", now: float) -> bool:
+        """Whether its primary shows `commit` at `now`."""
+        wait = self.world.waits.get(commit.txid)
+        return wait is None or (wait.over and wait.ended <= now)
 
     def shows(self, commit: "Commit", timeline: int, lsn: int) -> bool:
         """Whether the state at `lsn` of `timeline` shows `commit`."""
@@ -277,7 +301,7 @@ def _monotonic(simulation: "Simulation", lines: Lines) -> None:
             continue
         old, new = before.at, read.at
         if new.timeline == old.timeline:
-            missed = lines.between(old.timeline, new.lsn, old.lsn) if new.lsn < old.lsn else 0
+            missed = lines.missed(before, read)
         else:
             # A replica that was just promoted shows what its process has yet to hear of.
             unheard = new.timeline == read.followed and read.sent - before.done < heard
@@ -291,6 +315,10 @@ def _monotonic(simulation: "Simulation", lines: Lines) -> None:
             )  # fmt: skip
 
 
+BROKEN = ("OperationalError", "ProtocolViolation")
+"""Psycopg's errors for a connection that broke: by itself, or behind a PgBouncer."""
+
+
 def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
     """What was acknowledged was committed once; what was refused, never; only an unknown commit
     may be either, and nothing runs twice."""
@@ -302,17 +330,50 @@ def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
                 history.violate("once", write.done, f"{op} was committed {times} times: {write}")
             elif write.outcome == "done" and not times:
                 history.violate("once", write.done, f"{op} was never committed: {write}")
-            elif times and write.outcome not in ("done", "CommitUnknown"):
+            elif times and not _may_stand(simulation, lines.by_op[op][0], write):
                 history.violate("once", write.done, f"{op} was committed all the same: {write}")
         for value in write.sets.values():
             commit = lines.by_value.get(value)
             if write.outcome == "done" and commit is None:
                 history.violate("once", write.done, f"{value} was never committed: {write}")
-            elif commit is not None and write.outcome not in ("done", "CommitUnknown"):
+            elif commit is not None and not _may_stand(simulation, commit, write):
                 history.violate("once", write.done, f"{value} was committed all the same: {write}")
     for op, commits in lines.by_op.items():
         if op.startswith("undone."):
             history.violate("once", commits[0].when, f"{op} was to be rolled back")
+
+
+def _may_stand(simulation: "Simulation", commit: "Commit", write: Write) -> bool:
+    """Whether `write` may have been committed, by what its client was told. One in autocommit is
+    its own COMMIT, and whose connection breaks gets the driver's error as it is."""
+    if write.outcome in BROKEN:
+        return commit.txid in simulation.world.alone
+    return write.outcome in ("done", "CommitUnknown")
+
+
+def _kept(simulation: "Simulation", lines: Lines) -> None:
+    """With synchronous standbys nothing is acknowledged that no standby had flushed, and no
+    promotion loses it, unless the server that acknowledged it had been replaced before."""
+    history, world = simulation.history, simulation.world
+    for write in history.writes:
+        if write.outcome != "done":
+            continue
+        values = [value for value in write.sets.values() if value in lines.by_value]
+        commits = [lines.by_value[value] for value in values]
+        commits += [commit for op in write.ops for commit in lines.by_op.get(op, ())]
+        for commit in commits:
+            wait = world.waits.get(commit.txid)
+            if wait is None:
+                continue
+            if not (wait.confirmed and wait.ended <= write.done):
+                history.violate("kept", write.done, f"no standby had {commit}: {write}")
+            elif not world.has(commit, *world.surviving()) and not any(
+                line.number > commit.timeline
+                and line.born <= wait.ended
+                and not world.contains(commit, line, END)
+                for line in world.lines
+            ):
+                history.violate("kept", write.done, f"{commit} is lost: {write}")
 
 
 def _transactions(simulation: "Simulation", lines: Lines) -> None:
@@ -350,7 +411,14 @@ def _in_place(simulation: "Simulation") -> None:
 
 RELEASE = 0.003
 """Seconds that the end of a transaction on a replica may take."""
-LATE = ("slow replica", "deaf replica", "freeze replica")
+HALF_OPEN = ("lost replica", "lost primary", "firewall")
+"""Faults that leave connections behind which end later."""
+LATE = ("slow replica", "deaf replica", "freeze replica", *HALF_OPEN)
+
+
+def _over(fault: Fault) -> float:
+    """When nobody waits any more because of `fault` (seconds)."""
+    return fault.until + USER_TIMEOUT * (fault.what in HALF_OPEN)
 
 
 def _fenced(simulation: "Simulation", lines: "Lines") -> None:
@@ -384,7 +452,7 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
         known = history.followed.get(write.process, [])
         # It returned before: what is open on a replica is ended next.
         returned = write.done - RELEASE
-        if any(f.at <= write.done and write.sent <= f.until for f in late):
+        if any(f.at <= write.done and write.sent <= _over(f) for f in late):
             continue
         before = [name for at, name in known if at < returned]
         leaders = before[-1:] + [name for at, name in known if returned <= at <= write.done]
@@ -417,6 +485,8 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
         if i < 0:
             continue
         commit = commits[i]
+        if not lines.stands(commit, read.sent - bound):
+            continue
         if not lines.shows(commit, read.at.timeline, read.at.lsn) and lines.shows(
             commit, *simulation.world.surviving()
         ):
@@ -428,7 +498,10 @@ def _fresh(simulation: "Simulation", lines: Lines) -> None:
             )  # fmt: skip
 
 
-SILENT = ("freeze primary", "deaf primary", "freeze replica", "deaf replica", "cut off")
+SILENT = (
+    "freeze primary", "deaf primary", "freeze replica", "deaf replica", "cut off", "partition",
+    *HALF_OPEN,
+)  # fmt: skip
 WAIT = 25.0
 """Seconds a client's action may take: some statements, each of which may wait 5 s for a pool, 3 s
 for a connection, and 1 s for a silent server."""
@@ -442,7 +515,7 @@ def _waits(simulation: "Simulation") -> None:
         if took <= WAIT:
             continue
         silent = sum(
-            max(0.0, min(f.until, action.done) - max(f.at, action.sent))
+            max(0.0, min(_over(f), action.done) - max(f.at, action.sent))
             for f in history.faults if f.what in SILENT
         )  # fmt: skip
         if took > WAIT + silent:
@@ -472,9 +545,11 @@ AFTERMATH = 10.0
 def _served(simulation: "Simulation") -> None:
     """A read fails only while something is wrong with more than one replica's server."""
     history = simulation.history
-    harmful = [f for f in history.faults if f.what not in HARMLESS]
+    # A replica that is away may be the one that commits wait for, with the primary's connections.
+    harmless = frozenset() if simulation.setting.synchronous else HARMLESS
+    harmful = [f for f in history.faults if f.what not in harmless]
     for failure in history.failures:
-        if not any(f.at <= failure.done and failure.sent <= f.until + AFTERMATH for f in harmful):
+        if not any(f.at <= failure.done and failure.sent <= _over(f) + AFTERMATH for f in harmful):
             history.violate("reads are served", failure.done, f"{failure}")
 
 
@@ -491,22 +566,45 @@ def at_rest(simulation: "Simulation") -> None:
             if waiting:
                 history.violate("no leak", now, f"{node}: {waiting} wait for its pool")
     silent = [s for s in simulation.world.servers if s.frozen or not s.running]
+    behind = _behind(simulation)
     for server in simulation.world.servers:
         if server in silent:
             continue
         for session in server.sessions.values():
-            if session.in_transaction and session not in simulation.network.left_behind:
+            if session.in_transaction and id(session) not in behind:
                 history.violate("no leak", now, f"{server.name}: {session} is in a transaction")
+
+
+def _behind(simulation: "Simulation") -> set[int]:
+    """Sessions whose clients are gone, which their servers do not know yet."""
+    behind: set[int] = set()
+    for session in simulation.network.left_behind:
+        behind.add(id(session.lent) if isinstance(session, Client) else id(session))
+    return behind
+
+
+def _left_in_bouncers(simulation: "Simulation") -> None:
+    """No client is left there, and nothing was set in sessions that belong to nobody."""
+    history, network, now = simulation.history, simulation.network, simulation.scheduler.now
+    for bouncer in network.bouncers.values():
+        clients = [c for c in bouncer.clients if c.open and c not in network.left_behind]
+        if clients:
+            history.violate("no leak", now, f"{len(clients)} clients of a PgBouncer are left")
+        for session in bouncer.idle:
+            if session.settings:
+                history.violate("session state", now, f"left behind: {session.settings}")
+        bouncer.restart(now)
 
 
 def left(simulation: "Simulation") -> None:
     """Once all pools are closed no thread and no session is left."""
     history, scheduler = simulation.history, simulation.scheduler
+    _left_in_bouncers(simulation)
     threads = [name for name in scheduler.threads.values() if name != "main"]
     if threads:
         history.violate("no leak", scheduler.now, f"threads are left: {', '.join(threads)}")
     for server in simulation.world.servers:
-        behind = {id(session) for session in simulation.network.left_behind}
+        behind = _behind(simulation)
         found = [s for s in server.sessions.values() if id(s) not in behind]
         if found and server.running and not server.frozen:
             history.violate("no leak", scheduler.now, f"{server.name} has {len(found)} sessions")

@@ -37,6 +37,7 @@ from tests.simulation.answers import (
 )
 from tests.simulation.session import Session, Transaction
 from tests.simulation.settings import READ_COMMITTED, REPEATABLE_READ, SERIALIZABLE
+from tests.simulation.synchronous import Wait
 from tests.simulation.wal import SEGMENT, START, Key, Line, header, lsn_text
 
 __all__ = [
@@ -50,6 +51,9 @@ WAL_WRITER_DELAY = 0.2
 """Seconds; setting ``wal_writer_delay``."""
 WAL_RECEIVER_TIMEOUT = 60.0
 """Seconds a WAL receiver waits for an upstream that is silent."""
+WAL_RECEIVER_STATUS = 10.0
+"""Seconds after which a WAL receiver tells its upstream how far it is, and hears if that knows
+nothing of it."""
 SEQUENCE_AHEAD = 32
 """Values of a sequence that one WAL record covers."""
 SUPERUSERS = frozenset({"postgres"})
@@ -74,6 +78,7 @@ class World:
     `retry_delay`: how long a standby takes to find that its upstream is there.
     `catch_up`: how long a standby that was started may need to replay what it had.
     `background`: whether servers write and flush WAL, and make restartpoints, by themselves.
+    `synchronous`: whether commits wait until a standby has flushed them.
     Delays are in seconds.
     """
 
@@ -92,6 +97,7 @@ class World:
         background: bool = True,
         retry_delay: float = 0.02,
         catch_up: float = CATCH_UP,
+        synchronous: bool = False,
     ) -> None:
         self.rand = rand
         self.monitor_sees_receivers = monitor_sees_receivers
@@ -103,12 +109,15 @@ class World:
         self.background = background
         self.retry_delay = retry_delay
         self.catch_up = catch_up
+        self.synchronous = synchronous
         self.system_id = "7400000000000000001"
         self.now = 0.0
         self.commits: list[Commit] = []
         self.ran: list[Ran] = []
         self.lines: list[Line] = [Line(1, None, START)]
         self.lost: set[int] = set()
+        self.alone: set[int] = set()  # transactions of one statement, in autocommit
+        self.waits: dict[int, Wait] = {}  # by transaction: its wait for a standby
         self._home: dict[int, Line] = {}  # by transaction: where its commit record is
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._numbers = 0
@@ -178,7 +187,7 @@ class World:
     def branch(self, parent: Line, begin: int, least: int) -> Line:
         """A new timeline that leaves `parent` at `begin`; its number is past `least`."""
         known = max(line.number for line in self.lines) if self.archive else least
-        line = Line(max(known, least) + 1, parent, begin)
+        line = Line(max(known, least) + 1, parent, begin, self.now)
         self.lines.append(line)
         return line
 
@@ -202,6 +211,7 @@ class Server:
         self.login_refused = ""
         self.running = True
         self.frozen = False
+        self.apart = False  # no packet of other servers reaches it
         self.recovering = False
         self.sessions: dict[int, Session] = {}
         self.line = world.lines[0]
@@ -219,6 +229,7 @@ class Server:
         self.ended = 0.0  # when it last ended
         self.began: int | None = None  # where its recovery ended, of a primary
         self.locks: dict[Key, Transaction] = {}
+        self.waiting: list[Wait] = []  # commits, in order
         self.oldest = START  # where the WAL begins that it still has
         self.newest = self.line  # timeline it knows of
         self._control = 1  # timeline in its control file
@@ -234,6 +245,7 @@ class Server:
         self._crashed = False  # when it ended last
         self._asked = self.line  # of which its WAL receiver asked for WAL
         self._noted = 0  # where WAL ended at the last housekeeping
+        self._confirmed = 0  # up to where a standby has flushed
         self._sequence = (0, 0)  # the last value, and the last that is logged
 
     def __repr__(self) -> str:
@@ -254,8 +266,11 @@ class Server:
 
     @property
     def position(self) -> int:
-        """Up to where it sees commits."""
-        return self.replayed if self.recovering else self.end
+        """Up to where it sees commits. What is past one that waits for a standby was told to
+        nobody either, unless it did not wait."""
+        if self.recovering:
+            return self.replayed
+        return self.waiting[0].lsn - 1 if self.waiting else self.end
 
     @property
     def stranded(self) -> bool:
@@ -287,7 +302,12 @@ class Server:
         return session
 
     def terminate(self, session: "Session", sqlstate: str, now: float) -> None:
-        """End one session; the next that its client hears is a FATAL of `sqlstate`."""
+        """End one session; the next that its client hears is a FATAL of `sqlstate`, unless its
+        commit waited for a standby: then the connection just breaks."""
+        if session.awaited is not None and not session.awaited.over:
+            self.give_up(session.awaited, now)
+            session.end("gave up", broken(), now)
+            return
         session.end(sqlstate, Refused(sqlstate, ENDS[sqlstate], ends=True), now)
 
     def conflict(self, now: float, rand: Random) -> None:
@@ -331,6 +351,39 @@ class Server:
             self._since_replay = None  # crash recovery takes no note of when commits were made
             self._crashed = True
 
+    def lose_power(self, now: float) -> None:
+        """Its machine is switched off: as killed, but those that stream from it hear nothing."""
+        self.leave(now)
+        self.kill(now)
+
+    def leave(self, now: float) -> None:
+        """The network between it and other servers is gone; either side takes the other for
+        silent."""
+        self.apart = True
+        if self.recovering:
+            self._abandon(now)
+        for standby in list(self._downstream.values()):
+            standby._abandon(now)
+
+    def _abandon(self, now: float) -> None:
+        """Nothing comes from its upstream any more, which it finds when it has waited enough."""
+        for server in self.world.servers:
+            server._downstream.pop(self.name, None)
+        self.world.at(now + WAL_RECEIVER_TIMEOUT, self._hear_of_end, self._stream)
+
+    def come_back(self, now: float) -> None:
+        """The network is there again."""
+        self.apart = False
+        for standby in self.world.servers:
+            if standby.source is self and standby.name not in self._downstream:
+                when = now + WAL_RECEIVER_STATUS * self.world.rand.random()
+                self.world.at(when, standby._hear_of_end, standby._stream)
+        if self.source is not None:
+            self._hear_of_end(now, self._stream)
+        elif self.recovering:
+            self._try_to_connect(now)
+        self._call_downstream(now)
+
     def stop(self, now: float) -> None:
         """Fast shutdown: standbys that stream get everything, the shutdown checkpoint too."""
         if not self.running:
@@ -357,6 +410,8 @@ class Server:
         self.ended = now
         self._life += 1
         self._writing = False
+        for wait in list(self.waiting):
+            self.give_up(wait, now)
         self._disconnect()
         for standby in list(self._downstream.values()):
             standby._disconnect()
@@ -406,6 +461,7 @@ class Server:
         elif self.end > self.flushed:
             self._writing = False
             self._wake_writer(now)
+        self._let_go(now)
         self._tell_downstream(now)
         self._call_downstream(now)
 
@@ -483,6 +539,7 @@ class Server:
         self.since = now
         self._async = self._whole = self.end
         self._writing = False
+        self._confirmed = 0
         logged = self.line.value(("seq", 0), self.end)
         self._sequence = (logged, logged)
         if self.world.background:
@@ -575,6 +632,36 @@ class Server:
         self._sequence = (value, logged)
         return value
 
+    # -- synchronous commits ------------------------------------------------------------------
+
+    def await_standby(self, commit: Commit, transaction: "Transaction") -> Wait:
+        """The wait of `commit`, which keeps the locks of its `transaction`."""
+        wait = self.world.waits[commit.txid] = Wait(commit.lsn, transaction)
+        self.waiting.append(wait)
+        return wait
+
+    def give_up(self, wait: Wait, now: float) -> None:
+        """Let a commit stand as it is, whether or not a standby has it."""
+        self.waiting.remove(wait)
+        wait.end(now, self.locks, confirmed=False)
+
+    def confirm(self, now: float, lsn: int, life: int) -> None:
+        """A standby tells that it has flushed up to `lsn`."""
+        if life == self._life and not self.recovering:
+            self._confirmed = max(self._confirmed, lsn)
+            self._let_go(now)
+
+    def _let_go(self, now: float) -> None:
+        while self.waiting and self.waiting[0].lsn <= self._confirmed and not self.frozen:
+            self.waiting.pop(0).end(now, self.locks, confirmed=True)
+
+    def _tell_flushed(self, now: float) -> None:
+        """Tell the upstream up to where WAL is flushed here."""
+        source = self.source
+        if self.world.synchronous and source is not None and self.name in source._downstream:
+            when = now + self._delay(self.world.receive_delay)
+            self.world.at(when, source.confirm, self.received, source._life)
+
     # -- streaming and replay ---------------------------------------------------------------
 
     def _sent(self) -> int:
@@ -609,11 +696,11 @@ class Server:
         upstream = self.upstream
         if upstream is None or not self.recovering or not self.running or self.frozen:
             return
-        if self._busy:
+        if self._busy or self.apart:
             return
         if self.source is not upstream:
             self._disconnect()
-        if not upstream.running or upstream.frozen:
+        if not upstream.running or upstream.frozen or upstream.apart:
             return
         if now < max(self.ready, upstream.ready):
             self._try_to_connect(max(self.ready, upstream.ready))
@@ -643,7 +730,7 @@ class Server:
                 self._asked = upstream.line if self._crashed else self.line
                 if self._crashed and self.world.background:
                     when = now + self.world.rand.uniform(1, 6)
-                    self.world.at(when, self._end_receiver, self._stream)
+                    self.world.at(when, self._hear_of_end, self._stream)
             return
         self.streaming, self.source, self._asked = True, upstream, upstream.line
         if self.line is not upstream.line:
@@ -653,6 +740,7 @@ class Server:
                 when = now + self.world.rand.uniform(1, 20)
                 self.world.at(when, self._timed_restartpoint, self._life)
         upstream._downstream[self.name] = self
+        self._tell_flushed(now)
         self.world.at(now, self.receive, upstream._sent(), self._stream)
 
     def _end_timeline(self, now: float) -> None:
@@ -675,9 +763,9 @@ class Server:
         if stream == self._stream and source is not None and source.frozen:
             self._disconnect()
 
-    def _end_receiver(self, now: float, stream: int) -> None:
-        """The startup process ends its WAL receiver, and starts another some time later."""
-        if stream == self._stream:
+    def _hear_of_end(self, now: float, stream: int) -> None:
+        """A WAL receiver finds that its connection leads nowhere."""
+        if stream == self._stream and self.streaming:
             self._disconnect()
             self._try_to_connect(now)
 
@@ -689,6 +777,7 @@ class Server:
             self._buffered = lsn
             return
         self.received = lsn
+        self._tell_flushed(now)
         if self._downstream:
             self._tell_downstream(now)
         self.world.at(now + self._delay(self.world.replay_delay), self._replay, lsn, self._life)

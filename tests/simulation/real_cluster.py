@@ -251,6 +251,24 @@ class RealCluster:
             log.seek(since)
             return text.encode() in log.read()
 
+    def synchronous(self, server: Server, names: str) -> None:
+        """Have commits on `server` wait for one of the standbys `names`, empty for none."""
+        self.ask(server, f"ALTER SYSTEM SET synchronous_standby_names = '{names}'")
+        self.ask(server, "SELECT pg_reload_conf()")
+        wanted = "quorum" if names else "async"
+        text = (
+            "SELECT current_setting('synchronous_standby_names') = %s AND NOT EXISTS"
+            " (SELECT FROM pg_stat_replication WHERE sync_state <> %s)"
+        )
+        self.until(lambda: self.ask(server, text, [names, wanted]) == [(True,)], "no reload")
+        # Commits ask what the checkpointer has read, which it does before anything else.
+        self.ask(server, "CHECKPOINT")
+
+    def await_event(self, server: Server, pid: int, event: str) -> None:
+        """Wait until the session of `pid` waits for `event`."""
+        text = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = %s"
+        self.until(lambda: bool(self.ask(server, text, [pid, event])), f"no wait for {event}")
+
     # -- what is done to servers --------------------------------------------------------------
 
     def kill(self, server: Server) -> None:

@@ -21,7 +21,8 @@ from router.model import Report
 from router.testing import Server as RealServer
 from router.testing import ServerFailed
 from tests.simulation import postgres as pg
-from tests.simulation.postgres import Blocked, Refused, Server, Session, Transaction, World
+from tests.simulation.answers import Obstacle
+from tests.simulation.postgres import Blocked, Refused, Server, Session, World
 from tests.simulation.real_cluster import (
     ADMIN,
     DATABASE,
@@ -72,7 +73,7 @@ class Waiting:
     client: Client
     sql: str
     params: Params
-    by: Transaction
+    by: Obstacle
     future: "Future[Answer]"
 
 
@@ -726,7 +727,9 @@ class History:
 
     def stop(self) -> bool:
         frozen = any(s.frozen for s in self.world.servers)
-        server = self.some(lambda s: not s.lag)
+        # Who waits for a lock there may get it before its own end comes.
+        held_up = {id(waiting.client.model.server) for waiting in self.waiting}
+        server = self.some(lambda s: not s.lag and id(s) not in held_up)
         if server is None or frozen:
             return False
         self._stop(server)
@@ -1013,10 +1016,13 @@ class History:
         if server is None:
             return False
         self.flush_all()
+        self._freeze(server)
+        return True
+
+    def _freeze(self, server: Server) -> None:
         self.say(f"freeze {server.name}")
         server.freeze(self.now)
         self._real(server).freeze()
-        return True
 
     def thaw_frozen(self) -> None:
         for server in self.world.servers:
@@ -1095,11 +1101,7 @@ class History:
             self.run_sql(client, "SAVEPOINT a")
         self.say(f"lock the table on the primary while {client.name} runs {pg.SLEEP}")
         future = client.real.submit(pg.SLEEP, {"s": 2 * PATIENCE})
-        real = self._real(session.server)
-        text = "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
-        self.real.until(
-            lambda: bool(self.real.ask(real, text, [client.real.pid])), "it does not sleep"
-        )
+        self.real.await_event(self._real(session.server), client.real.pid, "PgSleep")
         client.looked = False
         self._lock_table()
         session.cancel_next(self.now)
@@ -1134,6 +1136,83 @@ class History:
         self.flush_all()
         self.run_sql(client, pg.READ, {"id": 0})
         return True
+
+    def commit_waits(self) -> bool:
+        """A commit waits for standbys that hear nothing: nobody sees it until that ends."""
+        primary = self.primary
+        scene = not primary.recovering and self.answering(primary) and not self.waiting
+        free = [row for row in range(ROWS) if ("item", row) not in primary.locks]
+        if not scene or not free or any(s.frozen for s in self.world.servers):
+            return False
+        writer = self.client_on(primary)
+        if writer is None or writer.model.read_only or writer.model.isolation == SERIALIZABLE:
+            return False
+        self.flush_all()
+        self._set_synchronous("ANY 1 (*)")
+        for server in self.world.servers:
+            if server.recovering and self.answering(server):
+                self._freeze(server)
+        self._numbers += 1
+        self._wait_for_standby(writer, {"id": free[0], "value": f"v{self._numbers}"})
+        self._look(free[0])
+        self._set_synchronous("")
+        self.thaw_frozen()
+        return True
+
+    def _set_synchronous(self, names: str) -> None:
+        primary = self.primary
+        self.say(f"synchronous_standby_names = {names!r} on {primary.name}")
+        self.world.synchronous = bool(names)
+        primary.checkpoint(self.now)
+        self.real.synchronous(self._real(primary), names)
+        self.dirty = True
+
+    def _wait_for_standby(self, writer: Client, params: dict[str, Any]) -> None:
+        primary = self.primary
+        self.say(f"{writer.name} on {primary.name}: {pg.UPDATE} {params}")
+        future = writer.real.submit(pg.UPDATE, params)
+        try:
+            answer = self.ask_model(writer, pg.UPDATE, params)
+        except Blocked:
+            self.real.await_event(self._real(primary), writer.real.pid, "SyncRep")
+            self._look(params["id"])
+            ends = [self._end_waiting, self._cancel_waiting, self._crash_waiting]
+            if primary._downstream:
+                ends += [self._confirm_waiting] * 2
+            self.rand.choice(ends)(writer)
+            answer = self.ask_model(writer, pg.UPDATE, params)
+        self.compare(writer, pg.UPDATE, answer, future)
+        if not writer.model.open:
+            self.start_ended()
+            self.leave(writer)
+
+    def _look(self, row: int) -> None:
+        """Read a row of the primary in a session of its own."""
+        reader = self.log_in(self.primary)
+        if reader is not None:
+            self.run_sql(reader, pg.READ, {"id": row})
+            self.leave(reader)
+
+    def _end_waiting(self, writer: Client) -> None:
+        self.say(f"terminate {writer.name}")
+        self.primary.terminate(writer.model, "57P01", self.now)
+        real = self._real(self.primary)
+        self.real.ask(real, "SELECT pg_terminate_backend(%s)", [writer.real.pid])
+        self.real.await_gone(real, writer.real.pid)
+
+    def _cancel_waiting(self, writer: Client) -> None:
+        self.say(f"cancel the wait of {writer.name}")
+        assert writer.model.awaited is not None
+        self.primary.give_up(writer.model.awaited, self.now)
+        real = self._real(self.primary)
+        self.real.ask(real, "SELECT pg_cancel_backend(%s)", [writer.real.pid])
+
+    def _crash_waiting(self, writer: Client) -> None:
+        self._kill(self.primary)
+
+    def _confirm_waiting(self, writer: Client) -> None:
+        self.thaw_frozen()
+        self.settle_model()
 
     def full(self) -> bool:
         """Log in until the server refuses."""
@@ -1299,8 +1378,9 @@ FAULTS: tuple[tuple[str, Callable[[History], bool]], ...] = (
     ("conflict with a vacuum", History.conflict_vacuum),
     ("full server", History.full),
     ("rows wanted in two orders", History.locks),
+    ("commit that waits for a standby", History.commit_waits),
 )
-_FAULT_WEIGHTS = (2, 2, 3, 2, 3, 3, 3, 3, 3, 2, 2, 4, 2, 2, 3, 3, 3, 2, 6)
+_FAULT_WEIGHTS = (2, 2, 3, 2, 3, 3, 3, 3, 3, 2, 2, 4, 2, 2, 3, 3, 3, 2, 6, 4)
 
 _VALUES = (
     ("app.tenant", "'t1'"),

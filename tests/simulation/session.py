@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from tests.simulation.answers import ENDS, Blocked, Commit, Refused, Rows, broken
 from tests.simulation.settings import DEFAULTS, LEVELS, READ_COMMITTED, SERIALIZABLE, shown
 from tests.simulation.statements import STATEMENTS, understood
+from tests.simulation.synchronous import Wait
 from tests.simulation.wal import Key, Line
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Transaction:
         "portal", "read_only", "session", "snapshot", "snapshot_taken", "top", "waiting",
         "writes", "wrote",
     )  # fmt: skip
+
+    step = 0.01
+    """Seconds until whoever waits for its locks shall look again."""
 
     def __init__(self, session: "Session", number: int, isolation: str, read_only: bool) -> None:
         self.session = session
@@ -85,6 +89,12 @@ class Transaction:
         for frame in self.frames:
             frame.hold.wrote = False
 
+    def release(self, locks: dict[Key, "Transaction"]) -> None:
+        """It is over: give up all locks."""
+        for frame in self.frames:
+            frame.hold.free(locks)
+        self.free(locks)
+
     def free(self, locks: dict[Key, "Transaction"]) -> None:
         """Give up the locks that are its own."""
         for key in self.keys:
@@ -110,8 +120,8 @@ class Session:
 
     __slots__ = (
         "_asynchronous", "_custom", "_deferrable", "_last", "_local", "_reset", "_saved", "_set",
-        "alone", "cancelled_until", "changed", "default_read_only", "ended", "id", "isolation",
-        "open", "plain", "server", "transaction", "user", "why", "world",
+        "_waits", "alone", "awaited", "cancelled_until", "changed", "default_read_only", "ended",
+        "id", "isolation", "open", "plain", "server", "transaction", "user", "why", "world",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +136,7 @@ class Session:
         self.ended = 0.0
         self.transaction: Transaction | None = None
         self.alone: Transaction | None = None  # of a statement in autocommit that is blocked
+        self.awaited: Wait | None = None  # what its last commit waits for
         self._last: Refused | None = None
         self.cancelled_until = 0.0  # until when the next query meets a conflict
         self._custom: set[str] = set()
@@ -171,10 +182,12 @@ class Session:
         if not self.open:
             refused, self._last = self._last, None
             raise refused or broken()
+        if self.awaited is not None:
+            return self._go_on(self.awaited)
         statement = STATEMENTS.get(sql) or understood(sql)
         transaction = self.transaction
         if transaction is None:
-            return statement.run(self, params, now, op)
+            return self._answer(statement.run(self, params, now, op))
         if transaction.failed and not statement.ends:
             text = (
                 "current transaction is aborted, commands ignored until end of transaction block"
@@ -184,13 +197,26 @@ class Session:
         try:
             rows = statement.run(self, params, now, op)
             transaction.portal = statement.query and bool(params)
-            return rows
+            return self._answer(rows)
         except Refused as refused:
             if refused.ends:
                 self._last = None
             elif self.transaction is transaction:
                 self._fail(transaction, now)
             raise
+
+    def _answer(self, rows: Rows) -> Rows:
+        """The answer `rows`, once no commit waits for a standby."""
+        if self.awaited is None:
+            return rows
+        self.awaited.rows = rows
+        raise Blocked(self.awaited)
+
+    def _go_on(self, awaited: Wait) -> Rows:
+        if not awaited.over:
+            raise Blocked(awaited)
+        self.awaited = None
+        return awaited.rows
 
     def cancel(self, now: float) -> Refused:
         """Cancel the statement that is blocked; returns the error it gets."""
@@ -234,7 +260,8 @@ class Session:
                 if vanish:
                     transaction.vanish()
                 self.undo(transaction, now)
-        self.transaction = self.alone = None
+        # A commit that waits for a standby does so without its client too.
+        self.transaction = self.alone = self.awaited = None
         self.server.sessions.pop(self.id, None)
 
     # -- transactions -----------------------------------------------------------------------
@@ -273,7 +300,6 @@ class Session:
     def commit(self, transaction: Transaction, now: float) -> int:
         """Commit; returns where the WAL of the server then ends."""
         server = self.server
-        transaction._over = True
         if transaction.wrote:
             end = server.append()
             commit = Commit(
@@ -282,9 +308,10 @@ class Session:
             )  # fmt: skip
             self.world.committed(commit, server.line)
             (server.flush_later if self._asynchronous else server.flush)(end, now)
-        for frame in transaction.frames:
-            frame.hold.free(server.locks)
-        transaction.free(server.locks)
+            if self._waits and self.world.synchronous:
+                self.awaited = server.await_standby(commit, transaction)
+                return server.end
+        transaction.release(server.locks)
         return server.end
 
     def undo(self, transaction: Transaction, now: float) -> None:
@@ -408,4 +435,6 @@ class Session:
         self.default_read_only = self._get("default_transaction_read_only") == "on"
         self.plain = self.isolation is not SERIALIZABLE
         self._deferrable = self._get("default_transaction_deferrable") == "on"
-        self._asynchronous = self._get("synchronous_commit") == "off"
+        committing = self._get("synchronous_commit")
+        self._asynchronous = committing == "off"
+        self._waits = committing not in ("off", "local")

@@ -2,7 +2,7 @@
 
 import random
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -11,6 +11,7 @@ import greenlet
 from router.pins.carrier import PinCarrier
 from router.psycopg import AsyncConnectionPool, ConnectionPool
 from tests.simulation import interrupts
+from tests.simulation.bouncer import Bouncer
 from tests.simulation.clients import User
 from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
@@ -41,6 +42,8 @@ class Setting:
         catch_up: seconds they may need to replay again what they had, once started.
         faults: how many faults are drawn, and which.
         options: of the Router.
+        synchronous: commits wait until a standby has flushed them.
+        bouncer: server connections of the PgBouncer before each server, 0 where there is none.
     """
 
     operations: int
@@ -54,10 +57,18 @@ class Setting:
     catch_up: float
     faults: tuple[str, ...]
     options: dict[str, Any]
+    synchronous: bool = False
+    bouncer: int = 0
 
     @classmethod
-    def drawn(cls, rand: random.Random, operations: int, kinds: tuple[str, ...]) -> "Setting":
-        """One that `rand` draws; faults of `kinds`."""
+    def drawn(
+        cls,
+        rand: random.Random,
+        operations: int,
+        kinds: tuple[str, ...],
+        servers: random.Random,
+    ) -> "Setting":
+        """One that `rand` draws, and how the servers are set up `servers`; faults of `kinds`."""
         consistency = rand.choices(["lsn", "time"], [5, 1])[0]
         options: dict[str, Any] = {
             "consistency": consistency,
@@ -71,7 +82,7 @@ class Setting:
             "reads_in_transaction": rand.random() < 0.2,
             "balance": rand.choice(["random", "round_robin", "least_outstanding"]),
         }
-        return cls(
+        setting = cls(
             operations,
             replicas=rand.randint(1, 3),
             processes=(processes := rand.randint(1, 3)),
@@ -83,7 +94,16 @@ class Setting:
             catch_up=rand.choices([0.5, 5.0], [1, 2])[0],
             faults=tuple(rand.choices(kinds, k=rand.randint(0, 4))) if kinds else (),
             options=options,
+            synchronous=servers.random() < 0.25,
         )
+        asked = any(kind.startswith("bouncer") for kind in setting.faults)
+        if not (asked or servers.random() < 0.05):
+            return setting
+        return setting.behind_bouncers(servers.randint(3, 10))
+
+    def behind_bouncers(self, size: int) -> "Setting":
+        """The same with PgBouncers of `size` server connections."""
+        return replace(self, bouncer=size, options={**self.options, "pgbouncer": "transaction"})
 
 
 class Process:
@@ -156,7 +176,10 @@ class Simulation:
         rand = random.Random(f"{seed}")
         self.seed: int | str = seed
         self.setting = setting or Setting.drawn(
-            rand, operations, Saboteur.KINDS if kinds is None else kinds
+            rand,
+            operations,
+            Saboteur.KINDS if kinds is None else kinds,
+            random.Random(f"{seed}v"),
         )
         self.scheduler = Scheduler(random.Random(f"{seed}s"))
         self.world = World(
@@ -165,8 +188,11 @@ class Simulation:
             monitor_sees_receivers=self.setting.sees,
             replay_delay=self.setting.replay,
             catch_up=self.setting.catch_up,
+            synchronous=self.setting.synchronous,
         )
         self.network = Network(self.scheduler, self.world, random.Random(f"{seed}n"))
+        if size := self.setting.bouncer:
+            self.network.bouncers = {s.port: Bouncer(s, size) for s in self.world.servers}
         self.history = History()
         self.requests = count(1)
         self.numbers = count(1)

@@ -18,6 +18,7 @@ from tests.simulation.postgres import (
     Blocked,
     Refused,
     Server,
+    Session,
     World,
 )
 
@@ -255,6 +256,147 @@ def test_a_session_that_was_ended_hears_why_once(world: World) -> None:
             session.execute(READ, {"id": 1}, 1.0)
         heard.append((refused.value.sqlstate, refused.value.ends))
     assert heard == [("57P01", True), ("", True)]
+
+
+def test_a_standby_hears_late_that_its_primary_was_switched_off(world: World) -> None:
+    primary, replica, _ = world.servers
+    primary.lose_power(1.0)
+    world.advance(50.0)
+    assert (replica.streaming, probe(replica, 50.0).received) == (True, 1)
+    world.advance(61.0)
+    assert not replica.streaming
+    primary.start(62.0)
+    primary.come_back(62.0)
+    write(primary, 63.0, "new")
+    world.advance(64.0)
+    assert value(replica, 64.0) == "new"
+
+
+def test_a_standby_hears_of_a_machine_that_is_back_when_it_tells_it_something(
+    world: World,
+) -> None:
+    primary, replica, _ = world.servers
+    primary.lose_power(1.0)
+    primary.start(2.0)
+    primary.come_back(2.0)
+    world.advance(3.0)
+    write(primary, 3.0, "new")
+    world.advance(13.0)
+    assert value(replica, 13.0) == "new"
+
+
+def test_a_standby_gets_nothing_from_a_primary_apart(world: World) -> None:
+    primary, replica, _ = world.servers
+    primary.leave(1.0)
+    write(primary, 1.0, "new")
+    world.advance(9.0)
+    assert (value(replica, 9.0), replica.streaming) == (None, True)
+    primary.come_back(9.0)
+    world.advance(20.0)
+    assert value(replica, 20.0) == "new"
+
+
+@pytest.fixture
+def synchronous() -> World:
+    world = World(Random(1), synchronous=True)
+    world.advance(1.0)
+    return world
+
+
+def answered(session: Session, now: float, sql: str, params: dict[str, object]) -> bool:
+    """Whether a statement is answered, or waits."""
+    try:
+        session.execute(sql, params, now)
+    except Blocked:
+        return False
+    return True
+
+
+ROW: dict[str, object] = {"id": 1, "value": "new"}
+
+
+def test_a_commit_waits_until_one_standby_has_flushed_it(synchronous: World) -> None:
+    primary, replica, _ = synchronous.servers
+    session = primary.login(1.0)
+    assert not answered(session, 1.0, UPDATE, ROW)
+    synchronous.advance(1.0009)
+    assert not answered(session, 1.0009, UPDATE, ROW)
+    synchronous.advance(1.1)
+    assert answered(session, 1.1, UPDATE, ROW)
+    assert len(synchronous.commits) == 1
+    assert value(primary, 1.1) == value(replica, 1.1) == "new"
+
+
+def test_nobody_sees_on_its_primary_a_commit_that_waits(synchronous: World) -> None:
+    primary, replica, other = synchronous.servers
+    for server in (replica, other):
+        server.pause(1.0)
+        server.freeze(1.0)
+    session, second = primary.login(1.0), primary.login(1.0)
+    assert not answered(session, 1.0, UPDATE, ROW)
+    synchronous.advance(9.0)
+    assert value(primary, 9.0) is None
+    assert not answered(second, 9.0, UPDATE, ROW)  # its lock is held
+    replica.thaw(9.0)
+    synchronous.advance(9.1)
+    assert value(primary, 9.1) == "new"
+    assert answered(session, 9.1, UPDATE, ROW)
+    assert value(replica, 9.1) is None  # flushed there, and not replayed
+
+
+def test_a_standby_may_show_a_commit_before_its_primary_does(synchronous: World) -> None:
+    primary, replica, _ = synchronous.servers
+    assert not answered(primary.login(1.0), 1.0, UPDATE, ROW)
+    seen = set()
+    for tick in range(50):
+        now = 1.0 + tick / 10_000
+        synchronous.advance(now)
+        seen.add((value(primary, now), value(replica, now)))
+    assert (None, "new") in seen
+
+
+def test_who_ends_a_session_that_waits_lets_its_commit_stand(synchronous: World) -> None:
+    primary, replica, other = synchronous.servers
+    replica.freeze(1.0)
+    other.freeze(1.0)
+    session = primary.login(1.0)
+    assert not answered(session, 1.0, UPDATE, ROW)
+    primary.terminate(session, "57P01", 2.0)
+    assert value(primary, 2.0) == "new"
+    with pytest.raises(Refused) as refused:
+        session.execute(UPDATE, ROW, 2.0)
+    assert refused.value.sqlstate == ""  # its client hears of no shutdown
+
+
+def test_a_commit_waits_on_without_its_client(synchronous: World) -> None:
+    primary, replica, other = synchronous.servers
+    replica.freeze(1.0)
+    other.freeze(1.0)
+    session = primary.login(1.0)
+    assert not answered(session, 1.0, UPDATE, ROW)
+    session.close(1.1)
+    synchronous.advance(9.0)
+    assert value(primary, 9.0) is None
+    replica.thaw(9.0)
+    synchronous.advance(9.1)
+    assert value(primary, 9.1) == "new"
+
+
+@pytest.mark.parametrize("mode", ["local", "off"])
+def test_some_commits_wait_for_nobody(synchronous: World, mode: str) -> None:
+    session = synchronous.servers[0].login(1.0, settings={"synchronous_commit": mode})
+    assert answered(session, 1.0, UPDATE, ROW)
+
+
+def test_a_crashed_primary_shows_what_waited(synchronous: World) -> None:
+    primary, replica, other = synchronous.servers
+    replica.freeze(1.0)
+    other.freeze(1.0)
+    assert not answered(primary.login(1.0), 1.0, UPDATE, ROW)
+    primary.kill(1.1)
+    primary.start(1.1)
+    synchronous.advance(2.0)
+    assert value(primary, 2.0) == "new"
 
 
 def _story(seed: int) -> World:

@@ -117,6 +117,8 @@ class Vigil:
         session, process = line.session, line.process
         if process is None or type(params) is not dict or "since" not in params or session.open:
             return
+        if line.bouncer is not None:
+            return  # what ended lay behind it, and says nothing of other connections
         now, server = self._scheduler.now, line.server
         key = process.number, server.name
         told = self._told.get(key)

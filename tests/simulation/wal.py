@@ -23,11 +23,12 @@ class Line:
     """
 
     __slots__ = (
-        "begin", "checkpoints", "commits", "ends", "number", "parent", "versions", "whens",
+        "begin", "born", "checkpoints", "commits", "ends", "number", "parent", "versions", "whens",
     )  # fmt: skip
 
-    def __init__(self, number: int, parent: "Line | None", begin: int) -> None:
+    def __init__(self, number: int, parent: "Line | None", begin: int, born: float = 0.0) -> None:
         self.number = number
+        self.born = born
         self.parent = parent
         self.begin = begin
         self.versions: dict[Key, tuple[list[int], list[Any]]] = {}
