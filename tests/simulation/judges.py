@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
 
 END = 1 << 62
+SETTINGS = ("SET", "RESET", "SELECT set_config", "SAVEPOINT")
+"""How statements of users begin that no judge looks at."""
 
 
 def watch(simulation: "Simulation") -> None:
@@ -44,6 +46,8 @@ def watch(simulation: "Simulation") -> None:
     def ran(line: Any, sql: str, params: Any) -> None:
         """`line` has run one statement of `sql` with `params`."""
         if params is None or not isinstance(params, dict) or "tag" not in params:
+            if sql.startswith(SETTINGS):
+                vigil.used(line)
             return
         process = line.process
         if process.number not in started:
