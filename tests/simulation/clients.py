@@ -63,6 +63,8 @@ class User:
             # Most happens when something is wrong, and at times so much that pools are crowded.
             crowded = int(scheduler.now / 2) % 5 == 1
             pace = 0.2 if crowded else 0.5 if simulation.troubled else 1.5
+            if self.history.operations > simulation.setting.operations:
+                pace *= 5  # enough has been sent, and a fault goes on for long
             scheduler.sleep(simulation.think * rand.random() * pace)
 
     # -- pins from one process to the next -----------------------------------------------------

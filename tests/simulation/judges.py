@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
 
 END = 1 << 62
+SETTINGS = ("SET", "RESET", "SELECT set_config", "SAVEPOINT")
+"""How statements of users begin that no judge looks at."""
 
 
 def watch(simulation: "Simulation") -> None:
@@ -47,6 +49,8 @@ def watch(simulation: "Simulation") -> None:
         """`line` has run one statement of `sql` with `params`."""
         history.ran += 1
         if params is None or not isinstance(params, dict) or "tag" not in params:
+            if sql.startswith(SETTINGS):
+                vigil.used(line)
             return
         process = line.process
         if process.number not in started:

@@ -136,12 +136,18 @@ class Vigil:
         new = line.number not in self._used and line.sent - line.opened < FRESH
         if not new or session.why in OF_ONE or not server.recovering:
             return
+        if server is self._simulation.world.servers[0]:
+            return  # configured as the primary, whose own duration is 0 unless set
         if process.leader != server.name and not now < self._out.get(key, (0.0, 0.0))[1]:
             self._out[key] = now, now + self._duration
 
+    def used(self, line: Any) -> None:
+        """A user has run something on `line`: its end says less of its server from now on."""
+        self._used.add(line.number)
+
     def ran(self, line: Any, params: Any, *, reads: bool) -> None:
         """A statement of a user with `params` has run on `line`."""
-        self._used.add(line.number)
+        self.used(line)
         process, server = line.process, line.server
         if not server.recovering:
             self._way_back(line, process, reads)
