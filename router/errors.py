@@ -37,8 +37,8 @@ class SessionRefused(RouterError):
 
 
 class CommitUnknown(RouterError):
-    """The connection broke during COMMIT, or another server became the primary meanwhile: the
-    transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or during a write outside a transaction, or another
+    server became the primary meanwhile: it may or may not have been committed."""
 
 
 class TransactionLost(RouterError):

@@ -18,7 +18,8 @@ class NoReplicaAvailable(errors.NoReplicaAvailable, asyncpg.PostgresConnectionEr
 
 
 class CommitUnknown(errors.CommitUnknown, asyncpg.PostgresConnectionError):
-    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or during a write that is its own transaction: it may or
+    may not have been committed."""
 
 
 class TransactionLost(errors.TransactionLost, asyncpg.PostgresConnectionError):

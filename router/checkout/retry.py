@@ -4,9 +4,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from router.checkout.node_connection import NodeConnection
+from router.errors import CommitUnknown
 from router.model import Node
 from router.rules.decision import Reason
-from router.rules.retry import READ_ONLY_SERVER, STALE_PLAN, Failure, may_run_again
+from router.rules.retry import (
+    READ_ONLY_SERVER,
+    STALE_PLAN,
+    Failure,
+    ended_by_server,
+    may_run_again,
+)
 from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ def recover(
             again = _again(route, error, failed)
         if again is None:
             route.failed()
+            if isinstance(error, pool.driver_errors) and _may_be_committed(route, error):
+                raise _unknown(route, error) from error
             raise error
         route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
         route.intent = again.intent
@@ -43,6 +52,26 @@ def recover(
         except BaseException:
             again.held.broken = True
             raise
+
+
+def _may_be_committed(route: "Route[H]", error: Exception) -> bool:
+    """Whether nobody knows if the write of `route`, which is its own transaction, was committed
+    before its connection ended with `error`."""
+    held = route.held
+    if not (route.intent.writes and held.broken) or held.in_transaction:
+        return False
+    return not ended_by_server(route.checkout.pool.sqlstate(error))
+
+
+def _unknown(route: "Route[H]", error: Exception) -> Exception:
+    pool = route.checkout.pool
+    return pool.translated(
+        CommitUnknown(
+            f"{route.held.node}: the connection broke while a write ran that is its own "
+            "transaction, so it may have been committed or not: look before you repeat it "
+            f"({pool.reason(error)})"
+        )
+    )
 
 
 def failed_fast_read(

@@ -106,12 +106,9 @@ class Server:
 
     def node(self, name: str, role: Role) -> Node:
         """The Node of this server in the configured `role`; `name` is for one without a name."""
-        duration = self.blacklist_duration
-        if duration is None and role is Role.PRIMARY:
-            duration = 0.0
         return Node(
-            self.name or name, self.host, self.port, self.dbname, role, self.weight, duration,
-            self.zone, self.priority,
+            self.name or name, self.host, self.port, self.dbname, role, self.weight,
+            self.blacklist_duration, self.zone, self.priority,
         )  # fmt: skip
 
 

@@ -22,7 +22,8 @@ class ReplicaWriteRefused(errors.ReplicaWriteRefused, utils.ProgrammingError):
 
 
 class CommitUnknown(errors.CommitUnknown, utils.OperationalError):
-    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or during a write that is its own transaction: it may or
+    may not have been committed."""
 
 
 class TransactionLost(errors.TransactionLost, utils.OperationalError):

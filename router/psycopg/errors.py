@@ -27,7 +27,8 @@ class SessionRefused(errors.SessionRefused, psycopg.NotSupportedError):
 
 
 class CommitUnknown(errors.CommitUnknown, psycopg.OperationalError):
-    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or during a write that is its own transaction: it may or
+    may not have been committed."""
 
 
 class TransactionLost(errors.TransactionLost, psycopg.OperationalError):

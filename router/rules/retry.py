@@ -117,6 +117,15 @@ def may_run_again(
     return None
 
 
+def ended_by_server(state: str) -> bool:
+    """Whether the SQLSTATE of a connection's end says that its server ended it, and with it what
+    was not committed: none, or one of class 08 or XX, comes from the way there or from a pooler.
+
+    PostgreSQL holds interrupts back while it commits.
+    """
+    return bool(state) and state[:2] not in ("08", "XX")
+
+
 def cannot_connect(state: str, lost: frozenset[str] = LOST) -> bool:
     """Whether an error says that the server cannot be reached or lets nobody in; else it comes
     from what the user does with each new or taken connection. `state` is the SQLSTATE, empty when

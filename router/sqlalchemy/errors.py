@@ -30,7 +30,8 @@ class SessionRefused(errors.SessionRefused, exc.InvalidRequestError, exc.DontWra
 
 
 class CommitUnknown(errors.CommitUnknown, exc.OperationalError, exc.DontWrapMixin):
-    """The connection broke during COMMIT: the transaction may or may not have been committed."""
+    """The connection broke during COMMIT, or during a write that is its own transaction: it may or
+    may not have been committed."""
 
 
 class TransactionLost(errors.TransactionLost, exc.OperationalError, exc.DontWrapMixin):

@@ -316,7 +316,7 @@ def test_two_nodes_of_one_name_are_refused() -> None:
         Config.build(PRIMARY, [{"host": "a", "name": "x"}, {"host": "b", "name": "x"}])
 
 
-def test_only_the_primary_is_never_blacklisted_unless_asked() -> None:
-    """The primary's own duration is 0; a replica's is the cluster's unless it has its own."""
+def test_a_server_has_the_clusters_blacklist_duration_unless_its_own_is_said() -> None:
+    """Also the one configured as the primary, which may be a replica by now."""
     config = Config.build(PRIMARY, ["a", {"host": "b", "blacklist_duration": 3}])
-    assert [n.blacklist_duration for n in config.nodes()] == [0.0, None, 3.0]
+    assert [n.blacklist_duration for n in config.nodes()] == [None, None, 3.0]

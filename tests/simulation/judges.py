@@ -319,10 +319,6 @@ def _monotonic(simulation: "Simulation", lines: Lines) -> None:
             )  # fmt: skip
 
 
-BROKEN = ("OperationalError", "ProtocolViolation")
-"""Psycopg's errors for a connection that broke: by itself, or behind a PgBouncer."""
-
-
 def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
     """What was acknowledged was committed once; what was refused, never; only an unknown commit
     may be either, and nothing runs twice."""
@@ -334,25 +330,17 @@ def _exactly_once(simulation: "Simulation", lines: Lines) -> None:
                 history.violate("once", write.done, f"{op} was committed {times} times: {write}")
             elif write.outcome == "done" and not times:
                 history.violate("once", write.done, f"{op} was never committed: {write}")
-            elif times and not _may_stand(simulation, lines.by_op[op][0], write):
+            elif times and write.outcome not in ("done", "CommitUnknown"):
                 history.violate("once", write.done, f"{op} was committed all the same: {write}")
         for value in write.sets.values():
             commit = lines.by_value.get(value)
             if write.outcome == "done" and commit is None:
                 history.violate("once", write.done, f"{value} was never committed: {write}")
-            elif commit is not None and not _may_stand(simulation, commit, write):
+            elif commit is not None and write.outcome not in ("done", "CommitUnknown"):
                 history.violate("once", write.done, f"{value} was committed all the same: {write}")
     for op, commits in lines.by_op.items():
         if op.startswith("undone."):
             history.violate("once", commits[0].when, f"{op} was to be rolled back")
-
-
-def _may_stand(simulation: "Simulation", commit: "Commit", write: Write) -> bool:
-    """Whether `write` may have been committed, by what its client was told. One in autocommit is
-    its own COMMIT, and whose connection breaks gets the driver's error as it is."""
-    if write.outcome in BROKEN:
-        return commit.txid in simulation.world.alone
-    return write.outcome in ("done", "CommitUnknown")
 
 
 def _kept(simulation: "Simulation", lines: Lines) -> None:

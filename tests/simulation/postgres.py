@@ -116,7 +116,6 @@ class World:
         self.ran: list[Ran] = []
         self.lines: list[Line] = [Line(1, None, START)]
         self.lost: set[int] = set()
-        self.alone: set[int] = set()  # transactions of one statement, in autocommit
         self.waits: dict[int, Wait] = {}  # by transaction: its wait for a standby
         self._home: dict[int, Line] = {}  # by transaction: where its commit record is
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []

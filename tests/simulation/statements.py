@@ -114,7 +114,6 @@ def _write_alone(
         raise
     wrote = transaction.wrote
     end = session.commit(transaction, now)
-    session.world.alone.add(transaction.id)
     where = _note(session, op, sql, now, session.server.line, end, transaction.id, wrote)
     return Rows(rows.rows, rows.rowcount, rows.tag, where)
 

@@ -136,8 +136,6 @@ class Vigil:
         new = line.number not in self._used and line.sent - line.opened < FRESH
         if not new or session.why in OF_ONE or not server.recovering:
             return
-        if server is self._simulation.world.servers[0]:
-            return  # configured as the primary, whose own duration is 0 unless set
         if process.leader != server.name and not now < self._out.get(key, (0.0, 0.0))[1]:
             self._out[key] = now, now + self._duration
 

@@ -519,6 +519,25 @@ def test_a_commit_whose_outcome_is_unknown_says_so(routed: Routed) -> None:
     assert routed.count() == 0
 
 
+def test_a_write_in_autocommit_whose_outcome_is_unknown_says_so(routed: Routed) -> None:
+    """As a COMMIT does, for it is its own."""
+    primary = routed.cluster.primary
+    with Proxy(primary.host, primary.port) as proxy:
+        engine = routed.another(url=proxy.url(primary.url(routed.dbname)))
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            insert(connection)
+            proxy.deaf()
+            cutter = threading.Timer(0.2, proxy.cut)
+            cutter.start()
+            with pytest.raises(router.CommitUnknown, match=r"may have been committed") as raised:
+                insert(connection)
+            assert isinstance(raised.value, sa.exc.OperationalError)
+            cutter.join()
+            proxy.heal()
+            engine.router.refresh()
+            insert(connection)
+
+
 def test_a_rolled_back_savepoint_takes_its_settings_with_it(routed: Routed) -> None:
     """A SET LOCAL inside a rolled-back savepoint is gone; the one before it stays."""
     ask = sa.text("SELECT current_setting('app.tenant', true)")
