@@ -153,6 +153,7 @@ class Report:
             connection is still being opened, or the server answered and lets nobody in.
         heard: of a probe that failed: when a statement last succeeded there.
         vouched: a statement has succeeded there since the probes began to fail.
+        connected: when the monitor's last connection to it was opened (monotonic seconds).
     """
 
     node: str
@@ -178,6 +179,7 @@ class Report:
     obstacle: str = ""
     heard: float = float("-inf")
     vouched: bool = False
+    connected: float = float("-inf")
 
     @property
     def ok(self) -> bool:
@@ -245,11 +247,19 @@ class Limits:
 
 
 class Floor(NamedTuple):
-    """What a node that joined must replay before it serves reads: a position on a timeline; on a
-    later timeline as much of it as is left there, or what was there when that began."""
+    """What a node that joined, or came back, must replay before it serves reads.
+
+    Attributes:
+        timeline: of `lsn`.
+        lsn: for one that joined, on a later timeline as much of it as is left there, or what was
+            there when that began. For one that came back 0 as long as it is not known.
+        after: when it came back (monotonic seconds): a look at the primary from then on gives
+            `lsn`. None for one that joined.
+    """
 
     timeline: int
     lsn: Lsn
+    after: float | None = None
 
 
 class Branch(NamedTuple):
@@ -324,8 +334,8 @@ class Snapshot:
         fenced: nodes that claim to be primary but are not followed: another holds the writes, on
             the same timeline or a higher one, or they are `foreign`.
         changed: when `primary` last changed (monotonic seconds).
-        joining: nodes that came later and have not shown yet that they replayed as much as is
-            given here.
+        joining: nodes that came later, or came back, and have not shown yet that they replayed as
+            much as is given here.
         system_id: the cluster's system identifier, empty when unknown.
         database: the primary's, by the server's own name; empty when unknown.
         branch: where `timeline` began, None where that is not known.

@@ -526,6 +526,48 @@ def test_a_replica_with_more_than_the_primary_has_it_from_another() -> None:
     assert told.readable == []
 
 
+def back(at: float, lsn: int) -> Report:
+    """The replica "b", asked over a connection opened at `at`."""
+    return replace(replica("b", lsn, at), connected=at)
+
+
+def test_a_replica_that_came_back_has_what_the_primary_had_by_then() -> None:
+    """It may have crashed and replay again what it had, and a pin that it satisfied may be
+    forgotten by a process that saw more than this one: what the primary has flushed when it is
+    asked next it has to replay, and no more than that."""
+    told = Told(primary(), back(1.0, 1000))
+    told(back(5.0, 1100))
+    assert told.readable == []
+    told(primary(lsn=1200, started=4.9), replica("b", 1200, 6.0))
+    assert told.readable == []  # the primary was asked too early
+    told(primary(lsn=1300, started=6.0), replica("b", 1250, 7.0))
+    assert told.readable == []
+    told(primary(lsn=1500, started=8.0), replica("b", 1300, 9.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_that_came_back_reads_on_where_no_primary_can_tell() -> None:
+    """Nobody knows what it missed, and an outage of the primary is none of reads."""
+    told = Told(primary(), back(1.0, 1000), lost("p", 2.0), lost("p", 3.0), back(5.0, 1000))
+    assert told.readable == ["b"]
+    told(primary(lsn=1200, started=6.0))
+    assert told.readable == []
+    told(replica("b", 1200, 7.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_that_came_back_after_a_promotion_needs_no_visible_receiver() -> None:
+    """To a role that sees no WAL receiver its control file names the old timeline for minutes."""
+    told = Told(primary(), back(1.0, 1000), lost("p", 2.0), *promoted(), back(5.0, 1100))
+    told(primary("a", 1200, 6.0, timeline=2, began=1000), replica("b", 1200, 7.0))
+    assert told.readable == ["b"]
+
+
+def test_the_first_connection_to_a_replica_says_nothing() -> None:
+    """Reads need no second look at the start."""
+    assert Told(primary(), back(1.0, 900)).readable == ["b"]
+
+
 def test_a_receiver_on_the_new_timeline_proves_nothing_where_replay_stands_still() -> None:
     """A replica with WAL past the promotion that crashed comes up with a receiver on the new
     timeline and replays none of it: it stays out, with the receiver and when that has ended,

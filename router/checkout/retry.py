@@ -11,7 +11,7 @@ from router.rules.retry import (
     READ_ONLY_SERVER,
     STALE_PLAN,
     Failure,
-    ended_by_server,
+    may_be_committed,
     may_run_again,
 )
 from router.sql.intent import Intent, Kind
@@ -57,10 +57,10 @@ def recover(
 def _may_be_committed(route: "Route[H]", error: Exception) -> bool:
     """Whether nobody knows if the write of `route`, which is its own transaction, was committed
     before its connection ended with `error`."""
-    held = route.held
+    held, pool = route.held, route.checkout.pool
     if not (route.intent.writes and held.broken) or held.in_transaction:
         return False
-    return not ended_by_server(route.checkout.pool.sqlstate(error))
+    return may_be_committed(pool.sqlstate(error), str(error))
 
 
 def _unknown(route: "Route[H]", error: Exception) -> Exception:

@@ -3,13 +3,29 @@
 from router.model import Floor, Node, Report, Role, Snapshot
 
 
+def floor_known(snapshot: Snapshot, floor: Floor) -> Floor:
+    """`floor`, where it is a node's that came back with the position that the primary of
+    `snapshot` had afterwards, if that is known: what the node had before it went is no more."""
+    samples = snapshot.samples
+    if floor.after is None or (floor.lsn and floor.timeline == snapshot.timeline):
+        return floor
+    if not samples or samples[-1].started < floor.after:
+        return floor
+    return Floor(snapshot.timeline, samples[-1].flushed, floor.after)
+
+
 def joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
-    """Whether the node `name`, which joined later, has replayed `floor` by `snapshot`."""
+    """Whether the node `name`, which joined later or came back, has replayed `floor` by
+    `snapshot`."""
     report = snapshot.reports.get(name)
     if report is None or not report.ok:
         return False
     if report.lsn is None or not report.timeline:
         return True  # the server tells no position: pins there end by time
+    if floor.after is not None:
+        # The control file may name an old timeline for minutes, where nobody sees the receiver.
+        there = report.timeline == snapshot.timeline or not report.received
+        return there and bool(floor.lsn) and report.lsn >= floor.lsn
     if report.timeline != snapshot.timeline:
         return False
     if floor.timeline == snapshot.timeline:
@@ -28,7 +44,10 @@ def may_read(snapshot: Snapshot, node: Node) -> bool:
     report = snapshot.reports.get(node.name)
     if report is None or not report.ok or report.role is not Role.REPLICA:
         return False
-    if node.name in snapshot.joining or node.name in snapshot.strays:
+    floor = snapshot.joining.get(node.name)
+    if floor is not None and (floor.after is None or snapshot.writable):
+        return False  # without a primary nobody can tell what it missed, and reads go on
+    if node.name in snapshot.strays:
         return False
     if snapshot.foreign(node.name):
         return False

@@ -35,6 +35,8 @@ class Observation:
         for report in reports:
             events.reach(state, report.node, before, after)
             health.probed(report, now)
+        for name in after.joining.keys() - before.joining.keys():
+            state.hurry(after.node(name))  # it came back: the primary's position tells how far
         if after.primary is not before.primary:
             events.primary(state, before, after)
             if after.primary is not None:

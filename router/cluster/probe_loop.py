@@ -186,6 +186,10 @@ class ProbeLoop:
         snapshot, last = router.snapshot, router.last_write
         if self._rounds == 1 and snapshot.unjudged():
             return min(rest, config.pin_probe_interval)
+        back = [floor.after for floor in snapshot.joining.values() if floor.after is not None]
+        if back:
+            # As with a pin, below: it serves reads as soon as it is seen to have caught up.
+            rest = min(rest, max(config.pin_probe_interval, (router.clock() - max(back)) / 10))
         if last == float("-inf") or router.policy.consistency != "lsn":
             return rest
         lsn = snapshot.bound(last)

@@ -1,6 +1,7 @@
 """One node's reports in a row: what each new one means beside the one before it."""
 
 from dataclasses import replace
+from math import inf
 
 from router.model import Known, Lsn, Report, Role
 
@@ -12,15 +13,8 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
     # A role given up means a restart, even if no probe met the node while it was down.
     unbroken = before and (before.ok, before.role) == (report.ok, report.role)
     highest, highest_on, highest_before = _highest(report, before)
-    timeline = report.timeline or (before.timeline if before else 0)
-    earlier = None
     # If its connections broke in between, it may be another server, or an older state of it.
-    if before and unbroken and before.since <= before.started:
-        if report.role is Role.REPLICA and not report.received and before.replays:
-            # A standby never goes back. While it has no receiver its control file, which may
-            # be minutes behind, is all that it tells.
-            timeline = max(timeline, before.timeline)
-        earlier = Known(before.taken, before.lsn, before.timeline)
+    known = before if before and unbroken and before.since <= before.started else None
     return replace(
         report,
         since=before.since if before and unbroken else report.started,
@@ -28,11 +22,20 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
         highest=highest,
         highest_on=highest_on,
         highest_before=highest_before,
-        timeline=timeline,
+        timeline=_timeline(report, before, known),
         taken=now,
-        earlier=earlier,
+        earlier=Known(known.taken, known.lsn, known.timeline) if known else None,
+        connected=max(report.connected, before.connected) if before else report.connected,
         vouched=not report.ok and before is not None and before.vouched,
     )
+
+
+def came_back(report: Report, before: Report | None) -> bool:
+    """Whether the replica of `report` had another connection of the monitor's `before`, so that
+    it may have crashed in between, and replay again what it had."""
+    if before is None or report.role is not Role.REPLICA:
+        return False
+    return report.connected > before.connected > -inf
 
 
 def unasked(name: str, now: float) -> Report:
@@ -52,6 +55,17 @@ def _highest(
         highest = before.highest if report.lsn is None else max(report.lsn, before.highest)
         return highest, max(report.timeline, before.highest_on), before.highest_before
     return report.lsn, report.timeline, (before.highest_on, before.highest)
+
+
+def _timeline(report: Report, before: Report | None, known: Report | None) -> int:
+    """The timeline its node is on, by `report` and the one `before`, which is `known` where the
+    node has answered since without a break."""
+    told = report.timeline or (before.timeline if before else 0)
+    if known and report.role is Role.REPLICA and not report.received and known.replays:
+        # A standby never goes back. While it has no receiver its control file, which may be
+        # minutes behind, is all that it tells.
+        return max(told, known.timeline)
+    return told
 
 
 def _failures(report: Report, before: Report | None) -> int:

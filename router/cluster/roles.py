@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from router import model
 from router.cluster import eligible, following
-from router.cluster.reports import continued, unasked
+from router.cluster.reports import came_back, continued, unasked
 from router.model import NO_STRAYS, Branch, Floor, Lsn, Node, Report, Role, Sample, Snapshot
 
 
@@ -17,11 +17,17 @@ def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> S
     """`snapshot` with `reports` in place of earlier ones, at `now` (monotonic seconds)."""
     merged = dict(snapshot.reports)
     known = {n.name for n in snapshot.nodes}
+    back: dict[str, Floor] = {}
     for report in reports:
         before = merged.get(report.node)
         # A node may have left while it was asked, and another come under its name.
         if report.node in known and (before is None or before.started <= report.started):
             merged[report.node] = continued(report, before, now)
+            if came_back(report, before) and report.node not in snapshot.joining:
+                # Another process may have seen it satisfy a pin before, and forgotten that pin.
+                back[report.node] = Floor(0, Lsn(0), report.connected)
+    if back:
+        snapshot = replace(snapshot, joining=MappingProxyType({**snapshot.joining, **back}))
     return _judged(snapshot, merged, now)
 
 
@@ -80,7 +86,8 @@ def _judged(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
     if strays or before.strays or contested != before.contested:
         judged = replace(judged, contested=contested, strays=strays)
     if before.joining:
-        joining = {n: f for n, f in before.joining.items() if not eligible.joined(judged, n, f)}
+        floors = ((n, eligible.floor_known(judged, f)) for n, f in before.joining.items())
+        joining = {n: f for n, f in floors if not eligible.joined(judged, n, f)}
         judged = replace(judged, joining=MappingProxyType(joining))
     replicas = (n for n in judged.nodes if n is not judged.primary)
     return replace(judged, replicas=tuple(n for n in replicas if eligible.may_read(judged, n)))

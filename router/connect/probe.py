@@ -4,6 +4,7 @@ Only functions that exist since PostgreSQL 13 and that any role may call.
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from router.model import Lsn, Report, Role
@@ -66,9 +67,9 @@ Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_in
 """
 
 
-def report(node: str, started: float, row: Sequence[Any]) -> Report:
+def report(node: str, started: float, row: Sequence[Any], connected: float = -inf) -> Report:
     """The Report on `node` from a `row` of `PROBE_SQL`, which was asked for at `started`
-    (monotonic seconds)."""
+    (monotonic seconds); by the monitor over a connection it opened at `connected`."""
     # In a database in SQL_ASCII psycopg gives text as bytes.
     told: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in row]
     standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = told
@@ -94,4 +95,5 @@ def report(node: str, started: float, row: Sequence[Any]) -> Report:
         began=None if began is None else Lsn.parse(began),
         flushed=None if flushed is None else Lsn.parse(flushed),
         database=database or "",
+        connected=connected,
     )

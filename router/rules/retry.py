@@ -117,13 +117,20 @@ def may_run_again(
     return None
 
 
-def ended_by_server(state: str) -> bool:
-    """Whether the SQLSTATE of a connection's end says that its server ended it, and with it what
-    was not committed: none, or one of class 08 or XX, comes from the way there or from a pooler.
+CLOSED = ("connection is closed", "connection already closed", "released back to the pool")
+"""What drivers say of a connection that was closed on this side: nothing was sent over it."""
 
-    PostgreSQL holds interrupts back while it commits.
+
+def may_be_committed(state: str, text: str) -> bool:
+    """Whether nobody knows what became of a statement whose connection ended with an error, by its
+    SQLSTATE and its `text`.
+
+    A server that ends a connection itself says so by an SQLSTATE, and holds that back while it
+    commits: nothing was committed. Class 08 and XX come from poolers.
     """
-    return bool(state) and state[:2] not in ("08", "XX")
+    if state and state[:2] not in ("08", "XX"):
+        return False
+    return not any(said in text for said in CLOSED)
 
 
 def cannot_connect(state: str, lost: frozenset[str] = LOST) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import router
 from router.testing import Server
 from tests.conftest import MakeCluster
-from tests.failover.kit import NAMES, doors, prepare, until
+from tests.failover.kit import NAMES, Door, doors, prepare, until
 from tests.native.kit import DRIVER_ERRORS
 
 ALONE = tuple(name for name in NAMES if "engine" not in name)
@@ -37,6 +37,12 @@ def killed_while_it_runs(server: Server, sql: str) -> Iterator[None]:
         server.start()
 
 
+def answering(door: Door) -> None:
+    """Wait until `door` has seen the primary answer."""
+    door.router.refresh()
+    until(lambda: not door.misses("primary"), f"{door.name} reaches the primary")
+
+
 def test_nobody_knows_what_became_of_a_write_whose_server_is_gone(
     make_cluster: MakeCluster,
 ) -> None:
@@ -47,12 +53,12 @@ def test_nobody_knows_what_became_of_a_write_whose_server_is_gone(
     primary = cluster.primary
     with doors(cluster, only=ALONE) as opened:
         for door in opened:
+            answering(door)
             with killed_while_it_runs(primary, SLOW):
                 with pytest.raises(router.CommitUnknown, match="look before you repeat") as raised:
                     door.run(SLOW)
                 assert door.name == "Django" or isinstance(raised.value, DRIVER_ERRORS)
-            door.router.refresh()
-            until(lambda: not door.misses("primary"), "it is there again")  # noqa: B023
+            answering(door)
             door.write()
         assert cluster.primary.execute("SELECT DISTINCT name FROM item") == [("mine",)]
 

@@ -22,7 +22,7 @@ class Saboteur:
         "pause replay", "lag", "conflicts", "terminate", "idle time-out",
         "kill primary", "freeze primary", "deaf primary", "restart primary",
         "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
-        "bounce replica", "bounce primary", "restart all", "there and back", "cut off",
+        "bounce replica", "bounce primary", "restart all", "there and back", "cut off", "stranded",
         "lost replica", "lost primary", "partition", "firewall",
         "bouncer restart", "bouncer pause",
     )  # fmt: skip
@@ -439,6 +439,32 @@ class Saboteur:
         self.wait(0.0, 2.0)
         self._recover()
         self._change(old, old.stop)
+        for other in self.world.servers:
+            if other is not new:
+                self._change(other, other.rewind, new)
+                self._change(other, other.start)
+        self.wait()
+        return old
+
+    def _stranded(self) -> "Server | None":
+        """A standby is promoted that lacks what another has, and that one, which cannot follow,
+        crashes and comes up again beside it."""
+        old = self.primary
+        found = [s for s in self.world.servers if s.recovering and s.running and s.streaming]
+        if len(found) < 2 or not old.running or self.world.synchronous:
+            return None  # with synchronous standbys nobody promotes one that lacks anything
+        new, ahead = self.rand.sample(found, 2)
+        self._change(new, new.leave)
+        self.wait(0.2, 1.0)
+        self._change(old, old.kill)
+        self._change(new, new.come_back)
+        self._change(new, new.promote)
+        self._follow(new)
+        self.wait(0.1, 1.5)
+        self._change(ahead, ahead.kill)
+        self.wait(0.1, 2.0)
+        self._change(ahead, ahead.start)
+        self.wait(1.0, 6.0)
         for other in self.world.servers:
             if other is not new:
                 self._change(other, other.rewind, new)

@@ -119,8 +119,8 @@ MUTANTS = (
       "        if r.timeline >= known\n", "        if r.timeline >= 0\n", ("promote",)),
     M("the lowest timeline leads", "cluster/roles.py",
       "timeline == max(valid.values())", "timeline == min(valid.values())", ("split brain",)),
-    M("positions of the old timeline stay", "cluster/roles.py",
-      "        timeline, samples = mine.timeline, ()\n", "        timeline = mine.timeline\n", ("split brain",)),
+    M("the new timeline is not noted", "cluster/roles.py",
+      "        timeline, samples = mine.timeline, ()\n", "        samples = ()\n", ("split brain", "promote")),
     M("writes go on to a superseded primary", "model.py",
       "        if node.name in self.fenced or 0 < timeline < self.timeline:\n            return True\n"
       "        return primary is not None and (",
@@ -158,8 +158,6 @@ MUTANTS = (
     M("probes stop after the first failure", "cluster/probe_loop.py",
       "        for node in nodes:\n            if node not in probing:",
       "        for node in nodes:\n            if node not in probing and not self._rounds:"),
-    M("a pin hurries nobody", "cluster/probe_loop.py",
-      "        if self._resting or node is not None:", "        if node is not None:"),
     # -- session state -----------------------------------------------------------------------------
     M("settings are not replayed", "checkout/node_connection.py",
       "            self.run(entry.sql, entry.parameters)\n", ""),
@@ -174,10 +172,10 @@ MUTANTS = (
       "            self.run(entry.sql.replace('LOCAL', ''), entry.parameters)\n"),
     M("a value local to a transaction is put back", "checkout/node_connection.py",
       " and not self._is_changed(n)]", "]"),
-    M("a broken write in autocommit counts as failed", "checkout/retry.py",
-      "    return not ended_by_server(", "    return False and not ended_by_server(", (*ENDS, "kill primary")),
+    M("a broken write in autocommit counts as failed", "rules/retry.py",
+      "    return not any(said in text", "    return False and not any(said in text", (*ENDS, "kill primary")),
     M("a receiver's timeline is believed", "model.py",
-      " and report.replays\n", "\n", ("cut off", "split brain", "promote")),
+      " and report.replays\n", "\n", ("stranded",)),
     # -- source and pools --------------------------------------------------------------------------
     M("a transaction goes back open", "checkout/node_connection.py",
       '                self.end("rollback")\n                self.in_transaction = False\n',
@@ -195,9 +193,6 @@ MUTANTS = (
       "        return True", BOUNCES),
     M("a connection lives from when it was first lent", "psycopg/source.py",
       "getattr(dbapi, _ADMITTED, self.router.clock())", "self.router.clock()", BOUNCES),
-    M("a new connection is not asked what it is", "psycopg/source.py",
-      "        if len(self.router.servers) > 1:\n            self.probe_over(node, connection)\n",
-      "        pass\n", BOUNCES),
     M("the monitor's connections are left open", "cluster/prober.py",
       "        if connection is not None:\n            await connection.close()\n", "        pass\n"),
 )  # fmt: skip

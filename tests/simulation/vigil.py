@@ -12,7 +12,9 @@ FRESH = 0.9
 """Seconds for which a connection that was just opened counts as opened for its first statement."""
 CALM = 5.0
 """Seconds after which a server that was well has a connection of each monitor."""
-MOVES = frozenset({"promote", "switchover", "split brain", "there and back", "cut off"})
+MOVES = frozenset(
+    {"promote", "switchover", "split brain", "there and back", "cut off", "stranded"}
+)
 """Faults after which a role that sees no WAL receiver may long doubt whom a replica follows."""
 OF_ONE = frozenset({"57P05", "25P03", "25P04"})
 """Why a server ends a session for what became of that one."""
@@ -202,10 +204,11 @@ class Vigil:
             )  # fmt: skip
 
     def _leads(self, process: "Process") -> bool:
-        """Whether the primary of `process` serves: else what was kept out is the last resort."""
+        """Whether the primary of `process` serves, and has long enough for that to be known: else
+        what was kept out is the last resort."""
+        now = self._scheduler.now
         for server in self._simulation.world.servers:
             if server.name == process.leader:
-                link = self._simulation.network.links[server.port]
-                unwell = server.frozen or link.deaf or link.refuses or link.slow
-                return server.running and not unwell and not server.recovering
+                well = server.running and not server.recovering and now > server.ready
+                return well and now - self._unwell[server.name] > self._notices
         return False
