@@ -179,7 +179,7 @@ class Report:
     obstacle: str = ""
     heard: float = float("-inf")
     vouched: bool = False
-    connected: float = float("-inf")
+    connected: float = -inf
 
     @property
     def ok(self) -> bool:
@@ -240,10 +240,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How far a replica may be behind and still serve reads; None is no limit."""
+    """How far a replica may be behind and still serve reads.
+
+    Attributes:
+        seconds: None is no limit.
+        bytes: None is no limit.
+        back: how long one that came back is waited for until it has its `Floor` (seconds).
+    """
 
     seconds: float | None = None
     bytes: int | None = None
+    back: float = inf
 
 
 class Floor(NamedTuple):
@@ -471,6 +478,12 @@ class Snapshot:
         if report is None or not report.vouched:
             return self
         return self._with(replace(report, vouched=False))
+
+    def unconnected(self) -> "Snapshot":
+        """A snapshot for a monitor that has no connection yet, as a forked child's: that it opens
+        one says nothing of the server."""
+        reports = {name: replace(r, connected=-inf) for name, r in self.reports.items()}
+        return replace(self, reports=MappingProxyType(reports))
 
     def _with(self, report: Report) -> "Snapshot":
         reports = {**self.reports, report.node: report}

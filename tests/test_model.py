@@ -546,6 +546,24 @@ def test_a_replica_that_came_back_has_what_the_primary_had_by_then() -> None:
     assert told.readable == ["b"]
 
 
+def test_a_replica_that_came_back_twice_has_to_have_what_there_was_the_second_time() -> None:
+    """It may have caught up in between, for another process to see."""
+    told = Told(primary(), back(1.0, 900), back(5.0, 900), primary(lsn=1100, started=6.0))
+    told(back(8.0, 1050), primary(lsn=1300, started=9.0), replica("b", 1200, 10.0))
+    assert told.readable == []
+    told(replica("b", 1300, 11.0))
+    assert told.readable == ["b"]
+
+
+def test_a_replica_that_replays_late_by_design_is_not_waited_for_for_ever() -> None:
+    """No pin is held for longer than ``pin_max`` either."""
+    told = Told(primary(), back(1.0, 900), limits=Limits(back=60.0))
+    told(back(5.0, 900), primary(lsn=1100, started=6.0), replica("b", 950, 60.0))
+    assert told.readable == []
+    told(replica("b", 960, 66.0))
+    assert told.readable == ["b"]
+
+
 def test_a_replica_that_came_back_reads_on_where_no_primary_can_tell() -> None:
     """Nobody knows what it missed, and an outage of the primary is none of reads."""
     told = Told(primary(), back(1.0, 1000), lost("p", 2.0), lost("p", 3.0), back(5.0, 1000))

@@ -14,15 +14,17 @@ def floor_known(snapshot: Snapshot, floor: Floor) -> Floor:
     return Floor(snapshot.timeline, samples[-1].flushed, floor.after)
 
 
-def joined(snapshot: Snapshot, name: str, floor: Floor) -> bool:
+def joined(snapshot: Snapshot, name: str, floor: Floor, now: float) -> bool:
     """Whether the node `name`, which joined later or came back, has replayed `floor` by
-    `snapshot`."""
+    `snapshot`, or need not at `now` (monotonic seconds)."""
     report = snapshot.reports.get(name)
     if report is None or not report.ok:
         return False
     if report.lsn is None or not report.timeline:
         return True  # the server tells no position: pins there end by time
     if floor.after is not None:
+        if now - floor.after > snapshot.limits.back:
+            return True
         # The control file may name an old timeline for minutes, where nobody sees the receiver.
         there = report.timeline == snapshot.timeline or not report.received
         return there and bool(floor.lsn) and report.lsn >= floor.lsn

@@ -23,7 +23,8 @@ def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> S
         # A node may have left while it was asked, and another come under its name.
         if report.node in known and (before is None or before.started <= report.started):
             merged[report.node] = continued(report, before, now)
-            if came_back(report, before) and report.node not in snapshot.joining:
+            floor = snapshot.joining.get(report.node)
+            if came_back(report, before) and (floor is None or floor.after is not None):
                 # Another process may have seen it satisfy a pin before, and forgotten that pin.
                 back[report.node] = Floor(0, Lsn(0), report.connected)
     if back:
@@ -87,7 +88,7 @@ def _judged(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         judged = replace(judged, contested=contested, strays=strays)
     if before.joining:
         floors = ((n, eligible.floor_known(judged, f)) for n, f in before.joining.items())
-        joining = {n: f for n, f in floors if not eligible.joined(judged, n, f)}
+        joining = {n: f for n, f in floors if not eligible.joined(judged, n, f, now)}
         judged = replace(judged, joining=MappingProxyType(joining))
     replicas = (n for n in judged.nodes if n is not judged.primary)
     return replace(judged, replicas=tuple(n for n in replicas if eligible.may_read(judged, n)))

@@ -286,7 +286,8 @@ class Config(FromSources):
 
     def limits(self) -> Limits:
         """How far a replica may be behind."""
-        return Limits(self.max_lag_seconds, self.max_lag_bytes)
+        # No longer than a pin is held: one that replays hours late is meant to.
+        return Limits(self.max_lag_seconds, self.max_lag_bytes, back=self.pin_max)
 
     def pool_options(self) -> dict[str, Any]:
         """SQLAlchemy's own options, as far as any was given, for each node's pool.

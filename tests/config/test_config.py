@@ -272,7 +272,7 @@ def test_options_come_as_text_too() -> None:
         reads_in_transaction="Yes", read_functions="f, public.g,", fallback="error",
         transactions="lazy", consistency="time",
     )  # fmt: skip
-    assert config.limits() == Limits(None, 1048576)
+    assert config.limits() == Limits(None, 1048576, back=60.0)
     assert config.reads_in_transaction is True
     assert config.read_functions == ("f", "public.g")
     policy = config.policy()

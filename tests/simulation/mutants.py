@@ -145,6 +145,8 @@ MUTANTS = (
       "        if report.timeline:\n            return report.lsn\n        branch", ("cut off",)),
     M("the old primary is read as a replica of the new", "cluster/eligible.py",
       "report.role is not Role.REPLICA:", "report.role is None:", ("split brain", "promote")),
+    M("a replica that came back is trusted", "cluster/reports.py",
+      "    return report.connected > before.connected > -inf", "    return False", ("restart all", "bounce replica")),
     # -- health and monitor ------------------------------------------------------------------------
     M("failed nodes stay in", "cluster/health.py",
       "        entry = self._state.kept_out.add(", "        entry = None and self._state.kept_out.add(", ("terminate",)),
