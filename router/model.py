@@ -153,7 +153,8 @@ class Report:
             connection is still being opened, or the server answered and lets nobody in.
         heard: of a probe that failed: when a statement last succeeded there.
         vouched: a statement has succeeded there since the probes began to fail.
-        connected: when the monitor's last connection to it was opened (monotonic seconds).
+        reconnected: when the monitor last replaced its connection to it (monotonic seconds); minus
+            infinity as long as that is its first one.
     """
 
     node: str
@@ -179,7 +180,7 @@ class Report:
     obstacle: str = ""
     heard: float = float("-inf")
     vouched: bool = False
-    connected: float = -inf
+    reconnected: float = -inf
 
     @property
     def ok(self) -> bool:
@@ -478,12 +479,6 @@ class Snapshot:
         if report is None or not report.vouched:
             return self
         return self._with(replace(report, vouched=False))
-
-    def unconnected(self) -> "Snapshot":
-        """A snapshot for a monitor that has no connection yet, as a forked child's: that it opens
-        one says nothing of the server."""
-        reports = {name: replace(r, connected=-inf) for name, r in self.reports.items()}
-        return replace(self, reports=MappingProxyType(reports))
 
     def _with(self, report: Report) -> "Snapshot":
         reports = {**self.reports, report.node: report}

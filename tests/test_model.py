@@ -528,7 +528,7 @@ def test_a_replica_with_more_than_the_primary_has_it_from_another() -> None:
 
 def back(at: float, lsn: int) -> Report:
     """The replica "b", asked over a connection opened at `at`."""
-    return replace(replica("b", lsn, at), connected=at)
+    return replace(replica("b", lsn, at), reconnected=at)
 
 
 def test_a_replica_that_came_back_has_what_the_primary_had_by_then() -> None:

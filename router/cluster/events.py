@@ -64,7 +64,7 @@ def lag(state: State, before: Snapshot, after: Snapshot) -> None:
         return
     for node in before.replicas:
         # Foreigners and strays have an event of their own.
-        other = after.foreign(node.name) or node.name in after.strays
+        other = after.foreign(node.name) or node.name in after.strays or _is_back(after, node)
         if node in after.replicas or node not in after.nodes or other:
             continue
         if _answers_as_replica(after, node):
@@ -77,9 +77,15 @@ def lag(state: State, before: Snapshot, after: Snapshot) -> None:
             )
     for node in after.replicas:
         stray = before.strays.get(node.name)
-        known = stray is None or stray.sure
+        known = (stray is None or stray.sure) and not _is_back(before, node)
         if node not in before.replicas and known and _answers_as_replica(before, node):
             state.telemetry.event("caught_up", node=node.name)
+
+
+def _is_back(snapshot: Snapshot, node: Node) -> bool:
+    """Whether `node` came back, and has to show that it lacks nothing, which takes a moment."""
+    floor = snapshot.joining.get(node.name)
+    return floor is not None and floor.after is not None
 
 
 def _answers_as_replica(snapshot: Snapshot, node: Node) -> bool:

@@ -38,7 +38,8 @@ class Prober:
         self.router: Router = router
         self.node: Node = node
         self.connection: ProbeConnection | None = None
-        self._connected = -math.inf  # when that was opened, by the router's clock
+        self._connected = False  # there was one before
+        self._reconnected = -math.inf  # when it was replaced, by the router's clock
         self._connect_args: Callable[[], Mapping[str, Any]] = connect_args
         self._asking: asyncio.Task[Report] | None = None
         self._asked = 0.0  # when the last question was sent, by the router's clock
@@ -170,8 +171,10 @@ class Prober:
 
         connection = self.connection
         if connection is None:
-            connection = await self._connect()
-            self.connection, self._connected = connection, self.router.clock()
+            connection = self.connection = await self._connect()
+            if self._connected:
+                self._reconnected = self.router.clock()
+            self._connected = True
         started = self._asked = self.router.clock()
         try:
             row = await connection.ask(_PROBE)
@@ -179,7 +182,7 @@ class Prober:
             if error.sqlstate not in NO_POSITION:
                 raise
             row = await connection.ask(_ROLE)
-        return report(self.node.name, started, row, self._connected)
+        return report(self.node.name, started, row, self._reconnected)
 
     async def _connect(self) -> "ProbeConnection":
         """A new connection, within ``connect_timeout``. The driver keeps that time, but does not

@@ -25,17 +25,17 @@ def continued(report: Report, before: Report | None, now: float) -> Report:
         timeline=_timeline(report, before, known),
         taken=now,
         earlier=Known(known.taken, known.lsn, known.timeline) if known else None,
-        connected=max(report.connected, before.connected) if before else report.connected,
+        reconnected=max(report.reconnected, before.reconnected) if before else -inf,
         vouched=not report.ok and before is not None and before.vouched,
     )
 
 
 def came_back(report: Report, before: Report | None) -> bool:
-    """Whether the replica of `report` had another connection of the monitor's `before`, so that
-    it may have crashed in between, and replay again what it had."""
+    """Whether the monitor has replaced its connection to the replica of `report` since the one
+    `before`, so that it may have crashed in between, and replay again what it had."""
     if before is None or report.role is not Role.REPLICA:
         return False
-    return report.connected > before.connected > -inf
+    return report.reconnected > before.reconnected
 
 
 def unasked(name: str, now: float) -> Report:

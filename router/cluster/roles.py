@@ -26,7 +26,7 @@ def with_reports(snapshot: Snapshot, reports: Iterable[Report], now: float) -> S
             floor = snapshot.joining.get(report.node)
             if came_back(report, before) and (floor is None or floor.after is not None):
                 # Another process may have seen it satisfy a pin before, and forgotten that pin.
-                back[report.node] = Floor(0, Lsn(0), report.connected)
+                back[report.node] = Floor(0, Lsn(0), report.reconnected)
     if back:
         snapshot = replace(snapshot, joining=MappingProxyType({**snapshot.joining, **back}))
     return _judged(snapshot, merged, now)

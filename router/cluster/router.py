@@ -380,7 +380,6 @@ class Router(State):
     def after_fork(self) -> None:
         """In a forked child: probe before the first statement; forget what is under way."""
         self.started = self.closed = False
-        self.see(Snapshot.unconnected)
         self.health.after_fork()
         self._choose_balancer()  # statements sent in the parent never come back here
 

@@ -146,7 +146,7 @@ MUTANTS = (
     M("the old primary is read as a replica of the new", "cluster/eligible.py",
       "report.role is not Role.REPLICA:", "report.role is None:", ("split brain", "promote")),
     M("a replica that came back is trusted", "cluster/reports.py",
-      "    return report.connected > before.connected > -inf", "    return False", ("restart all", "bounce replica")),
+      "    return report.reconnected > before.reconnected", "    return False", ("restart all", "bounce replica")),
     # -- health and monitor ------------------------------------------------------------------------
     M("failed nodes stay in", "cluster/health.py",
       "        entry = self._state.kept_out.add(", "        entry = None and self._state.kept_out.add(", ("terminate",)),
