@@ -210,23 +210,20 @@ class Lines:
             for op in commit.ops:
                 self.by_op[op].append(commit)
 
-    def between(self, timeline: int, low: int, high: int) -> int:
-        """Commits of `timeline` past `low`, up to `high`."""
-        ends = self.ends[timeline]
-        return bisect_right(ends, high) - bisect_right(ends, low)
-
     def missed(self, old: Read, new: Read) -> int:
         """Commits that `old` shows and `new`, on the same timeline, does not; without those that
-        wait for a standby, for these a primary shows later than the standby does."""
+        wait for a standby, for these a primary shows later than the standby does, and those that a
+        primary which crashed has made since where nothing was committed before."""
         low, high = new.at.lsn, old.at.lsn
         if low >= high:
             return 0
-        if not self.world.synchronous:
-            return self.between(new.at.timeline, low, high)
         ends = self.ends[new.at.timeline]
         found = ends[bisect_right(ends, low) : bisect_right(ends, high)]
         commits = [self.commits[new.at.timeline, end] for end in found]
-        return sum(new.at.server != c.server or self.stands(c, new.sent) for c in commits)
+        return sum(
+            c.when <= old.done and (new.at.server != c.server or self.stands(c, new.sent))
+            for c in commits
+        )
 
     def stands(self, commit: "Commit", now: float) -> bool:
         """Whether its primary shows `commit` at `now`."""
