@@ -10,6 +10,8 @@ GRACE = 0.05
 """Seconds within which a statement that was routed may still reach its server."""
 FRESH = 0.9
 """Seconds for which a connection that was just opened counts as opened for its first statement."""
+APART = 0.2
+"""Seconds without a look after which nobody knows whether a silence went on."""
 CALM = 5.0
 """Seconds after which a server that was well has a connection of each monitor."""
 MOVES = frozenset(
@@ -74,7 +76,7 @@ class Vigil:
         for server in self._simulation.world.servers:
             link, name = self._simulation.network.links[server.port], server.name
             if server.running and (server.frozen or link.deaf):
-                if name in self._silent:
+                if name in self._silent and now - self._silent[name][1] < APART:
                     self._silent[name] = self._silent[name][0], now
                 elif now - self._unwell[name] > CALM and now >= server.ready + CALM:
                     self._silent[name] = now, now
