@@ -23,6 +23,7 @@ from tests.simulation.bouncer import Bouncer, Client
 from tests.simulation.half_open import HalfOpen
 from tests.simulation.postgres import Blocked, Refused, Rows, Server, Session, World
 from tests.simulation.scheduler import Scheduler, Waiter
+from tests.simulation.synchronous import Wait
 
 IDLE, ACTIVE, INTRANS = (
     TransactionStatus.IDLE, TransactionStatus.ACTIVE, TransactionStatus.INTRANS,
@@ -242,8 +243,8 @@ class Line:
                 except Refused as refused:
                     failed = refused
                     break
-            answered = session.open
-            if answered:
+            answered = session.open or rows is not NOTHING
+            if session.open:
                 self.known = INERROR if session.failed else (
                     INTRANS if session.in_transaction else IDLE)  # fmt: skip
         self.travel()
@@ -298,7 +299,8 @@ class Line:
                     self.pause(blocked.by.step)
                     world.advance(scheduler.now)
                 if self.cut:
-                    return NOTHING
+                    by = blocked.by  # its answer left when a standby had flushed the commit
+                    return by.rows if isinstance(by, Wait) and by.confirmed else NOTHING
                 continue
             if self.network.trace is not None:
                 self.network.trace(self, sql, params)

@@ -324,7 +324,9 @@ class Server:
     def _kill_sessions(self, now: float) -> None:
         for session in list(self.sessions.values()):
             orphan = self.world.rand.random() < ORPHANS
-            refused = Refused("57P01", POSTMASTER_EXIT, ends=True) if orphan else broken()
+            # Who waits for a standby is told nothing any more.
+            told = orphan and session.awaited is None
+            refused = Refused("57P01", POSTMASTER_EXIT, ends=True) if told else broken()
             session.end("killed", refused, now, vanish=True)
         self.locks.clear()
 

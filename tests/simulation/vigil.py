@@ -198,6 +198,8 @@ class Vigil:
         told, until = self._out.get((process.number, line.server.name), (0.0, 0.0))
         if not (told + GRACE < began and line.sent < until - GRACE):
             return
+        if self._told.get((process.number, process.leader), 0.0) >= began:
+            return  # it had failed on the primary just before
         if self._leads(process):
             self._history.violate(
                 "failed nodes are kept out", self._scheduler.now,
