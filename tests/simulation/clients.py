@@ -250,7 +250,8 @@ class User:
                 if self.rand.random() < 0.3:
                     self._update(connection, key, sets)
                 else:
-                    self.read_one(connection, key, within=local)
+                    # SET has begun a transaction, perhaps on the replica that is read on.
+                    self.read_one(connection, key, within=True)
 
         try:
             self._writing(do)

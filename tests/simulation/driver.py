@@ -244,7 +244,7 @@ class Line:
                     failed = refused
                     break
             answered = session.open or rows is not NOTHING
-            if session.open:
+            if answered:
                 self.known = INERROR if session.failed else (
                     INTRANS if session.in_transaction else IDLE)  # fmt: skip
         self.travel()
