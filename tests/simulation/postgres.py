@@ -243,6 +243,7 @@ class Server:
         self._buffered = 0  # what the kernel has got for one that is frozen
         self._crashed = False  # when it ended last
         self._asked = self.line  # of which its WAL receiver asked for WAL
+        self._astray = False  # it was started for a timeline that its WAL does not fit to
         self._noted = 0  # where WAL ended at the last housekeeping
         self._confirmed = 0  # up to where a standby has flushed
         self._sequence = (0, 0)  # the last value, and the last that is logged
@@ -428,6 +429,7 @@ class Server:
         self.running = True
         self.ready = now + self.world.start_delay * self.world.rand.random()
         if self.recovering:
+            self._astray = self.stranded
             # It lets sessions in once it is consistent, which may be before it has replayed all.
             longest = self.world.catch_up if self.world.background else 0.0
             caught_up = self.ready + longest * self.world.rand.random()
@@ -515,7 +517,7 @@ class Server:
         self._control = upstream._control
         self.newest = upstream.newest
         self.began = None
-        self._crashed = False
+        self._crashed = self._astray = False
 
     def pause(self, now: float) -> None:
         """``pg_wal_replay_pause()``: WAL still arrives."""
@@ -724,12 +726,12 @@ class Server:
             return
         if self.received > limit:
             # It asks for the segment from its start: if that is common, the receiver stays, and
-            # waits for a timeline that the startup process will not go to; or, after a crash,
-            # gets WAL of that one, which does not fit to what was replayed, and is ended.
+            # waits for a timeline that the startup process will not go to; or, where it knew of
+            # that one when it was started, gets WAL that does not fit, and is ended.
             if asked <= limit:
                 self.streaming, self.source = True, upstream
-                self._asked = upstream.line if self._crashed else self.line
-                if self._crashed and self.world.background:
+                self._asked = upstream.line if self._astray else self.line
+                if self._astray and self.world.background:
                     when = now + self.world.rand.uniform(1, 6)
                     self.world.at(when, self._hear_of_end, self._stream)
             return

@@ -157,6 +157,7 @@ def test_a_real_one_does_the_same(make_cluster: Callable[..., Cluster]) -> None:
         one.execute("BEGIN")
         primary.kill()
         time.sleep(0.3)
-        assert ends(one) == "08P01"
+        # A backend whose postmaster is gone may say so before it is killed itself.
+        assert ends(one) in ("08P01", "57P01")
         assert ends(idle) == "08P01"  # query_wait_timeout
         assert ends(client()) == "08P01"  # at once
