@@ -44,6 +44,7 @@ class Vigil:
         self._unwell: dict[str, float] = {server.name: 0.0 for server in simulation.world.servers}
         # Since when there is no fault, and a process does not read on a replica that follows.
         self._missed: dict[tuple[int, str], float] = {}
+        self._looked = 0.0
         self._longest = 0.0
         self._troubled: float | None = None
         self._again: float = 2 * self._duration + 3 * self._notices + 3.0
@@ -90,6 +91,9 @@ class Vigil:
         simulation = self._simulation
         if not simulation.setting.sees and any(f.what in MOVES for f in self._history.faults):
             return
+        if now - self._looked > APART:
+            self._missed.clear()
+        self._looked = now
         bound = self._again + 2 * self._longest
         for server in simulation.world.servers:
             follows = self._follows(server)
