@@ -91,7 +91,7 @@ class Vigil:
         simulation = self._simulation
         if not simulation.setting.sees and any(f.what in MOVES for f in self._history.faults):
             return
-        if now - self._looked > APART:
+        if now - self._looked > CALM:
             self._missed.clear()
         self._looked = now
         bound = self._again + 2 * self._longest
@@ -215,6 +215,8 @@ class Vigil:
         """Whether the primary of `process` serves, and has long enough for that to be known: else
         what was kept out is the last resort."""
         now = self._scheduler.now
+        if not process.router.snapshot.writable:
+            return False
         for server in self._simulation.world.servers:
             if server.name == process.leader:
                 well = server.running and not server.recovering and now > server.ready
