@@ -3,6 +3,8 @@ runs."""
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.scheduler import START
+
 if TYPE_CHECKING:
     from tests.simulation.simulation import Process, Simulation
 
@@ -142,6 +144,8 @@ class Vigil:
         else:
             self._told[key] = now
         new = line.number not in self._used and line.sent - line.opened < FRESH
+        if line.opened < START + FRESH:
+            return  # a pool looks at how its first connections are set up
         if not new or session.why in OF_ONE or not server.recovering:
             return
         if process.leader != server.name and not now < self._out.get(key, (0.0, 0.0))[1]:
