@@ -211,19 +211,16 @@ class Lines:
                 self.by_op[op].append(commit)
 
     def missed(self, old: Read, new: Read) -> int:
-        """Commits that `old` shows and `new`, on the same timeline, does not; without those that
-        wait for a standby, for these a primary shows later than the standby does, and those that a
-        primary which crashed has made since where nothing was committed before."""
+        """Commits that `old` shows and `new`, on the same timeline, does not. A primary shows its
+        own, but for those that wait for a standby, which a standby may show before; and those that
+        it makes after a crash may stand where nothing was committed before."""
         low, high = new.at.lsn, old.at.lsn
         if low >= high:
             return 0
         ends = self.ends[new.at.timeline]
         found = ends[bisect_right(ends, low) : bisect_right(ends, high)]
         commits = [self.commits[new.at.timeline, end] for end in found]
-        return sum(
-            c.when <= old.done and (new.at.server != c.server or self.stands(c, new.sent))
-            for c in commits
-        )
+        return sum(c.when <= old.done and new.at.server != c.server for c in commits)
 
     def stands(self, commit: "Commit", now: float) -> bool:
         """Whether its primary shows `commit` at `now`."""
