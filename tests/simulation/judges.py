@@ -397,12 +397,24 @@ def _in_place(simulation: "Simulation") -> None:
     lazy = simulation.setting.options["transactions"] == "lazy"
     for read in history.reads:
         there = (not lazy and read.explicit and not read.level) or read.level == "PRIMARY"
-        if there and read.at.server not in read.leaders:
+        if there and read.at.server not in {*read.leaders, *_led(simulation, read)}:
             history.violate("on the primary", read.done, f"{read}")
         if read.own is not None and read.value != read.own:
             history.violate(
                 "own transaction", read.done, f"{read.value} is not {read.own}: {read}"
             )
+
+
+def _led(simulation: "Simulation", read: Read) -> list[str]:
+    """Servers that the process of `read` took for the primary while it was under way, which may be
+    long: it may have been sent again."""
+    line = simulation.history.followed[read.process]
+    ends = [later.at for later in line[1:]] + [read.done]
+    return [
+        f.server
+        for f, end in zip(line, ends, strict=True)
+        if f.at <= read.done and end >= read.sent
+    ]
 
 
 RELEASE = 0.003

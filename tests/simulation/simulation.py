@@ -15,8 +15,9 @@ from tests.simulation.bouncer import Bouncer
 from tests.simulation.clients import User
 from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
+from tests.simulation.half_open import USER_TIMEOUT
 from tests.simulation.history import History
-from tests.simulation.judges import at_rest, judge, left, watch
+from tests.simulation.judges import HALF_OPEN, at_rest, judge, left, watch
 from tests.simulation.patches import patched
 from tests.simulation.postgres import World
 from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
@@ -256,5 +257,6 @@ class Simulation:
         for process in self.processes:
             with suppress(Exception):
                 process.pool.close()
-        self.scheduler.sleep(10.0)
+        late = any(fault.what in HALF_OPEN for fault in self.history.faults)
+        self.scheduler.sleep(10.0 + USER_TIMEOUT * late)  # until the kernel ends what is left
         left(self)
