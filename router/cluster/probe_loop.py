@@ -188,8 +188,8 @@ class ProbeLoop:
             return min(rest, config.pin_probe_interval)
         back = [floor.after for floor in snapshot.joining.values() if floor.after is not None]
         if back:
-            # As with a pin, below: it serves reads as soon as it is seen to have caught up.
-            rest = min(rest, max(config.pin_probe_interval, (router.clock() - max(back)) / 10))
+            # It serves reads as soon as it is seen to have caught up.
+            rest = min(rest, self._soon(max(back)))
         if last == float("-inf") or router.policy.consistency != "lsn":
             return rest
         lsn = snapshot.bound(last)
@@ -198,10 +198,16 @@ class ProbeLoop:
         )
         if not waiting:
             return rest
-        # The older the write, the less a moment matters: a tenth of its age bounds what probing
-        # adds to the pin, and a replica that stands still is not asked fifty times a second.
-        age = router.clock() - last
-        return min(rest, max(config.pin_probe_interval, age / 10))
+        return min(rest, self._soon(last))
+
+    def _soon(self, since: float) -> float:
+        """Seconds until the next round, where it has been waited for from `since` on (monotonic
+        seconds).
+
+        The longer, the less a moment matters: a tenth of that time bounds what probing adds, and a
+        replica that stands still is not asked fifty times a second.
+        """
+        return max(self.router.config.pin_probe_interval, (self.router.clock() - since) / 10)
 
     def _busy(self, name: str) -> bool:
         task = self._beside.get(name)

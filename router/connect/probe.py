@@ -69,8 +69,8 @@ Source: https://www.postgresql.org/docs/current/wal-internals.html and ``xlog_in
 
 def report(node: str, started: float, row: Sequence[Any], reconnected: float = -inf) -> Report:
     """The Report on `node` from a `row` of `PROBE_SQL`, which was asked for at `started`
-    (monotonic seconds); by the monitor over a connection that took the
-    place of another at `reconnected`."""
+    (monotonic seconds); by the monitor over a connection that took the place of another at
+    `reconnected`."""
     # In a database in SQL_ASCII psycopg gives text as bytes.
     told: list[Any] = [value.decode() if isinstance(value, bytes) else value for value in row]
     standby, lsn, timeline, system_id, lag, streaming, received, began, flushed, database = told

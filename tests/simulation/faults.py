@@ -375,6 +375,13 @@ class Saboteur:
             if other is not new and other not in without and other.recovering:
                 self._change(other, other.follow, new)
 
+    def _rejoin(self, new: "Server") -> None:
+        """Every other server becomes a standby of `new`, with its data."""
+        for other in self.world.servers:
+            if other is not new:
+                self._change(other, other.rewind, new)
+                self._change(other, other.start)
+
     def _fall_behind(self) -> None:
         """Some standbys replay later than they receive, until `_recover`."""
         for server in self.world.servers:
@@ -439,10 +446,7 @@ class Saboteur:
         self.wait(0.0, 2.0)
         self._recover()
         self._change(old, old.stop)
-        for other in self.world.servers:
-            if other is not new:
-                self._change(other, other.rewind, new)
-                self._change(other, other.start)
+        self._rejoin(new)
         self.wait()
         return old
 
@@ -465,10 +469,7 @@ class Saboteur:
         self.wait(0.1, 2.0)
         self._change(ahead, ahead.start)
         self.wait(1.0, 6.0)
-        for other in self.world.servers:
-            if other is not new:
-                self._change(other, other.rewind, new)
-                self._change(other, other.start)
+        self._rejoin(new)
         self.wait()
         return old
 
@@ -494,9 +495,6 @@ class Saboteur:
             old.flush(old.append(8000), self.now)  # VACUUM: WAL without commits
         self._change(old, old.stop)
         link.deaf = False
-        for other in self.world.servers:
-            if other is not new:
-                self._change(other, other.rewind, new)
-                self._change(other, other.start)
+        self._rejoin(new)
         self.wait()
         return old

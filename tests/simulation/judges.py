@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.bouncer import Client
 from tests.simulation.half_open import USER_TIMEOUT
 from tests.simulation.history import Claim, Fault, Followed, Read, Write
-from tests.simulation.vigil import GRACE, Vigil
+from tests.simulation.vigil import APART, GRACE, Vigil
 
 if TYPE_CHECKING:
     from tests.simulation.postgres import Commit
@@ -113,8 +113,6 @@ def watch(simulation: "Simulation") -> None:
     simulation.claims = claims
 
 
-APART = 0.2
-"""Seconds without a look after which nobody knows whether a claim went on."""
 CROWDED = 80
 """Sessions of a server that may let nobody in any more."""
 

@@ -13,7 +13,7 @@ GRACE = 0.05
 FRESH = 0.9
 """Seconds for which a connection that was just opened counts as opened for its first statement."""
 APART = 0.2
-"""Seconds without a look after which nobody knows whether a silence went on."""
+"""Seconds without a look after which nobody knows whether what was seen went on."""
 CALM = 5.0
 """Seconds after which a server that was well has a connection of each monitor."""
 MOVES = frozenset(
