@@ -24,7 +24,7 @@ class Saboteur:
         "promote", "switchover", "split brain", "full", "slow logins", "logins refused",
         "bounce replica", "bounce primary", "restart all", "there and back", "cut off", "stranded",
         "lost replica", "lost primary", "partition", "firewall",
-        "bouncer restart", "bouncer pause",
+        "bouncer restart", "bouncer pause", "far primary",
     )  # fmt: skip
 
     def __init__(self, simulation: "Simulation", rand: random.Random) -> None:
@@ -338,6 +338,19 @@ class Saboteur:
             self.wait(0.05, 0.3)
             self._change(server, server.start)
             self.wait(0.3, 1.0)
+        return server
+
+    def _far_primary(self) -> "Server | None":
+        """The way to the primary takes long, and it crashes while answers are on their way."""
+        server = self.primary
+        link = self.network.links[server.port]
+        link.slow = self.rand.choice([0.02, 0.1, 0.3])
+        for _ in range(self.rand.randint(1, 3)):
+            self.wait(0.3, 1.5)
+            self._change(server, server.kill)
+            self.wait(0.0, 0.3)
+            self._change(server, server.start)
+        link.slow = 0.0
         return server
 
     def _bounce_primary(self) -> "Server | None":

@@ -559,6 +559,33 @@ def _served(simulation: "Simulation") -> None:
             history.violate("reads are served", failure.done, f"{failure}")
 
 
+def let_in_again(simulation: "Simulation") -> None:
+    """With nothing wrong any more, a node whose term on the blacklist is over is let in."""
+    scheduler, history = simulation.scheduler, simulation.history
+    kept_out = [
+        (process, entry)
+        for process in simulation.processes
+        for entry in process.router.view.out.values()
+    ]
+    if not kept_out:
+        return
+    options = simulation.setting.options
+    rounds = 2 * (options["probe_interval"] + options["probe_timeout"]) + 3.0  # to connect anew
+    over = max(entry.until for _, entry in kept_out)
+    if over > scheduler.now + 30.0:
+        return  # it failed again and again, and its terms have become long
+    scheduler.sleep(max(0.0, over - scheduler.now) + rounds)
+    silent = {s.port for s in simulation.world.servers if s.frozen or not s.running}
+    for process, entry in kept_out:
+        node = process.router.snapshot.node(entry.node)
+        if node.port not in silent and process.router.view.out.get(entry.node) is entry:
+            history.violate(
+                "let in again", scheduler.now,
+                f"process {process.number} keeps {entry.node} out, whose term was over at "
+                f"{entry.until:.4f}",
+            )  # fmt: skip
+
+
 def at_rest(simulation: "Simulation") -> None:
     """With no client at work nothing is lent, open, locked or waited for."""
     history, now = simulation.history, simulation.scheduler.now

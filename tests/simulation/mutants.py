@@ -99,7 +99,7 @@ MUTANTS = (
     # -- retries -----------------------------------------------------------------------------------
     M("writes are sent again", "rules/retry.py",
       "    if intent.kind not in (Kind.READ, Kind.SESSION) or not fresh or bound:",
-      "    if not fresh or bound:", ("kill primary", "bounce primary", "deaf primary", "firewall")),
+      "    if not fresh or bound:", ("far primary",)),
     M("a retry in the middle of a transaction", "rules/retry.py",
       "or not fresh or bound:", "or bound:", ("terminate",)),
     M("a retry forgets that the transaction is explicit", "checkout/retry.py",

@@ -63,6 +63,8 @@ SUPERUSER_RESERVED = 3
 CATCH_UP = 0.5
 """Seconds at most from when a standby that was started lets sessions in to when it has replayed
 what it had received."""
+CATCH_UP_STEPS = 8
+"""Steps in which it replays that."""
 POSTMASTER_EXIT = "terminating connection due to unexpected postmaster exit"
 """What a session says that finds the postmaster dead before it is killed itself."""
 ORPHANS = 0.2
@@ -433,7 +435,11 @@ class Server:
             # It lets sessions in once it is consistent, which may be before it has replayed all.
             longest = self.world.catch_up if self.world.background else 0.0
             caught_up = self.ready + longest * self.world.rand.random()
-            self.world.at(caught_up, self._replay, self.received, self._life)
+            for step in range(1, CATCH_UP_STEPS + 1):
+                share = step / CATCH_UP_STEPS
+                when = self.ready + (caught_up - self.ready) * share
+                lsn = self.replayed + round((self.received - self.replayed) * share)
+                self.world.at(when, self._replay, lsn, self._life)
             self._try_to_connect(caught_up)
         else:
             self.open_for_writes(now)

@@ -17,7 +17,7 @@ from tests.simulation.driver import Network, SimConnection
 from tests.simulation.faults import Saboteur
 from tests.simulation.half_open import USER_TIMEOUT
 from tests.simulation.history import History
-from tests.simulation.judges import HALF_OPEN, at_rest, judge, left, watch
+from tests.simulation.judges import HALF_OPEN, at_rest, judge, left, let_in_again, watch
 from tests.simulation.patches import patched
 from tests.simulation.postgres import World
 from tests.simulation.scheduler import Scheduler, SimRuntime, Stuck
@@ -201,7 +201,7 @@ class Simulation:
         self.over = False
         self.troubled = False
         self.claims: Any = None
-        self.think = 0.08 * self.setting.users * rand.choice([0.5, 1.0, 1.5])
+        self.think = 0.08 * self.setting.users * rand.choice([0.1, 0.5, 1.0, 1.5])
         self._rand = rand
 
     def enter(self, process: Process) -> None:
@@ -254,6 +254,7 @@ class Simulation:
 
     def _close(self) -> None:
         at_rest(self)
+        let_in_again(self)
         for process in self.processes:
             with suppress(Exception):
                 process.pool.close()
