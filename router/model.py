@@ -155,6 +155,8 @@ class Report:
         vouched: a statement has succeeded there since the probes began to fail.
         reconnected: when the monitor last replaced its connection to it (monotonic seconds); minus
             infinity as long as that is its first one.
+        silent: of a probe that failed: the server said nothing in time, over a connection or while
+            one was being opened.
     """
 
     node: str
@@ -181,6 +183,7 @@ class Report:
     heard: float = float("-inf")
     vouched: bool = False
     reconnected: float = -inf
+    silent: bool = False
 
     @property
     def ok(self) -> bool:

@@ -35,6 +35,9 @@ class Event(Protocol):
     def set(self) -> None:
         """Wake all who wait, now and later. Any thread may call it."""
 
+    def clear(self) -> None:
+        """Let those who come wait again."""
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, for `timeout` seconds at most; whether it is."""
         ...

@@ -237,7 +237,8 @@ MADE_ONCE = {"Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock
 """What a fork must know of, or is; functools' cached_property has a lock in Python 3.11."""
 WITH_A_THREAD = {
     ("cluster/probe_loop.py", "condition"), ("cluster/probe_loop.py", "event"),
-    ("connect/hangup.py", "event"), ("runtime.py", "Condition"), ("runtime.py", "Event"),
+    ("connect/errand.py", "Lock"), ("connect/hangup.py", "event"),
+    ("runtime.py", "Condition"), ("runtime.py", "Event"), ("sqlalchemy/waiting.py", "event"),
 }  # fmt: skip
 """What a forked child forgets with the thread it belongs to, or that ends with its function."""
 PROGRAMS = {"cli", "registry", "testing"}  # programs of their own, and the hook itself

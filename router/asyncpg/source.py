@@ -17,6 +17,7 @@ from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
 from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection, ask
 from router.asyncpg.options import CONNECTING, arguments, checked
+from router.cluster.gate import GivenUp
 from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
@@ -35,10 +36,26 @@ ASYNCPG = Driver(
     lost=lambda error, con: not isinstance(error, asyncpg.PostgresError) or con.is_closed(),
     close=lambda con: await_only(con.close()),
     abort=lambda con: con.terminate(),
+    fileno=lambda con: int(con._transport.get_extra_info("socket").fileno()),
+    alone=lambda con: not con.is_in_transaction(),
 )
 
 may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
 """Whether pools may open connections now, or only give those that are open."""
+
+
+class Acquiring:
+    """A connection that a task waits for, in the place of a caller who may give up meanwhile.
+
+    Attributes:
+        connects: a place was free, and a connection is being opened.
+    """
+
+    def __init__(self) -> None:
+        self.connects: bool = False
+
+
+_acquiring: ContextVar[Acquiring | None] = ContextVar("pg_router_acquiring", default=None)
 
 
 class NothingOpen(Exception):
@@ -68,7 +85,7 @@ class AsyncpgConnector(Connector):
         self._pools: dict[Node, Any] = {}
         self.closing: bool = False
         self._closed: bool = False
-        self._ending: set[asyncio.Future[None]] = set()
+        self._ending: set[asyncio.Future[Any]] = set()
         self._router_loop: asyncio.AbstractEventLoop | None = None
         router = Router(config)
         self.join(router, Monitor(router, self.monitor_arguments))
@@ -89,6 +106,23 @@ class AsyncpgConnector(Connector):
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         await asyncio.shield(task)
+
+    def comes_late(self, pool: Any, task: "asyncio.Task[Any]", acquiring: Acquiring) -> None:
+        """Give a connection back to `pool` that `task` opens for nobody any more; one that waits
+        for a place gives up."""
+        if not acquiring.connects:
+            task.cancel()
+
+        def give_back(task: "asyncio.Task[Any]") -> None:
+            if not task.cancelled() and task.exception() is None:
+                keep(self.router.runtime.tasks.spawn(_released(pool, task.result())))
+
+        def keep(task: "asyncio.Task[Any]") -> None:
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+        keep(task)
+        task.add_done_callback(give_back)
 
     def arguments(self, server: Server) -> dict[str, Any]:
         """What `asyncpg.connect` needs to reach `server`."""
@@ -113,6 +147,8 @@ class AsyncpgConnector(Connector):
         server = self.server(node)
 
         async def connect(*args: Any, **kw: Any) -> Any:
+            if (acquiring := _acquiring.get()) is not None:
+                acquiring.connects = True
             return await greenlet_spawn(self._connect, node, args, kw)
 
         of_pool = {k: v for k, v in self._options.items() if k not in CONNECTING}
@@ -177,6 +213,12 @@ class AsyncpgConnector(Connector):
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.close(), loop)
 
+    def under_way(self, node: Node) -> list[Any]:
+        """As the base class has it. By asyncpg's own names: its holders know who uses them."""
+        pool = self._pools.get(node)
+        holders = [] if pool is None else pool._holders
+        return [holder._con for holder in holders if holder._in_use and holder._con is not None]
+
     def retired(self, node: Node, pool: Any) -> bool:
         """Whether `pool`, which was that of `node`, has been closed by `retire` since."""
         return self._pools.get(node) is not pool
@@ -192,6 +234,35 @@ class AsyncpgConnector(Connector):
         registry.leave_to_parent(self._pools, self._ending, self._router_loop)
         self._pools, self._ending, self.unclean, self._router_loop = {}, set(), set(), None
         self.opened.clear()
+
+
+def _ready(pool: Any) -> bool:
+    """Whether asyncpg's `pool` has a connection that is open and not in use. By its own names:
+    `_queue` gives the holder that was put there last."""
+    holders = pool._queue._queue
+    if not holders:
+        return False
+    holder = holders[-1]
+    return bool(holder.is_connected() and holder._generation == pool._generation)
+
+
+async def _acquire(pool: Any, timeout: float | None, acquiring: Acquiring) -> Any:
+    _acquiring.set(acquiring)
+    return await pool.acquire(timeout=timeout)
+
+
+async def _released(pool: Any, con: Any) -> None:
+    with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
+        await pool.release(con)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
+    def set_() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # the loop was closed
+        loop.call_soon_threadsafe(set_)
 
 
 def _dial(args: Any, kw: dict[str, Any]) -> Any:
@@ -227,7 +298,7 @@ class AsyncpgSource(Source):
         pool = self.pool.node_pool(node)
         began = 0.0 if self.timeout is None else self.router.clock()
         try:
-            con = await_only(pool.acquire(timeout=self.timeout))
+            con = await_only(self._acquired(node, pool))
         except TimeoutError:
             if self.timeout is None or self.router.clock() - began < 0.9 * self.timeout:
                 # A statement of the hook setup= took longer than command_timeout.
@@ -246,6 +317,28 @@ class AsyncpgSource(Source):
         if self.pool.opened and self.pool.is_fresh((node, con.get_server_pid())):
             held.fresh = True
         return held
+
+    async def _acquired(self, node: Node, pool: Any) -> Any:
+        """A connection of `pool`, which is that of `node`. One that is not there at once is waited
+        for as long as the node is used. Raises GivenUp."""
+        if _ready(pool) or len(self.router.servers) < 2:
+            return await pool.acquire(timeout=self.timeout)
+        router, loop, acquiring = self.router, asyncio.get_running_loop(), Acquiring()
+        task = router.runtime.tasks.spawn(_acquire(pool, self.timeout, acquiring))
+        unused: asyncio.Future[None] = loop.create_future()
+        number = router.gate.watch(node, functools.partial(_tell, loop, unused))
+        try:
+            if router.view.uses(node, router.clock()):
+                await asyncio.wait({task, unused}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self.pool.comes_late(pool, task, acquiring)
+            raise
+        finally:
+            router.gate.leave(number)
+        if task.done():
+            return task.result()
+        self.pool.comes_late(pool, task, acquiring)
+        raise GivenUp(node)
 
     def idle(self, node: Node) -> AsyncpgConnection | None:
         """As `hold`, of connections that are open and not in use; never opens one, nor waits."""

@@ -13,6 +13,7 @@ from router.checkout.node_connection import NodeConnection
 from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
 from router.checkout.transaction import BOUND, Transactions
+from router.cluster.gate import GivenUp
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node
 from router.rules.context import RoutingContext, current_context
@@ -24,6 +25,9 @@ from router.sql.intent import Intent, Kind, OnStandby
 
 GOES_ON = frozenset({Reason.HELD, Reason.READ_ONLY})
 """Why a statement runs in the transaction that is open on a replica."""
+
+ASKED_AGAIN = 3
+"""Times the rules are asked where nobody waits for the primary that they chose."""
 
 NO_REPLICA = Reason.NO_REPLICA
 """By a name of its own: in Python 3.11 a member is slow to reach through its enumeration."""
@@ -144,6 +148,7 @@ class Checkout(Transactions[H]):
         failure: BaseException | None = None,
     ) -> tuple[H, Decision]:
         """A connection to a node the rules choose; they choose again where it gives none."""
+        asked = 0
         while True:
             try:
                 decision = self._decide(intent, situation, force, context)
@@ -153,6 +158,14 @@ class Checkout(Transactions[H]):
                 node = decision.nodes[0]
                 try:
                     return self.hold_primary(node), decision
+                except GivenUp as error:
+                    # Another server may be the primary by now, or the rules say why there is none.
+                    asked += 1
+                    if asked < ASKED_AGAIN:
+                        continue
+                    if decision.reason is not NO_REPLICA:
+                        raise self.pool.translated(PrimaryUnavailable(str(error))) from None
+                    failure = error
                 except PrimaryUnavailable as error:
                     if decision.reason is not NO_REPLICA:
                         raise

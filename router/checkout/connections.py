@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from router import errors, registry
 from router.checkout.node_connection import Life, NodeConnection
+from router.cluster.gate import GivenUp
 from router.errors import RouterError
 from router.model import Node
 from router.rules.blacklist import is_full
@@ -134,6 +135,8 @@ class Connections(Generic[H]):
         node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
         try:
             held = self.pool.hold(node)
+        except GivenUp:
+            return None, node, None
         except errors.NoReplicaAvailable as error:
             return None, node, self.pool.translated(error)
         except RouterError:
@@ -225,6 +228,8 @@ class Connections(Generic[H]):
     def _connect_primary(self, node: Node) -> H:
         try:
             return self.pool.hold(node)
+        except errors.NoReplicaAvailable:
+            raise GivenUp(node) from None  # it has left, or is not waited for by so many
         except RouterError:
             raise
         except self.pool.driver_errors as error:

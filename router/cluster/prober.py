@@ -115,9 +115,9 @@ class Prober:
                 # That way may lead nowhere any more: the task goes on with a new connection.
                 self._silent = True
                 connection.hang_up()
-            return Report(name, self._asked, error=silent)
+            return Report(name, self._asked, error=silent, silent=True)
         if self._silent:
-            return Report(name, started, error=silent)
+            return Report(name, started, error=silent, silent=True)
         return self._no_news(started, "a connection for probes is still being opened")
 
     def _no_news(self, started: float, why: str) -> Report | None:
@@ -149,7 +149,8 @@ class Prober:
         if isinstance(error, psycopg.errors.ConnectionTimeout):
             if self._busy:
                 return self._no_news(started, text)
-            return Report(name, started, error=text, failures=2)  # as long as several probes
+            # It takes as long as several probes.
+            return Report(name, started, error=text, failures=2, silent=True)
         return Report(name, started, error=text)
 
     async def _ask(self) -> Report:

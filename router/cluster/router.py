@@ -381,6 +381,7 @@ class Router(State):
         """In a forked child: probe before the first statement; forget what is under way."""
         self.started = self.closed = False
         self.health.after_fork()
+        self.gate.after_fork()
         self._choose_balancer()  # statements sent in the parent never come back here
 
 

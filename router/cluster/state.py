@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from router.cluster.gate import Gate
 from router.cluster.roles import with_nodes
 from router.config.config import Config
 from router.config.server import Server
@@ -37,6 +38,7 @@ class State:
         pooled: whether a PgBouncer that pools by transaction or statement stands before any node.
         split: whether there is, or may be, anything to read but the primary.
         monitor: probes the nodes; None where nobody knows how to connect.
+        gate: who waits for connections to the nodes.
         last_write: when this process last wrote, or met a pin set elsewhere (monotonic seconds).
     """
 
@@ -56,6 +58,7 @@ class State:
         self.pooled: bool = any(map(self.shares_sessions, self.servers))
         self.split: bool = len(self.servers) > 1 or config.discovery is not None
         self.monitor: Monitor | None = None
+        self.gate: Gate = Gate()
         self.last_write: float = float("-inf")
         self._lock = runtime.lock()
 
@@ -80,6 +83,7 @@ class State:
             before = self.view.snapshot
             after = change(before)
             self.view = View(after, self.kept_out.entries)
+        self.gate.look(self.view, self.clock())
         return before, after
 
     def take_members(self, servers: Mapping[Node, Server], gone: Iterable[Node]) -> None:
@@ -92,6 +96,7 @@ class State:
                 self.kept_out.remove(node.name, now)
             snapshot = with_nodes(self.view.snapshot, self.servers, now)
             self.view = View(snapshot, self.kept_out.entries)
+        self.gate.look(self.view, now)
 
     def members_changed(self) -> None:
         """Other servers belong to the cluster; a Router knows what follows."""
@@ -100,6 +105,7 @@ class State:
         """Look at the cluster through the blacklist as it is now."""
         with self._lock:
             self.view = View(self.view.snapshot, self.kept_out.entries)
+        self.gate.look(self.view, self.clock())
 
     def hurry(self, node: Node | None = None) -> None:
         """Have `node`, or every node, probed soon."""

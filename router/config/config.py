@@ -45,6 +45,8 @@ class Config(FromSources):
             ``connect_args`` or ``PGCONNECT_TIMEOUT`` say it. libpq takes whole seconds, 2 or more.
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.
+        give_up_silent: statements that wait for the answer of a server that answers no probe any
+            more are given up: reads run elsewhere.
         blacklist_sqlstates: SQLSTATEs, or classes of two characters, that blacklist a node beside
             those that say it is gone, such as ``58030`` (I/O error); the read runs elsewhere.
         max_lag_seconds: a replica further behind takes no reads, unless `max_lag_bytes` is kept.
@@ -107,6 +109,7 @@ class Config(FromSources):
     connect_timeout: float = 5.0
     blacklist_duration: float = 30.0
     blacklist_max: float = 300.0
+    give_up_silent: bool = True
     blacklist_sqlstates: tuple[str, ...] = ()
     max_lag_seconds: float | None = 30.0
     max_lag_bytes: int | None = None

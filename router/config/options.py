@@ -176,6 +176,7 @@ _CHECKS: Mapping[str, Check] = {
     "connect_timeout": _number(),
     "blacklist_duration": _number(),
     "blacklist_max": _number(),
+    "give_up_silent": _truth,
     "blacklist_sqlstates": _each(
         _SQLSTATE, "SQLSTATE: give five digits or capitals, or the first two for a class"
     ),

@@ -52,6 +52,10 @@ class Driver:
         sqlstate: the five-character code of an error, empty when the server sent none.
         close: closes a connection that nothing is wrong with.
         abort: closes a connection that something may still run on.
+        fileno: the descriptor of a connection's socket.
+        runs: whether a statement is under way on a connection; any thread may ask. True where the
+            driver does not know.
+        alone: whether that is part of no transaction.
     """
 
     errors: tuple[type[Exception], ...]
@@ -60,6 +64,9 @@ class Driver:
     sqlstate: Callable[[BaseException], str] = sqlstate_of
     close: Callable[[Any], object] = _closed
     abort: Callable[[Any], object] = _closed
+    fileno: Callable[[Any], int] = lambda connection: int(connection.fileno())
+    runs: Callable[[Any], bool] = lambda connection: True
+    alone: Callable[[Any], bool] = lambda connection: bool(connection.autocommit)
 
     def reason(self, error: BaseException) -> str:
         """The `error` as one line for people: SQLSTATE and message, without secrets."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import select
 import socket
+from collections.abc import Callable
 from typing import Self
 
 from router.connect.patience import Patience
@@ -75,6 +76,17 @@ class HangUp:
             self.done = True
             hang_up(self._line)
             return True
+
+
+def interrupt(fileno: Callable[[], int], runs: Callable[[], bool]) -> None:
+    """Hang up on the server at the socket `fileno` if a statement `runs` there, in whatever
+    thread; whoever waits for its answer gets an error."""
+    with contextlib.suppress(Exception):  # whatever the driver raises when it closes it just now
+        number = fileno()
+        with socket.fromfd(number, -1, -1, -1) as line:
+            # Closed before it was copied, its number may be another file's by now.
+            if fileno() == number and runs():
+                hang_up(line)
 
 
 def hang_up(line: socket.socket) -> None:

@@ -7,6 +7,7 @@ them to one checkout; an engine's is both.
 from abc import ABC
 from collections.abc import Callable, Hashable, Iterable
 from contextlib import nullcontext
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from router.config.config import Config
 from router.config.server import Server
 from router.connect.driver import Driver, severity_of
 from router.connect.first_probe import first_report
+from router.connect.hangup import interrupt
 from router.errors import NoReplicaAvailable
 from router.model import Node, Report
 from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
@@ -69,7 +71,24 @@ class Connector:
             self.arguments(server)
         router.use_monitor(monitor)
         router.membership.attach(pools)
+        router.gate.always(self.unused)
         registry.renew(pools)
+
+    def under_way(self, node: Node) -> Iterable[Any]:
+        """The driver's connections to `node` that are in use."""
+        return ()
+
+    def unused(self, node: Node) -> None:
+        """Nothing is sent to `node` any more. What waits for its answer, though it is silent, is
+        given up: a read alone at once, as it runs elsewhere; whatever else would fail by that,
+        when a second probe has got no answer."""
+        known = self.router.snapshot.reports.get(node.name)
+        if known is None or not known.silent or not self.config.give_up_silent:
+            return
+        driver = self.driver
+        for connection in self.under_way(node):
+            if known.failures >= 2 or driver.alone(connection):
+                interrupt(partial(driver.fileno, connection), partial(driver.runs, connection))
 
     def server(self, node: Node) -> Server:
         """The server behind `node`. Raises NoReplicaAvailable: it has left the cluster

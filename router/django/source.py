@@ -61,10 +61,11 @@ class DjangoConnector(PsycopgConnector):
         self.health_checks: bool = bool(settings.get("CONN_HEALTH_CHECKS"))
         self.router: Router = Router(self.config)
         self.router.use_monitor(Monitor(self.router, self.monitor_arguments))
-        self._pools: dict[Node, Any] = {}
+        self.begin()
         self.opened = {}
         self._lock = registry.lock()
         self.router.membership.attach(self)
+        self.router.gate.always(self.unused)
         registry.renew(self)
 
     def arguments(self, server: Server) -> dict[str, Any]:
@@ -102,7 +103,7 @@ class DjangoConnector(PsycopgConnector):
         with self._lock:
             pool = self._pools.get(node)
             if pool is None:
-                pool = self._pools[node] = ConnectionPool(
+                pool = ConnectionPool(
                     kwargs=self.named(node),
                     open=False,
                     configure=lambda c: self.admit(node, c, model._configure_connection),
@@ -110,6 +111,7 @@ class DjangoConnector(PsycopgConnector):
                     **{"name": f"{self.alias}-{node.name}", **given},
                 )
                 pool.open()
+                self.keep_pool(node, pool)
         if node not in self.router.servers:
             self.retire(node)
         return pool
@@ -135,8 +137,8 @@ class DjangoConnector(PsycopgConnector):
         """In a forked child: leave the pools to the parent, neither used nor closed."""
         for pool in self._pools.values():
             source.left_behind(pool)
-        registry.leave_to_parent(self._pools)
-        self._pools = {}
+        registry.leave_to_parent(self._pools, self.lent)
+        self.begin()
         self.opened.clear()
 
 
@@ -170,7 +172,7 @@ class DjangoSource(source.PsycopgSource):
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
         held = super().held_by(node, line)
-        self._held[line] = node
+        self._held[line] = self.cluster.lent[line] = node
         return held
 
     def line(self, node: Node) -> ConnectionRecord:
@@ -183,6 +185,9 @@ class DjangoSource(source.PsycopgSource):
                 line.dbapi.close()
             connection = self.cluster.connect(node, self._configure)
             return ConnectionRecord(connection, None, self.router.clock())
+        if not pool._pool:
+            self.cluster.renew(node, pool)
+            pool = self.cluster.pool(node)
         line = self.from_pool(pool, node, self.timeout)
         if self._lives(node, line):
             return line
@@ -208,6 +213,7 @@ class DjangoSource(source.PsycopgSource):
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
         line.given_back = True
         self._held.pop(line, None)
+        self.cluster.lent.pop(line, None)
         if line.pool is not None:
             if not line.streams:
                 self._put(line)
@@ -233,6 +239,7 @@ class DjangoSource(source.PsycopgSource):
     def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
         """As the base class has it."""
         self._held.pop(line, None)
+        self.cluster.lent.pop(line, None)
         line.dbapi.close()
         if line.pool is not None:
             line.pool.putconn(line.dbapi)

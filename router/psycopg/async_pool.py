@@ -202,10 +202,12 @@ class AsyncConnectionPool(RoutedPool):
 
             made = BlockingPool(self._made(node, admit))
             made.open()
-            # Another task may have made it meanwhile.
-            pool = self._pools.setdefault(node, made)
-            if pool is not made:
-                made.close()
+            pool = self._pools.get(node)
+            if pool is None:
+                pool = made
+                self.keep_pool(node, made)
+            else:
+                made.close()  # another task has made it meanwhile
             if node not in self.router.servers:
                 self.retire(node)
         return pool
@@ -230,6 +232,14 @@ class AsyncConnectionPool(RoutedPool):
         pool, loop = self._pools.pop(node, None), self._loop
         if pool is not None and loop is not None and not loop.is_closed():
             asyncio.run_coroutine_threadsafe(pool.real.close(timeout=POOL_LOOK), loop)
+
+    def give_up(self, node: Node, pool: Any) -> None:
+        """As the base class has it."""
+        loop = self._loop
+        if loop is not None and pool.real._waiting:
+            # The loop may be closed between the look and the call.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(pool.give_up, node)
 
     def after_fork(self) -> None:
         """As the base class has it; the child's own event loop opens it when it is used."""

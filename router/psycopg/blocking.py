@@ -10,7 +10,9 @@ from typing import Any, Self
 
 import psycopg
 
+from router.cluster.gate import GivenUp
 from router.greenlets import await_only, in_greenlet
+from router.model import Node
 from router.runtime import SYSTEM
 
 
@@ -116,6 +118,13 @@ class BlockingPool(_Blocking):
             getting.close()  # before the pool's lock, which another task has: nothing was taken
         return None
 
+    def give_up(self, node: Node) -> None:
+        """Let nobody wait any longer for a connection to `node`; in the event loop."""
+        for waiting in list(self.real._waiting):
+            task = SYSTEM.tasks.spawn(waiting.fail(GivenUp(node)))
+            _ending.add(task)
+            task.add_done_callback(_ending.discard)
+
     def _kept(self, real: Any) -> BlockingConnection:
         found: BlockingConnection | None = real.__dict__.get(_KEPT)
         if found is None:
@@ -144,7 +153,7 @@ class BlockingPool(_Blocking):
 _KEPT = "_router_blocking"
 """Attribute of psycopg's connection that holds its one `BlockingConnection`."""
 
-_ending: set["asyncio.Future[None]"] = set()
+_ending: set["asyncio.Future[Any]"] = set()
 """Tasks that give connections back while nobody awaits them: the event loop itself keeps no
 strong reference to a task."""
 

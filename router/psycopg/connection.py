@@ -73,11 +73,15 @@ class PoolSource(source.PsycopgSource):
         if self.pool.closed:
             return self.pool.single(node)
         pool = self.pool.node_pool(node)
+        if not pool._pool:
+            self.pool.renew(node, pool)
+            pool = self.pool.node_pool(node)
         while True:
             line = self.from_pool(pool, node, self.timeout)
             if self._trusted(node, line):
                 return line
             # A connection that is found dead is thrown away, so this ends with a new one.
+            self.pool.lent[line] = node
             try:
                 if self.lives(line):
                     return line

@@ -84,8 +84,7 @@ class RoutedPool(PsycopgConnector):
         self._configure: Callable[[Any], Any] | None = configure
         self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
         self._learnt: bool = configure is None
-        self._pools: dict[Node, Any] = {}
-        self.lent: dict[ConnectionRecord, Node] = {}
+        self.begin()
         self._opened = False
         self._closed = False
         router = Router(self.config, runtime=self._runtime)
@@ -135,10 +134,6 @@ class RoutedPool(PsycopgConnector):
     @abstractmethod
     def start_router(self) -> None:
         """Start the Router, without holding up others meanwhile."""
-
-    @abstractmethod
-    def retire(self, node: Node) -> None:
-        """Close idle connections to `node` now, those in use when they come back; any thread."""
 
     @abstractmethod
     def configure(self, connection: Any) -> None:
@@ -211,6 +206,8 @@ class RoutedPool(PsycopgConnector):
         except ConfigError as error:
             # Raised in one of psycopg_pool's workers, which would only log it, again and again.
             self.refused[node] = ConfigError(str(error))
+            if (pool := self._pools.get(node)) is not None:
+                self.give_up(node, pool)
             raise
         self.refused.pop(node, None)
 
@@ -278,7 +275,7 @@ class RoutedPool(PsycopgConnector):
         for pool in self._pools.values():
             left_behind(pool)
         registry.leave_to_parent(self._pools, self.lent)
-        self._pools, self.lent = {}, {}
+        self.begin()
         self.opened.clear()
 
 
@@ -464,7 +461,7 @@ class ConnectionPool(RoutedPool):
             if pool is None:
                 pool = self._made(node, partial(self.admitted, node))
                 pool.open()
-                self._pools[node] = pool
+                self.keep_pool(node, pool)
         if node not in self.router.servers:
             self.retire(node)
         return pool

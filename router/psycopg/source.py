@@ -1,14 +1,17 @@
 """Patches psycopg's connections with their record: how psycopg connects, here and for Django."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import psycopg
 import psycopg_pool
 from psycopg import IsolationLevel
+from psycopg.pq import TransactionStatus
 
+from router import registry
+from router.cluster.gate import GivenUp
 from router.cluster.router import Router
 from router.config.server import Server
 from router.connect.driver import Driver
@@ -21,7 +24,8 @@ from router.psycopg import errors
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
 
 POOL_LOOK = 0.25
-"""Seconds to wait for a node's pool between two looks at whether the node is down meanwhile."""
+"""Seconds to wait for a node's pool between two looks at whether it can ever open a connection,
+where probes are not let in."""
 
 OPEN_LOOK = 0.05
 """Seconds to wait for an idle connection that another caller may have taken meanwhile."""
@@ -40,6 +44,7 @@ PSYCOPG = Driver(
     errors=(psycopg.Error,),
     ask=ask,
     lost=lambda error, connection: bool(connection.closed),
+    runs=lambda connection: connection.pgconn.transaction_status == TransactionStatus.ACTIVE,
 )
 
 
@@ -54,9 +59,55 @@ class PsycopgConnector(Connector, ABC):
     driver: Driver = PSYCOPG
     server_isolation: str | None = None
 
+    def begin(self) -> None:
+        """Have no pools yet."""
+        self.lent: dict[ConnectionRecord, Node] = {}
+        self._pools: dict[Node, Any] = {}
+        self._made_at: dict[Node, float] = {}
+        self._renewing = registry.lock()
+
+    def keep_pool(self, node: Node, pool: Any) -> None:
+        """Let `pool` be that of `node`."""
+        self._made_at[node] = self.router.clock()
+        self._pools[node] = pool
+
+    def under_way(self, node: Node) -> Iterable[Any]:
+        """As the base class has it."""
+        return [line.dbapi for line, used in self.lent.copy().items() if used is node]
+
+    def unused(self, node: Node) -> None:
+        """As the base class has it; and nobody waits in the node's pool any longer."""
+        pool = self._pools.get(node)
+        if pool is not None:
+            self.give_up(node, pool)
+        super().unused(node)
+
+    def give_up(self, node: Node, pool: Any) -> None:
+        """Let nobody wait any longer for a connection to `node` of psycopg_pool's `pool`; any
+        thread. Its own names: `_waiting` holds those who wait, and `fail` ends that."""
+        with pool._lock:
+            waiting = list(pool._waiting)
+        for each in waiting:
+            each.fail(GivenUp(node))
+
+    def renew(self, node: Node, pool: Any) -> None:
+        """Retire `pool`, which is that of `node`, if it has none but connections that it failed to
+        make while the node was away: it doubles the pause after each attempt, up to minutes."""
+        known, made_at = self.router.snapshot.reports.get(node.name), self._made_at.get(node, 0.0)
+        if known is None or not known.ok or known.since <= made_at:
+            return
+        with self._renewing:
+            # Of several callers who saw that, one retires it.
+            if self._pools.get(node) is pool and node not in self.lent.copy().values():
+                self.retire(node)
+
     @abstractmethod
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`."""
+
+    @abstractmethod
+    def retire(self, node: Node) -> None:
+        """Close idle connections to `node` now, those in use when they come back; any thread."""
 
     def monitor_arguments(self, node: Node) -> dict[str, Any]:
         """What the monitor needs to connect to `node`."""
@@ -236,20 +287,25 @@ class PsycopgSource(Source):
 
     def from_pool(self, pool: Any, node: Node, timeout: float) -> ConnectionRecord:
         """A connection to `node` of its `pool`, for which to wait `timeout` seconds at most,
-        and no longer once the node is known to be down. Raises RouterError: none was free in
-        time, or the node does not answer."""
+        and no longer once nothing is sent to the node any more: see `give_up`. Raises
+        RouterError: none was free in time, or GivenUp."""
         clock = self.router.clock
         until = clock() + timeout
         while True:
-            look = POOL_LOOK
-            if pool.max_waiting and self._silent(node) is None:
-                look = timeout  # a caller that leaves the queue to look may not get in again
+            known = self.router.snapshot.reports.get(node.name)
+            look = POOL_LOOK if known is not None and known.obstacle else timeout
+            if not pool._pool and not self.router.view.uses(node, clock()):
+                raise GivenUp(node)
             try:
                 dbapi = pool.getconn(timeout=max(0.0, min(look, until - clock())))
+            except GivenUp:
+                if (refused := self.refused(node)) is not None:
+                    raise refused from None
+                raise
             except psycopg_pool.TooManyRequests:
                 raise self.crowded(node, pool.max_waiting) from None
             except psycopg_pool.PoolClosed:
-                raise NoReplicaAvailable(f"{node}: its pool was closed: try again") from None
+                raise GivenUp(node) from None  # it was retired, and another one may be there
             except psycopg_pool.PoolTimeout:
                 if why := self._hopeless(node, pool):
                     cannot = PrimaryUnavailable if self.router.primary is node else (

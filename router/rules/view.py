@@ -40,6 +40,16 @@ class View:
             self.any_within = Decision((primary,), Reason.TRANSACTION, True)
             self.write_within = self.any_within._replace(pins=True)
 
+    def uses(self, node: Node, now: float) -> bool:
+        """Whether the rules send anything new to `node` at `now` (monotonic seconds)."""
+        snapshot = self.snapshot
+        if node is snapshot.primary:
+            entry = self.out.get(node.name)
+            kept_out = entry is not None and entry.primary and not entry.due(now)
+            return not kept_out and snapshot.doubted(node.name) is None
+        # Without an eligible one those that answer probes are the last resort.
+        return node in (self.replicas or snapshot.replicas)
+
     def why_no_reads(self) -> str:
         """One line saying of each node other than the primary why it takes no reads."""
         snapshot = self.snapshot

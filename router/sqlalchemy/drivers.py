@@ -68,7 +68,6 @@ class Driver(driver.Driver):
             every session with that ``search_path``.
         named: given connection parameters and a name, those by which the server shows the name
             as ``application_name`` unless the user gave one.
-        fileno: the descriptor of a connection's socket.
         raises: what the driver raises beside the ``Error`` of its module, which is given.
         is_disconnect: whether an error says that the connection is gone, where SQLAlchemy's own
             dialect would not know.
@@ -86,7 +85,6 @@ class Driver(driver.Driver):
     in_transaction: Callable[[Any], bool]
     search_path: Callable[[Mapping[str, Any], str], dict[str, Any]] = begin_in
     named: Callable[[Mapping[str, Any], str], dict[str, Any]] = _fallback
-    fileno: Callable[[Any], int] = lambda connection: int(connection.fileno())
     raises: Callable[[Any], tuple[type[Exception], ...]] = lambda dbapi: ()
     is_disconnect: Callable[[BaseException], bool] = lambda error: False
     connect_timeout: str = "connect_timeout"
@@ -129,10 +127,12 @@ class Driver(driver.Driver):
 DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(
         in_transaction=lambda c: bool(c.pgconn.transaction_status != 0),
+        runs=lambda c: bool(c.pgconn.transaction_status == 1),  # 1 is ACTIVE
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
         in_transaction=lambda c: bool(c.get_transaction_status() != 0),  # 0 is IDLE
+        runs=lambda c: bool(c.get_transaction_status() == 1),
         sqlstate=lambda error: getattr(error, "pgcode", None) or "",
     ),
     "pg8000": Driver(
@@ -153,6 +153,7 @@ DRIVERS: dict[str, Driver] = {
     ),
     "psycopg_async": Driver(
         in_transaction=lambda c: bool(c._connection.pgconn.transaction_status != 0),
+        runs=lambda c: bool(c._connection.pgconn.transaction_status == 1),
         fileno=lambda c: int(c._connection.fileno()),
         unprepared={"prepare_threshold": None},
     ),

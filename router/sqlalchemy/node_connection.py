@@ -142,6 +142,7 @@ class DbapiConnection(NodeConnection):
             fairy.invalidate()
         else:
             fairy._close_special(transaction_reset=True)
+        self.pool.given_back(self)
 
     def discard(self, *, distrust: bool) -> None:
         fairy: Any = self.fairy
@@ -149,6 +150,7 @@ class DbapiConnection(NodeConnection):
             fairy._pool._invalidate(fairy)
         else:
             fairy.invalidate()
+        self.pool.given_back(self)
 
 
 def _plain(dialect: Any, dbapi: Any) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
+from weakref import ref
 
 from sqlalchemy import exc
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, Pool, PoolProxiedConnection, QueuePool
 from sqlalchemy.pool.base import _ConnectionFairy, _ConnectionRecord
 from sqlalchemy.util import await_only
 from sqlalchemy.util.concurrency import in_greenlet
@@ -24,9 +25,13 @@ from router.model import Node
 from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.node_connection import DbapiConnection
+from router.sqlalchemy.waiting import Waits, connected, count
 
 PROVEN = "pg_router_proven"
 """Key in a connection's ``info``: when it was last known to live (monotonic seconds)."""
+
+TIMEOUT = 30.0
+"""Seconds to wait for a connection; SQLAlchemy's own default for ``pool_timeout``."""
 
 LEFT = "pg_router_left"
 """Attribute of a node's pool that was disposed of: its connections are closed as they return."""
@@ -63,6 +68,7 @@ class EngineSource(Connector, Source):
         server_isolation: the isolation level by the settings of server, database and role.
         default_isolation: the isolation level of a connection on which none was set.
         disposed: the engine was disposed of, and not used since.
+        waits: how its callers wait.
         in_use: shared with the sources made of this one: when all are gone, the monitor ends.
     """
 
@@ -73,6 +79,7 @@ class EngineSource(Connector, Source):
     server_isolation: str
     default_isolation: str
     in_use: InUse | None = None
+    waits: Waits
 
     def __init__(
         self,
@@ -96,12 +103,17 @@ class EngineSource(Connector, Source):
         self.session_creators = session_creators
         self.poolclass = poolclass
         self.options = options
+        self.timeout: float = options.get("timeout", TIMEOUT)
         self.opened: dict[Hashable, float] = {}
         self._pools: dict[Node, Pool] = {}
         self._leaving: list[Pool] = []
+        # By its identity, what is in use; no reference that would keep the garbage collector from
+        # giving it back.
+        self.lent: dict[int, tuple[Node, ref[Any]]] = {}
         self.disposed: bool = False
         registry.renew(self)
         router.membership.attach(self)
+        router.gate.always(self.unused)
 
     def speak(self, dialect: Dialect) -> None:
         """Take `dialect` for the engine's: ``create_engine`` sets it once the pool is there."""
@@ -109,6 +121,7 @@ class EngineSource(Connector, Source):
         self.driver: Driver = (  # pyright: ignore[reportIncompatibleVariableOverride]
             driver_of(dialect).of(dialect)
         )
+        self.waits = Waits(self.router, asynchronous=dialect.is_async)
         self.meet()
 
     def meet(self) -> None:
@@ -155,21 +168,40 @@ class EngineSource(Connector, Source):
         while self._leaving:
             self._leaving.pop().dispose()
         pool = self._pools.get(node) or self.node_pool(node)
+        fairy: Any = self._taken(node, pool)
+        self.lent[id(fairy)] = node, ref(fairy)
         try:
-            fairy: Any = _connected(pool)
             report = self.router.view.snapshot.reports.get(node.name)
             # By the record's `info`: the fairy's is a property, which costs a call.
             if report is not None and (
                 fairy._connection_record.info.get(PROVEN, report.since) < report.since
             ):
-                fairy = self._proven(pool, fairy)
-        except exc.TimeoutError as error:
-            cure = self.config.relief("pool_size or max_overflow")
-            raise PoolTimeout(f"{node}: {error}: {cure}") from error
+                fairy = self._proven(node, pool, fairy)
+        except BaseException:
+            self.waits.freed(node)
+            raise
+        self.lent[id(fairy)] = node, ref(fairy)
         held = DbapiConnection(self, node, fairy)
         if self.opened and self.is_fresh(id(fairy._connection_record)):
             held.fresh = True
         return held
+
+    def _taken(self, node: Node, pool: Pool) -> PoolProxiedConnection:
+        """A connection of `pool`, which is that of `node`, when there is one for this caller.
+        Raises GivenUp, and PoolTimeout."""
+
+        def current() -> Pool:
+            return self._pools.get(node) or pool
+
+        found = self.waits.connection(node, current, self.timeout)
+        if found is None:
+            cure = self.config.relief("pool_size or max_overflow")
+            raise PoolTimeout(
+                f"{node}: {type(pool).__name__} limit of size {count(pool, 'size')} overflow "
+                f"{getattr(pool, '_max_overflow', 0)} reached, connection timed out, timeout "
+                f"{self.timeout:.2f}: {cure}"
+            )
+        return found
 
     def idle(self, node: Node) -> DbapiConnection | None:
         """A pooled connection to `node` that is open and not in use, if there is one; it was
@@ -179,7 +211,7 @@ class EngineSource(Connector, Source):
             return None
         token = _may_open.set(False)
         try:
-            for _ in range(_count(pool, "checkedin")):
+            for _ in range(count(pool, "checkedin")):
                 with contextlib.suppress(NothingOpen):
                     fairy: Any = _ConnectionRecord.checkout(pool)
                     fairy._counter += 1  # in use, though no listener was called: see `introduced`
@@ -198,7 +230,9 @@ class EngineSource(Connector, Source):
         fairy._counter -= 1
         _ConnectionFairy._checkout(fairy._pool, fairy=fairy)
 
-    def _proven(self, pool: Pool, fairy: PoolProxiedConnection) -> PoolProxiedConnection:
+    def _proven(
+        self, node: Node, pool: Pool, fairy: PoolProxiedConnection
+    ) -> PoolProxiedConnection:
         """`fairy` if it lives, else another connection of `pool`."""
         dialect: Any = self.dialect
         now = self.router.clock()
@@ -211,7 +245,7 @@ class EngineSource(Connector, Source):
             fairy.info[PROVEN] = now
             return fairy
         pool._invalidate(fairy)  # and with it each connection that is as old
-        return _connected(pool)
+        return self._taken(node, pool)
 
     def session(self, node: Node) -> DbapiConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
@@ -225,7 +259,7 @@ class EngineSource(Connector, Source):
         def dial(create: Creator) -> PoolProxiedConnection:
             pool = NullPool(create, dialect=self.dialect)
             pool.__dict__["dispatch"] = self.dispatch
-            return _connected(pool)
+            return connected(pool)
 
         def admit(fairy: PoolProxiedConnection) -> str:
             with self._untouched(fairy.dbapi_connection):
@@ -249,7 +283,10 @@ class EngineSource(Connector, Source):
             call()
 
     def _make(self, node: Node) -> Pool:
-        pool = self.poolclass(self._creator_for(node), dialect=self.dialect, **self.options)
+        options = self.options
+        if issubclass(self.poolclass, QueuePool):
+            options = {**options, "timeout": 0}  # nobody waits in it: see `Waits`
+        pool = self.poolclass(self._creator_for(node), dialect=self.dialect, **options)
         # Shared, not copied: a listener added to the engine later is heard as well.
         pool.__dict__["dispatch"] = self.dispatch
         return pool
@@ -317,6 +354,17 @@ class EngineSource(Connector, Source):
         else:
             pool.dispose()
 
+    def under_way(self, node: Node) -> list[Any]:
+        """As the base class has it."""
+        fairies = [known() for used, known in self.lent.copy().values() if used is node]
+        found = [fairy.dbapi_connection for fairy in fairies if fairy is not None]
+        return [connection for connection in found if connection is not None]
+
+    def given_back(self, held: DbapiConnection) -> None:
+        """`held` is not in use any more."""
+        self.lent.pop(id(held.fairy), None)
+        self.waits.freed(held.node)
+
     def left(self, fairy: Any) -> bool:
         """Whether `fairy`, which comes back, shall be closed: nobody asks its pool any more.
 
@@ -325,13 +373,13 @@ class EngineSource(Connector, Source):
 
     def use(self) -> dict[Node, Use]:
         return {
-            node: Use(_count(pool, "checkedout"), _count(pool, "checkedin"))
+            node: Use(count(pool, "checkedout"), count(pool, "checkedin"))
             for node, pool in self._pools.copy().items()
         }
 
     def sum(self, method: str) -> int:
         """What the node pools' `method` counts, all together."""
-        return sum(_count(pool, method) for pool in list(self._pools.values()))
+        return sum(count(pool, method) for pool in list(self._pools.values()))
 
     def status(self) -> str:
         lines = [f"{node.name}: {pool.status()}" for node, pool in self._pools.items()]
@@ -340,24 +388,12 @@ class EngineSource(Connector, Source):
     def after_fork(self) -> None:
         """In a forked child: leave every connection to the parent, neither used nor closed."""
         registry.leave_to_parent(self._pools, self._leaving)
-        self._pools, self._leaving = {}, []
+        self._pools, self._leaving, self.lent = {}, [], {}
+        self.waits = Waits(self.router, asynchronous=self.dialect.is_async)
         self.opened.clear()
         self.disposed = False
         for event in (self.dispatch.first_connect, self.dispatch.connect):
             _unlock(event)
-
-
-def _connected(pool: Pool) -> PoolProxiedConnection:
-    """A connection of `pool`, or the driver's own error: SQLAlchemy wraps that of a server that is
-    lost while the dialect meets its very first one, by statements."""
-    try:
-        return pool.connect()
-    except exc.DBAPIError as error:
-        raise (error.orig or error) from error
-
-
-def _count(pool: Pool, method: str) -> int:
-    return int(getattr(pool, method, int)())  # a NullPool counts nothing
 
 
 def _unlock(event: Any) -> None:

@@ -1,0 +1,220 @@
+"""Who waits for a place in one node's pool, or for a connection that is being opened there."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy import exc
+from sqlalchemy.pool import Pool, PoolProxiedConnection
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from router.cluster.gate import GivenUp
+from router.cluster.router import Router
+from router.connect.errand import Errand
+from router.model import Node
+from router.runtime import Event
+
+LOOK = 0.25
+"""Seconds between two looks for a place of which nobody is told that it is free: its connection
+was detached, or the garbage collector gave it back."""
+
+
+class Signal(Protocol):
+    """Wakes one who waits; set by any thread."""
+
+    def set(self) -> None:
+        """Wake him, now or when he waits next."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait to be woken, `seconds` at most."""
+
+
+class Queue:
+    """Who waits for a place: first come, first served."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: deque[Signal] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, signal: Signal) -> None:
+        """Wait behind all others, to be woken by `signal`."""
+        self._waiting.append(signal)
+
+    def leads(self, signal: Signal) -> bool:
+        """Whether `signal` is that of the first."""
+        return self._waiting[0] is signal
+
+    def leave(self, signal: Signal) -> None:
+        """Wait no more; the next one looks whether there is another place."""
+        self._waiting.remove(signal)
+        self.wake()
+
+    def wake(self) -> None:
+        """A place may be free: the first one looks."""
+        with suppress(IndexError):
+            self._waiting[0].set()
+
+
+class Waits:
+    """How callers of an engine wait: `asynchronous`, in greenlets of tasks, or in threads."""
+
+    def __init__(self, router: Router, *, asynchronous: bool) -> None:
+        self._router = router
+        self._asynchronous = asynchronous
+        self._queues: dict[Node, Queue] = {}
+        self._running: set[asyncio.Task[None]] = set()
+
+    def queue(self, node: Node) -> Queue:
+        """Those who wait for a place in the pool of `node`."""
+        return self._queues.get(node) or self._queues.setdefault(node, Queue())
+
+    def freed(self, node: Node) -> None:
+        """A connection to `node` was given back, or closed."""
+        queue = self._queues.get(node)
+        if queue:
+            queue.wake()
+
+    def connection(
+        self, node: Node, pool: Callable[[], Pool], seconds: float
+    ) -> PoolProxiedConnection | None:
+        """A connection to `node` of its `pool`, None where all were in use for `seconds`. Raises
+        GivenUp, and the driver's errors."""
+
+        def take() -> PoolProxiedConnection | None:
+            return self._free(node, pool())
+
+        if not self.queue(node) and (found := take()) is not None:
+            return found
+        return self._turn(node, take, seconds)
+
+    def _free(self, node: Node, pool: Pool) -> PoolProxiedConnection | None:
+        """A connection of `pool`, which is that of `node`, None where all are in use. One that has
+        to be opened is waited for as long as the node is used."""
+        try:
+            if count(pool, "checkedin") or len(self._router.servers) < 2:
+                return connected(pool)
+            return self._opened(node, pool)
+        except exc.TimeoutError:
+            return None
+
+    def _turn(
+        self, node: Node, take: Callable[[], PoolProxiedConnection | None], seconds: float
+    ) -> PoolProxiedConnection | None:
+        """What `take` gives when there is a place in the pool of `node`, until when it gives None,
+        asked in the order of those who wait; None after `seconds`. Raises GivenUp."""
+        router, queue, signal = self._router, self.queue(node), self._signal()
+        clock, gate = router.clock, router.gate
+        until = clock() + seconds
+        queue.enter(signal)
+        number = gate.watch(node, signal.set)
+        try:
+            while True:
+                self._must_be_used(node)
+                if queue.leads(signal) and (found := take()) is not None:
+                    return found
+                left = until - clock()
+                if left <= 0:
+                    return None
+                signal.wait(min(left, LOOK))
+        finally:
+            gate.leave(number)
+            queue.leave(signal)
+
+    def _opened(self, node: Node, pool: Pool) -> PoolProxiedConnection:
+        """A connection of `pool` that a thread or task of its own opens; when the caller has given
+        up meanwhile, the pool keeps it."""
+
+        def late(fairy: PoolProxiedConnection) -> None:
+            fairy.close()
+            self.freed(node)
+
+        signal = self._signal()
+        errand = Errand(partial(connected, pool), signal.set, late)
+        number = self._router.gate.watch(node, signal.set)
+        try:
+            self._send(errand)
+            while not errand.done:
+                self._must_be_used(node)
+                signal.wait(60.0)
+        except BaseException:
+            if errand.give_up():
+                raise
+        finally:
+            self._router.gate.leave(number)
+        return errand.take()
+
+    def _must_be_used(self, node: Node) -> None:
+        if not self._router.view.uses(node, self._router.clock()):
+            raise GivenUp(node)
+
+    def _send(self, errand: Errand[PoolProxiedConnection]) -> None:
+        if self._asynchronous:
+            task = self._router.runtime.tasks.spawn(greenlet_spawn(errand.run))
+            # The event loop itself keeps no strong reference to a task that nobody awaits.
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            return
+        context = copy_context()  # what connect listeners may ask for
+        self._router.runtime.spawn(lambda: context.run(errand.run), "pg-router connects")
+
+    def _signal(self) -> Signal:
+        if self._asynchronous:
+            return _OfTask(self._router.runtime.tasks.event())
+        return _OfThread(self._router.runtime.event())
+
+
+class _OfThread:
+    __slots__ = ("_event",)
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def set(self) -> None:
+        self._event.set()
+
+    def wait(self, seconds: float) -> None:
+        self._event.wait(seconds)
+        self._event.clear()
+
+
+class _OfTask:
+    __slots__ = ("_event", "_loop")
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+        self._loop = asyncio.get_running_loop()
+
+    def set(self) -> None:
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._event.set)
+
+    def wait(self, seconds: float) -> None:
+        await_only(self._wait(seconds))
+        self._event.clear()
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+
+
+def connected(pool: Pool) -> PoolProxiedConnection:
+    """A connection of `pool`, or the driver's own error: SQLAlchemy wraps that of a server that is
+    lost while the dialect meets its very first one, by statements."""
+    try:
+        return pool.connect()
+    except exc.DBAPIError as error:
+        raise (error.orig or error) from error
+
+
+def count(pool: Pool, method: str) -> int:
+    """What the `method` of `pool` counts."""
+    return int(getattr(pool, method, int)())  # a NullPool counts nothing
