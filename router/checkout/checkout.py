@@ -14,6 +14,7 @@ from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
 from router.checkout.transaction import BOUND, Transactions
 from router.cluster.gate import GivenUp
+from router.connect.dialing import patient
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node
 from router.rules.context import RoutingContext, current_context
@@ -99,6 +100,7 @@ class Checkout(Transactions[H]):
                 return at_once
         asked = Asked(explicit, force, stream)
         situation = self._situation(asked, failed)
+        self.slow = ()
         held, decision = self._hold(intent, situation, forced, context)
         fresh = not held.in_transaction
         route = Route(self, text, intent, held, decision, context, fresh, asked)
@@ -153,6 +155,8 @@ class Checkout(Transactions[H]):
             try:
                 decision = self._decide(intent, situation, force, context)
             except RouterError as error:
+                if self.slow:
+                    return self._hold_patiently(intent, situation, force, context, failure)
                 self._refused(error, failure)
             if decision.on_primary:
                 node = decision.nodes[0]
@@ -163,9 +167,9 @@ class Checkout(Transactions[H]):
                     asked += 1
                     if asked < ASKED_AGAIN:
                         continue
+                    failure = self.pool.translated(PrimaryUnavailable(str(error)))
                     if decision.reason is not NO_REPLICA:
-                        raise self.pool.translated(PrimaryUnavailable(str(error))) from None
-                    failure = error
+                        raise failure from None
                 except PrimaryUnavailable as error:
                     if decision.reason is not NO_REPLICA:
                         raise
@@ -181,6 +185,24 @@ class Checkout(Transactions[H]):
                     return held, decision
                 failure = why or failure
             situation = situation._replace(failed=(*situation.failed, node))
+
+    def _hold_patiently(
+        self,
+        intent: Intent,
+        situation: Situation,
+        force: str | None,
+        context: RoutingContext,
+        failure: BaseException | None,
+    ) -> tuple[H, Decision]:
+        """As `_hold`, where nodes are left that keep a connection waiting which somebody else
+        opens there: since no other node is left, it is waited for."""
+        slow, self.slow = self.slow, ()
+        failed = tuple(node for node in situation.failed if node not in slow)
+        token = patient.set(True)
+        try:
+            return self._hold(intent, situation._replace(failed=failed), force, context, failure)
+        finally:
+            patient.reset(token)
 
     def _refused(self, error: RouterError, failure: BaseException | None) -> NoReturn:
         """Raise what a caller gets where the rules know no node, or none that is left."""
@@ -307,6 +329,7 @@ class Checkout(Transactions[H]):
         self, intent: Intent, decision: Decision, context: RoutingContext
     ) -> tuple[H, Decision]:
         """A connection to any of the decision's nodes, else wherever the rules say."""
+        self.slow = ()
         held, node, why = self.hold_replica(decision.nodes)
         if held is not None:
             return held, decision

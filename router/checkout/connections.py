@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from router import errors, registry
 from router.checkout.node_connection import Life, NodeConnection
 from router.cluster.gate import GivenUp
+from router.connect.dialing import KeepsWaiting
 from router.errors import RouterError
 from router.model import Node
 from router.rules.blacklist import is_full
@@ -79,6 +80,7 @@ class Connections(Generic[H]):
         bound: everything stays on the primary's connection.
         dedicated: that connection avoids a PgBouncer that shares its sessions.
         journal: the session state that was built up, for a node taken later.
+        slow: nodes that keep a connection waiting which another caller opens.
     """
 
     def __init__(self, pool: ConnectionSource[H]) -> None:
@@ -92,6 +94,7 @@ class Connections(Generic[H]):
         self.bound: bool = False
         self.dedicated: bool = False
         self.journal: Journal = Journal()
+        self.slow: tuple[Node, ...] = ()
         # Whether a transaction or session was open here when this process was forked.
         self._forked = False
         registry.renew(self)
@@ -138,6 +141,8 @@ class Connections(Generic[H]):
         except GivenUp:
             return None, node, None
         except errors.NoReplicaAvailable as error:
+            if isinstance(error, KeepsWaiting):
+                self.slow = (*self.slow, node)
             return None, node, self.pool.translated(error)
         except RouterError:
             raise  # a pool's time-out may be a driver's error as well, and busy is not broken

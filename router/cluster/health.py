@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from router.cluster import events
 from router.cluster.state import State
-from router.connect.dialing import Attempts, Turn
-from router.errors import NoReplicaAvailable
+from router.connect.dialing import Attempts, KeepsWaiting, Turn, patient
 from router.model import Node, Report, Snapshot
 from router.rules.blacklist import ENDED, LOST, Entry, among
 
@@ -106,20 +105,20 @@ class Health:
         it is given, without blocking an event loop; None blocks the thread.
 
         Raises:
-            NoReplicaAvailable: another attempt takes long already: use another node. Nothing is
-                blacklisted for it; the attempt's own end will tell.
+            KeepsWaiting: another attempt takes long already: use another node. Nothing is
+                blacklisted for it; the attempt's own end will tell. Not raised while `patient`.
         """
         if node is self._state.primary:
             yield
             return
         attempts, clock = self._attempts, self._state.clock
-        while (turn := attempts.begin(node.name, began := clock())) is Turn.WAIT:
+        while (turn := attempts.begin(node.name, began := clock())) is not Turn.GO:
+            if turn is Turn.ELSEWHERE and not patient.get():
+                raise KeepsWaiting(
+                    f"{node} keeps another connection waiting that is being opened: try again, or "
+                    "look at the host"
+                )
             (pause or self._state.runtime.sleep)(ATTEMPT_STEP)
-        if turn is Turn.ELSEWHERE:
-            raise NoReplicaAvailable(
-                f"{node} keeps another connection waiting that is being opened: try again, or "
-                "look at the host"
-            )
         ok = False
         try:
             yield

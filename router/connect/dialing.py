@@ -4,14 +4,24 @@ Time comes in as `now`; nothing here sleeps or connects.
 """
 
 import enum
+from contextvars import ContextVar
 
 from router import registry
+from router.errors import NoReplicaAvailable
 
 PATIENCE = 0.25
 """Seconds an attempt may take before others take another node."""
 
 PROOF = 1.0
 """Seconds for which a connection that was opened shows that more can be, side by side."""
+
+
+patient: ContextVar[bool] = ContextVar("pg_router_patient", default=False)
+"""Whether the caller has no other node to take, and waits for an attempt however long it takes."""
+
+
+class KeepsWaiting(NoReplicaAvailable):
+    """A connection to that node is being opened, and it takes long."""
 
 
 class Turn(enum.Enum):

@@ -1,6 +1,7 @@
 """The snapshot and the blacklist as one value to check and use."""
 
 from collections.abc import Mapping
+from math import inf
 
 from router.model import Node, Snapshot
 from router.rules.blacklist import Entry
@@ -42,13 +43,14 @@ class View:
 
     def uses(self, node: Node, now: float) -> bool:
         """Whether the rules send anything new to `node` at `now` (monotonic seconds)."""
-        snapshot = self.snapshot
+        snapshot, entry = self.snapshot, self.out.get(node.name)
         if node is snapshot.primary:
-            entry = self.out.get(node.name)
             kept_out = entry is not None and entry.primary and not entry.due(now)
             return not kept_out and snapshot.doubted(node.name) is None
-        # Without an eligible one those that answer probes are the last resort.
-        return node in (self.replicas or snapshot.replicas)
+        if self.replicas:
+            return node in self.replicas
+        # The last resort; see `router.rules.decide.last_resort`.
+        return node in snapshot.replicas and (entry is None or entry.until != inf)
 
     def why_no_reads(self) -> str:
         """One line saying of each node other than the primary why it takes no reads."""

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import sqlalchemy as sa
@@ -321,8 +321,7 @@ def slow_logins(world: World, which: int) -> Iterator[None]:
         server.execute("SELECT pg_reload_conf()")
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """What is done, for how long, to whom, and what the callers do."""
 
     title: str
