@@ -136,12 +136,7 @@ class DbapiConnection(NodeConnection):
             self.characterise(now._replace(read_only=wanted.read_only))
 
     def give_back(self) -> None:
-        """Give it to its pool, or close it where that pool was disposed of or retired."""
-        fairy: Any = self.fairy
-        if self.pool.left(fairy):
-            fairy.invalidate()
-        else:
-            fairy._close_special(transaction_reset=True)
+        self.pool.give_back(self.fairy)
         self.pool.given_back(self)
 
     def discard(self, *, distrust: bool) -> None:

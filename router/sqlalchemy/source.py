@@ -121,7 +121,7 @@ class EngineSource(Connector, Source):
         self.driver: Driver = (  # pyright: ignore[reportIncompatibleVariableOverride]
             driver_of(dialect).of(dialect)
         )
-        self.waits = Waits(self.router, asynchronous=dialect.is_async)
+        self.waits = Waits(self.router, self.give_back, asynchronous=dialect.is_async)
         self.meet()
 
     def meet(self) -> None:
@@ -371,6 +371,13 @@ class EngineSource(Connector, Source):
         Not so in a forked child, where the sockets are the parent's."""
         return self.disposed or LEFT in fairy._pool.__dict__
 
+    def give_back(self, fairy: Any) -> None:
+        """Give `fairy` to its pool, or close it where that pool was disposed of or retired."""
+        if self.left(fairy):
+            fairy.invalidate()
+        else:
+            fairy._close_special(transaction_reset=True)
+
     def use(self) -> dict[Node, Use]:
         return {
             node: Use(count(pool, "checkedout"), count(pool, "checkedin"))
@@ -389,7 +396,7 @@ class EngineSource(Connector, Source):
         """In a forked child: leave every connection to the parent, neither used nor closed."""
         registry.leave_to_parent(self._pools, self._leaving)
         self._pools, self._leaving, self.lent = {}, [], {}
-        self.waits = Waits(self.router, asynchronous=self.dialect.is_async)
+        self.waits = Waits(self.router, self.give_back, asynchronous=self.dialect.is_async)
         self.opened.clear()
         self.disposed = False
         for event in (self.dispatch.first_connect, self.dispatch.connect):

@@ -64,10 +64,18 @@ class Queue:
 
 
 class Waits:
-    """How callers of an engine wait: `asynchronous`, in greenlets of tasks, or in threads."""
+    """How callers of an engine wait: `asynchronous`, in greenlets of tasks, or in threads. What
+    comes late is given to `give_back`."""
 
-    def __init__(self, router: Router, *, asynchronous: bool) -> None:
+    def __init__(
+        self,
+        router: Router,
+        give_back: Callable[[PoolProxiedConnection], object],
+        *,
+        asynchronous: bool,
+    ) -> None:
         self._router = router
+        self._give_back = give_back
         self._asynchronous = asynchronous
         self._queues: dict[Node, Queue] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -133,7 +141,7 @@ class Waits:
         up meanwhile, the pool keeps it."""
 
         def late(fairy: PoolProxiedConnection) -> None:
-            fairy.close()
+            self._give_back(fairy)
             self.freed(node)
 
         signal = self._signal()

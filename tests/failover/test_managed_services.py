@@ -74,7 +74,8 @@ def test_the_writers_name_is_followed_to_the_promoted_server(
 ) -> None:
     """Writes follow the writer's name to the promoted server, and all that it acknowledges are
     there. An old server that lives on takes none later than the next look-up of the name that
-    moved, and no statement fails."""
+    moved, and no statement fails; but a commit under way there, just as the other server is met,
+    is told as unknown."""
     cluster = make_cluster(2)
     prepare(cluster)
     old, (new, reads) = cluster.primary, cluster.replicas
@@ -102,7 +103,9 @@ def test_the_writers_name_is_followed_to_the_promoted_server(
         assert last["ended"] < first["ended"], door
         if old_one == "lives on":
             assert last["began"] < moved + RESOLVE_INTERVAL + PATIENCE, door
-            assert [a for a in journal.attempts if "error" in a] == []
+            errors = [a["error"] for a in journal.attempts if "error" in a]
+            assert [e for e in errors if not e.startswith("CommitUnknown")] == []
+            assert len(errors) <= len(WRITING)
     acknowledged = sum(len(journal.taken(door, new)) for door in WRITING)
     assert new.execute("SELECT count(*) >= %s FROM item", [acknowledged]) == [(True,)]
 
