@@ -217,19 +217,24 @@ def django_threads(urls: list[str], *, pooled: bool = False) -> Threads:
         "OPTIONS": {"pool": {"min_size": 2, "max_size": PLACES}} if pooled else {},
     }  # fmt: skip
     if not settings.configured:
-        settings.configure(DATABASES={"default": database}, USE_TZ=True)
+        settings.configure(DATABASES={}, USE_TZ=True)
         django.setup()
+    alias = f"outage{parts[0].port}"
+    known = connections.configure_settings({"default": {}, alias: database})
+    connections.databases[alias] = known[alias]
 
     def call(sql: str) -> None:
-        with router.request_context(), connections["default"].cursor() as cursor:
+        with router.request_context(), connections[alias].cursor() as cursor:
             cursor.execute(sql)
         if pooled:
-            connections["default"].close()
+            connections[alias].close()
 
     def close() -> None:
         from router.django.source import leave
 
-        connections.close_all()
+        for thread in connections.all(initialized_only=True):
+            if thread.alias == alias:
+                thread.close()
         leave(parts[0].path[1:])
 
     return Threads(call, close)
