@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +24,12 @@ import sqlalchemy as sa
 from gevent.fileobject import FileObjectThread
 
 import router
+from router.psycopg import ConnectionPool
 from tests.forks.kit import configure_django
 
 URL = os.environ["APP_PRIMARY"]
 REPLICAS = os.environ["APP_REPLICAS"].split(",")
-FAST = {"probe_interval": 0.05}
+FAST: Any = {"probe_interval": 0.05}
 NAMES = sa.text("SELECT count(*) FROM item")
 PORT = sa.text("SELECT inet_server_port()")
 
@@ -89,7 +91,7 @@ def orm() -> dict[str, Any]:
 
 def two() -> dict[str, Any]:
     """Two Routers in one process, and what asyncio finds."""
-    engines = [
+    engines: list[Any] = [
         router.create_engine(
             URL.replace(":", "+psycopg:", 1), replicas=REPLICAS, name=name, **FAST
         )
@@ -160,6 +162,43 @@ def killed() -> dict[str, Any]:
     return {"failed": failed, "left": left}
 
 
+def pool() -> dict[str, Any]:
+    """A routed pool of psycopg; what the application gives is called by greenlets of its thread."""
+    called: set[int] = set()
+    here = threading.get_native_id()
+
+    def members() -> list[str]:
+        called.add(threading.get_native_id())
+        gevent.sleep(0.01)
+        return [URL, *REPLICAS]
+
+    def hook(name: str, fields: Any) -> None:
+        called.add(threading.get_native_id())
+
+    with ConnectionPool(
+        URL,
+        replicas=REPLICAS,
+        min_size=1,
+        max_size=3,
+        discovery=members,
+        discovery_interval=1,
+        **FAST,
+    ) as made:
+        made.router.telemetry.hooks.append(hook)
+        made.router.start()
+
+        def read(_: int) -> int:
+            with made.connection() as connection:
+                row = connection.execute(
+                    "SELECT inet_server_port() WHERE pg_sleep(0.01) IS NOT NULL"
+                )
+                return int(row.fetchone()[0])
+
+        ports = set(gevent.pool.Pool(12).map(read, range(60)))
+        nodes = sorted(node.name for node in made.router.snapshot.nodes)
+    return {"ports": sorted(ports), "nodes": nodes, "called": called == {here}}
+
+
 def waits() -> dict[str, Any]:
     """A Router whose servers cannot be reached, while other greenlets want their turns."""
     engine = router.create_engine(
@@ -174,7 +213,7 @@ def waits() -> dict[str, Any]:
 
 def forked() -> dict[str, Any]:
     """A child, forked while the monitor runs, has its own, and the parent's goes on."""
-    engine = router.create_engine(URL.replace(":", "+psycopg:", 1), replicas=REPLICAS, **FAST)
+    engine: Any = router.create_engine(URL.replace(":", "+psycopg:", 1), replicas=REPLICAS, **FAST)
     with engine.connect() as connection:
         connection.scalar(PORT)
 

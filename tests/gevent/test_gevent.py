@@ -76,6 +76,18 @@ def test_reads_go_on_when_a_replica_is_killed(make_cluster: MakeCluster) -> None
         assert found(process, "killed\n") == {"failed": [], "left": ["replica2"]}
 
 
+def test_psycopgs_pool_works(database: Database) -> None:
+    """More greenlets than it has connections read from the replicas, and discovery and hooks are
+    called where the application's greenlets run."""
+    with program("pool", database.primary_url(), database.replica_urls()) as process:
+        result = found(process)
+    assert result == {
+        "ports": sorted(replica.port for replica in database.cluster.replicas),
+        "nodes": ["primary", "replica1", "replica2"],
+        "called": True,
+    }
+
+
 def test_who_waits_for_dark_servers_lets_others_run(database: Database) -> None:
     """Asking servers that answer nothing costs no other greenlet its turn."""
     far = database.cluster.primary
@@ -93,6 +105,14 @@ def test_a_forked_child_has_a_monitor_of_its_own(database: Database) -> None:
     the parent's goes on."""
     with program("forked", database.primary_url(), database.replica_urls()) as process:
         assert found(process) == {"children": [0, 0, 0], "parent": True}
+
+
+def test_the_pages_program_runs(database: Database) -> None:
+    """What docs/how-to/use-with-gevent.md shows, in a process of its own."""
+    page = (ROOT / "docs" / "how-to" / "use-with-gevent.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0]
+    urls = f"primary_url, replica_urls = {database.primary_url()!r}, {database.replica_urls()!r}\n"
+    subprocess.run([sys.executable, "-c", urls + code], check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("order", ["before", "after"])
