@@ -163,7 +163,7 @@ def killed() -> dict[str, Any]:
 
 
 def pool() -> dict[str, Any]:
-    """A routed pool of psycopg; what the application gives is called by greenlets of its thread."""
+    """A routed pool of psycopg; what the application gives is called in its own thread."""
     called: set[int] = set()
     here = threading.get_native_id()
 
