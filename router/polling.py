@@ -234,8 +234,7 @@ class Loop:
         self._wake()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` returns, run in the calling thread. It must end or cancel the tasks that it
-        spawns."""
+        """What `work` returns, run in the calling thread. Tasks that are left go no further."""
         main, ready, calls = self.spawn(work), self._ready, self._calls
         while True:
             while ready:
@@ -370,7 +369,8 @@ class PollLoop(Loop):
                 self._lines[line] = None
                 self._ready.append(turn)
             elif self._woken is not None and line == self._woken.fileno():
-                self._woken.recv(4096)
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
 
     def _wake(self) -> None:
         # It is awake anyway where its buffer is full, and was closed where it has ended.

@@ -49,7 +49,9 @@ async def _look_up(loop: Loop, host: str, seconds: float) -> list[str]:
         return [str(address[0]) for *_, address in found]
 
     asking = loop.spawn(loop.beside(ask, "pg-router look-up"))
-    if not await loop.ends(asking, within=seconds):
+    try:
+        if not await loop.ends(asking, within=seconds):
+            raise psycopg.errors.ConnectionTimeout("connection timeout expired")
+        return asking.result()
+    finally:
         asking.cancel()
-        raise psycopg.errors.ConnectionTimeout("connection timeout expired")
-    return asking.result()

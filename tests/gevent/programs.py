@@ -239,5 +239,12 @@ def forked() -> dict[str, Any]:
     return found
 
 
+def left() -> dict[str, Any]:
+    """A Router that nobody closes, at the end of its program."""
+    engine: Any = router.create_engine(URL.replace(":", "+psycopg:", 1), replicas=REPLICAS, **FAST)
+    engine.router.start()
+    return {"runs": engine.router.monitor._probing.alive}
+
+
 if __name__ == "__main__":
     print(json.dumps(globals()[sys.argv[1]]()), flush=True)

@@ -107,6 +107,13 @@ def test_a_forked_child_has_a_monitor_of_its_own(database: Database) -> None:
         assert found(process) == {"children": [0, 0, 0], "parent": True}
 
 
+def test_a_program_ends_in_silence(database: Database, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also one that leaves its monitor running."""
+    with program("left", database.primary_url(), database.replica_urls()) as process:
+        assert found(process) == {"runs": True}
+    assert capfd.readouterr().err == ""
+
+
 def test_the_pages_program_runs(database: Database) -> None:
     """What docs/how-to/use-with-gevent.md shows, in a process of its own."""
     page = (ROOT / "docs" / "how-to" / "use-with-gevent.md").read_text()
