@@ -6,7 +6,6 @@ Nothing here reads a clock or asks a server: each function takes a Snapshot and 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
 
 from router import model
 from router.cluster import eligible, following
@@ -92,7 +91,7 @@ def _judged(before: Snapshot, reports: dict[str, Report], now: float) -> Snapsho
         joining = {n: f for n, f in floors if not eligible.joined(judged, n, f, now)}
         judged = replace(judged, joining=MappingProxyType(joining))
     replicas = (n for n in judged.nodes if n is not judged.primary)
-    return _with(judged, replicas=tuple(n for n in replicas if eligible.may_read(judged, n)))
+    return replace(judged, replicas=tuple(n for n in replicas if eligible.may_read(judged, n)))
 
 
 def _led(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
@@ -106,7 +105,7 @@ def _led(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
     if primary is not None and (mine := claims.get(primary)):
         timeline, samples, branch = _line(before, mine)
         among = _identified(among, mine)
-    return _with(
+    return replace(
         among,
         primary=primary,
         samples=samples,
@@ -115,13 +114,6 @@ def _led(before: Snapshot, reports: dict[str, Report], now: float) -> Snapshot:
         changed=before.changed if followed == (primary.name if primary else "") else now,
         branch=branch,
     )
-
-
-def _with(snapshot: Snapshot, **values: Any) -> Snapshot:
-    """`snapshot` with `values`; itself where it has them, as after most probes, for each copy
-    costs as much as all that is judged in between."""
-    same = all(getattr(snapshot, name) == value for name, value in values.items())
-    return snapshot if same else replace(snapshot, **values)
 
 
 def _identified(snapshot: Snapshot, mine: Report | None) -> Snapshot:
