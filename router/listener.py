@@ -23,7 +23,7 @@ from router.target import router_of
 if TYPE_CHECKING:
     from psycopg import Notify
 
-    from router.connect.probe_connection import ProbeConnection
+    from router.connect.hangup_connection import HangUpConnection
 
 CHECK_INTERVAL = 0.25
 """Seconds between two looks at whether the primary is still the one listened to."""
@@ -293,7 +293,7 @@ class Listener:
             await self._pause(pause, node)
 
     async def _receive(
-        self, connection: "ProbeConnection", node: Node | None, first: "list[Notify]"
+        self, connection: "HangUpConnection", node: Node | None, first: "list[Notify]"
     ) -> str:
         """Take what arrives until the connection ends; returns why it ended."""
         import psycopg
@@ -317,7 +317,7 @@ class Listener:
         except psycopg.Error as error:
             return one_line(error)
 
-    async def _answers(self, connection: "ProbeConnection", arrived: "list[Notify]") -> bool:
+    async def _answers(self, connection: "HangUpConnection", arrived: "list[Notify]") -> bool:
         """Whether the server answers in ``probe_timeout``; notifications go into `arrived`."""
         import psycopg
 
@@ -377,11 +377,11 @@ class _Opener:
         if self._session is None:
             _refuse_shared(config, config.primary)
 
-    async def open(self, node: Node | None) -> "tuple[ProbeConnection, list[Notify]]":
+    async def open(self, node: Node | None) -> "tuple[HangUpConnection, list[Notify]]":
         """A connection to `node`, the primary, that listens, and what has arrived on it so far."""
         from psycopg import sql
 
-        from router.connect.probe_connection import ProbeConnection
+        from router.connect.hangup_connection import HangUpConnection
 
         if self._session is not None:
             arguments = dict(self._session)
@@ -391,7 +391,7 @@ class _Opener:
         else:
             raise PrimaryUnavailable("no node is known to be the primary")
         arguments.setdefault("application_name", "pg-router listener")
-        connection = await ProbeConnection.connect(**arguments, autocommit=True)
+        connection = await HangUpConnection.connect(**arguments, autocommit=True)
         first: list[Notify] = []
         # Between a channel's LISTEN and notifies() psycopg hands what arrives to handlers.
         connection.add_notify_handler(first.append)
@@ -406,11 +406,12 @@ class _Opener:
         connection.remove_notify_handler(first.append)
         return connection, first
 
-    async def _same_database(self, connection: "ProbeConnection") -> None:
+    async def _same_database(self, connection: "HangUpConnection") -> None:
         """Raise ConfigError if ``session_url`` led `connection` to another database than the
         primary's, where no notification of that arrives."""
         wanted = self._router.snapshot.database
-        (found,) = await connection.ask(b"SELECT current_database()::text")
+        cursor = await connection.execute("SELECT current_database()::text")
+        ((found,),) = await cursor.fetchall()
         if wanted and found != wanted:
             raise ConfigError(
                 f"session_url: the database there is {found!r}, and the primary's {wanted!r}: "

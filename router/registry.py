@@ -10,6 +10,7 @@ guards. In the parent it gives them back. In the child it makes them new, and ca
 registered.
 """
 
+import _thread
 import os
 import threading
 import time
@@ -18,6 +19,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from threading import RLock
 from typing import Any, Protocol
+
+from router.unpatched import original
 
 PATIENCE = 0.02
 """Seconds a fork waits at most for locks that are held. It goes on without those it did not get:
@@ -42,13 +45,14 @@ _taken: dict[int, list[Any]] = {}
 _inherited: list[object] = []
 
 
-def lock() -> RLock:
-    """A lock that nobody else holds in a forked child.
+def lock(*, real: bool = False) -> RLock:
+    """A lock that nobody else holds in a forked child; `real` for a thread that is no greenlet
+    whatever gevent has patched.
 
     Reentrant, so that a fork by the thread that holds it leaves that thread holding it, in the
     parent and in the child.
     """
-    made = RLock()
+    made: RLock = _thread.RLock() if real else RLock()
     # As a WeakSet does it. Copying this set is one step in C, whatever other threads add.
     _locks.add(weakref.ref(made, _locks.discard))
     return made
@@ -80,7 +84,7 @@ def _before() -> None:
         if len(taken) == len(wanted) or time.monotonic() >= until:
             return
         _in_parent()
-        time.sleep(STEP)
+        original("time", "sleep")(STEP)  # gevent's would run others in the middle of a fork
 
 
 def _in_parent() -> None:

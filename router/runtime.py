@@ -1,10 +1,12 @@
 """Clock, wait, wake, lock, spawn and chance: what is concurrent has it from a `Runtime`.
 
 `SYSTEM` is the real one. Under gevent its threads are gevent's, because each function is looked up
-when it is called. A simulation passes its own to `Router`, whose clock is then the only one, and
-whose seed decides who goes on next: everything the router does can be replayed.
+when it is called; only the monitor's is a real one. A simulation passes its own to `Router`, whose
+clock is then the only one, and whose seed decides who goes on next: everything the router does can
+be replayed.
 
-This is for code that blocks, in a thread or a greenlet; `Runtime.tasks` has it for coroutines.
+This is for code that blocks, in a thread or a greenlet. `Runtime.tasks` has it for coroutines of
+the user's event loop, and `Runtime.loop` makes the one that the monitor's coroutines run on.
 """
 
 import random
@@ -15,7 +17,8 @@ from threading import RLock
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from router import registry
+from router import registry, unpatched
+from router.polling import Loop, PollLoop
 
 if TYPE_CHECKING:
     from router.tasks import Tasks
@@ -108,9 +111,9 @@ class Runtime:
         """Block the calling thread for `seconds`."""
         time.sleep(seconds)
 
-    def lock(self) -> "RLock":
+    def lock(self, *, real: bool = False) -> "RLock":
         """A reentrant lock that a forked child has new; see `router.registry.lock`."""
-        return registry.lock()
+        return registry.lock(real=real)
 
     def event(self) -> Event:
         """An event for threads. No fork renews it: it belongs to what a child forgets."""
@@ -126,9 +129,22 @@ class Runtime:
         thread.start()
         return thread
 
+    def spawn_real(self, call: Callable[[], object], name: str) -> Thread:
+        """As `spawn`, but a thread even where gevent makes greenlets of threads. There `call` must
+        touch nothing that greenlets do, except by `router.polling.Loop.outside`."""
+        if unpatched.threads_are_greenlets():
+            return unpatched.RealThread(call)
+        return self.spawn(call, name)
+
+    def loop(self, working: "RLock") -> Loop:
+        """An event loop, not yet running, for a thread that `spawn_real` starts. `working`, a real
+        lock, is held by that thread, and let go while it waits: a fork finds it at rest."""
+        hub = unpatched.Hub() if unpatched.threads_are_greenlets() else None
+        return PollLoop(working, self.spawn, hub)
+
     def current(self) -> object:
-        """The thread that asks: in a thread that `spawn` started, what it returned."""
-        return threading.current_thread()
+        """The thread that asks: in a thread that was started here, what that returned."""
+        return unpatched.RealThread.current() or threading.current_thread()
 
 
 SYSTEM = Runtime()

@@ -5,9 +5,7 @@ and threads. So whoever makes the loop rules it, and for our own threads that is
 """
 
 import asyncio
-import selectors
 from collections.abc import Coroutine
-from threading import RLock
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,27 +34,10 @@ class Tasks:
         await asyncio.wait({task}, timeout=within)
         return task.done()
 
-    def loop(self, working: "RLock | None" = None) -> asyncio.AbstractEventLoop:
-        """An event loop for a thread of the house's own, not yet running.
-
-        A selector loop, as psycopg needs it; on Windows the default is another one. `working` is
-        held by the thread that the loop runs in, and let go while the loop waits: a fork finds the
-        thread at rest.
-        """
-        return asyncio.SelectorEventLoop(None if working is None else _Selector(working))
-
-
-class _Selector(selectors.DefaultSelector):
-    def __init__(self, working: "RLock") -> None:
-        super().__init__()
-        self._working = working
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._working.release()
-        try:
-            return super().select(timeout)
-        finally:
-            self._working.acquire()
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """An event loop for a thread without one, not yet running: a selector loop, as psycopg
+        needs it; on Windows the default is another one."""
+        return asyncio.SelectorEventLoop()
 
 
 TASKS = Tasks()

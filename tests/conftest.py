@@ -44,7 +44,7 @@ settings.load_profile("quick")
 # What these hold is the same whatever Python and SQLAlchemy they run on.
 ONCE = {
     "chaos", "cli", "cluster", "consistency", "docker", "docs", "doctor", "failover", "forks",
-    "oracle", "rules", "shutdown", "simulation", "status", "test_house.py", "testing",
+    "gevent", "oracle", "rules", "shutdown", "simulation", "status", "test_house.py", "testing",
 }  # fmt: skip
 
 

@@ -18,8 +18,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # The floors of the house, lowest first: a part imports what stands on lower floors, and itself.
 # The part of router/x/y.py is x, that of router/x.py is x too.
 FLOORS: tuple[set[str], ...] = (
-    {"errors", "messages", "model", "registry"},
-    {"greenlets", "tasks"},
+    {"errors", "messages", "model"},
+    {"unpatched"},
+    {"registry"},
+    {"greenlets", "polling", "tasks"},
     {"runtime"},
     {"sql"},
     {"rules"},
@@ -62,7 +64,10 @@ MAY_IMPORT["wsgi"] -= {"django", "flask"}
 # What may be imported from outside the standard library; a part not named here is free.
 THIRD_PARTY: dict[str, frozenset[str]] = {
     **dict.fromkeys(
-        ("errors", "model", "registry", "runtime", "rules", "config", "checkout", "status"),
+        (
+            *("errors", "model", "unpatched", "registry", "polling", "runtime"),
+            *("rules", "config", "checkout", "status"),
+        ),
         frozenset(),
     ),
     **dict.fromkeys(("discovery", "explain", "__init__", "messages", "wsgi", "asgi"), frozenset()),
@@ -239,6 +244,7 @@ WITH_A_THREAD = {
     ("cluster/probe_loop.py", "condition"), ("cluster/probe_loop.py", "event"),
     ("connect/errand.py", "Lock"), ("connect/hangup.py", "event"),
     ("runtime.py", "Condition"), ("runtime.py", "Event"), ("sqlalchemy/waiting.py", "event"),
+    ("unpatched.py", "Event"),
 }  # fmt: skip
 """What a forked child forgets with the thread it belongs to, or that ends with its function."""
 PROGRAMS = {"cli", "registry", "testing"}  # programs of their own, and the hook itself
@@ -274,7 +280,7 @@ OF_THE_RUNTIME = {
 """What a simulation has to give in place of the machine, so that nothing asks that directly."""
 PAST_THE_RUNTIME = {
     # The fork hook, on which the Runtime's own locks stand.
-    ("registry.py", "time.monotonic"), ("registry.py", "time.sleep"),
+    ("registry.py", "time.monotonic"),
     # Runs the loop that the Runtime made, in the caller's thread.
     ("listener.py", "asyncio.Runner"),
     # Programs that come to their end in one go: a diagnosis, and the making of test databases.
@@ -311,7 +317,7 @@ def test_clock_wait_wake_spawn_and_chance_come_from_the_runtime() -> None:
     found = {
         (where, f"{module}.{name}")
         for path in HOUSE.rglob("*.py")
-        if part(path) not in {"cli", "testing", "runtime", "tasks"}
+        if part(path) not in {"cli", "testing", "runtime", "tasks", "polling", "unpatched"}
         for where in [str(path.relative_to(HOUSE))]
         for module, name in asked_for(path)
         if name in (wanted := OF_THE_RUNTIME.get(module, set())) or (name and "*" in wanted)

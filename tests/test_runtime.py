@@ -100,33 +100,6 @@ def test_a_task_is_waited_for_without_taking_part_in_its_fate() -> None:
         runner.run(main())
 
 
-def test_a_loop_holds_its_lock_except_while_it_waits() -> None:
-    """So that a fork, which takes all locks, finds the thread at rest."""
-    working = SYSTEM.lock()
-
-    def is_free(timeout: float) -> bool:
-        taken = working.acquire(timeout=timeout)
-        if taken:
-            working.release()
-        return taken
-
-    async def main() -> tuple[bool, bool]:
-        waiting = await asyncio.to_thread(is_free, 10.0)
-        looked: list[bool] = []
-        thread = threading.Thread(target=lambda: looked.append(is_free(0.0)))
-        thread.start()
-        thread.join()  # the loop is at work, so the thread finds the lock held
-        return waiting, looked[0]
-
-    with working:
-        loop = SYSTEM.tasks.loop(working)
-        try:
-            assert loop.run_until_complete(main()) == (True, False)
-            loop.run_until_complete(loop.shutdown_default_executor())
-        finally:
-            loop.close()
-
-
 def test_an_application_that_seeds_keeps_its_sequence() -> None:
     """Drawing here takes nothing from Python's own generator."""
     random.seed(7)

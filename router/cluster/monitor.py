@@ -3,7 +3,7 @@
 import importlib
 from contextlib import suppress
 
-from router import registry
+from router import registry, unpatched
 from router.cluster.probe_loop import ProbeLoop
 from router.cluster.prober import ConnectArgs
 from router.cluster.router import Router
@@ -13,11 +13,12 @@ from router.model import Node
 
 class Monitor:
     """Probes the nodes of one Router and tells it what was found; any thread. `resolve` gives the
-    addresses of a host name, by default the system's."""
+    addresses of a host name, by default the system's. Raises ConfigError under eventlet."""
 
     def __init__(
         self, router: Router, connect_args: ConnectArgs, *, resolve: Resolve | None = None
     ) -> None:
+        unpatched.refuse_eventlet()
         self.router: Router = router
         self.connect_args: ConnectArgs = connect_args
         self._resolve = resolve or addresses_of

@@ -2,11 +2,12 @@
 
 At rest it asks every node once per ``probe_interval``. While a pin waits it asks more often, the
 more so the younger the write is, for all waiting pins together. All nodes are asked at once, on
-one asyncio loop inside the thread, so a black hole delays nobody else's report.
+one event loop inside the thread, so a black hole delays nobody else's report.
+
+Under gevent the thread is a real one. Whatever touches the application, as its locks, logs and
+callbacks do, is done by ``loop.outside``, which has a greenlet do it there.
 """
 
-import asyncio
-import concurrent.futures.thread  # noqa: F401 - else loaded by the first look-up, in our thread
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -18,8 +19,8 @@ from router.connect import dns
 from router.connect.dns import Addresses, Resolve, is_name
 from router.messages import masked, one_line
 from router.model import Node
+from router.polling import Cancelled, Task
 from router.runtime import Condition, Event, Thread
-from router.tasks import Tasks
 
 JITTER = 0.1
 """Part of a pause at rest that is random, so that many processes do not probe in step."""
@@ -39,22 +40,21 @@ class ProbeLoop:
         self._resolve = resolve
         self._thread: Thread | None = None
         # Held while the thread is at work, and not while it waits: a fork finds it at rest.
-        self._working = router.runtime.lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._tasks: Tasks = router.runtime.tasks
-        self._wake = self._tasks.event()
+        self._working = router.runtime.lock(real=True)
+        self._loop = router.runtime.loop(self._working)
+        self._task: Task[None] | None = None
+        self._wake = self._loop.event()
         self._stopping = False
         self._leaving = False
         self._probers: dict[Node, Prober] = {}
-        self._probing: dict[Node, asyncio.Task[None]] = {}
-        self._beside: dict[str, asyncio.Task[None]] = {}  # by name; no probe waits for them
+        self._probing: dict[Node, Task[None]] = {}
+        self._beside: dict[str, Task[None]] = {}  # by name; no probe waits for them
         self._callers = 0
         self._resting = False
         self._rounds = 0
         self._round_done: Condition = router.runtime.condition()
         self._addresses = Addresses()
-        self._catalog = CatalogReader(router, connect_args)
+        self._catalog = CatalogReader(router, self._loop, connect_args)
         self._lookup_due = float("-inf")
         self._discovery_due = float("-inf")
         self._discovery_failed = False
@@ -69,7 +69,7 @@ class ProbeLoop:
     def start(self) -> None:
         """Start the thread."""
         name = f"pg-router monitor {self.router.cluster}"
-        self._thread = self.router.runtime.spawn(self._run, name)
+        self._thread = self.router.runtime.spawn_real(self._run, name)
 
     def stop(self, timeout: float) -> None:
         """End the thread and close its connections; wait `timeout` seconds at most for that."""
@@ -111,22 +111,16 @@ class ProbeLoop:
         return True
 
     def _call(self, do: Callable[[], object]) -> None:
-        loop = self._loop
-        if loop is not None:
-            # The loop may be closed between the look and the call.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(do)
+        self._loop.call_soon_threadsafe(do)
 
     # -- the thread ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        with self._working:
-            loop = self._tasks.loop(self._working)
-            try:
-                with contextlib.suppress(asyncio.CancelledError):
-                    loop.run_until_complete(self._probe_until_stopped(loop))
-            finally:
-                loop.close()
+        with self._working, contextlib.suppress(Cancelled):
+            self._loop.run(self._probe_until_stopped())
+        self._loop.outside_soon(self._tell_the_end)
+
+    def _tell_the_end(self) -> None:
         with self._round_done:
             self._stopping = True
             self._round_done.notify_all()
@@ -137,10 +131,9 @@ class ProbeLoop:
             self._leaving = True
             self._task.cancel()
 
-    async def _probe_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._task = asyncio.current_task()
-        self._loop = loop
-        router = self.router
+    async def _probe_until_stopped(self) -> None:
+        loop = self._loop
+        self._task = loop.current
         try:
             while not self._stopping:
                 began = loop.time()
@@ -150,34 +143,35 @@ class ProbeLoop:
                     await self._probe_all()
                     await self._read_catalog()
                 except Exception as error:  # noqa: BLE001 - the loop must outlive any round
-                    router.telemetry.event(
-                        "monitor_error", level="error", error=masked(f"{error!r}")
-                    )
-                # A replica that has replayed nothing yet is judged by two looks at the primary.
-                if self._rounds or not router.snapshot.unjudged():
-                    self.ready.set()
-                router.telemetry.prepare()
-                with self._round_done:
-                    self._rounds += 1
-                    self._round_done.notify_all()
+                    told = masked(f"{error!r}")
+                    await loop.outside(functools.partial(self._say, told))
+                await loop.outside(self._round_is_over)
                 pause = self._pause()
-                self._resting = pause >= router.config.probe_interval * (1 - JITTER)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
+                self._resting = pause >= self.router.config.probe_interval * (1 - JITTER)
+                await self._wake.wait(within=pause)
                 # A process that writes all the time wakes us all the time: one round for many.
-                early = began + router.config.pin_probe_interval - loop.time()
+                early = began + self.router.config.pin_probe_interval - loop.time()
                 if early > 0 and not self._callers:
-                    await self._tasks.sleep(early)
+                    await loop.sleep(early)
                 self._wake.clear()
         finally:
             self._leaving = True
-            tasks = [*self._probing.values(), *self._beside.values()]
-            for task in tasks:
+            for task in (*self._probing.values(), *self._beside.values()):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             for prober in self._probers.values():
-                await prober.drop()
+                prober.drop()
+
+    def _say(self, error: str) -> None:
+        self.router.telemetry.event("monitor_error", level="error", error=error)
+
+    def _round_is_over(self) -> None:
+        # A replica that has replayed nothing yet is judged by two looks at the primary.
+        if self._rounds or not self.router.snapshot.unjudged():
+            self.ready.set()
+        self.router.telemetry.prepare()
+        with self._round_done:
+            self._rounds += 1
+            self._round_done.notify_all()
 
     def _pause(self) -> float:
         """Seconds until the next round: short while a write waits for a replica."""
@@ -211,7 +205,7 @@ class ProbeLoop:
 
     def _busy(self, name: str) -> bool:
         task = self._beside.get(name)
-        return task is not None and not task.done()
+        return task is not None and not task.done
 
     def _look_up(self) -> None:
         """Look up the nodes' names when it is time; no probe waits for a name server."""
@@ -221,19 +215,21 @@ class ProbeLoop:
         self._lookup_due = now + dns.RESOLVE_INTERVAL
         nodes = [node for node in self.router.snapshot.nodes if is_name(node.host)]
         if nodes:
-            self._beside["lookup"] = self._tasks.spawn(self._compare_addresses(nodes))
+            self._beside["lookup"] = self._loop.spawn(self._compare_addresses(nodes))
 
     async def _compare_addresses(self, nodes: list[Node]) -> None:
         self._addresses.keep(nodes)
         for node in nodes:
             try:
-                found = await asyncio.to_thread(self._resolve, node.host)
+                resolve = functools.partial(self._resolve, node.host)
+                found = await self._loop.beside(resolve, "pg-router look-up")
             except (OSError, UnicodeError):
                 continue  # a name server that does not answer moves no server
             before = self._addresses.left(node, found)
             if before is not None:
-                await self._drop(node)
-                self.router.membership.moved(node, before, found)
+                self._drop(node)
+                moved = functools.partial(self.router.membership.moved, node, before, found)
+                await self._loop.outside(moved)
 
     async def _discover(self) -> None:
         """Ask who belongs to the cluster when it is time; only the first round waits for it."""
@@ -241,55 +237,62 @@ class ProbeLoop:
         if config.discovery is None or self._busy("discovery") or now < self._discovery_due:
             return
         self._discovery_due = now + config.discovery_interval
-        asking = self._tasks.spawn(self._ask_members(config.discovery))
+        asking = self._loop.spawn(self._ask_members(config.discovery))
         self._beside["discovery"] = asking
         if not self._rounds:
-            await self._tasks.ends(asking, within=config.start_timeout / 2)
+            await self._loop.ends(asking, within=config.start_timeout / 2)
 
     async def _ask_members(self, ask: Callable[[], Iterable[str | Mapping[str, object]]]) -> None:
         try:
-            self.router.membership.members(await asyncio.to_thread(ask))
+            members = await self._loop.beside(ask, "pg-router discovery")
+            await self._loop.outside(lambda: self.router.membership.members(members))
         except Exception as error:  # noqa: BLE001 - the user's own; the nodes stay as they are
-            if not self._discovery_failed:
-                self._discovery_failed = True
-                self.router.telemetry.event(
-                    "discovery_failed",
-                    level="warning",
-                    reason=one_line(error),
-                    advice="the servers stay as they are until it succeeds again",
-                )
+            told = one_line(error)
+            await self._loop.outside(lambda: self._undiscovered(told))
         else:
             self._discovery_failed = False
+
+    def _undiscovered(self, reason: str) -> None:
+        if not self._discovery_failed:
+            self._discovery_failed = True
+            self.router.telemetry.event(
+                "discovery_failed",
+                level="warning",
+                reason=reason,
+                advice="the servers stay as they are until it succeeds again",
+            )
 
     async def _probe_all(self) -> None:
         nodes = self.router.snapshot.nodes
         for node in self._probers.keys() - set(nodes):
-            await self._drop(node)
+            self._drop(node)
         probing = self._probing
-        for node in [node for node, task in probing.items() if task.done()]:
+        for node in [node for node, task in probing.items() if task.done]:
             probing.pop(node).result()
         for node in nodes:
             if node not in probing:
-                probing[node] = self._tasks.spawn(self._probe(node))
+                probing[node] = self._loop.spawn(self._probe(node))
         # A node that did not answer last time may take its whole time-out again: that must not
         # hold up the rounds a pin waits for. Who asked for a round gets every node's answer.
         failing = {n for n, r in self.router.snapshot.reports.items() if r.failures or r.obstacle}
         awaited = [n for n in probing if self._callers or n.name not in failing]
-        await asyncio.gather(*(probing.pop(node) for node in awaited))
+        for node in awaited:
+            await self._loop.ends(probing[node])
+            probing.pop(node).result()
 
     async def _probe(self, node: Node) -> None:
         """Ask one node and tell the Router at once, without waiting for slower nodes."""
         prober = self._probers.get(node)
         if prober is None:
             arguments = functools.partial(self._connect_args, node)
-            prober = self._probers[node] = Prober(self.router, node, arguments)
+            prober = self._probers[node] = Prober(self.router, self._loop, node, arguments)
         found = await prober.probe()
         if found is not None:
-            self.router.observe(found)
+            await self._loop.outside(lambda: self.router.observe(found))
 
-    async def _drop(self, node: Node) -> None:
+    def _drop(self, node: Node) -> None:
         if (prober := self._probers.pop(node, None)) is not None:
-            await prober.drop()
+            prober.drop()
 
     async def _read_catalog(self) -> None:
         reached = {n for n, prober in self._probers.items() if prober.connection is not None}
@@ -297,4 +300,4 @@ class ProbeLoop:
         if reading is not None:
             self._beside["catalog"] = reading
             # A reading takes milliseconds as a rule: whoever waits for this round has it too.
-            await self._tasks.ends(reading, within=self.router.config.probe_timeout)
+            await self._loop.ends(reading, within=self.router.config.probe_timeout)

@@ -5,7 +5,6 @@ again, a server that needs longer than a round to let somebody in, or a PgBounce
 others before us, would never be heard.
 """
 
-import asyncio
 import contextlib
 import math
 import os
@@ -17,6 +16,7 @@ from router.connect.patience import Patience
 from router.connect.probe import NO_POSITION, PROBE_SQL, ROLE_SQL, report
 from router.messages import one_line
 from router.model import Node, Report
+from router.polling import Loop, Task
 from router.rules.blacklist import refuses_login
 
 if TYPE_CHECKING:
@@ -32,16 +32,19 @@ _PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
 
 
 class Prober:
-    """Asks one node, where `connect_args` lead; belongs to the monitor's event loop."""
+    """Asks one node, where `connect_args` lead, on the monitor's `loop`."""
 
-    def __init__(self, router: Router, node: Node, connect_args: Callable[[], Any]) -> None:
+    def __init__(
+        self, router: Router, loop: Loop, node: Node, connect_args: Callable[[], Any]
+    ) -> None:
         self.router: Router = router
         self.node: Node = node
+        self._loop = loop
         self.connection: ProbeConnection | None = None
         self._connected = False  # there was one before
         self._reconnected = -math.inf  # when it was replaced, by the router's clock
         self._connect_args: Callable[[], Mapping[str, Any]] = connect_args
-        self._asking: asyncio.Task[Report] | None = None
+        self._asking: Task[Report] | None = None
         self._asked = 0.0  # when the last question was sent, by the router's clock
         # The last connection got no answer: if the server does not let the next one in, it is
         # still silent; otherwise it would only be slow.
@@ -53,46 +56,45 @@ class Prober:
 
     async def probe(self) -> Report | None:
         """Ask, or await the last answer, for ``probe_timeout``; None where that is no news."""
-        loop, router = asyncio.get_running_loop(), self.router
+        loop, router = self._loop, self.router
         began, started = loop.time(), router.clock()
         asking = self._asking
         if asking is None:
-            asking = self._asking = router.runtime.tasks.spawn(self._ask())
+            asking = self._asking = loop.spawn(self._ask())
         if not await self._ends(asking, began):
             return self._overdue(began, started)
         self._asking = None
+        if asking.cancelled:
+            return None  # dropped: the node has left, or moved
         try:
             found = asking.result()
-        except asyncio.CancelledError:
-            return None  # dropped: the node has left, or moved
         except Exception as error:  # noqa: BLE001 - whatever it is, the node did not answer
-            await self._close()
-            return self._failed(error, started)
+            self._close()
+            failed = error
+            return await loop.outside(lambda: self._failed(failed, started))
         self._silent = self._refused = False
         return found
 
-    async def drop(self) -> None:
+    def drop(self) -> None:
         """Give up the question that is out, and close the connection."""
         asking, self._asking = self._asking, None
         if asking is not None:
             asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-        await self._close()
+        self._close()
 
-    async def _close(self) -> None:
+    def _close(self) -> None:
         connection, self.connection = self.connection, None
         if connection is not None:
-            await connection.close()
+            connection.close()
 
-    async def _ends(self, asking: "asyncio.Task[Report]", began: float) -> bool:
+    async def _ends(self, asking: Task[Report], began: float) -> bool:
         """Whether `asking` ends before the server was silent for ``probe_timeout`` since the
         question left; the time this process needs to send it, and to read the answer, does not
         count."""
-        loop, tasks = asyncio.get_running_loop(), self.router.runtime.tasks
-        seconds = self.router.config.probe_timeout
+        loop, seconds = self._loop, self.router.config.probe_timeout
         until = began + seconds
         while True:
-            if await tasks.ends(asking, within=max(0.0, until - loop.time())):
+            if await loop.ends(asking, within=max(0.0, until - loop.time())):
                 return True
             connection, now = self.connection, loop.time()
             if connection is None:
@@ -162,10 +164,10 @@ class Prober:
         except psycopg.OperationalError:
             if known is None:
                 raise
-            # The connection had died since the last probe; that says little about the server now.
-            await self._close()
-            self.router.health.interrupted(self.node)
-            return await self._query()
+        # The connection had died since the last probe; that says little about the server now.
+        self._close()
+        await self._loop.outside(lambda: self.router.health.interrupted(self.node))
+        return await self._query()
 
     async def _query(self) -> Report:
         import psycopg
@@ -186,9 +188,10 @@ class Prober:
         return report(self.node.name, started, row, self._reconnected)
 
     async def _connect(self) -> "ProbeConnection":
-        """A new connection, within ``connect_timeout``. The driver keeps that time, but does not
+        """A new connection, within ``connect_timeout``. Its loop keeps that time, but does not
         know for how long nobody looked: see `_failed`."""
-        loop, arguments = asyncio.get_running_loop(), dict(self._connect_args())
+        loop = self._loop
+        arguments = dict(await loop.outside(self._connect_args))
         limit = self._limit(arguments)
         if not arguments.get("connect_timeout"):
             # Arguments of another driver may not name it, and psycopg's default is 130 s.
@@ -198,38 +201,34 @@ class Prober:
             patience = self._patience = Patience(limit / 2, loop.time())
         patience.begin(loop.time())
         self._busy = True
-
-        def look() -> None:
-            if patience.ends(loop.time()):
-                self._busy = False
-            else:
-                self._timer = loop.call_later(patience.step, look)
-
-        self._timer = loop.call_later(patience.step, look)
+        looking = loop.spawn(self._look(patience))
         try:
-            connection = await connect(arguments)
+            connection = await connect(loop, arguments)
         finally:
-            self._timer.cancel()
+            looking.cancel()
             if not self._busy:
                 self._patience = None
         self._patience = None
         return connection
 
+    async def _look(self, patience: Patience) -> None:
+        while True:
+            await self._loop.sleep(patience.step)
+            if patience.ends(self._loop.time()):
+                self._busy = False
+                return
+
     def _limit(self, arguments: Mapping[str, Any]) -> float:
-        """Seconds after which the driver gives a connection up."""
+        """Seconds after which a connection is given up."""
         text = arguments.get("connect_timeout") or os.environ.get("PGCONNECT_TIMEOUT") or ""
         with contextlib.suppress(ValueError):
             return max(2.0, float(text))
         return self.router.config.connect_timeout
 
 
-async def connect(arguments: Mapping[str, Any]) -> "ProbeConnection":
+async def connect(loop: Loop, arguments: Mapping[str, Any]) -> "ProbeConnection":
     """A connection to ask over, by `arguments` of psycopg's ``connect``; raises psycopg.Error."""
     from router.connect.probe_connection import ProbeConnection
 
     given = {"application_name": "pg-router monitor", **arguments}
-    connection = await ProbeConnection.connect(**given, autocommit=True, prepare_threshold=None)
-    if connection.info.encoding == "ascii":
-        # A database in SQL_ASCII, whose text psycopg gives as bytes. The server converts nothing.
-        await connection.execute("SET client_encoding TO 'UTF8'")
-    return connection
+    return await ProbeConnection.connect(loop, given)

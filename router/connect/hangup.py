@@ -4,14 +4,15 @@ A driver that blocks waits for an answer as long as the socket is open. Its othe
 the socket ends as if the server had closed it, and the driver raises.
 """
 
+import _socket
 import asyncio
 import contextlib
-import select
 import socket
 from collections.abc import Callable
 from typing import Self
 
 from router.connect.patience import Patience
+from router.polling import READ, real_poll
 from router.runtime import SYSTEM, Runtime
 
 
@@ -89,7 +90,7 @@ def interrupt(fileno: Callable[[], int], runs: Callable[[], bool]) -> None:
                 hang_up(line)
 
 
-def hang_up(line: socket.socket) -> None:
+def hang_up(line: _socket.socket) -> None:
     """Shut the socket `line` down for both sides: whoever waits for it gets an error."""
     with contextlib.suppress(OSError):  # the other side was quicker
         line.shutdown(socket.SHUT_RDWR)
@@ -97,8 +98,6 @@ def hang_up(line: socket.socket) -> None:
 
 def unread(line: socket.socket | int) -> bool:
     """Whether something lies there to be read from the socket `line`, its end included."""
-    if hasattr(select, "poll"):  # which, unlike select(), knows descriptors beyond 1023
-        poll = select.poll()
-        poll.register(line, select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([line], [], [], 0)[0])
+    poll = real_poll()
+    poll.register(line if isinstance(line, int) else line.fileno(), READ)
+    return bool(poll.poll(0))

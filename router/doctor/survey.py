@@ -11,7 +11,7 @@ import psycopg
 
 from router.config.config import Config
 from router.config.server import Server
-from router.connect.probe_connection import ProbeConnection
+from router.connect.hangup_connection import HangUpConnection
 from router.doctor import facts
 from router.doctor import pgbouncer_console as console
 from router.doctor.facts import Console, Facts, Pooler
@@ -58,7 +58,7 @@ async def _ask(config: Config, name: str, server: Server) -> Facts:
 
 
 async def _facts(
-    name: str, address: str, arguments: Mapping[str, Any], connection: ProbeConnection
+    name: str, address: str, arguments: Mapping[str, Any], connection: HangUpConnection
 ) -> Facts:
     sent, began = time.time(), time.perf_counter()
     (row,) = await _rows(connection, facts.FACTS_SQL)
@@ -104,7 +104,7 @@ def _told(told: Console, arguments: Mapping[str, Any]) -> str:
     return modes.get(arguments.get("dbname")) or ""
 
 
-async def _mode(arguments: Mapping[str, Any], first: ProbeConnection) -> str:
+async def _mode(arguments: Mapping[str, Any], first: HangUpConnection) -> str:
     """How the pooler in between pools, found by trying.
 
     Pooled by session, two open connections never have the same server process, and each keeps its
@@ -142,12 +142,12 @@ async def _console(arguments: Mapping[str, Any]) -> Console | None:
         return None  # another pooler, or it does not let this user ask
 
 
-async def _connect(arguments: Mapping[str, Any]) -> ProbeConnection:
+async def _connect(arguments: Mapping[str, Any]) -> HangUpConnection:
     # Prepared statements would stay behind where a PgBouncer pools.
-    return await ProbeConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
+    return await HangUpConnection.connect(**arguments, autocommit=True, prepare_threshold=None)
 
 
-async def _rows(connection: ProbeConnection, sql: str) -> list[tuple[Any, ...]]:
+async def _rows(connection: HangUpConnection, sql: str) -> list[tuple[Any, ...]]:
     async def ask() -> list[tuple[Any, ...]]:
         return await (await connection.execute(sql.encode())).fetchall()
 
@@ -159,7 +159,7 @@ async def _within(doing: Coroutine[Any, Any, T]) -> T:
         return await doing
 
 
-def _encrypted(connection: ProbeConnection) -> bool | None:
+def _encrypted(connection: HangUpConnection) -> bool | None:
     host = connection.info.host
     if host.startswith(("/", "@", "127.")) or host in ("localhost", "::1"):
         return None

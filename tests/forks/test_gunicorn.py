@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,8 @@ START = 60.0
 WORKERS = 3
 
 
-def ask(port: int, path: str) -> list[int]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+def ask(port: int, path: str, seconds: float = PATIENCE) -> list[int]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", path, headers={"Connection": "close"})
         answer = connection.getresponse()
@@ -32,14 +33,16 @@ def ask(port: int, path: str) -> list[int]:
         connection.close()
 
 
+@pytest.mark.parametrize("how", ["--preload", "-c tests/forks/gevent_conf.py", "-k gevent"])
 @pytest.mark.parametrize("app", ["flask", "django"])
-def test_workers_forked_right_after_a_statement(app: str, database: Database) -> None:
+def test_workers_forked_right_after_a_statement(app: str, how: str, database: Database) -> None:
     """With a SELECT while the application is imported, every worker writes and reads, and none
-    takes more than a moment for its first statements."""
+    takes more than a moment for its first statements. So it is in gevent's workers, whether they
+    load the application or gunicorn does; and many requests at once are answered."""
     database.execute("CREATE TABLE item (id serial PRIMARY KEY, name text NOT NULL)")
     database.cluster.wait_caught_up()
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "tests.forks.served:application", "--preload"]
+    command = [sys.executable, "-m", "gunicorn", "tests.forks.served:application", *how.split()]
     command += ["--workers", str(WORKERS), "--bind", f"127.0.0.1:{port}"]
     server = subprocess.Popen(
         command,
@@ -55,6 +58,8 @@ def test_workers_forked_right_after_a_statement(app: str, database: Database) ->
         stderr=subprocess.STDOUT,
         text=True,
     )
+    # A worker that loads the application itself listens already.
+    first = START if how == "-k gevent" else PATIENCE
     wrote: set[int] = set()
     writes = 0
     try:
@@ -63,7 +68,7 @@ def test_workers_forked_right_after_a_statement(app: str, database: Database) ->
             assert time.monotonic() < deadline
             assert server.poll() is None
             try:
-                wrote.update(ask(port, "/write"))
+                wrote.update(ask(port, "/write", first))
                 writes += 1
             except ConnectionRefusedError:
                 time.sleep(0.05)  # it does not listen yet
@@ -75,6 +80,8 @@ def test_workers_forked_right_after_a_statement(app: str, database: Database) ->
             worker, count = ask(port, "/read")
             assert count == writes
             read.add(worker)
+        with ThreadPoolExecutor(12) as threads:
+            assert {n for _, n in threads.map(lambda _: ask(port, "/read"), range(60))} == {writes}
     finally:
         server.terminate()
         output, _ = server.communicate(timeout=40)

@@ -6,7 +6,6 @@ that was closed shows at the next use and not before, and who waits for an answe
 something comes, however long that is.
 """
 
-import asyncio
 import math
 import random
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router.connect.probe import PROBE_SQL, ROLE_SQL
+from router.polling import Cancelled, Loop
 from tests.simulation.answers import NOTHING
 from tests.simulation.bouncer import Bouncer, Client
 from tests.simulation.half_open import HalfOpen
@@ -69,25 +69,18 @@ class Link:
 
 
 class _Arrival:
-    """What a task waits for; as a `Waiter`, woken from any thread of the scheduler."""
+    """What a task of the monitor's waits for; as a `Waiter`, woken from any thread of the
+    scheduler."""
 
-    __slots__ = ("_arrives",)
+    __slots__ = ("_loop", "event")
 
-    def __init__(self, arrives: "asyncio.Future[None]") -> None:
-        self._arrives = arrives
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.event = loop.event()
 
-    def wake(self) -> bool:
-        """Let it go on; whether it still waited."""
-        arrives = self._arrives
-        if arrives.done():
-            return False
-        arrives.get_loop().call_soon_threadsafe(_arrived, arrives)
-        return True
-
-
-def _arrived(arrives: "asyncio.Future[None]") -> None:
-    if not arrives.done():
-        arrives.set_result(None)
+    def wake(self) -> None:
+        """Let it go on."""
+        self._loop.call_soon_threadsafe(self.event.set)
 
 
 class Network:
@@ -562,17 +555,23 @@ class SimCursor:
 class SimProbeConnection:
     """As `router.connect.probe_connection.ProbeConnection`, of one node."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, loop: Loop) -> None:
         self._line = line
+        self._loop = loop
         self.heard: float = math.inf
 
     @classmethod
-    async def connect(cls, arguments: Mapping[str, Any]) -> "SimProbeConnection":
+    async def connect(cls, loop: Loop, arguments: Mapping[str, Any]) -> "SimProbeConnection":
         """A connection to ask over. Raises psycopg.Error."""
         line = Line(SimConnection.network, int(arguments["port"]))
         timeout = max(2.0, float(arguments.get("connect_timeout") or CONNECT))
-        await _threaded(line, lambda: line.open("monitor", timeout))
-        return cls(line)
+        try:
+            await loop.beside(lambda: line.open("monitor", timeout), "connecting")
+        except Cancelled:
+            line.hang_up()
+            line.close()
+            raise
+        return cls(line, loop)
 
     async def ask(self, sql: bytes) -> tuple[Any, ...]:
         """The one row that `sql` gives. Raises psycopg.Error."""
@@ -595,7 +594,7 @@ class SimProbeConnection:
                     failed = refused
                 answered = session.open
             await self._travel()
-        except asyncio.CancelledError:
+        except Cancelled:
             line.hang_up()
             line.close()
             raise
@@ -614,28 +613,24 @@ class SimProbeConnection:
                 return session.execute(text, None, scheduler.now)
             except Blocked as blocked:
                 while not blocked.by.over and not line.cut:
-                    await asyncio.sleep(blocked.by.step)
+                    await self._loop.sleep(blocked.by.step)
                     world.advance(scheduler.now)
                 if line.cut:
                     return NOTHING
 
     async def _travel(self) -> None:
         """As `Line.travel`, for a task: without a thread for each probe."""
-        line, loop = self._line, asyncio.get_running_loop()
+        line = self._line
         scheduler = line.scheduler
         until = scheduler.now + line.network.delay(line.link)
         while not line.cut and (scheduler.now < until or line.quiet):
-            arrives = loop.create_future()
-            line.waiter = _Arrival(arrives)
-            timer = None
-            if scheduler.now < until:
-                timer = loop.call_at(until, line.stir)
+            arrival = line.waiter = _Arrival(self._loop)
             try:
-                await arrives
+                await arrival.event.wait(
+                    within=until - scheduler.now if scheduler.now < until else None
+                )
             finally:
                 line.waiter = None
-                if timer is not None:
-                    timer.cancel()
 
     def hang_up(self) -> None:
         """Close the socket for both sides."""
@@ -651,19 +646,9 @@ class SimProbeConnection:
         """Whether it was closed."""
         return self._line.ended
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close it."""
         self._line.close()
 
 
 _PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
-
-
-async def _threaded(line: Line, call: Any) -> Any:
-    """What `call`, which waits as a thread does, returns; given up, its line is closed."""
-    try:
-        return await asyncio.get_running_loop().run_in_executor(None, call)
-    except asyncio.CancelledError:
-        line.hang_up()
-        line.close()
-        raise

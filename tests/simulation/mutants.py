@@ -199,7 +199,7 @@ MUTANTS = (
     M("a connection lives from when it was first lent", "psycopg/source.py",
       "getattr(dbapi, _ADMITTED, self.router.clock())", "self.router.clock()", BOUNCES),
     M("the monitor's connections are left open", "cluster/prober.py",
-      "        if connection is not None:\n            await connection.close()\n", "        pass\n"),
+      "        if connection is not None:\n            connection.close()\n", "        pass\n"),
 )  # fmt: skip
 
 

@@ -92,11 +92,11 @@ def patched(
                 worker.join(timeout)
 
     async def rows(reader: Any, node: Any) -> dict[str, list[tuple[Any, ...]]]:
-        connection = await SimProbeConnection.connect(reader._connect_args(node))
+        connection = await SimProbeConnection.connect(reader._loop, reader._connect_args(node))
         try:
             await connection.ask(b"SELECT 1")
         finally:
-            await connection.close()
+            connection.close()
         return CATALOG
 
     pool, sched, base = psycopg_pool.pool, psycopg_pool.sched, psycopg_pool.base
@@ -116,7 +116,7 @@ def patched(
         (psycopg_pool.pool_async, "monotonic", scheduler.clock),
         (psycopg_pool.sched_async, "monotonic", scheduler.clock),
         (base, "random", scheduler.rand.random),
-        (registry, "lock", lambda: SimLock(scheduler)),
+        (registry, "lock", lambda **_: SimLock(scheduler)),
         (context, "_writing", SimLock(scheduler)),
         (prober, "connect", SimProbeConnection.connect),
         (catalog_reader, "connect", SimProbeConnection.connect),

@@ -18,6 +18,7 @@ from typing import Any
 
 import greenlet
 
+from router.polling import Loop
 from router.runtime import Runtime
 from router.tasks import Tasks
 
@@ -359,35 +360,46 @@ class SimQueue:
         return self._items.popleft()
 
 
-class _Selector:
-    """What an event loop waits in."""
+class _Wait:
+    """What the one thread of an event loop waits in."""
 
-    def __init__(self, scheduler: Scheduler, working: Any) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._working = working
         self._waiters: list[Waiter] = []
         self._woken = False
 
-    def select(self, timeout: float | None) -> list[Any]:
-        if self._working is not None:
-            self._working.release()
-        try:
-            if self._woken:
-                self._scheduler.pause()
-            elif timeout is None or timeout > 0:
-                self._scheduler.wait(self._waiters, timeout)
-            else:
-                self._scheduler.pause()
-            self._woken = False
-        finally:
-            if self._working is not None:
-                self._working.acquire()
-        return []
+    def wait(self, timeout: float | None) -> None:
+        if self._woken or (timeout is not None and timeout <= 0):
+            self._scheduler.pause()
+        else:
+            self._scheduler.wait(self._waiters, timeout)
+        self._woken = False
 
     def wake(self) -> None:
         self._woken = True
         while self._waiters:
             self._waiters.pop().wake()
+
+
+class SimPollLoop(Loop):
+    """The monitor's event loop in a simulated thread."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__()
+        self._scheduler = scheduler
+        self._waits = _Wait(scheduler)
+
+    def time(self) -> float:
+        return self._scheduler.now
+
+    def _wait(self, seconds: float | None) -> None:
+        self._waits.wait(seconds)
+
+    def _wake(self) -> None:
+        self._waits.wake()
+
+    def _start(self, call: Callable[[], object], name: str) -> None:
+        self._scheduler.spawn(call, name)
 
 
 class SimLoop(asyncio.BaseEventLoop):
@@ -397,11 +409,11 @@ class SimLoop(asyncio.BaseEventLoop):
     _scheduled: list[Any]
     _stopping: bool
 
-    def __init__(self, scheduler: Scheduler, working: Any = None) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         super().__init__()
         self._clock_resolution = 1e-6  # what rounding may leave of a time-out
         self._scheduler = scheduler
-        self._selector = _Selector(scheduler, working)
+        self._waits = _Wait(scheduler)
 
     def time(self) -> float:
         return self._scheduler.now
@@ -416,7 +428,7 @@ class SimLoop(asyncio.BaseEventLoop):
             timeout = 0
         elif scheduled:
             timeout = scheduled[0]._when - scheduler.now
-        self._selector.select(timeout)
+        self._waits.wait(timeout)
         until = scheduler.now + self._clock_resolution
         while scheduled and scheduled[0]._when < until:
             handle = heapq.heappop(scheduled)
@@ -428,7 +440,7 @@ class SimLoop(asyncio.BaseEventLoop):
                 handle._run()
 
     def _write_to_self(self) -> None:
-        self._selector.wake()
+        self._waits.wake()
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, call: Any, *args: Any
@@ -462,9 +474,9 @@ class SimTasks(Tasks):
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
 
-    def loop(self, working: Any = None) -> asyncio.AbstractEventLoop:
+    def loop(self) -> asyncio.AbstractEventLoop:
         """An event loop for the calling thread."""
-        return SimLoop(self._scheduler, working)
+        return SimLoop(self._scheduler)
 
 
 class SimRuntime(Runtime):
@@ -486,7 +498,7 @@ class SimRuntime(Runtime):
         """Block the calling thread for `seconds`."""
         self.scheduler.sleep(seconds)
 
-    def lock(self) -> Any:
+    def lock(self, *, real: bool = False) -> Any:
         """A reentrant lock."""
         return SimLock(self.scheduler)
 
@@ -501,6 +513,12 @@ class SimRuntime(Runtime):
     def spawn(self, call: Callable[[], object], name: str) -> SimThread:
         """Start a thread that runs `call`."""
         return self.scheduler.spawn(call, name)
+
+    spawn_real = spawn
+
+    def loop(self, working: Any) -> Loop:
+        """The monitor's event loop; nothing forks here, so it never lets go of `working`."""
+        return SimPollLoop(self.scheduler)
 
     def current(self) -> object:
         """The thread that asks."""
