@@ -111,7 +111,7 @@ class DjangoConnector(PsycopgConnector):
                     **{"name": f"{self.alias}-{node.name}", **given},
                 )
                 pool.open()
-                self.keep_pool(node, pool)
+                self._pools[node] = pool
         if node not in self.router.servers:
             self.retire(node)
         return pool

@@ -205,7 +205,7 @@ class AsyncConnectionPool(RoutedPool):
             pool = self._pools.get(node)
             if pool is None:
                 pool = made
-                self.keep_pool(node, made)
+                self._pools[node] = made
             else:
                 made.close()  # another task has made it meanwhile
             if node not in self.router.servers:

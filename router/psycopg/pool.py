@@ -461,7 +461,7 @@ class ConnectionPool(RoutedPool):
             if pool is None:
                 pool = self._made(node, partial(self.admitted, node))
                 pool.open()
-                self.keep_pool(node, pool)
+                self._pools[node] = pool
         if node not in self.router.servers:
             self.retire(node)
         return pool

@@ -27,6 +27,10 @@ POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether it can ever open a connection,
 where probes are not let in."""
 
+CLOSED_LOOK = 2.0
+"""Seconds to wait for a node's pool between two looks at whether it was closed just as the caller
+joined its queue: psycopg_pool tells him nothing."""
+
 OPEN_LOOK = 0.05
 """Seconds to wait for an idle connection that another caller may have taken meanwhile."""
 
@@ -63,13 +67,8 @@ class PsycopgConnector(Connector, ABC):
         """Have no pools yet."""
         self.lent: dict[ConnectionRecord, Node] = {}
         self._pools: dict[Node, Any] = {}
-        self._made_at: dict[Node, float] = {}
+        self._away: set[Node] = set()
         self._renewing = registry.lock()
-
-    def keep_pool(self, node: Node, pool: Any) -> None:
-        """Let `pool` be that of `node`."""
-        self._made_at[node] = self.router.clock()
-        self._pools[node] = pool
 
     def under_way(self, node: Node) -> Iterable[Any]:
         """As the base class has it."""
@@ -77,9 +76,11 @@ class PsycopgConnector(Connector, ABC):
 
     def unused(self, node: Node) -> None:
         """As the base class has it; and nobody waits in the node's pool any longer."""
-        pool = self._pools.get(node)
+        pool, known = self._pools.get(node), self.router.snapshot.reports.get(node.name)
         if pool is not None:
             self.give_up(node, pool)
+            if known is not None and not known.ok:
+                self._away.add(node)
         super().unused(node)
 
     def give_up(self, node: Node, pool: Any) -> None:
@@ -93,12 +94,15 @@ class PsycopgConnector(Connector, ABC):
     def renew(self, node: Node, pool: Any) -> None:
         """Retire `pool`, which is that of `node`, if it has none but connections that it failed to
         make while the node was away: it doubles the pause after each attempt, up to minutes."""
-        known, made_at = self.router.snapshot.reports.get(node.name), self._made_at.get(node, 0.0)
-        if known is None or not known.ok or known.since <= made_at:
+        known = self.router.snapshot.reports.get(node.name)
+        if node not in self._away or known is None or not known.ok:
             return
         with self._renewing:
             # Of several callers who saw that, one retires it.
-            if self._pools.get(node) is pool and node not in self.lent.copy().values():
+            if node not in self._away or self._pools.get(node) is not pool:
+                return
+            self._away.discard(node)
+            if node not in self.lent.copy().values():
                 self.retire(node)
 
     @abstractmethod
@@ -293,7 +297,9 @@ class PsycopgSource(Source):
         until = clock() + timeout
         while True:
             known = self.router.snapshot.reports.get(node.name)
-            look = POOL_LOOK if known is not None and known.obstacle else timeout
+            look = POOL_LOOK if known is not None and known.obstacle else CLOSED_LOOK
+            if pool.max_waiting:
+                look = timeout  # a caller that leaves the queue to look may not get in again
             if not pool._pool and not self.router.view.uses(node, clock()):
                 raise GivenUp(node)
             try:
