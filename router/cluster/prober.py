@@ -117,7 +117,10 @@ class Prober:
                 # That way may lead nowhere any more: the task goes on with a new connection.
                 self._silent = True
                 connection.hang_up()
-            return Report(name, self._asked, error=silent, silent=True)
+            # As if it had been asked again: a statement that succeeded after the question had left
+            # says nothing of the silence since.
+            asked = max(self._asked, self.router.clock() - config.probe_timeout)
+            return Report(name, asked, error=silent, silent=True)
         if self._silent:
             return Report(name, started, error=silent, silent=True)
         return self._no_news(started, "a connection for probes is still being opened")

@@ -2,6 +2,8 @@
 
 import ast
 import gc
+import os
+import signal
 import threading
 import time
 import weakref
@@ -53,6 +55,45 @@ def test_a_server_that_falls_silent_is_noticed_in_two_probes(routed: Routed) -> 
         while engine.router.snapshot.down("replica2") is None:
             engine.router.refresh()
         assert time.monotonic() - started < 10  # psycopg alone takes ten seconds for each
+
+
+def test_a_statement_after_the_question_hides_no_silence_since(routed: Routed) -> None:
+    """A probe that waits for its answer while statements succeed says nothing against the server;
+    once those get none either, it is noticed as soon as ever, though nothing new is asked."""
+    primary = routed.cluster.primary
+    with Proxy(primary.host, primary.port) as proxy:
+        engine = routed.another(
+            url=proxy.url(primary.url(routed.dbname)),
+            probe_timeout=0.5,
+            probe_interval=0.2,
+            connect_timeout=60,
+        )
+        with engine.connect() as connection:
+            insert(connection)
+            connection.commit()
+        name = {"name": "pg-router monitor", "database": routed.dbname}
+        ((pid,),) = primary.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = %(database)s"
+            " AND application_name = %(name)s ORDER BY backend_start DESC LIMIT 1",
+            name,
+        )
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            until = time.monotonic() + 20
+            while engine.router.snapshot.reports["primary"].ok:
+                assert time.monotonic() < until
+                with engine.connect() as connection:
+                    insert(connection)
+                    connection.commit()
+            assert engine.router.snapshot.doubted("primary") is None
+            proxy.deaf()
+            began = time.monotonic()
+            while engine.router.snapshot.doubted("primary") is None:
+                assert time.monotonic() - began < 10
+                time.sleep(0.02)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            engine.dispose()
 
 
 def test_a_refresh_waits_for_every_node(routed: Routed) -> None:
