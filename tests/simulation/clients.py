@@ -142,19 +142,23 @@ class User:
         ops: list[str] = []
         sets: dict[int, Any] = {}
         seen: dict[int, Any] = {}
-        outcome = "done"
+        outcome, done = "", 0.0
         try:
             with self.process.pool.connection() as connection:
                 if autocommit:
                     connection.autocommit = True
                 write(connection, ops, sets, seen)
+                if not autocommit:
+                    connection.commit()
+                # Acknowledged now; giving the connection back may take until a fault is over.
+                outcome, done = "done", simulation.scheduler.now
         except (psycopg.Error, RouterError) as error:
-            outcome = self._outcome(error)
+            outcome = outcome or self._outcome(error)
             raise
         finally:
             self.history.writes.append(
                 Write(self.request, self.number, self.process.number, sent,
-                      simulation.scheduler.now, tuple(ops), sets, outcome, seen)
+                      done or simulation.scheduler.now, tuple(ops), sets, outcome, seen)
             )  # fmt: skip
 
     @staticmethod

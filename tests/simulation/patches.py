@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 import psycopg_pool.base
@@ -67,6 +67,12 @@ class _Sockets:
 class _End:
     def __init__(self, line: Any) -> None:
         self._line = line
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
     def shutdown(self, how: int) -> None:
         self._line.hang_up()
