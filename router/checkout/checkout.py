@@ -49,6 +49,7 @@ class Checkout(Transactions[H]):
     replica: H | None
     last: H | None
     bound: bool
+    slow: tuple[Node, ...]
     # The last decision of `fast_read_on_primary`, and the counter of such decisions.
     _within: Decision | None = None
     _counted: Iterator[int] = _NOTHING
