@@ -125,6 +125,7 @@ class History:
     Attributes:
         operations: statements that clients sent.
         ran: what servers ran for them, with what a pool adds: BEGIN, COMMIT, settings.
+        passed: by server, since when it has replayed what a promotion left behind (seconds).
     """
 
     reads: list[Read] = field(default_factory=list)
@@ -134,6 +135,7 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     followed: dict[int, list[Followed]] = field(default_factory=lambda: defaultdict(list))
+    passed: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     violations: list[Violation] = field(default_factory=list)
     events: list[tuple[float, int, str, dict[str, Any]]] = field(default_factory=list)
     operations: int = 0

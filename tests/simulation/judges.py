@@ -438,6 +438,11 @@ def _fenced(simulation: "Simulation", lines: "Lines") -> None:
                 continue
             if claim.timeline <= read.at.timeline:
                 continue
+            # To a role that sees no WAL receiver nothing tells such a replica from another: see
+            # docs/explanation/what-cannot-be-promised.md.
+            passed = () if simulation.setting.sees else history.passed[read.at.server]
+            if any(since <= read.done for since in passed):
+                continue
             ends = lines.ends[read.at.timeline]
             i = bisect_right(ends, read.at.lsn) - 1
             last = lines.commits.get((read.at.timeline, ends[i])) if i >= 0 else None

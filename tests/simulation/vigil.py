@@ -47,6 +47,8 @@ class Vigil:
         # Since when there is no fault, and a process does not read on a replica that follows.
         self._missed: dict[tuple[int, str], float] = {}
         self._looked = 0.0
+        self._glance = 0.0
+        self._past: set[str] = set()
         self._longest = 0.0
         self._troubled: float | None = None
         self._again: float = 2 * self._duration + 3 * self._notices + 3.0
@@ -61,13 +63,22 @@ class Vigil:
         """Note which servers are silent now, and which replicas follow an old primary or are left
         out though all is well."""
         now = self._scheduler.now
-        newest = max(s.timeline for s in self._simulation.world.servers if not s.recovering)
+        primaries = [s for s in self._simulation.world.servers if not s.recovering]
+        newest = max(s.timeline for s in primaries)
+        line = max((s.line for s in primaries), key=lambda line: line.number)
         for server in self._simulation.world.servers:
+            limit = line.left_at(server.line) if server.recovering else None
+            if limit is None or server.replayed <= limit:
+                self._past.discard(server.name)
+            elif server.name not in self._past:
+                self._past.add(server.name)
+                self._history.passed[server.name].append(self._glance)
             source = server.source
             if server.streaming and source is not None and source.timeline < newest:
                 self._astray.setdefault(server.name, now)
             else:
                 self._astray.pop(server.name, None)
+        self._glance = now
         if self._simulation.troubled:
             self._missed.clear()
             self._troubled = now if self._troubled is None else self._troubled
