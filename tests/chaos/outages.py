@@ -366,11 +366,11 @@ def run(door: str, fault: Fault, callers: int) -> Seen:
                 time.sleep(fault.seconds)
         else:
             thread.start()
-            time.sleep(3.0)
+            time.sleep(2.0)
             seen.longest, seen.late, seen.calls = 0.0, 0, 0
             with fault.happen(world, fault.which):
                 time.sleep(fault.seconds)
-        time.sleep(3.0)
+        time.sleep(2.0)
         over.set()
         thread.join(250)
         assert not thread.is_alive(), "the callers hang"
