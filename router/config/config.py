@@ -46,7 +46,7 @@ class Config(FromSources):
         blacklist_duration: how long a failure keeps a replica out, at first.
         blacklist_max: how long the doubling of that may get.
         give_up_silent: statements that wait for the answer of a server that answers no probe any
-            more are given up: reads run elsewhere.
+            more are given up: reads run elsewhere. Not behind a PgBouncer.
         blacklist_sqlstates: SQLSTATEs, or classes of two characters, that blacklist a node beside
             those that say it is gone, such as ``58030`` (I/O error); the read runs elsewhere.
         max_lag_seconds: a replica further behind takes no reads, unless `max_lag_bytes` is kept.

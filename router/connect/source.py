@@ -81,9 +81,15 @@ class Connector:
     def unused(self, node: Node) -> None:
         """Nothing is sent to `node` any more. What waits for its answer, though it is silent, is
         given up: a read alone at once, as it runs elsewhere; whatever else would fail by that,
-        when a second probe has got no answer."""
+        when a second probe has got no answer.
+
+        Not so behind a PgBouncer: when its pool is full a probe waits in its queue, as silent as
+        if the server were gone, and what keeps the pool full is at work."""
         known = self.router.snapshot.reports.get(node.name)
         if known is None or not known.silent or not self.config.give_up_silent:
+            return
+        server = self.router.servers.get(node)
+        if server is None or self.config.pooling(server) != "off":
             return
         driver = self.driver
         for connection in self.under_way(node):

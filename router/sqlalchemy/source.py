@@ -178,9 +178,9 @@ class EngineSource(Connector, Source):
             ):
                 fairy = self._proven(node, pool, fairy)
         except BaseException:
+            self.lent.pop(id(fairy), None)
             self.waits.freed(node)
             raise
-        self.lent[id(fairy)] = node, ref(fairy)
         held = DbapiConnection(self, node, fairy)
         if self.opened and self.is_fresh(id(fairy._connection_record)):
             held.fresh = True
@@ -245,7 +245,10 @@ class EngineSource(Connector, Source):
             fairy.info[PROVEN] = now
             return fairy
         pool._invalidate(fairy)  # and with it each connection that is as old
-        return self._taken(node, pool)
+        self.lent.pop(id(fairy), None)
+        fairy = self._taken(node, pool)
+        self.lent[id(fairy)] = node, ref(fairy)
+        return fairy
 
     def session(self, node: Node) -> DbapiConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.
