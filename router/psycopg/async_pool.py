@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Self
 
@@ -18,7 +19,10 @@ from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolTimeout
 from router.psycopg.node_connection import ConnectionRecord
 from router.psycopg.pool import RoutedPool, full, silent
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, line_of
+from router.psycopg.source import POOL_TIMEOUT, line_of
+
+CLOSING = 5.0
+"""Seconds for the workers of a pool that was retired to end; psycopg_pool's own for ``close``."""
 
 
 class AsyncConnectionPool(RoutedPool):
@@ -65,6 +69,7 @@ class AsyncConnectionPool(RoutedPool):
             conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retiring: set[Future[None]] = set()
         self._open_when_used: bool = open
         self._checks: bool = self._options.get("check") is not None
 
@@ -107,6 +112,10 @@ class AsyncConnectionPool(RoutedPool):
         self._closed = True
         for node in list(self._pools):
             await self._pools.pop(node).real.close(timeout=timeout)
+        # Their workers may still be connecting, and would be left behind by the event loop.
+        for closing in list(self._retiring):
+            with suppress(Exception):
+                await asyncio.wrap_future(closing)
         await asyncio.to_thread(self.router.close)
 
     async def __aenter__(self) -> Self:
@@ -231,7 +240,9 @@ class AsyncConnectionPool(RoutedPool):
         """As the base class has it."""
         pool, loop = self._pools.pop(node, None), self._loop
         if pool is not None and loop is not None and not loop.is_closed():
-            asyncio.run_coroutine_threadsafe(pool.real.close(timeout=POOL_LOOK), loop)
+            closing = asyncio.run_coroutine_threadsafe(pool.real.close(timeout=CLOSING), loop)
+            self._retiring.add(closing)
+            closing.add_done_callback(self._retiring.discard)
 
     def give_up(self, node: Node, pool: Any) -> None:
         """As the base class has it."""
@@ -244,7 +255,7 @@ class AsyncConnectionPool(RoutedPool):
     def after_fork(self) -> None:
         """As the base class has it; the child's own event loop opens it when it is used."""
         super().after_fork()
-        self._loop = None
+        self._loop, self._retiring = None, set()
         self._open_when_used = self._open_when_used or self._opened
         self._opened = False
 
