@@ -113,13 +113,7 @@ class Event:
     async def wait(self, within: float | None = None) -> bool:
         """Wait until it is set, `within` seconds at most; whether it is."""
         if not self._set:
-            turn = self._loop._turn_of_caller(within)
-            self._waiters.append(turn)
-            try:
-                await _pause()
-            finally:
-                if turn in self._waiters:
-                    self._waiters.remove(turn)
+            await self._loop._wait_among(self._waiters, within)
         return self._set
 
 
@@ -198,14 +192,18 @@ class Loop:
         """Wait `within` seconds at most, None for ever, until `task` has ended; whether it has. It
         goes on when the time is over, and its error is its own."""
         if not task.done:
-            turn = self._turn_of_caller(within)
-            task._followers.append(turn)
-            try:
-                await _pause()
-            finally:
-                if turn in task._followers:
-                    task._followers.remove(turn)
+            await self._wait_among(task._followers, within)
         return task.done
+
+    async def _wait_among(self, waiters: list[_Turn], within: float | None) -> None:
+        """Wait, `within` seconds at most, until somebody wakes `waiters`, who may be others'."""
+        turn = self._turn_of_caller(within)
+        waiters.append(turn)
+        try:
+            await _pause()
+        finally:
+            if turn in waiters:
+                waiters.remove(turn)
 
     async def beside(self, call: Callable[[], T], name: str) -> T:
         """What `call` returns, which may block: a thread of its own runs it, called `name`. Given

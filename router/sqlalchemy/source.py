@@ -169,7 +169,6 @@ class EngineSource(Connector, Source):
             self._leaving.pop().dispose()
         pool = self._pools.get(node) or self.node_pool(node)
         fairy: Any = self._taken(node, pool)
-        self.lent[id(fairy)] = node, ref(fairy)
         try:
             report = self.router.view.snapshot.reports.get(node.name)
             # By the record's `info`: the fairy's is a property, which costs a call.
@@ -187,8 +186,8 @@ class EngineSource(Connector, Source):
         return held
 
     def _taken(self, node: Node, pool: Pool) -> PoolProxiedConnection:
-        """A connection of `pool`, which is that of `node`, when there is one for this caller.
-        Raises GivenUp, and PoolTimeout."""
+        """A connection of `pool`, which is that of `node`, when there is one for this caller; it
+        is in use from then on. Raises GivenUp, and PoolTimeout."""
 
         def current() -> Pool:
             return self._pools.get(node) or pool
@@ -201,6 +200,7 @@ class EngineSource(Connector, Source):
                 f"{getattr(pool, '_max_overflow', 0)} reached, connection timed out, timeout "
                 f"{self.timeout:.2f}: {cure}"
             )
+        self.lent[id(found)] = node, ref(found)
         return found
 
     def idle(self, node: Node) -> DbapiConnection | None:
@@ -246,9 +246,7 @@ class EngineSource(Connector, Source):
             return fairy
         pool._invalidate(fairy)  # and with it each connection that is as old
         self.lent.pop(id(fairy), None)
-        fairy = self._taken(node, pool)
-        self.lent[id(fairy)] = node, ref(fairy)
-        return fairy
+        return self._taken(node, pool)
 
     def session(self, node: Node) -> DbapiConnection | None:
         """A new connection to `node`, the primary, by ``session_url``; None without one.

@@ -82,7 +82,8 @@ class Waits:
 
     def queue(self, node: Node) -> Queue:
         """Those who wait for a place in the pool of `node`."""
-        return self._queues.get(node) or self._queues.setdefault(node, Queue())
+        queue = self._queues.get(node)
+        return self._queues.setdefault(node, Queue()) if queue is None else queue
 
     def freed(self, node: Node) -> None:
         """A connection to `node` was given back, or closed."""
