@@ -24,6 +24,12 @@ class GivenUp(RouterError):
         super().__init__(f"{node}: it is no longer waited for: try again")
 
 
+def must_be_used(node: Node, view: View, now: float) -> None:
+    """Raise GivenUp if the `view` does not use `node` at `now` (monotonic seconds)."""
+    if not view.uses(node, now):
+        raise GivenUp(node)
+
+
 class Gate:
     """What waits for the nodes of one Router. Every method may be called from any thread."""
 

@@ -11,7 +11,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router import registry
-from router.cluster.gate import GivenUp
+from router.cluster.gate import GivenUp, must_be_used
 from router.cluster.router import Router
 from router.config.server import Server
 from router.connect.driver import Driver
@@ -19,7 +19,7 @@ from router.connect.hangup import HangUp
 from router.connect.parameters import for_probes
 from router.connect.source import Connector, Source
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
-from router.model import Node, Report, app_name
+from router.model import Node, app_name
 from router.psycopg import errors
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
 
@@ -300,8 +300,8 @@ class PsycopgSource(Source):
             look = POOL_LOOK if known is not None and known.obstacle else CLOSED_LOOK
             if pool.max_waiting:
                 look = timeout  # a caller that leaves the queue to look may not get in again
-            if not pool._pool and not self.router.view.uses(node, clock()):
-                raise GivenUp(node)
+            if not pool._pool:
+                must_be_used(node, self.router.view, clock())
             try:
                 dbapi = pool.getconn(timeout=max(0.0, min(look, until - clock())))
             except GivenUp:
@@ -313,6 +313,7 @@ class PsycopgSource(Source):
             except psycopg_pool.PoolClosed:
                 raise GivenUp(node) from None  # it was retired, and another one may be there
             except psycopg_pool.PoolTimeout:
+                must_be_used(node, self.router.view, clock())
                 if why := self._hopeless(node, pool):
                     cannot = PrimaryUnavailable if self.router.primary is node else (
                         NoReplicaAvailable)  # fmt: skip
@@ -326,22 +327,10 @@ class PsycopgSource(Source):
 
     def _hopeless(self, node: Node, pool: Any) -> str:
         """Why nobody will get a connection of `pool`, as a predicate; empty where one may."""
-        if (silent := self._silent(node)) is not None:
-            return f"does not answer: {silent.error}"
         known, stats = self.router.snapshot.reports.get(node.name), pool.get_stats()
         # Where none was ever opened, there is none that somebody could give back.
         never = 0 < stats.get("connections_num", 0) <= stats.get("connections_errors", 0)
         return f"lets nobody in: {known.obstacle}" if known and known.obstacle and never else ""
-
-    def _silent(self, node: Node) -> Report | None:
-        """Why nobody shall wait for a connection to `node`; None where nobody knows a reason.
-
-        The primary has no substitute: one lost probe is no reason."""
-        snapshot = self.router.snapshot
-        if self.router.primary is node:
-            return snapshot.doubted(node.name)
-        known = snapshot.reports.get(node.name)
-        return None if known is None or known.ok else known
 
     def _taken(self, pool: Any, dbapi: Any) -> ConnectionRecord:
         line = line_of(dbapi)

@@ -12,7 +12,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from router.cluster.gate import GivenUp
+from router.cluster.gate import must_be_used
 from router.cluster.router import Router
 from router.connect.errand import Errand
 from router.model import Node
@@ -126,7 +126,7 @@ class Waits:
         number = gate.watch(node, signal.set)
         try:
             while True:
-                self._must_be_used(node)
+                must_be_used(node, router.view, clock())
                 if queue.leads(signal) and (found := take()) is not None:
                     return found
                 left = until - clock()
@@ -145,24 +145,20 @@ class Waits:
             self._give_back(fairy)
             self.freed(node)
 
-        signal = self._signal()
+        router, signal = self._router, self._signal()
         errand = Errand(partial(connected, pool), signal.set, late)
-        number = self._router.gate.watch(node, signal.set)
+        number = router.gate.watch(node, signal.set)
         try:
             self._send(errand)
             while not errand.done:
-                self._must_be_used(node)
+                must_be_used(node, router.view, router.clock())
                 signal.wait(60.0)
         except BaseException:
             if errand.give_up():
                 raise
         finally:
-            self._router.gate.leave(number)
+            router.gate.leave(number)
         return errand.take()
-
-    def _must_be_used(self, node: Node) -> None:
-        if not self._router.view.uses(node, self._router.clock()):
-            raise GivenUp(node)
 
     def _send(self, errand: Errand[PoolProxiedConnection]) -> None:
         if self._asynchronous:
