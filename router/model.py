@@ -155,8 +155,9 @@ class Report:
         vouched: a statement has succeeded there since the probes began to fail.
         reconnected: when the monitor last replaced its connection to it (monotonic seconds); minus
             infinity as long as that is its first one.
-        silent: of a probe that failed: the server said nothing in time, over a connection or while
-            one was being opened.
+        silent_since: of a probe that failed because the server said nothing in time, over a
+            connection or while one was being opened: since when that is held against it (monotonic
+            seconds). Later than `started` where the question has been out for several rounds.
     """
 
     node: str
@@ -183,12 +184,17 @@ class Report:
     heard: float = float("-inf")
     vouched: bool = False
     reconnected: float = -inf
-    silent: bool = False
+    silent_since: float | None = None
 
     @property
     def ok(self) -> bool:
         """Whether the node answered."""
         return not self.error
+
+    @property
+    def outweighed(self) -> float:
+        """From when on a statement that succeeds proves more than this failed probe does."""
+        return self.started if self.silent_since is None else self.silent_since
 
     @property
     def mute(self) -> bool:

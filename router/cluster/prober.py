@@ -117,12 +117,12 @@ class Prober:
                 # That way may lead nowhere any more: the task goes on with a new connection.
                 self._silent = True
                 connection.hang_up()
-            # As if it had been asked again: a statement that succeeded after the question had left
-            # says nothing of the silence since.
-            asked = max(self._asked, self.router.clock() - config.probe_timeout)
-            return Report(name, asked, error=silent, silent=True)
+            # A statement that succeeded after the question had left says nothing of the silence
+            # since; an answer to the question, which is as old as that, says all.
+            since = max(self._asked, self.router.clock() - config.probe_timeout)
+            return Report(name, self._asked, error=silent, silent_since=since)
         if self._silent:
-            return Report(name, started, error=silent, silent=True)
+            return Report(name, started, error=silent, silent_since=started)
         return self._no_news(started, "a connection for probes is still being opened")
 
     def _no_news(self, started: float, why: str) -> Report | None:
@@ -155,7 +155,7 @@ class Prober:
             if self._busy:
                 return self._no_news(started, text)
             # It takes as long as several probes.
-            return Report(name, started, error=text, failures=2, silent=True)
+            return Report(name, started, error=text, failures=2, silent_since=started)
         return Report(name, started, error=text)
 
     async def _ask(self) -> Report:

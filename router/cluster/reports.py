@@ -73,8 +73,8 @@ def _failures(report: Report, before: Report | None) -> int:
     if report.ok or report.obstacle:
         return 0
     # A statement that succeeded after a probe was sent proves more than the probe's failure.
-    earlier = 0 if before is None or report.heard > before.started else before.failures
-    return earlier + (0 if report.heard > report.started else max(1, report.failures))
+    earlier = 0 if before is None or report.heard > before.outweighed else before.failures
+    return earlier + (0 if report.heard > report.outweighed else max(1, report.failures))
 
 
 def _held_up(report: Report, later: Report) -> Report:

@@ -86,7 +86,7 @@ class Connector:
         Not so behind a PgBouncer: when its pool is full a probe waits in its queue, as silent as
         if the server were gone, and what keeps the pool full is at work."""
         known = self.router.snapshot.reports.get(node.name)
-        if known is None or not known.silent or not self.config.give_up_silent:
+        if known is None or known.silent_since is None or not self.config.give_up_silent:
             return
         server = self.router.servers.get(node)
         if server is None or self.config.pooling(server) != "off":

@@ -85,7 +85,7 @@ def idle() -> Iterator[Connection]:
 def probe_in_vain(source: Source, **found: Any) -> None:
     """Let a probe of the replica fail, as `found` says."""
     now = source.router.clock()
-    report = Report("replica1", now, error="no answer", silent=True)
+    report = Report("replica1", now, error="no answer", silent_since=now)
     source.router.observe(replace(report, **found))
 
 
@@ -108,8 +108,11 @@ def test_a_read_alone_is_given_up_after_one_probe(
         ({"give_up_silent": False}, {}),
         ({"pgbouncer": "transaction"}, {}),
         ({"pgbouncer": "session"}, {}),
-        ({}, {"silent": False}),
-        ({}, {"error": "slow to let us in", "silent": False, "obstacle": "slow to let us in"}),
+        ({}, {"silent_since": None}),
+        (
+            {},
+            {"error": "slow to let us in", "silent_since": None, "obstacle": "slow to let us in"},
+        ),
     ],
 )
 def test_else_nothing_is_given_up(

@@ -154,7 +154,7 @@ MUTANTS = (
     M("lag is not looked at", "cluster/eligible.py",
       "    return near or fresh", "    return True", LATE),
     M("the last answer is believed for ever", "cluster/prober.py",
-      "            return Report(name, asked, error=silent, silent=True)\n        if self._s",
+      "            return Report(name, self._asked, error=silent, silent_since=since)\n        if self._s",
       "            return None\n        if self._s", ("freeze replica", "deaf replica")),
     M("probes stop after the first failure", "cluster/probe_loop.py",
       "        for node in nodes:\n            if node not in probing:",
