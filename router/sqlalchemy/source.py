@@ -33,6 +33,10 @@ PROVEN = "pg_router_proven"
 TIMEOUT = 30.0
 """Seconds to wait for a connection; SQLAlchemy's own default for ``pool_timeout``."""
 
+AT_ONCE = 0.001
+"""Seconds a node's pool itself has for a connection that is idle. At 0, SQLAlchemy's asynchronous
+queue ends its wait before it has looked, as ``asyncio.wait_for`` does: seen with 2.0.40."""
+
 LEFT = "pg_router_left"
 """Attribute of a node's pool that was disposed of: its connections are closed as they return."""
 
@@ -286,7 +290,7 @@ class EngineSource(Connector, Source):
     def _make(self, node: Node) -> Pool:
         options = self.options
         if issubclass(self.poolclass, QueuePool):
-            options = {**options, "timeout": 0}  # nobody waits in it: see `Waits`
+            options = {**options, "timeout": AT_ONCE}  # nobody waits in it: see `Waits`
         pool = self.poolclass(self._creator_for(node), dialect=self.dialect, **options)
         # Shared, not copied: a listener added to the engine later is heard as well.
         pool.__dict__["dispatch"] = self.dispatch

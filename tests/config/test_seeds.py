@@ -73,7 +73,7 @@ def test_horsies(database: Database) -> None:
     config = Config.from_horsies(fields, replicas=database.replica_urls())
     engine = routes(config, database)
     pool = engine.pool.node_pool(engine.router.primary)
-    assert (pool.size(), pool._max_overflow, pool._timeout) == (10, 20, 30)
+    assert (pool.size(), pool._max_overflow, engine.pool.source.timeout) == (10, 20, 30)
     assert (pool._recycle, pool._pre_ping) == (3600, True)
     engine.dispose()
 
