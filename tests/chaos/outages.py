@@ -218,7 +218,7 @@ def django_threads(urls: list[str], *, pooled: bool = False) -> Threads:
     }  # fmt: skip
     if not settings.configured:
         settings.configure(DATABASES={}, USE_TZ=True)
-        django.setup()
+    django.setup()  # another test may have configured it, and no more
     alias = f"outage{parts[0].port}"
     known = connections.configure_settings({"default": {}, alias: database})
     connections.databases[alias] = known[alias]
