@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 END = 1 << 62
 SETTINGS = ("SET", "RESET", "SELECT set_config", "SAVEPOINT")
 """How statements of users begin that no judge looks at."""
+PIN_MAX = 60.0
+"""Seconds after which a pin is dropped that no replica ever satisfied: `pin_max` by default."""
 
 
 def watch(simulation: "Simulation") -> None:
@@ -262,6 +264,8 @@ def _own_writes(simulation: "Simulation", lines: Lines) -> None:
             if act.sent < write.done:
                 continue
             if by_time and act.sent - write.done > options["pin_duration"]:
+                continue
+            if act.sent - write.done > PIN_MAX:
                 continue
             at = act.at
             if lines.shows(commit, at.timeline, at.lsn) or _hidden_restart(simulation, act):
