@@ -282,7 +282,7 @@ PAST_THE_RUNTIME = {
     # The fork hook, on which the Runtime's own locks stand.
     ("registry.py", "time.monotonic"),
     # Runs the loop that the Runtime made, in the caller's thread.
-    ("listener.py", "asyncio.Runner"),
+    ("connect/credentials.py", "asyncio.run"), ("listener.py", "asyncio.Runner"),
     # Programs that come to their end in one go: a diagnosis, and the making of test databases.
     ("doctor/survey.py", "asyncio.run"), ("doctor/survey.py", "time.time"),
     ("django/creation.py", "time.monotonic"), ("django/creation.py", "time.sleep"),

@@ -30,8 +30,8 @@ _SQLALCHEMYS: dict[str, str] = {
 }
 """Options of SQLAlchemy's engines, and those that do the same here."""
 
-_OURS = frozenset({"connect", "loop", "connection_class", "target_session_attrs", "service",
-                   "servicefile", "passfile"})  # fmt: skip
+_OURS = frozenset({"loop", "connection_class", "target_session_attrs", "service", "servicefile",
+                   "passfile"})  # fmt: skip
 """Options that would take a node's connections from the router."""
 
 CONNECTING = frozenset(inspect.signature(asyncpg.connect).parameters) - {"dsn"}
@@ -91,8 +91,10 @@ def arguments(config: Config, server: Server, options: Mapping[str, Any]) -> dic
     if path := config.begins_in(server):
         settings["search_path"] = path
     found["server_settings"] = settings
+    # One that is made for each connection is every node's, but for one that has its own.
+    keep = callable(found.get("password")) and server.password == config.primary.password
     for ours, theirs in (("user", "user"), ("password", "password"), ("dbname", "database")):
-        if given := getattr(server, ours):
+        if (given := getattr(server, ours)) and not (theirs == "password" and keep):
             found[theirs] = given
     query = f"?{urlencode(server.params)}" if server.params else ""
     return {"dsn": f"postgresql:///{query}", "host": server.host, "port": server.port, **found}

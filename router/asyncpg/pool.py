@@ -270,7 +270,11 @@ def create_pool(dsn: str | Config | None = None, replicas: object = (), **option
         ConfigError: an option is unknown or malformed; names it and the cure.
     """
     ours = {key: options.pop(key) for key in list(options) if key in OPTIONS}
-    own = {ADDRESS[key]: options.pop(key) for key in list(options) if key in ADDRESS}
+    own = {
+        ADDRESS[key]: options.pop(key)
+        for key in list(options)
+        if key in ADDRESS and not callable(options[key])  # a password may be a function
+    }
     if isinstance(dsn, Config):
         if replicas:
             ours["replicas"] = replicas

@@ -23,6 +23,7 @@ from router.cluster.monitor import Monitor
 from router.cluster.router import Router
 from router.config.config import Config
 from router.config.server import Server
+from router.connect import credentials
 from router.connect.driver import Driver
 from router.connect.source import Connector, Source
 from router.errors import RouterError
@@ -38,6 +39,7 @@ ASYNCPG = Driver(
     abort=lambda con: con.terminate(),
     fileno=lambda con: int(con._transport.get_extra_info("socket").fileno()),
     alone=lambda con: not con.is_in_transaction(),
+    reached_by=credentials.of_asyncpg,
 )
 
 may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
@@ -80,6 +82,7 @@ class AsyncpgConnector(Connector):
         self.config: Config = config
         self._options: dict[str, Any] = checked(config, options)
         self._user_reset: Any = self._options.pop("reset", None)
+        self._user_connect: Any = self._options.pop("connect", None) or asyncpg.connect
         self.unclean: set[tuple[Node, int]] = set()
         self.version: Any = None
         self._pools: dict[Node, Any] = {}
@@ -87,6 +90,9 @@ class AsyncpgConnector(Connector):
         self._closed: bool = False
         self._ending: set[asyncio.Future[Any]] = set()
         self._router_loop: asyncio.AbstractEventLoop | None = None
+        self.renews = self._user_connect is not asyncpg.connect or callable(
+            self._options.get("password")
+        )
         router = Router(config)
         self.join(router, Monitor(router, self.monitor_arguments))
 
@@ -129,8 +135,24 @@ class AsyncpgConnector(Connector):
         return arguments(self.config, server, self._options)
 
     def monitor_arguments(self, node: Node) -> Mapping[str, Any]:
-        """What psycopg needs to reach `node`."""
-        return self.config.libpq() | self.router.servers[node].connect_args()
+        """What psycopg needs to reach `node`. Raises what the user's functions raise."""
+        server, loop = self.router.servers[node], self._router_loop
+        found = self.config.libpq() | server.connect_args()
+        given = self.arguments(server)
+        if self._user_connect is not asyncpg.connect:
+            found |= credentials.awaited(self._reached_by(given), loop)
+            return found
+        if callable(given.get("password")):
+            found["password"] = credentials.made(given["password"], loop)
+        return found
+
+    async def _reached_by(self, given: dict[str, Any]) -> Mapping[str, Any]:
+        """By which parameters the user's ``connect`` reaches where the arguments `given` lead."""
+        connection = await self._user_connect(given.pop("dsn"), **given)
+        try:
+            return ASYNCPG.reached_by(connection)
+        finally:
+            connection.terminate()
 
     def node_pool(self, node: Node) -> Any:
         """The asyncpg pool for `node`, made when first asked for.
@@ -179,12 +201,20 @@ class AsyncpgConnector(Connector):
         settings = {"application_name": app_name(node), **(kw.get("server_settings") or {})}
         con = self.open_to(
             node,
-            lambda: _dial(args, {**kw, "server_settings": settings}),
+            lambda: self._dial(args, {**kw, "server_settings": settings}),
             lambda con: self._admit(node, con),
             lambda seconds: await_only(self.router.runtime.tasks.sleep(seconds)),
         )
         self.note_opened((node, con.get_server_pid()))
         return con
+
+    def _dial(self, args: Any, kw: dict[str, Any]) -> Any:
+        """A new asyncpg connection."""
+        try:
+            return await_only(self._user_connect(*args, **kw))
+        except OSError as error:
+            # A connect that takes too long is a TimeoutError, as a busy pool's error is.
+            raise ConnectionError(str(error) or "it does not answer in time") from error
 
     def _admit(self, node: Node, con: Any) -> None:
         """Ask a new connection's server what it is, before anything is trusted to it."""
@@ -203,8 +233,12 @@ class AsyncpgConnector(Connector):
             return problem
 
         sessions = self.config.sessions()
-        ways = (functools.partial(_dial, (), self.arguments(server)) for server in sessions)
-        return self.first_of_sessions(node, ways, admit)
+
+        def way(server: Server) -> Any:
+            given = self.arguments(server)
+            return functools.partial(self._dial, (given.pop("dsn"),), given)
+
+        return self.first_of_sessions(node, map(way, sessions), admit)
 
     def retire(self, node: Node) -> None:
         """Close the pool of `node`, which left; a connection in use is closed when it comes
@@ -263,15 +297,6 @@ def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> No
 
     with contextlib.suppress(RuntimeError):  # the loop was closed
         loop.call_soon_threadsafe(set_)
-
-
-def _dial(args: Any, kw: dict[str, Any]) -> Any:
-    """A new asyncpg connection."""
-    try:
-        return await_only(asyncpg.connect(*args, **kw))
-    except OSError as error:
-        # A connect that takes too long is a TimeoutError, as a busy pool's error is.
-        raise ConnectionError(str(error) or "it does not answer in time") from error
 
 
 class AsyncpgSource(Source):

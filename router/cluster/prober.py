@@ -31,6 +31,11 @@ LOOK = 0.05
 _PROBE, _ROLE = PROBE_SQL.encode(), ROLE_SQL.encode()
 
 
+class Unasked(Exception):
+    """A function of the user's, such as one that fetches a password, gave no arguments to connect
+    with: nobody has asked the server."""
+
+
 class Prober:
     """Asks one node, where `connect_args` lead, on the monitor's `loop`."""
 
@@ -138,7 +143,9 @@ class Prober:
 
         name = self.node.name
         text = one_line(error)
-        if isinstance(error, psycopg.Error) and refuses_login(error.sqlstate or "", text):
+        if isinstance(error, Unasked) or (
+            isinstance(error, psycopg.Error) and refuses_login(error.sqlstate or "", text)
+        ):
             self._silent = False
             if not self._refused:
                 self._refused = True
@@ -194,7 +201,10 @@ class Prober:
         """A new connection, within ``connect_timeout``. Its loop keeps that time, but does not
         know for how long nobody looked: see `_failed`."""
         loop = self._loop
-        arguments = dict(await loop.outside(self._connect_args))
+        try:
+            arguments = dict(await loop.outside(self._connect_args))
+        except Exception as error:
+            raise Unasked(one_line(error)) from error
         limit = self._limit(arguments)
         if not arguments.get("connect_timeout"):
             # Arguments of another driver may not name it, and psycopg's default is 130 s.

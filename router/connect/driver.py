@@ -1,6 +1,6 @@
 """What each driver does in its own way, as a small record, and its errors in words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,7 @@ class Driver:
         runs: whether a statement is under way on a connection; any thread may ask. True where the
             driver does not know.
         alone: whether that is part of no transaction.
+        reached_by: libpq's parameters by which a connection was made, its password among them.
     """
 
     errors: tuple[type[Exception], ...]
@@ -67,6 +68,7 @@ class Driver:
     fileno: Callable[[Any], int] = lambda connection: int(connection.fileno())
     runs: Callable[[Any], bool] = lambda connection: True
     alone: Callable[[Any], bool] = lambda connection: bool(connection.autocommit)
+    reached_by: Callable[[Any], Mapping[str, Any]] = lambda connection: {}
 
     def reason(self, error: BaseException) -> str:
         """The `error` as one line for people: SQLSTATE and message, without secrets."""

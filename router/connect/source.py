@@ -19,6 +19,7 @@ from router.connect.first_probe import first_report
 from router.connect.hangup import interrupt
 from router.errors import NoReplicaAvailable
 from router.model import Node, Report
+from router.rules.blacklist import is_full, refuses_login
 from router.rules.pgbouncer import check_search_path, not_the_primary, stranger
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Connector:
         config: which they are.
         router: decides.
         driver: what differs between drivers.
+        renews: its users give functions that make credentials anew for each connection.
         opened: when connections that nobody has taken yet were opened (monotonic seconds), by
             what tells them apart; connections older than `FRESH` are forgotten.
         last_opened: when the last connection was opened (monotonic seconds).
@@ -54,6 +56,7 @@ class Connector:
     config: Config
     router: "Router"
     driver: Driver
+    renews: bool = False
     opened: dict[Hashable, float]
     last_opened: float = -inf
 
@@ -62,13 +65,18 @@ class Connector:
         is malformed, or refused by a PgBouncer."""
         raise NotImplementedError
 
+    def verify(self, server: Server) -> None:
+        """Raise ConfigError where `arguments` would, for `server`; call no function of the
+        user's."""
+        self.arguments(server)
+
     def join(self, router: "Router", monitor: "Monitor") -> None:
         """Connect to the servers of `router` from now on, and let `monitor` probe them. Raises
         ConfigError: as `arguments`, now and not at the first statement."""
         self.router, self.opened = router, {}
         pools: Any = self  # an adapter's connector is its pools as well
         for server in router.servers.values():
-            self.arguments(server)
+            self.verify(server)
         router.use_monitor(monitor)
         router.membership.attach(pools)
         router.gate.always(self.unused)
@@ -125,13 +133,24 @@ class Connector:
         """
         alone = len(self.router.servers) < 2
         with nullcontext() if alone else self.router.health.connecting(node, pause):
-            connection = dial()
+            connection = self._dialled(dial)
             try:
                 admit(connection)
             except BaseException:
                 self.driver.abort(connection)
                 raise
             return connection
+
+    def _dialled(self, dial: Callable[[], T]) -> T:
+        """What `dial` opens, tried twice where its credentials are made anew: they may have been
+        replaced while they were on their way."""
+        try:
+            return dial()
+        except self.driver.errors as error:
+            state, text = self.driver.sqlstate(error), str(error)
+            if not self.renews or is_full(state, text) or not refuses_login(state, text):
+                raise
+            return dial()
 
     def report(self, node: Node, connection: Any) -> Report | None:
         """As `router.connect.first_probe.first_report`."""
@@ -174,7 +193,7 @@ class Connector:
         driver, problem, cause = self.driver, "", None
         for dial in ways:
             try:
-                connection = dial()
+                connection = self._dialled(dial)
             except driver.errors as error:
                 problem, cause = driver.reason(error), error
                 continue

@@ -129,6 +129,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
         else:
             super().close_pool()
 
+    @classmethod
+    def renews(cls) -> bool:
+        """Whether it is a subclass that makes credentials for each connection."""
+        return cls.get_connection_params is not DatabaseWrapper.get_connection_params
+
     def get_connection_params(self) -> Any:
         self._check_options()
         return super().get_connection_params()

@@ -25,13 +25,18 @@ from router.errors import ConfigError
 from router.model import Node
 from router.psycopg import source
 from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, anew
 
 if TYPE_CHECKING:
     from router.django.base import DatabaseWrapper
 
 _KEYS = ("ENGINE", "HOST", "PORT", "USER", "PASSWORD", "NAME", "OPTIONS", "REPLICAS", "ROUTER",
          "TIME_ZONE", "CONN_HEALTH_CHECKS")  # fmt: skip
+
+
+_SETTINGS = {"host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD",
+             "dbname": "NAME"}  # fmt: skip
+"""What Django calls a part of an address."""
 
 
 class DjangoConnector(PsycopgConnector):
@@ -55,6 +60,7 @@ class DjangoConnector(PsycopgConnector):
             raise ImproperlyConfigured(str(error)) from None
         # Never connected: any thread asks it for connection parameters.
         self._model: DatabaseWrapper = type(wrapper)(settings, self.alias)
+        self.renews = wrapper.renews()
         self.pooled: Any = settings["OPTIONS"].get("pool")
         if self.pooled and settings.get("CONN_MAX_AGE", 0) != 0:
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")
@@ -73,7 +79,13 @@ class DjangoConnector(PsycopgConnector):
         where its settings differ from the primary's."""
         own, primary = server.connect_args(), self.config.primary.connect_args()
         differs = {key: value for key, value in own.items() if value != primary.get(key)}
-        found = {**self.config.libpq(), **self._model.get_connection_params(), **differs}
+        model = self._model
+        if differs and self.renews:
+            # What a subclass makes, such as a token, is for one host and user.
+            differs = {key: differs[key] for key in differs.keys() - {"password"}}
+            settings = {theirs: own[key] for key, theirs in _SETTINGS.items() if key in own}
+            model = type(model)({**model.settings_dict, **settings}, self.alias)
+        found = {**self.config.libpq(), **model.get_connection_params(), **differs}
         return to_one_server(found, server, self.config)
 
     def connect(self, node: Node, configure: Callable[[Any], object]) -> Any:
@@ -85,7 +97,7 @@ class DjangoConnector(PsycopgConnector):
         """
         return self.open_to(
             node,
-            partial(self.dial, self.named(node)),
+            lambda: self.dial(self.named(node)),
             lambda connection: self.admit(node, connection, configure),
         )
 
@@ -104,7 +116,7 @@ class DjangoConnector(PsycopgConnector):
             pool = self._pools.get(node)
             if pool is None:
                 pool = ConnectionPool(
-                    kwargs=self.named(node),
+                    kwargs=anew(partial(self.named, node)) if self.renews else self.named(node),
                     open=False,
                     configure=lambda c: self.admit(node, c, model._configure_connection),
                     check=ConnectionPool.check_connection if self.health_checks else None,

@@ -1,7 +1,7 @@
 """The same pool for event loops: a real AsyncConnectionPool of psycopg_pool for each node."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Self
@@ -9,7 +9,6 @@ from typing import Any, Self
 import psycopg
 import psycopg_pool
 
-from router.config.config import Config
 from router.errors import RouterError
 from router.greenlets import await_only, greenlet_spawn, require
 from router.model import Node
@@ -18,7 +17,7 @@ from router.psycopg.async_connection import AsyncConnection
 from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolTimeout
 from router.psycopg.node_connection import ConnectionRecord
-from router.psycopg.pool import RoutedPool, full, silent
+from router.psycopg.pool import ConnInfo, Kwargs, RoutedPool, full, silent
 from router.psycopg.source import POOL_TIMEOUT, line_of
 
 CLOSING = 5.0
@@ -47,8 +46,8 @@ class AsyncConnectionPool(RoutedPool):
     )
 
     def __init__(
-        self, conninfo: str | Config = "", *, replicas: object = (),
-        kwargs: Mapping[str, Any] | None = None, min_size: int = 4, max_size: int | None = None,
+        self, conninfo: ConnInfo = "", *, replicas: object = (),
+        kwargs: Kwargs = None, min_size: int = 4, max_size: int | None = None,
         open: bool = False,  # noqa: A002 - psycopg_pool's own name
         configure: Callable[[psycopg.AsyncConnection[Any]], Awaitable[None]] | None = None,
         name: str | None = None, timeout: float = POOL_TIMEOUT, **options: Any,
@@ -68,7 +67,6 @@ class AsyncConnectionPool(RoutedPool):
         super().__init__(
             conninfo, replicas, kwargs, min_size, max_size, configure, name, timeout, options
         )
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._retiring: set[Future[None]] = set()
         self._open_when_used: bool = open
         self._checks: bool = self._options.get("check") is not None
@@ -143,10 +141,20 @@ class AsyncConnectionPool(RoutedPool):
     # Names of psycopg_pool's own that Procrastinate asks for, to listen.
 
     async def _resolve_conninfo(self) -> str:
-        return self.conninfo
+        return await greenlet_spawn(lambda: self.conninfo)
 
     async def _resolve_kwargs(self) -> dict[str, Any]:
-        return self.kwargs
+        return await greenlet_spawn(lambda: self.kwargs)
+
+    def _named(self, node: Node) -> Any:
+        """As the base class has it."""
+        if not self.renews:
+            return self.named(node)
+
+        async def make() -> dict[str, Any]:
+            return await greenlet_spawn(self.named, node)
+
+        return make
 
     def connection(self, timeout: float | None = None) -> "AsyncLease":
         """As `router.psycopg.ConnectionPool.connection`, for an ``async with`` block; each
@@ -197,7 +205,7 @@ class AsyncConnectionPool(RoutedPool):
     def configure(self, connection: Any) -> None:
         """As the base class has it."""
         if self._configure is not None:
-            connection.autocommit = bool(self._kwargs.get("autocommit", False))
+            connection.autocommit = self._autocommit
             await_only(self._configure(connection.real))
         self.prepared(connection)
 

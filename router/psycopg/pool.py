@@ -1,9 +1,10 @@
 """The router as a pool for psycopg: a real pool of psycopg_pool for each node behind it."""
 
+import asyncio
 import inspect
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -20,7 +21,8 @@ from router.cluster.monitor import Monitor
 from router.cluster.router import Router
 from router.config.config import Config
 from router.config.options import OPTIONS
-from router.config.server import Server
+from router.config.server import CHOOSING, Server
+from router.connect import credentials
 from router.connect.parameters import budgeted, prepared_refused, to_one_server
 from router.errors import ConfigError, RouterError
 from router.messages import did_you_mean
@@ -28,9 +30,14 @@ from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
 from router.psycopg.node_connection import ConnectionRecord
-from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, left_behind
+from router.psycopg.source import POOL_LOOK, POOL_TIMEOUT, PsycopgConnector, anew, left_behind
 from router.rules.pgbouncer import check_startup
 from router.runtime import SYSTEM, Runtime
+
+ConnInfo = str | Config | Callable[[], str | Awaitable[str]]
+"""How a pool is told where to connect."""
+Kwargs = Mapping[str, Any] | Callable[[], Mapping[str, Any] | Awaitable[Mapping[str, Any]]] | None
+"""How it is told what else ``psycopg.connect`` shall be given."""
 
 _numbers = count(1)
 
@@ -61,9 +68,10 @@ class RoutedPool(PsycopgConnector):
     _pool_class: Any
     _connection_class: Any
     _runtime: Runtime = SYSTEM
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(
-        self, conninfo: str | Config, replicas: object, kwargs: Mapping[str, Any] | None,
+        self, conninfo: ConnInfo, replicas: object, kwargs: Kwargs,
         min_size: int, max_size: int | None, configure: Callable[[Any], Any] | None,
         name: str | None, timeout: float, options: dict[str, Any],
     ) -> None:  # fmt: skip
@@ -72,7 +80,14 @@ class RoutedPool(PsycopgConnector):
         ConfigError: an option is unknown or malformed; names it and the cure."""
         ours = {key: options.pop(key) for key in list(options) if key in OPTIONS}
         self._options: dict[str, Any] = _of_pool(self._pool_class, options)
-        self._kwargs: dict[str, Any] = _mapping(kwargs)
+        self._given: Callable[[], Any] | None = kwargs if callable(kwargs) else None
+        self._kwargs: dict[str, Any] = {} if self._given else _mapping(kwargs)
+        self._told: Callable[[], Any] | None = None
+        if callable(conninfo):
+            self._told, conninfo = conninfo, str(credentials.made(conninfo))
+        self.renews = bool(self._given or self._told)
+        if self.renews and not callable(anew(dict)):
+            raise ConfigError("conninfo, kwargs: a function needs psycopg_pool 3.3: upgrade it")
         self.config: Config = _config(conninfo, replicas, ours)
         self.min_size: int
         self.max_size: int
@@ -82,8 +97,9 @@ class RoutedPool(PsycopgConnector):
         self.distrusted: dict[Node, float] = {}
         self.refused: dict[Node, ConfigError] = {}
         self._configure: Callable[[Any], Any] | None = configure
-        self._learn(Defaults(autocommit=bool(self._kwargs.get("autocommit", False))))
-        self._learnt: bool = configure is None
+        self._autocommit: bool = bool(self._kwargs.get("autocommit", False))
+        self._learn(Defaults(autocommit=self._autocommit))
+        self._learnt: bool = configure is None and self._given is None
         self.begin()
         self._opened = False
         self._closed = False
@@ -96,18 +112,28 @@ class RoutedPool(PsycopgConnector):
 
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`. Raises ConfigError: PgBouncer would refuse
-        one of the parameters, or prepared statements."""
-        given = {key: value for key, value in self._kwargs.items() if value is not None}
+        one of the parameters, or prepared statements; and what the user's functions raise."""
+        given = {key: value for key, value in self.kwargs.items() if value is not None}
+        self._autocommit = bool(given.get("autocommit", False))
         unprepared = self.config.unprepared(server)
         where = f"{server.host}:{server.port}/{server.dbname}"
         if self.config.pooling(server) != "off":
             check_startup({**server.params, **given}, where)
         if unprepared and given.get("prepare_threshold") is not None:
             raise prepared_refused(f"{where}: prepare_threshold")
-        found = {**self.config.libpq(), **server.connect_args(), **given}
+        found = {**self.config.libpq(), **self._reached(server), **given}
         if unprepared:
             found["prepare_threshold"] = None
         return to_one_server(found, server, self.config, timeout_given="connect_timeout" in given)
+
+    def verify(self, server: Server) -> None:
+        """As the base class has it."""
+        if not self.renews:
+            self.arguments(server)
+
+    def _named(self, node: Node) -> Any:
+        """As `named`, in the form in which psycopg_pool takes it."""
+        return anew(partial(self.named, node)) if self.renews else self.named(node)
 
     @property
     def conninfo(self) -> str:
@@ -119,12 +145,27 @@ class RoutedPool(PsycopgConnector):
             raise PrimaryUnavailable("there is no primary now")
         dedicated = self.config.sessions() if self.router.shares_sessions(primary) else ()
         server = next(iter(dedicated), None) or self.server(primary)
-        return make_conninfo(**{**self.config.libpq(), **server.connect_args()})
+        return make_conninfo(**{**self.config.libpq(), **self._reached(server)})
+
+    def _reached(self, server: Server) -> dict[str, Any]:
+        """What libpq needs to connect to `server`; what the user's ``conninfo`` tells now is that
+        of each server which is not said to differ."""
+        own = server.connect_args()
+        if self._told is None:
+            return own
+        primary = self.config.primary.connect_args()
+        told = _without_address(conninfo_to_dict(credentials.made(self._told, self._loop)))
+        if own.get("user") != primary.get("user"):
+            told.pop("password", None)
+        differs = {key: value for key, value in own.items() if value != primary.get(key)}
+        return {**own, **told, **differs}
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """What was given for ``psycopg.connect``."""
-        return dict(self._kwargs)
+        """What was given for ``psycopg.connect``; what a function gives now."""
+        if self._given is None:
+            return dict(self._kwargs)
+        return _mapping(credentials.made(self._given, self._loop))
 
     @property
     def connection_class(self) -> Any:
@@ -146,6 +187,8 @@ class RoutedPool(PsycopgConnector):
     def prepared(self, connection: Any) -> None:
         """Learn how the user's ``configure`` left a `connection`; make it the checkout's."""
         if not self._learnt:
+            if self._configure is None:
+                connection.autocommit = self._autocommit
             self._learn(Defaults.of(connection))
             self._learnt = True
         connection.autocommit = True
@@ -189,7 +232,7 @@ class RoutedPool(PsycopgConnector):
         if self.closed:
             raise PoolClosed(f"{self.name} is closed: open another one")
         return self._pool_class(
-            kwargs=self.named(node),
+            kwargs=self._named(node),
             min_size=self.min_size,
             max_size=self.max_size,
             open=False,
@@ -299,8 +342,8 @@ class ConnectionPool(RoutedPool):
     )
 
     def __init__(
-        self, conninfo: str | Config = "", *, replicas: object = (),
-        kwargs: Mapping[str, Any] | None = None, min_size: int = 4, max_size: int | None = None,
+        self, conninfo: ConnInfo = "", *, replicas: object = (),
+        kwargs: Kwargs = None, min_size: int = 4, max_size: int | None = None,
         open: bool = True,  # noqa: A002 - psycopg_pool's own name
         configure: Callable[[psycopg.Connection[Any]], None] | None = None,
         name: str | None = None, timeout: float = POOL_TIMEOUT, **options: Any,
@@ -309,9 +352,11 @@ class ConnectionPool(RoutedPool):
 
         Args:
             conninfo: the primary's URL or libpq's ``key=value`` text; several hosts are several
-                nodes. Or a whole `Config`.
+                nodes. Or a whole `Config`; or a function that gives the text: it is called now,
+                for the addresses, and for each new connection, also the monitor's, for the rest.
             replicas: URLs, ``host:port`` texts, or mappings of what differs from the primary.
-            kwargs: of ``psycopg.connect``, for every node's connections.
+            kwargs: of ``psycopg.connect``, for every node's connections; or a function that gives
+                them anew for each, also the monitor's.
             min_size: connections each node's pool keeps open.
             max_size: connections each node's pool may have; None is `min_size`.
             open: whether to open now; else by `open`, or by ``with``.
@@ -447,7 +492,7 @@ class ConnectionPool(RoutedPool):
     def configure(self, connection: Any) -> None:
         """As the base class has it."""
         if self._configure is not None:
-            connection.autocommit = bool(self._kwargs.get("autocommit", False))
+            connection.autocommit = self._autocommit
             self._configure(connection)
         self.prepared(connection)
 
@@ -525,6 +570,12 @@ def _of_pool(pool_class: Any, options: dict[str, Any]) -> dict[str, Any]:
         if key not in known:
             raise ConfigError(f"unknown option {key!r}{did_you_mean(key, (*OPTIONS, *known))}")
     return options
+
+
+def _without_address(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is left of `parts`, libpq's parameters, where the Router says which server."""
+    address = ("host", "hostaddr", "port", "service", *CHOOSING)
+    return {key: value for key, value in parts.items() if key not in address}
 
 
 def _mapping(kwargs: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,6 +13,7 @@ from router import registry
 from router.cluster.gate import GivenUp, must_be_used
 from router.cluster.router import Router
 from router.config.server import Server
+from router.connect.credentials import of_libpq
 from router.connect.driver import Driver
 from router.connect.hangup import HangUp
 from router.connect.parameters import for_probes
@@ -48,6 +48,7 @@ PSYCOPG = Driver(
     errors=(psycopg.Error,),
     ask=ask,
     lost=lambda error, connection: bool(connection.closed),
+    reached_by=lambda c: of_libpq(c.info.get_parameters(), c.info.password),
     runs=lambda connection: connection.pgconn.transaction_status == TransactionStatus.ACTIVE,
 )
 
@@ -135,8 +136,10 @@ class PsycopgConnector(Connector, ABC):
                 configure(connection)
             return problem
 
-        ways = (partial(self.dial, self.arguments(server)) for server in self.config.sessions())
-        return self.first_of_sessions(node, ways, admit)
+        def way(server: Server) -> Callable[[], Any]:
+            return lambda: self.dial(self.arguments(server))
+
+        return self.first_of_sessions(node, map(way, self.config.sessions()), admit)
 
     def admit(self, node: Node, connection: Any, configure: Callable[[Any], object]) -> None:
         """Ask the server of a new `connection` what it is, before anything is trusted to it,
@@ -355,6 +358,12 @@ class PsycopgSource(Source):
             except (psycopg.Error, OSError, IndexError):
                 continue
         return None
+
+
+def anew(make: Callable[[], Any]) -> Any:
+    """What psycopg_pool takes for the arguments that `make` makes for each connection: that
+    function; before version 3.3, as with Django's own pool, what it makes now."""
+    return make if hasattr(psycopg_pool.ConnectionPool, "_resolve_kwargs") else make()
 
 
 def left_behind(pool: Any) -> None:

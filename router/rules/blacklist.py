@@ -40,6 +40,7 @@ _TOO_MANY = (
 )
 _NOT_LET_IN = (
     "authentication failed",
+    "no password supplied",
     "no pg_hba.conf entry",
     "pg_hba.conf rejects",
     "is not permitted to log in",

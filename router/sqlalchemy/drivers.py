@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlalchemy.engine.interfaces import Dialect
 
 from router.connect import driver
+from router.connect.credentials import of_asyncpg, of_libpq
 from router.connect.parameters import begin_in
 from router.errors import ConfigError
 
@@ -54,6 +55,11 @@ def _asyncpg_is_disconnect(error: BaseException) -> bool:
 def _pg8000_sqlstate(error: BaseException) -> str:
     said = error.args[0] if error.args else None
     return str(said.get("C", "")) if isinstance(said, dict) else ""
+
+
+def _pg8000_reached_by(connection: Any) -> dict[str, Any]:
+    found = {"user": connection.user, "password": connection.password}
+    return {key: str(value, "utf-8") for key, value in found.items() if value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +134,13 @@ DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(
         in_transaction=lambda c: bool(c.pgconn.transaction_status != 0),
         runs=lambda c: bool(c.pgconn.transaction_status == 1),  # 1 is ACTIVE
+        reached_by=lambda c: of_libpq(c.info.get_parameters(), c.info.password),
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
         in_transaction=lambda c: bool(c.get_transaction_status() != 0),  # 0 is IDLE
         runs=lambda c: bool(c.get_transaction_status() == 1),
+        reached_by=lambda c: of_libpq(c.info.dsn_parameters, c.info.password),
         sqlstate=lambda error: getattr(error, "pgcode", None) or "",
     ),
     "pg8000": Driver(
@@ -140,6 +148,7 @@ DRIVERS: dict[str, Driver] = {
         search_path=_in_startup,
         named=lambda parameters, name: {"application_name": name, **parameters},
         fileno=lambda c: int(c._usock.fileno()),
+        reached_by=_pg8000_reached_by,
         raises=lambda dbapi: (OSError,),
         # It lets the socket's own errors through while it reads an answer.
         is_disconnect=lambda error: isinstance(error, OSError),
@@ -155,6 +164,9 @@ DRIVERS: dict[str, Driver] = {
         in_transaction=lambda c: bool(c._connection.pgconn.transaction_status != 0),
         runs=lambda c: bool(c._connection.pgconn.transaction_status == 1),
         fileno=lambda c: int(c._connection.fileno()),
+        reached_by=lambda c: of_libpq(
+            c._connection.info.get_parameters(), c._connection.info.password
+        ),
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(
@@ -162,6 +174,7 @@ DRIVERS: dict[str, Driver] = {
         search_path=_in_settings,
         named=_named_in_settings,
         fileno=lambda c: int(c._connection._transport.get_extra_info("socket").fileno()),
+        reached_by=lambda c: of_asyncpg(c._connection),
         raises=_asyncpg_errors,
         is_disconnect=_asyncpg_is_disconnect,
         connect_timeout="timeout",

@@ -6,8 +6,7 @@ through here. The engine stays SQLAlchemy's own class.
 """
 
 import weakref
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
@@ -15,7 +14,7 @@ import sqlalchemy
 from sqlalchemy import Engine, make_url
 from sqlalchemy.engine import URL, CreateEnginePlugin
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.pool import ConnectionPoolEntry, Pool, QueuePool
+from sqlalchemy.pool import Pool, QueuePool
 from sqlalchemy.util import get_cls_kwargs
 
 from router.cluster.monitor import Monitor
@@ -25,16 +24,17 @@ from router.config.layers import apply_session_attrs
 from router.config.options import OPTIONS, own_name, own_query
 from router.config.server import CHOOSING, Server, split_hosts
 from router.config.urls import one_host_each
-from router.connect.parameters import environments, for_probes
+from router.connect.parameters import environments
 from router.errors import ConfigError, NoReplicaAvailable
 from router.messages import did_you_mean, masked
 from router.model import Node, app_name
 from router.rules.pgbouncer import SHARED, check_search_path, check_startup
 from router.sqlalchemy.drivers import ask, driver_of
 from router.sqlalchemy.execution import routed_context, routed_dialect
+from router.sqlalchemy.opening import Creator, Opening
 from router.sqlalchemy.pool import RoutingPool
 from router.sqlalchemy.session import watch_sessions
-from router.sqlalchemy.source import Creator, InUse
+from router.sqlalchemy.source import InUse
 
 CONFIG = "router_config"
 """The argument by which a whole `Config` is handed over; the URL then only names the driver."""
@@ -47,12 +47,11 @@ class RouterPlugin(CreateEnginePlugin):
         """Take what is ours out of the `url`'s query and out of `kwargs`, as ``create_engine``
         was given them. Raises ConfigError: an option is unknown or malformed; names it and the
         cure."""
-        for taken in ("pool", "creator", "async_creator"):
-            if kwargs.get(taken) is not None:
-                raise ConfigError(
-                    f"{taken}: the router makes one pool for each node and cannot use yours: "
-                    "leave it out, and use poolclass, connect_args or the do_connect event"
-                )
+        if kwargs.get("pool") is not None:
+            raise ConfigError(
+                "pool: the router makes one pool for each node and cannot use yours: leave it "
+                "out, and use poolclass"
+            )
         if kwargs.get("poolclass") is RoutingPool:
             raise ConfigError(
                 "plugins: 'router' is named twice, in the URL and beside it: once will do"
@@ -71,6 +70,8 @@ class RouterPlugin(CreateEnginePlugin):
         self.router: Router = Router(self.config)
         self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
         self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
+        self._creator: Any = kwargs.get("creator")
+        self._in_use: Callable[[], InUse | None] = lambda: None
         kwargs.update(self.config.pool_options(), poolclass=RoutingPool)
 
     def update_url(self, url: URL) -> URL:
@@ -97,9 +98,10 @@ class RouterPlugin(CreateEnginePlugin):
             if key in pool_args and key not in accepted:
                 name = key if key in ("pool_size", "max_overflow") else f"pool_{key}"
                 raise ConfigError(f"{name}: {poolclass.__name__} does not take it: leave it out")
-        self._dialect = dialect
+        self._dialect: Dialect = dialect
+        self._opening: Opening = Opening(dialect, self._creator)
         for server in self.router.servers.values():
-            self._arguments(server)  # raises now for what is malformed
+            self._to_one(*self._arguments(server))  # raises now for what is malformed
         pool_args.update(
             router=self.router,
             config=self.config,
@@ -115,11 +117,11 @@ class RouterPlugin(CreateEnginePlugin):
         config = self.config
         alone = server is config.primary and not config.replicas and config.discovery is None
         as_it_is = not config.unprepared(server) and not config.schema
-        if alone and not self._given and as_it_is:
-            return None  # SQLAlchemy's own creator does it
         args, parameters = self._arguments(server)
         parameters = driver_of(self._dialect).named(parameters, app_name(node))
-        create = _creator(self._dialect, args, parameters)
+        if alone and ((not self._given and as_it_is) or not self._opening.takes(args, parameters)):
+            return None  # SQLAlchemy's own creator does it, or the user's
+        create = self._opening.to(*self._to_one(args, parameters))
         path = config.search_path
         if config.begins_in(server) == path:
             return create
@@ -127,8 +129,22 @@ class RouterPlugin(CreateEnginePlugin):
 
     def _connect_session_url(self) -> list[Creator]:
         return [
-            _creator(self._dialect, *self._arguments(server)) for server in self.config.sessions()
+            self._opening.to(*self._to_one(*self._arguments(server)))
+            for server in self.config.sessions()
         ]
+
+    def _to_one(self, args: Any, parameters: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """The driver's arguments `args` and `parameters`, which lead to one node. Raises
+        ConfigError: the user's creator does not take them, and so leads all to one server."""
+        config = self.config
+        several = len(self.router.servers) > 1 or config.discovery is not None
+        if (several or config.session_url) and not self._opening.takes(args, parameters):
+            raise ConfigError(
+                "creator: it takes no arguments, and so would connect every node to one server: "
+                "let it take those of the driver's own connect(), such as def creator(**arguments)"
+                ", or use the do_connect event"
+            )
+        return args, parameters
 
     def _arguments(self, server: Server) -> tuple[Any, dict[str, Any]]:
         args, parameters = self._dialect.create_connect_args(_url_for(self.url, server))
@@ -146,18 +162,11 @@ class RouterPlugin(CreateEnginePlugin):
         return args, found
 
     def _for_monitor(self, node: Node) -> Mapping[str, Any]:
-        server = self.router.servers[node]
-        args, parameters = self._arguments(server)
-        # Whatever is wrong with a listener, the pools' connections will say.
-        with suppress(Exception):
-            made = _listened(self._dialect, None, list(args), parameters)
-            if made is not None:
-                made.close()
-        if self._dialect.driver == "psycopg":
-            return for_probes(parameters)
-        # Another driver's have other names, but for what a listener changes with each connection.
-        own = {key: parameters.get(key) for key in ("user", "password")}
-        return server.connect_args() | {k: v for k, v in own.items() if isinstance(v, str)}
+        server, in_use = self.router.servers[node], self._in_use()
+        loop = None if in_use is None else in_use.loop
+        found = self._opening.reached_by(*self._arguments(server), loop)
+        known = {k: v for k, v in server.connect_args().items() if k not in ("user", "password")}
+        return known | found
 
     def _defaults(self, server: Server) -> dict[str, Any]:
         driver = driver_of(self._dialect)
@@ -171,7 +180,8 @@ class RouterPlugin(CreateEnginePlugin):
         monitor = Monitor(self.router, self._for_monitor)
         self.router.use_monitor(monitor)
         pool: RoutingPool = engine.pool  # type: ignore[assignment]
-        in_use = pool.source.in_use = InUse()
+        in_use = pool.source.in_use = InUse(self._opening)
+        self._in_use = weakref.ref(in_use)
         # Nobody has to dispose of an engine: a plain one leaves nothing behind either.
         weakref.finalize(in_use, monitor.let_go).atexit = False
         engine.router = self.router  # type: ignore[attr-defined]
@@ -228,33 +238,6 @@ def _url_for(primary: URL, server: Server) -> URL:
         database=server.dbname or None,
         query=query,
     )
-
-
-def _creator(dialect: Dialect, args: Any, parameters: Mapping[str, Any]) -> Creator:
-    """Opens a connection as SQLAlchemy's own creator does, ``do_connect`` listeners included."""
-
-    def connect(rec: ConnectionPoolEntry) -> DBAPIConnection:
-        positional, named = list(args), dict(parameters)
-        made = _listened(dialect, rec, positional, named)
-        return dialect.connect(*positional, **named) if made is None else made
-
-    return connect
-
-
-def _listened(
-    dialect: Dialect,
-    rec: ConnectionPoolEntry | None,
-    positional: list[Any],
-    named: dict[str, Any],
-) -> DBAPIConnection | None:
-    """What a ``do_connect`` listener has connected; None where all leave that to the `dialect`,
-    with the arguments `positional` and `named` as they have changed them."""
-    if dialect._has_events:
-        for listener in dialect.dispatch.do_connect:
-            connection = listener(dialect, rec, positional, named)
-            if connection is not None:
-                return connection  # type: ignore[no-any-return]
-    return None
 
 
 def _checked(connection: DBAPIConnection, path: str, node: str) -> DBAPIConnection:

@@ -16,7 +16,9 @@ from router.config.config import Config
 from router.model import Node
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.drivers import Driver
-from router.sqlalchemy.source import Creator, EngineSource
+from router.sqlalchemy.opening import Creator
+from router.sqlalchemy.source import EngineSource
+from router.sqlalchemy.waiting import count
 
 
 class RoutingPool(Pool):
@@ -148,22 +150,27 @@ class RoutingPool(Pool):
                 self.node_pool(held.node)._invalidate(held.fairy, exception, _checkin=False)
 
     def size(self) -> int:
-        return self.source.sum("size")
+        return self._sum("size")
 
     def status(self) -> str:
-        return self.source.status()
+        lines = [f"{node.name}: {pool.status()}" for node, pool in self.source.pools().items()]
+        return "\n".join(lines) or "no connection was needed yet"
+
+    def _sum(self, method: str) -> int:
+        """What the node pools' `method` counts, all together."""
+        return sum(count(pool, method) for pool in self.source.pools().values())
 
     def checkedin(self) -> int:
-        return self.source.sum("checkedin")
+        return self._sum("checkedin")
 
     def use(self) -> dict[Node, Use]:
         return self.source.use()
 
     def checkedout(self) -> int:
-        return self.source.sum("checkedout")
+        return self._sum("checkedout")
 
     def overflow(self) -> int:
-        return self.source.sum("overflow")
+        return self._sum("overflow")
 
     def __repr__(self) -> str:
         return f"<RoutingPool {self.router!r}>"

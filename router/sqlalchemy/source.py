@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 from weakref import ref
 
 from sqlalchemy import exc
@@ -25,6 +25,7 @@ from router.model import Node
 from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.node_connection import DbapiConnection
+from router.sqlalchemy.opening import Creator, Opening
 from router.sqlalchemy.waiting import Waits, connected, count
 
 PROVEN = "pg_router_proven"
@@ -41,14 +42,6 @@ LEFT = "pg_router_left"
 """Attribute of a node's pool that was disposed of: its connections are closed as they return."""
 
 
-class Creator(Protocol):
-    """Opens one connection, as SQLAlchemy's pools call it."""
-
-    def __call__(self, rec: ConnectionPoolEntry) -> DBAPIConnection:
-        """A new connection for the pool's record `rec`."""
-        ...
-
-
 _may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
 """Whether pools may open connections now, or only give those that are open."""
 
@@ -58,7 +51,17 @@ class NothingOpen(Exception):
 
 
 class InUse:
-    """Lives as long as an engine's pool, or a pool that replaced that one."""
+    """Lives as long as an engine's pool, or a pool that replaced that one.
+
+    Attributes:
+        loop: the event loop of its connections, the last where it has several; None without
+            asyncio.
+    """
+
+    def __init__(self, opening: Opening) -> None:
+        """In use are connections of `opening`."""
+        self.opening: Opening = opening
+        self.loop: asyncio.AbstractEventLoop | None = None
 
 
 class EngineSource(Connector, Source):
@@ -118,6 +121,11 @@ class EngineSource(Connector, Source):
         registry.renew(self)
         router.membership.attach(self)
         router.gate.always(self.unused)
+
+    @property
+    def renews(self) -> bool:  # type: ignore[override]
+        """As the base class has it."""
+        return self.in_use is not None and self.in_use.opening.renews
 
     def speak(self, dialect: Dialect) -> None:
         """Take `dialect` for the engine's: ``create_engine`` sets it once the pool is there."""
@@ -283,6 +291,8 @@ class EngineSource(Connector, Source):
 
     def apart(self, call: Callable[[], object]) -> None:
         if self.dialect.is_async and in_greenlet():
+            if self.in_use is not None:
+                self.in_use.loop = asyncio.get_running_loop()
             await_only(asyncio.to_thread(call))
         else:
             call()
@@ -386,16 +396,12 @@ class EngineSource(Connector, Source):
     def use(self) -> dict[Node, Use]:
         return {
             node: Use(count(pool, "checkedout"), count(pool, "checkedin"))
-            for node, pool in self._pools.copy().items()
+            for node, pool in self.pools().items()
         }
 
-    def sum(self, method: str) -> int:
-        """What the node pools' `method` counts, all together."""
-        return sum(count(pool, method) for pool in list(self._pools.values()))
-
-    def status(self) -> str:
-        lines = [f"{node.name}: {pool.status()}" for node, pool in self._pools.items()]
-        return "\n".join(lines) or "no connection was needed yet"
+    def pools(self) -> dict[Node, Pool]:
+        """The node pools there are now."""
+        return self._pools.copy()
 
     def after_fork(self) -> None:
         """In a forked child: leave every connection to the parent, neither used nor closed."""
@@ -404,6 +410,8 @@ class EngineSource(Connector, Source):
         self.waits = Waits(self.router, self.give_back, asynchronous=self.dialect.is_async)
         self.opened.clear()
         self.disposed = False
+        if self.in_use is not None:
+            self.in_use.loop = None
         for event in (self.dispatch.first_connect, self.dispatch.connect):
             _unlock(event)
 

@@ -1,0 +1,1 @@
+"""A Django backend whose users log in by tokens: see `tests.failover.test_credentials`."""
