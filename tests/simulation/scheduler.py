@@ -427,9 +427,11 @@ class SimLoop(asyncio.BaseEventLoop):
         if ready or self._stopping:
             timeout = 0
         elif scheduled:
-            timeout = scheduled[0]._when - scheduler.now
+            # Time goes on while a program looks at it: one that waits for less than the clock can
+            # tell would look for ever.
+            timeout = max(scheduled[0]._when - scheduler.now, self._clock_resolution)
         self._waits.wait(timeout)
-        until = scheduler.now + self._clock_resolution
+        until = scheduler.now + (0.0 if ready else self._clock_resolution)
         while scheduled and scheduled[0]._when < until:
             handle = heapq.heappop(scheduled)
             handle._scheduled = False
