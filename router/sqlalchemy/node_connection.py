@@ -139,6 +139,20 @@ class DbapiConnection(NodeConnection):
         self.pool.give_back(self.fairy)
         self.pool.given_back(self)
 
+    def forsake(self) -> None:
+        """Its checkout has gone without giving it back, and SQLAlchemy's pool is about to take it:
+        close it before that, if a rollback alone would not put it right. It may be the garbage
+        collector that asks, in the middle of anything: no server is waited for, nor anybody woken.
+        """
+        pool, fairy = self.pool, self.fairy
+        pool.lent.pop(id(fairy), None)
+        if pool.dialect.is_async or fairy.is_detached:
+            return  # SQLAlchemy closes it whatever its state is, or keeps it no more
+        # What a BEGIN of the user's own has begun in autocommit, psycopg2 does not roll back.
+        unseen = self.dbapi.autocommit and self.busy
+        if self.broken or self.spoilt or self.applied or unseen or pool.left(fairy):
+            fairy.invalidate()
+
     def discard(self, *, distrust: bool) -> None:
         fairy: Any = self.fairy
         if distrust:
