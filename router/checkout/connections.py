@@ -391,6 +391,6 @@ def _without_frames(error: Exception) -> Exception:
     circle, a checkout that nobody closed would be given back when the garbage collector finds it,
     and not at once."""
     led: BaseException | None = error
-    while led is not None:
+    while led is not None and led.__traceback__ is not None:
         led = led.with_traceback(None).__context__
     return error

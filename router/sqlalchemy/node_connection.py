@@ -108,8 +108,8 @@ class DbapiConnection(NodeConnection):
         now = self.characteristics
         record: Any = self.fairy._connection_record  # None where it was detached
         if self.undo is None and record is not None:
-            # As SQLAlchemy does: its callback runs when the garbage collector gives the connection
-            # back, of which we hear nothing. A reference to us would keep that from happening.
+            # As SQLAlchemy does: its callback runs where the pool takes back a connection that
+            # nobody closed. A reference to us would keep that from happening.
             self.undo = partial(_plain, dialect)
             record.finalize_callback.append(self.undo)
         if wanted.isolation != now.isolation:
