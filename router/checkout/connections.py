@@ -148,7 +148,7 @@ class Connections(Generic[H]):
             raise  # a pool's time-out may be a driver's error as well, and busy is not broken
         except self.pool.driver_errors as error:
             self._refused_by(node, error)
-            return None, node, error
+            return None, node, _without_frames(error)
         if self.replica is not None:
             # Another thread or task has used this checkout meanwhile, and took one too.
             held.release(self.journal)
@@ -383,3 +383,14 @@ class Connections(Generic[H]):
             self._forked, self.open = True, False
         registry.leave_to_parent(*helds)
         self.primary = self.replica = self.last = None
+
+
+def _without_frames(error: Exception) -> Exception:
+    """`error`, which may never be raised again, without the frames that it came by, and so what
+    led to it. They hold the checkout, and SQLAlchemy's and psycopg's own hold the error: in that
+    circle, a checkout that nobody closed would be given back when the garbage collector finds it,
+    and not at once."""
+    led: BaseException | None = error
+    while led is not None and led.__traceback__ is not None:
+        led = led.with_traceback(None).__context__
+    return error

@@ -30,28 +30,35 @@ def recover(
     else raise `error`, raised from `cursor`. The route's node becomes the one that succeeded."""
     pool = route.checkout.pool
     failed: tuple[Node, ...] = ()
-    while True:
-        failed = (*failed, route.held.node)
-        _noticed(route.checkout, route.held, error, cursor, on_primary=route.decision.on_primary)
-        again = None
-        if isinstance(error, pool.driver_errors):
-            again = _again(route, error, failed)
-        if again is None:
-            route.failed()
-            if isinstance(error, pool.driver_errors) and _may_be_committed(route, error):
-                raise _unknown(route, error) from error
-            raise error
-        route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
-        route.intent = again.intent
-        route.begin()
-        try:
-            attempt(again.held)
-            return
-        except pool.driver_errors as next_error:
-            error, cursor = next_error, None
-        except BaseException:
-            again.held.broken = True
-            raise
+    try:
+        while True:
+            failed = (*failed, route.held.node)
+            _noticed(
+                route.checkout, route.held, error, cursor, on_primary=route.decision.on_primary
+            )
+            again = None
+            if isinstance(error, pool.driver_errors):
+                again = _again(route, error, failed)
+            if again is None:
+                route.failed()
+                if isinstance(error, pool.driver_errors) and _may_be_committed(route, error):
+                    raise _unknown(route, error) from error
+                raise error
+            route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
+            route.intent = again.intent
+            route.begin()
+            try:
+                attempt(again.held)
+                return
+            except pool.driver_errors as next_error:
+                error, cursor = next_error, None
+            except BaseException:
+                again.held.broken = True
+                raise
+    finally:
+        # This frame is in the traceback of what it raises. In a circle with that error, the
+        # checkout would be given back when the garbage collector finds it, and not at once.
+        del error
 
 
 def _may_be_committed(route: "Route[H]", error: Exception) -> bool:

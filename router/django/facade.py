@@ -20,30 +20,29 @@ class _Cursor(Cursor):
 
 
 class _Stream(_Cursor):
-    """A server-side cursor. While it is open, its connection goes to no other user of a pool."""
+    """A server-side cursor. While it is open, its connection goes to no other user of a pool; when
+    Django's connection is closed, it is closed as well."""
 
     def _replaced(self, held: PsycopgConnection) -> Any:
         before, had = self._of, self._real
         real = super()._replaced(held)
         if before is not None and had is not None:
-            _streaming(before, -1)
-        _streaming(held, 1)
+            _source(before).stream_ended(before.line, had)
+        held.line.streams.add(real)
         return real
 
     def close(self) -> None:
         held, real = self._of, self._real
-        was_open = real is not None and not real.closed
         try:
             super().close()
         finally:
-            if was_open and held is not None:
-                _streaming(held, -1)
+            if real is not None and held is not None:
+                _source(held).stream_ended(held.line, real)
 
 
-def _streaming(held: PsycopgConnection, step: int) -> None:
-    nodes = held.nodes
-    assert isinstance(nodes, DjangoSource)
-    nodes.streaming(held.line, step)
+def _source(held: PsycopgConnection) -> DjangoSource:
+    assert isinstance(held.nodes, DjangoSource)
+    return held.nodes
 
 
 class _LastingStream(Lasting, _Stream):

@@ -9,7 +9,9 @@ import gc
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
+import psycopg
 from django.core.exceptions import ImproperlyConfigured
 from psycopg.pq import TransactionStatus
 
@@ -73,6 +75,31 @@ class DjangoConnector(PsycopgConnector):
         self.router.membership.attach(self)
         self.router.gate.always(self.unused)
         registry.renew(self)
+
+    def begin(self) -> None:
+        """As the base class has it."""
+        super().begin()
+        # Held weakly: a thread that ends without closing its wrapper's connection takes the
+        # wrapper with it, and the garbage collector then closes the connection.
+        self._used: dict[ref[ConnectionRecord], Node] = {}
+
+    def uses(self, node: Node, line: ConnectionRecord) -> None:
+        """Note that a wrapper uses `line`, a connection to `node`, until `released`."""
+        used = self._used
+        used[ref(line, lambda gone: used.pop(gone, None))] = node
+
+    def released(self, line: ConnectionRecord) -> None:
+        """Note that no wrapper uses `line` any more."""
+        self._used.pop(ref(line), None)
+
+    def lends(self, node: Node) -> bool:
+        """As the base class has it."""
+        return node in self._used.copy().values()
+
+    def under_way(self, node: Node) -> list[Any]:
+        """As the base class has it."""
+        lines = [known() for known, used in self._used.copy().items() if used is node]
+        return [line.dbapi for line in lines if line is not None]
 
     def arguments(self, server: Server) -> dict[str, Any]:
         """What psycopg needs to connect to `server`: Django's own parameters, and the server's
@@ -149,7 +176,7 @@ class DjangoConnector(PsycopgConnector):
         """In a forked child: leave the pools to the parent, neither used nor closed."""
         for pool in self._pools.values():
             source.left_behind(pool)
-        registry.leave_to_parent(self._pools, self.lent)
+        registry.leave_to_parent(self._pools, [known() for known in self._used])
         self.begin()
         self.opened.clear()
 
@@ -175,6 +202,8 @@ class DjangoSource(source.PsycopgSource):
         self._kept: dict[Node, ConnectionRecord] = {}
         self._unchecked: set[Node] = set()
         self._held: dict[ConnectionRecord, Node] = {}
+        # Given back, and not to their pools yet, for server-side cursors that are open there.
+        self._streaming: set[ConnectionRecord] = set()
         self._closed = False
         self.router.membership.attach(self)
         registry.renew(self)
@@ -184,7 +213,8 @@ class DjangoSource(source.PsycopgSource):
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
         held = super().held_by(node, line)
-        self._held[line] = self.cluster.lent[line] = node
+        self._held[line] = node
+        self.cluster.uses(node, line)
         return held
 
     def line(self, node: Node) -> ConnectionRecord:
@@ -223,11 +253,12 @@ class DjangoSource(source.PsycopgSource):
         return self.lives(line)
 
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
-        line.given_back = True
         self._held.pop(line, None)
-        self.cluster.lent.pop(line, None)
+        self.cluster.released(line)
         if line.pool is not None:
-            if not line.streams:
+            if line.streams:
+                self._streaming.add(line)
+            else:
                 self._put(line)
             return
         left = self._closed or node not in self.router.servers
@@ -242,16 +273,29 @@ class DjangoSource(source.PsycopgSource):
             line.dbapi.close()  # its pool makes another
         line.pool.putconn(line.dbapi)
 
-    def streaming(self, line: ConnectionRecord, step: int) -> None:
-        """Note that a server-side cursor was opened on `line` (`step` 1) or closed (-1)."""
-        line.streams += step
-        if line.pool is not None and line.given_back and not line.streams:
+    def stream_ended(self, line: ConnectionRecord, cursor: Any) -> None:
+        """Note that `cursor`, a server-side one on `line`, was closed, now or before."""
+        line.streams.discard(cursor)
+        if line in self._streaming and not line.streams:
+            self._streaming.remove(line)
             self._put(line)
+
+    def _end_streams(self) -> None:
+        """Close the server-side cursors for which connections were kept out of their pools: as it
+        ends, each gives its connection back."""
+        for line in list(self._streaming):
+            for cursor in list(line.streams):
+                try:
+                    cursor.close()
+                except psycopg.Error:
+                    line.dbapi.close()
+                finally:
+                    self.stream_ended(line, cursor)
 
     def discard(self, node: Node, line: ConnectionRecord, *, distrust: bool) -> None:
         """As the base class has it."""
         self._held.pop(line, None)
-        self.cluster.lent.pop(line, None)
+        self.cluster.released(line)
         line.dbapi.close()
         if line.pool is not None:
             line.pool.putconn(line.dbapi)
@@ -282,7 +326,10 @@ class DjangoSource(source.PsycopgSource):
     def close(self) -> None:
         """Close what is kept, and whatever comes back from now on."""
         self._closed = True
-        self.empty()
+        try:
+            self._end_streams()
+        finally:
+            self.empty()
 
     def empty(self) -> None:
         """Close what is kept."""
@@ -291,8 +338,8 @@ class DjangoSource(source.PsycopgSource):
 
     def after_fork(self) -> None:
         """In a forked child: leave every connection to the parent, neither used nor closed."""
-        registry.leave_to_parent(self._kept, self._held)
-        self._kept, self._held = {}, {}
+        registry.leave_to_parent(self._kept, self._held, self._streaming)
+        self._kept, self._held, self._streaming = {}, {}, set()
 
 
 def _put_right(connection: Any) -> bool:

@@ -26,19 +26,17 @@ class ConnectionRecord:
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
-        given_back: nobody uses it now.
         dedicated: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("dbapi", "dedicated", "given_back", "pool", "proven", "settings", "streams")
+    __slots__ = ("__weakref__", "dbapi", "dedicated", "pool", "proven", "settings", "streams")
 
     def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
         self.pool: Any = pool
         self.proven: float = proven
         self.settings: dict[str, str] = {}
-        self.streams: int = 0
-        self.given_back: bool = False
+        self.streams: set[Any] = set()
         self.dedicated: bool = False
 
 

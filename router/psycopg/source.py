@@ -103,8 +103,12 @@ class PsycopgConnector(Connector, ABC):
             if node not in self._away or self._pools.get(node) is not pool:
                 return
             self._away.discard(node)
-            if node not in self.lent.copy().values():
+            if not self.lends(node):
                 self.retire(node)
+
+    def lends(self, node: Node) -> bool:
+        """Whether somebody has a connection to `node`."""
+        return node in self.lent.copy().values()
 
     @abstractmethod
     def arguments(self, server: Server) -> dict[str, Any]:
@@ -341,7 +345,6 @@ class PsycopgSource(Source):
             # It may have lain in its pool since, and its server have gone meanwhile.
             line = ConnectionRecord(dbapi, pool, getattr(dbapi, _ADMITTED, self.router.clock()))
             setattr(dbapi, _LINE, line)
-        line.given_back = False
         return line
 
     def open_in(self, pool: Any) -> ConnectionRecord | None:

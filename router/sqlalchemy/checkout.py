@@ -11,7 +11,6 @@ from sqlalchemy.pool.base import ResetStyle
 from sqlalchemy.util.concurrency import in_greenlet
 
 from router.checkout.checkout import Checkout
-from router.checkout.cursor import RoutedCursor
 from router.checkout.retry import recover
 from router.model import Node
 from router.sql.intent import Intent, Kind
@@ -34,8 +33,8 @@ class CheckoutRecord:
 
     __slots__ = ("dbapi_connection", "finalize_callback", "info", "record_info")
 
-    def __init__(self, connection: "RoutedConnection") -> None:
-        self.dbapi_connection: RoutedDBAPIConnection | None = RoutedDBAPIConnection(connection)
+    def __init__(self, routed: "EngineCheckout") -> None:
+        self.dbapi_connection: RoutedDBAPIConnection | None = RoutedDBAPIConnection(routed)
         self.finalize_callback: deque[Callable[[Any], None]] = deque()
         self.info: dict[str, Any] = {}
         self.record_info: dict[str, Any] = {}
@@ -92,6 +91,48 @@ class EngineCheckout(Checkout[DbapiConnection]):
             if record is not None:
                 record.fairy_ref = None  # which tells the pool that somebody uses the connection
         super().after_fork()
+
+    def close(
+        self, connection: Any, record: CheckoutRecord | None = None, *, reset: bool = True
+    ) -> None:
+        """End this checkout as a pool ends one that comes back as `connection`: by a `reset`, and
+        by the callbacks of its `record`."""
+        if not self.open:
+            return
+        try:
+            if reset:
+                self._reset(connection)
+            if record is not None:
+                for callback in list(record.finalize_callback):
+                    callback(record.dbapi_connection)
+                record.finalize_callback.clear()
+        finally:
+            if self.primary is not None:
+                self.look_again()
+            self.release()
+
+    def _reset(self, connection: Any) -> None:
+        """Do what the pool's ``reset_on_return`` says, once for all connections held."""
+        pool = self.pool
+        style = pool.reset_style
+        try:
+            if style is ROLLBACK:
+                pool.dialect.do_rollback(connection)
+            elif style is COMMIT:
+                pool.dialect.do_commit(connection)
+        except pool.driver_errors as error:
+            for held in (self.primary, self.replica):
+                if held is not None and held.report_failure(error):
+                    held.broken = True
+
+    def __del__(self) -> None:
+        """Nobody closed it. The pools take the connections back when their last reference goes,
+        which is now: by SQLAlchemy's own hook, which warns where an event loop would be needed."""
+        for held in (self.primary, self.replica):
+            if held is not None:
+                held.forsake()
+        if self._writers or self._ddl:
+            self.written()
 
     def look_again(self) -> None:
         """Notice a transaction that the driver opened on the primary's connection unseen.
@@ -163,15 +204,8 @@ class RoutedConnection(PoolProxiedConnection):
         return f"<{type(self).__name__}{self.routed.state()}>"
 
     def cursor(self, *args: Any, **kwargs: Any) -> DBAPICursor:
-        def make(held: DbapiConnection) -> Any:
-            return held.dbapi.cursor(*args, **kwargs)
-
-        # A cursor with a name is the server's; asyncpg's dialect asks for one by another word.
-        named = args[0] if args else kwargs.get("name") or kwargs.get("server_side")
-        stream = bool(named)
-        return RoutedCursor(  # type: ignore[return-value]
-            self.routed, self.dbapi_connection, make, stream=stream
-        )
+        made: DBAPICursor = RoutedDBAPIConnection(self.routed).cursor(*args, **kwargs)
+        return made
 
     def commit(self) -> None:
         self.routed.commit()
@@ -210,7 +244,7 @@ class RoutedConnection(PoolProxiedConnection):
     @property
     def _connection_record(self) -> CheckoutRecord:
         if self._record is None:
-            self._record = CheckoutRecord(self)
+            self._record = CheckoutRecord(self.routed)
         return self._record
 
     @property
@@ -266,31 +300,4 @@ class RoutedConnection(PoolProxiedConnection):
     def _close_special(self, transaction_reset: bool = False) -> None:
         """Close, as SQLAlchemy's Connection does it: without a reset where `transaction_reset`
         says that commit or rollback was called just before."""
-        routed, record = self.routed, self._record
-        if not routed.open:
-            return
-        try:
-            if not transaction_reset:
-                self._reset(routed)
-            if record is not None:
-                for callback in list(record.finalize_callback):
-                    callback(self.dbapi_connection)
-                record.finalize_callback.clear()
-        finally:
-            if routed.primary is not None:
-                routed.look_again()
-            routed.release()
-
-    def _reset(self, routed: EngineCheckout) -> None:
-        """Do what the pool's ``reset_on_return`` says, once for all connections held."""
-        pool = routed.pool
-        style = pool.reset_style
-        try:
-            if style is ROLLBACK:
-                pool.dialect.do_rollback(self)
-            elif style is COMMIT:
-                pool.dialect.do_commit(self)
-        except pool.driver_errors as error:
-            for held in (routed.primary, routed.replica):
-                if held is not None and held.report_failure(error):
-                    held.broken = True
+        self.routed.close(self, self._record, reset=not transaction_reset)

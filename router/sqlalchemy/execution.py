@@ -44,8 +44,13 @@ class ByListener:
     SQLAlchemy leaves `RoutedDialect.do_execute` out when a ``do_execute`` listener says it has
     executed the statement: then nobody but its cursor can see that a write is sent."""
 
-    def __init__(self, context: Any, connection: RoutedConnection) -> None:
-        self._context = context
+    stream: bool = False
+
+    def __init__(self, root: Any, options: Any, connection: RoutedConnection) -> None:
+        # Not the execution context: in a circle with its cursor, only the garbage collector
+        # would give back the connection that the context keeps.
+        self._root = root
+        self._options = options
         self._connection = connection
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
@@ -56,14 +61,13 @@ class ByListener:
 
     def route(self, sql: str | None, **_: Any) -> Route[DbapiConnection]:
         """As the checkout routes `sql`, with what the statement's options say."""
-        context, routed = self._context, self._connection.routed
+        routed, root = self._connection.routed, self._root
         route = routed.route(
             sql,
             explicit=not routed.autobegun,
-            force=context.execution_options.get(OPTION),
-            stream=context._is_server_side,
+            force=self._options.get(OPTION),
+            stream=self.stream,
         )
-        root = context.root_connection
         if root._echo:
             root._log_info("%s: %s", route.held.node.name, route.decision.reason)
         return route
@@ -102,8 +106,10 @@ class RoutedContext:
             # asked for none. A ``begin`` listener's own statement comes as early; it says nothing.
             routed.autobegun = True
         if dialect._has_events and _executing(dialect.dispatch):
-            this._dbapi_connection = ByListener(this, connection)
-            return super().create_cursor()  # type: ignore[misc]
+            this._dbapi_connection = by = ByListener(root, options, connection)
+            cursor = super().create_cursor()  # type: ignore[misc]
+            by.stream = this._is_server_side
+            return cursor
         # As SQLAlchemy chooses; all drivers we support have such cursors.
         stream = options.get("stream_results", False) or (
             dialect.server_side_cursors and this._use_server_side_cursor()
@@ -150,15 +156,13 @@ def _watched(
     return timed(route, run)
 
 
-def _elsewhere(
-    route: Route[DbapiConnection], error: Exception, cursor: Any, execute: Any, *arguments: Any
-) -> None:
-    """`execute` on another node what failed, or raise `error`: `arguments` end in the context."""
+def _elsewhere(execute: Any, *arguments: Any) -> Callable[[DbapiConnection], None]:
+    """`execute` on another node what failed on the first: `arguments` end in the context."""
 
     def attempt(held: DbapiConnection) -> None:
         execute(arguments[-1].on_another_node(held), *arguments)
 
-    recover(route, error, cursor, attempt)
+    return attempt
 
 
 def _stays(route: Route[DbapiConnection], statement: str) -> bool:
@@ -303,7 +307,7 @@ class RoutedDialect(DefaultDialect):
                 by(cursor, statement, parameters, context)
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
             send = by or self._above_execute
-            _elsewhere(route, error, cursor, send, statement, parameters, context)
+            recover(route, error, cursor, _elsewhere(send, statement, parameters, context))
         except BaseException:
             route.held.broken = True  # cancelled: the server may still run the statement
             raise

@@ -108,8 +108,8 @@ class DbapiConnection(NodeConnection):
         now = self.characteristics
         record: Any = self.fairy._connection_record  # None where it was detached
         if self.undo is None and record is not None:
-            # As SQLAlchemy does: its callback runs when the garbage collector gives the connection
-            # back, of which we hear nothing. A reference to us would keep that from happening.
+            # As SQLAlchemy does: its callback runs where the pool takes back a connection that
+            # nobody closed. A reference to us would keep that from happening.
             self.undo = partial(_plain, dialect)
             record.finalize_callback.append(self.undo)
         if wanted.isolation != now.isolation:
@@ -138,6 +138,20 @@ class DbapiConnection(NodeConnection):
     def give_back(self) -> None:
         self.pool.give_back(self.fairy)
         self.pool.given_back(self)
+
+    def forsake(self) -> None:
+        """Its checkout has gone without giving it back, and SQLAlchemy's pool is about to take it:
+        close it before that, if a rollback alone would not put it right. It may be the garbage
+        collector that asks, in the middle of anything: no server is waited for, nor anybody woken.
+        """
+        pool, fairy = self.pool, self.fairy
+        pool.lent.pop(id(fairy), None)
+        if pool.dialect.is_async or fairy.is_detached:
+            return  # SQLAlchemy closes it whatever its state is, or keeps it no more
+        # What a BEGIN of the user's own has begun in autocommit, psycopg2 does not roll back.
+        unseen = self.dbapi.autocommit and self.busy
+        if self.broken or self.spoilt or self.applied or unseen or pool.left(fairy):
+            fairy.invalidate()
 
     def discard(self, *, distrust: bool) -> None:
         fairy: Any = self.fairy

@@ -5,25 +5,35 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 from sqlalchemy.util.concurrency import in_greenlet
 
+from router.checkout.cursor import RoutedCursor
+from router.sqlalchemy.node_connection import DbapiConnection
+
 if TYPE_CHECKING:
-    from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
+    from router.sqlalchemy.checkout import EngineCheckout
 
 
 class RoutedDBAPIConnection:
     """What ``.dbapi_connection`` of a routed checkout is: cursors, commit and rollback are routed,
-    and everything else is the primary's driver connection, on which the checkout then stays."""
+    and everything else is the primary's driver connection, on which the checkout then stays.
 
-    __slots__ = ("proxy", "routed")
+    It knows nothing of the `RoutedConnection` that keeps it: in a circle, one that nobody closed
+    would give its connections back when the garbage collector finds it, and not at once.
+    """
 
-    def __init__(self, proxy: "RoutedConnection") -> None:
-        object.__setattr__(self, "proxy", proxy)
-        object.__setattr__(self, "routed", proxy.routed)
+    __slots__ = ("routed",)
 
-    proxy: "RoutedConnection"
+    def __init__(self, routed: "EngineCheckout") -> None:
+        object.__setattr__(self, "routed", routed)
+
     routed: "EngineCheckout"
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
-        return self.proxy.cursor(*args, **kwargs)
+        def make(held: DbapiConnection) -> Any:
+            return held.dbapi.cursor(*args, **kwargs)
+
+        # A cursor with a name is the server's; asyncpg's dialect asks for one by another word.
+        named = args[0] if args else kwargs.get("name") or kwargs.get("server_side")
+        return RoutedCursor(self.routed, self, make, stream=bool(named))
 
     def commit(self) -> None:
         """Commit on the primary. Raises MissingGreenlet: it would have to wait, outside
@@ -45,7 +55,7 @@ class RoutedDBAPIConnection:
             )
 
     def close(self) -> None:
-        self.proxy.close()
+        self.routed.close(self)
 
     def tpc_begin(self, xid: Any) -> None:
         self.routed.bind_primary().dbapi.tpc_begin(xid)
@@ -98,4 +108,4 @@ class RoutedDBAPIConnection:
         return hash(self.routed)
 
     def __repr__(self) -> str:
-        return f"<RoutedDBAPIConnection of {self.proxy!r}>"
+        return f"<RoutedDBAPIConnection of {self.routed!r}>"

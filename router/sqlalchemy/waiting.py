@@ -20,7 +20,7 @@ from router.runtime import Event
 
 LOOK = 0.25
 """Seconds between two looks for a place of which nobody is told that it is free: its connection
-was detached, or the garbage collector gave it back."""
+was detached, or went back when nobody had closed it."""
 
 
 class Signal(Protocol):
