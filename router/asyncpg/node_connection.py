@@ -97,10 +97,7 @@ class AsyncpgConnection(NodeConnection):
     @property
     def gone(self) -> bool:
         """Whether it is closed."""
-        try:
-            return bool(self.con.is_closed())
-        except asyncpg.InterfaceError:
-            return True  # broken, and so its pool has taken it back already
+        return gone(self.con)
 
     def give_back(self) -> None:
         if self.pool is None:
@@ -114,7 +111,7 @@ class AsyncpgConnection(NodeConnection):
         self.nodes.listeners.leave(self.con)
         if self.touched and not self.gone:
             self.nodes.pool.unclean.add((self.node, self.con.get_server_pid()))
-        await self.pool.release(self.con)
+        await released(self.pool, self.con)
 
     def discard(self, *, distrust: bool) -> None:
         """Close it; where `distrust` says that the server was gone, have its pool replace the
@@ -122,7 +119,7 @@ class AsyncpgConnection(NodeConnection):
         self.nodes.listeners.leave(self.con)
         if gone := self.gone:
             if self.pool is not None:
-                await_only(self.pool.release(self.con))
+                await_only(released(self.pool, self.con))
         elif self.distrusted:
             self.con.terminate()
         else:
@@ -136,6 +133,26 @@ class AsyncpgConnection(NodeConnection):
 def ask(con: Any, sql: str) -> tuple[Any, ...]:
     """The one row that the query `sql` gives on `con`."""
     return tuple(await_only(con.fetchrow(sql)))
+
+
+def gone(con: Any) -> bool:
+    """Whether `con` is closed."""
+    try:
+        return bool(con.is_closed())
+    except asyncpg.InterfaceError:
+        return True  # broken, and so its pool has taken it back already
+
+
+async def released(pool: Any, con: Any) -> None:
+    """Give `con` back to asyncpg's `pool`, where it may be already."""
+    try:
+        await pool.release(con)
+    except asyncpg.InternalClientError:
+        # release() sees that the connection is in use, and gives it back in a task that begins one
+        # step of the event loop later. If the server ends the connection in that step, its place
+        # is free by then, and that task takes this for an error of asyncpg's own.
+        if not gone(con):
+            raise
 
 
 async def _closed(con: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -410,6 +411,30 @@ def test_a_frozen_server_holds_no_cancelled_request_up(make_cluster: MakeCluster
             await until(free)
             cluster.primary.thaw()
             assert await pool.fetchval("SELECT 1") == 1
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_ends_as_it_comes_back_fails_nobody(items: Database) -> None:
+    """A server ends a connection at any step of the event loop in which it is given back: what was
+    read with it is not lost by an error of asyncpg's own, and its place is free."""
+
+    async def run() -> None:
+        async with opened(items, max_size=1) as pool:
+            for steps in range(8):
+                with request_context():
+                    async with pool.acquire() as con:
+                        pid = await con.fetchval("SELECT pg_backend_pid()")
+                        (held,) = con._held()
+                        server = items.cluster.server_at(await con.fetchval(PORT))
+                        server.execute(f"SELECT pg_terminate_backend({pid}, 15000)")
+                        select.select(
+                            [held.fileno()], [], [], 15
+                        )  # and the loop knows nothing yet
+                        for _ in range(steps):
+                            await asyncio.sleep(0)
+                assert pool.checkedout() == 0
+                assert await pool.fetchval("SELECT 1") == 1
 
     asyncio.run(run())
 
