@@ -16,6 +16,10 @@ from router.model import Node
 if TYPE_CHECKING:
     from router.psycopg.source import PsycopgSource
 
+OUTSIDE = (TransactionStatus.IDLE,)
+WITHIN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+"""How a connection stands that runs nothing, outside a transaction and within one."""
+
 
 class ConnectionRecord:
     """A connection of psycopg, and what is known of it for as long as it lives.
@@ -82,6 +86,13 @@ class PsycopgConnection(NodeConnection):
     @property
     def busy(self) -> bool:
         return self.look()
+
+    @property
+    def recovers(self) -> bool:
+        # Psycopg cancels what a task's cancellation or Ctrl-C interrupts, and waits for its end.
+        # It does not do so for what else may be raised there, such as gevent's Timeout.
+        status = self.dbapi.pgconn.transaction_status
+        return bool(status in (WITHIN if self.in_transaction else OUTSIDE))
 
     def end(self, verb: Literal["commit", "rollback"]) -> None:
         getattr(self.dbapi, verb)()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -635,6 +636,33 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
             items.cluster.replicas[1].pause_replay()
         with pool.connection() as other:
             assert other.execute("SELECT count(*) FROM item").fetchone() == (2,)
+
+
+def test_ctrl_c_keeps_the_connection(items: Database) -> None:
+    """A statement that Ctrl-C interrupts has ended at the server, and its connection goes on."""
+
+    def interrupt() -> None:
+        sleeps = (
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        )
+        while not items.execute(sleeps):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+        opened(items, max_size=1) as pool,
+        router.using_primary(),
+        pool.connection() as connection,
+    ):
+        session = connection.execute("SELECT pg_backend_pid()").fetchone()
+        for _ in range(2):
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(KeyboardInterrupt):
+                connection.execute("SELECT pg_sleep(30)")
+            thread.join()
+            assert connection.execute("SELECT pg_backend_pid()").fetchone() == session
 
 
 def test_a_statement_is_cancelled_where_it_runs(items: Database) -> None:

@@ -268,6 +268,59 @@ def test_tasks_share_a_requests_pins(items: Database) -> None:
     asyncio.run(run())
 
 
+async def cut_short(connection: Any, sql: str) -> None:
+    """Run `sql`, which takes longer than its caller waits."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await connection.execute(sql)
+
+
+async def server_session(connection: Any) -> Any:
+    return await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+
+
+async def after_a_cancelled_statement(pool: Any) -> list[Any]:
+    """What a connection is like whose statements were cut short, and the one that comes next."""
+    told: list[Any] = []
+    async with pool.connection() as connection:
+        await connection.set_autocommit(True)
+        session = await server_session(connection)
+        await cut_short(connection, "SELECT pg_sleep(30)")
+        told.append(await server_session(connection) == session)
+        with suppress(psycopg.errors.InFailedSqlTransaction):
+            async with connection.transaction():
+                await connection.execute(INSERT, ["undone"])
+                await cut_short(connection, "SELECT pg_sleep(30)")
+                await connection.execute(INSERT, ["refused"])
+        told.append(await (await connection.execute(NAMES)).fetchall())
+        await cut_short(connection, "UPDATE item SET name = 'x' FROM pg_sleep(30)")
+        await connection.execute(INSERT, ["goes on"])
+        await cut_short(connection, "SELECT pg_sleep(30)")
+        await connection.set_autocommit(False)
+    async with pool.connection() as connection:
+        told.append(await server_session(connection) == session)
+        told.append(await (await connection.execute(NAMES)).fetchall())
+    return told
+
+
+def test_a_cancelled_statement_keeps_its_connection(items: Database) -> None:
+    """After a read, a write and a statement of a transaction were cut short, their connection goes
+    on, and the next one has the same server session: as with psycopg's own pool."""
+
+    async def run() -> None:
+        url = items.primary_url()
+        async with psycopg_pool.AsyncConnectionPool(url, min_size=1, max_size=1) as plain:
+            expected = await after_a_cancelled_statement(plain)
+        assert expected == [True, [], True, [("goes on",)]]
+        items.execute("TRUNCATE item")
+        with using_primary():
+            async with opened(items, min_size=1, max_size=1) as pool:
+                assert await after_a_cancelled_statement(pool) == expected
+                assert pool.router.blacklisted == {}
+
+    asyncio.run(run())
+
+
 def test_cancellation_anywhere_leaks_nothing(items: Database) -> None:
     """Requests cancelled at random points: afterwards no connection is in use, none is open on the
     servers beyond the pools', none in a transaction, and no pin is left unfinished."""
