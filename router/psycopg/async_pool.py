@@ -201,6 +201,11 @@ class AsyncConnectionPool(RoutedPool):
             await_only(self._configure(connection.real))
         self.prepared(connection)
 
+    def aside(self, call: Callable[[], object]) -> None:
+        """As the base class has it: in a task of the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(blocking.beside, call)
+
     def node_pool(self, node: Node) -> Any:
         """As the base class has it; called in a greenlet."""
         pool = self._pools.get(node)

@@ -4,6 +4,7 @@
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ref
 
 import psycopg
 from psycopg import IsolationLevel
@@ -31,10 +32,21 @@ class ConnectionRecord:
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
         given_back: nobody uses it now.
+        borrower: who uses it, so that the garbage collector says when he is no more; None where
+            nobody has to know.
         dedicated: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("dbapi", "dedicated", "given_back", "pool", "proven", "settings", "streams")
+    __slots__ = (
+        "borrower",
+        "dbapi",
+        "dedicated",
+        "given_back",
+        "pool",
+        "proven",
+        "settings",
+        "streams",
+    )  # fmt: skip
 
     def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
@@ -43,13 +55,22 @@ class ConnectionRecord:
         self.settings: dict[str, str] = {}
         self.streams: int = 0
         self.given_back: bool = False
+        self.borrower: ref[PsycopgConnection] | None = None
         self.dedicated: bool = False
+
+    def end(self) -> None:
+        """Close it, and let the pool it came from have another in its place."""
+        try:
+            self.dbapi.close()
+        finally:
+            if self.pool is not None:
+                self.pool.putconn(self.dbapi)
 
 
 class PsycopgConnection(NodeConnection):
     """One node's connection while a checkout holds it."""
 
-    __slots__ = ("dbapi", "line", "nodes")
+    __slots__ = ("__weakref__", "dbapi", "line", "nodes")
 
     def __init__(self, nodes: "PsycopgSource", node: Node, line: ConnectionRecord) -> None:
         self.nodes: PsycopgSource = nodes

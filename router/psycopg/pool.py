@@ -1,6 +1,8 @@
 """The router as a pool for psycopg: a real pool of psycopg_pool for each node behind it."""
 
+import _thread
 import inspect
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -177,6 +179,29 @@ class RoutedPool(PsycopgConnector):
             connection.close()
             raise
         return ConnectionRecord(connection, None, self.router.clock())
+
+    def dropped(self, line: ConnectionRecord, _: object) -> None:
+        """Close the connection of `line`, whose user has dropped it without giving it back, and
+        say so: psycopg_pool itself would be one place short for ever.
+
+        The garbage collector calls this in any thread and in the middle of anything, such as
+        psycopg_pool with its lock in hand. So what needs a lock is left to `aside`."""
+        node = self.lent.pop(line, None)
+        if node is None:
+            return  # it was the parent's of this process
+        with suppress(RuntimeError):  # the process ends, or the event loop has
+            self.aside(line.end)
+        warnings.warn(
+            f"{node}: a connection was deleted while {self.name} had lent it. Please use 'with' "
+            "or 'putconn()' to give it back",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+    @abstractmethod
+    def aside(self, call: Callable[[], object]) -> None:
+        """Have `call` done soon, where it may wait. Takes no lock. Raises RuntimeError: it is too
+        late for that."""
 
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
@@ -450,6 +475,11 @@ class ConnectionPool(RoutedPool):
             connection.autocommit = bool(self._kwargs.get("autocommit", False))
             self._configure(connection)
         self.prepared(connection)
+
+    def aside(self, call: Callable[[], object]) -> None:
+        """As the base class has it: in a thread of its own."""
+        # A threading.Thread's start would wait until it runs, which a gevent hub must not.
+        _thread.start_new_thread(call, ())
 
     def node_pool(self, node: Node) -> Any:
         """As the base class has it; whichever thread asks first makes it."""

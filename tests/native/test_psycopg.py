@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -21,7 +22,7 @@ from router.errors import ConfigError
 from router.psycopg import AsyncConnectionPool, ConnectionPool
 from router.psycopg.source import POOL_LOOK
 from tests.conftest import Database
-from tests.native.kit import PORT, how
+from tests.native.kit import PORT, drop, how, until_waiting
 
 INSERT = "INSERT INTO item (name) VALUES (%s)"
 
@@ -636,6 +637,25 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
             items.cluster.replicas[1].pause_replay()
         with pool.connection() as other:
             assert other.execute("SELECT count(*) FROM item").fetchone() == (2,)
+
+
+def test_a_dropped_connection_makes_room(items: Database) -> None:
+    """A connection that is dropped without putconn() is closed, with a warning; whoever waits for
+    its place gets that, and nothing of its open transaction stays."""
+
+    def read() -> Any:
+        with router.using_primary(), pool.connection() as connection:
+            return connection.execute("SELECT name FROM item").fetchall()
+
+    with opened(items, max_size=1) as pool, ThreadPoolExecutor() as beside:
+        lent = [pool.getconn()]
+        lent[0].execute(INSERT, ["undone"])
+        waiter = beside.submit(read)
+        until_waiting(pool)
+        with pytest.warns(ResourceWarning, match="^primary.* was deleted while router-.* lent it"):
+            drop(lent)
+        assert waiter.result(15) == []
+        assert pool.checkedout() == 0
 
 
 def test_ctrl_c_keeps_the_connection(items: Database) -> None:

@@ -15,7 +15,7 @@ from router.greenlets import greenlet_spawn
 from router.psycopg import AsyncConnectionPool
 from router.rules.context import RoutingContext, within
 from tests.conftest import Database
-from tests.native.kit import STORM, cancelled_at_random, how
+from tests.native.kit import STORM, cancelled_at_random, drop, how, until_waiting
 
 INSERT = "INSERT INTO item (name) VALUES (%s)"
 NAMES = "SELECT name FROM item ORDER BY id"
@@ -264,6 +264,28 @@ def test_tasks_share_a_requests_pins(items: Database) -> None:
 
                 await asyncio.create_task(write())
                 assert list(await asyncio.gather(read(), read())) == [[("a",)], [("a",)]]
+
+    asyncio.run(run())
+
+
+def test_a_dropped_connection_makes_room(items: Database) -> None:
+    """As with the pool for threads, whatever thread the garbage collector runs in."""
+
+    async def read(pool: AsyncConnectionPool) -> Any:
+        with using_primary():
+            async with pool.connection() as connection:
+                return await (await connection.execute(NAMES)).fetchall()
+
+    async def run() -> None:
+        async with opened(items, min_size=1, max_size=1) as pool:
+            lent = [await pool.getconn()]
+            await lent[0].execute(INSERT, ["undone"])
+            waiter = asyncio.ensure_future(read(pool))
+            await asyncio.to_thread(until_waiting, pool)
+            with pytest.warns(ResourceWarning, match=r"^primary.* was deleted while router-.* le"):
+                await asyncio.to_thread(drop, lent)
+            assert await asyncio.wait_for(waiter, 15) == []
+            assert pool.checkedout() == 0
 
     asyncio.run(run())
 
