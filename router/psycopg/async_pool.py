@@ -111,7 +111,9 @@ class AsyncConnectionPool(RoutedPool):
         worker tasks."""
         self._closed = True
         for node in list(self._pools):
-            await self._pools.pop(node).real.close(timeout=timeout)
+            pool = self._pools.pop(node)
+            self.shut(node, pool)
+            await pool.real.close(timeout=timeout)
         # Their workers may still be connecting, and would be left behind by the event loop.
         for closing in list(self._retiring):
             with suppress(Exception):
@@ -244,6 +246,8 @@ class AsyncConnectionPool(RoutedPool):
     def retire(self, node: Node) -> None:
         """As the base class has it."""
         pool, loop = self._pools.pop(node, None), self._loop
+        if pool is not None:
+            self.shut(node, pool)
         if pool is not None and loop is not None and not loop.is_closed():
             closing = asyncio.run_coroutine_threadsafe(pool.real.close(timeout=CLOSING), loop)
             self._retiring.add(closing)

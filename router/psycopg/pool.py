@@ -400,7 +400,9 @@ class ConnectionPool(RoutedPool):
         the Router's monitor. A connection in use goes on, and is closed when it comes back."""
         self._closed = True
         for node in list(self._pools):
-            self._pools.pop(node).close(timeout=timeout)
+            pool = self._pools.pop(node)
+            self.shut(node, pool)
+            pool.close(timeout=timeout)
         self.router.close()
 
     def __enter__(self) -> Self:
@@ -500,6 +502,7 @@ class ConnectionPool(RoutedPool):
         """As the base class has it."""
         pool = self._pools.pop(node, None)
         if pool is not None:
+            self.shut(node, pool)
             pool.close(timeout=POOL_LOOK)
 
 

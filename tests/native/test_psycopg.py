@@ -18,9 +18,10 @@ from psycopg.rows import dict_row
 
 import router
 from router import Config, request_context
+from router.cluster.gate import GivenUp
 from router.errors import ConfigError
 from router.psycopg import AsyncConnectionPool, ConnectionPool
-from router.psycopg.source import POOL_LOOK
+from router.psycopg.source import FIRST_LOOK, POOL_LOOK
 from tests.conftest import Database
 from tests.native.kit import PORT, drop, how, until_waiting
 
@@ -738,6 +739,43 @@ def test_a_crowded_pool_says_so_and_blacklists_nobody(items: Database) -> None:
         assert served == [(1,)]
         assert pool.get_stats().get("requests_errors", 0) == 1
         assert pool.router.stats()["events"].get("blacklisted", 0) == 0
+
+
+def test_first_come_is_first_served(items: Database) -> None:
+    """Who waits for a connection, however long, is served before those who came later, with and
+    without max_waiting."""
+    served: list[int] = []
+
+    def wait(number: int) -> None:
+        with pool.connection() as connection:
+            connection.execute("SELECT 1")
+            served.append(number)
+
+    one_server = {"max_size": 1, "replicas": []}
+    for options in ({}, {"max_waiting": 10}):
+        served.clear()
+        with opened(items, **one_server, **options) as pool, ThreadPoolExecutor() as beside:
+            with pool.connection() as first:
+                first.execute("SELECT 1")
+                for number in range(4):
+                    beside.submit(wait, number)
+                    until_waiting(pool, number + 1)
+                    # By the fourth the first one would have left the queue, to look.
+                    threading.Event().wait(FIRST_LOOK / 3.5)
+            beside.shutdown()
+            assert served == [0, 1, 2, 3]
+            assert pool.get_stats().get("requests_errors", 0) == 0
+
+
+def test_nobody_joins_the_queue_of_a_pool_that_is_closed(items: Database) -> None:
+    """Who found a node's pool open, and comes to its queue as it is closed, is not kept there."""
+    with opened(items, max_size=1, replicas=[]) as pool, pool.connection() as first:
+        first.execute("SELECT 1")
+        node = pool.router.primary
+        assert node is not None
+        pool.shut(node, pool.node_pool(node))
+        with pytest.raises(GivenUp), pool.connection() as second:
+            second.nodes.hold(node)
 
 
 def test_what_is_lent_outlives_its_pool(items: Database) -> None:

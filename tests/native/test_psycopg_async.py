@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from router import request_context, using_primary, using_replica
 from router.greenlets import greenlet_spawn
 from router.psycopg import AsyncConnectionPool
+from router.psycopg.source import FIRST_LOOK
 from router.rules.context import RoutingContext, within
 from tests.conftest import Database
 from tests.native.kit import STORM, cancelled_at_random, drop, how, until_waiting
@@ -266,6 +267,32 @@ def test_tasks_share_a_requests_pins(items: Database) -> None:
                 assert list(await asyncio.gather(read(), read())) == [[("a",)], [("a",)]]
 
     asyncio.run(run())
+
+
+def test_first_come_is_first_served(items: Database) -> None:
+    """Who waits for a connection, however long, is served before those who came later."""
+    served: list[int] = []
+
+    async def wait(pool: AsyncConnectionPool, number: int) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+            served.append(number)
+
+    async def run() -> None:
+        async with (
+            opened(items, max_size=1, replicas=[]) as pool,
+            asyncio.TaskGroup() as group,
+            pool.connection() as first,
+        ):
+            await first.execute("SELECT 1")
+            for number in range(4):
+                group.create_task(wait(pool, number))
+                await asyncio.to_thread(until_waiting, pool, number + 1)
+                await asyncio.sleep(FIRST_LOOK / 3.5)
+        assert pool.get_stats().get("requests_errors", 0) == 0
+
+    asyncio.run(run())
+    assert served == [0, 1, 2, 3]
 
 
 def test_a_dropped_connection_makes_room(items: Database) -> None:
