@@ -48,7 +48,7 @@ class NodeConnection(ABC):
 
     __slots__ = (
         "applied", "broken", "characteristics", "distrusted", "fresh", "in_transaction", "node",
-        "spoilt",
+        "spoilt", "streams",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
@@ -59,6 +59,8 @@ class NodeConnection(ABC):
         self.distrusted: bool = False
         # A statement left something in its session that nothing but its end undoes.
         self.spoilt: bool = False
+        # A server-side cursor was opened in its transaction, and may have rows to be fetched.
+        self.streams: bool = False
         # It was opened for the statement that runs: every new connection would meet the same.
         self.fresh: bool = False
         self.applied: list[Entry] = []
@@ -140,6 +142,11 @@ class NodeConnection(ABC):
     @property
     def busy(self) -> bool:
         """Whether its server runs, or has open, something not known here."""
+        return False
+
+    @property
+    def running(self) -> bool:
+        """Whether its server runs a statement, as far as the driver knows."""
         return False
 
     @property

@@ -109,6 +109,10 @@ class PsycopgConnection(NodeConnection):
         return self.look()
 
     @property
+    def running(self) -> bool:
+        return bool(self.dbapi.pgconn.transaction_status == TransactionStatus.ACTIVE)
+
+    @property
     def recovers(self) -> bool:
         # Psycopg cancels what a task's cancellation or Ctrl-C interrupts, and waits for its end.
         # It does not do so for what else may be raised there, such as gevent's Timeout.

@@ -767,6 +767,68 @@ def test_first_come_is_first_served(items: Database) -> None:
             assert pool.get_stats().get("requests_errors", 0) == 0
 
 
+def held_on_a_replica(connection: Any) -> Any:
+    """Have a transaction open on a replica, with a setting of its own."""
+    connection.execute("SET LOCAL app.tenant = '7'")
+    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+    assert connection.checkout.replica.in_transaction
+    return connection
+
+
+TENANT = "SELECT current_setting('app.tenant', true), pg_is_in_recovery()"
+
+
+def test_who_waits_for_the_primary_keeps_no_replica_from_others(items: Database) -> None:
+    """A transaction that has read on a replica, and writes, gives the replica's connection back
+    before it waits for the primary's; what it set locally holds there."""
+
+    def write(connection: Any) -> Any:
+        connection.execute(INSERT, ["a"])
+        return connection.execute(TENANT).fetchone()
+
+    one_place = {"max_size": 1, "replicas": items.replica_urls()[:1], "timeout": 15}
+    with opened(items, **one_place) as pool, ThreadPoolExecutor() as beside:
+        with pool.connection() as connection:
+            held_on_a_replica(connection)
+            with router.using_primary(), pool.connection() as other:
+                other.execute("SELECT 1")
+                writer = beside.submit(write, connection)
+                until_waiting(pool)
+                with router.using_replica(), pool.connection() as reader:
+                    assert reader.execute("SELECT 1").fetchone() == (1,)
+            assert writer.result(15) == ("7", False)
+        assert items.execute("SELECT name FROM item") == [("a",)]
+
+
+def test_a_transaction_outlives_its_wait_for_the_primary(items: Database) -> None:
+    """Where the primary's connection is not to be had in time, the error says so; the transaction
+    reads on with what it set, and can be committed."""
+    one_place = {"max_size": 1, "replicas": items.replica_urls()[:1]}
+    with opened(items, **one_place) as pool:
+        with pool.connection(timeout=0.3) as connection:
+            held_on_a_replica(connection)
+            with router.using_primary(), pool.connection() as other:
+                other.execute("SELECT 1")
+                with pytest.raises(psycopg_pool.PoolTimeout, match=r"^primary.*0\.3 s"):
+                    connection.execute(INSERT, ["a"])
+            assert connection.execute(TENANT).fetchone() == ("7", True)
+            connection.execute(INSERT, ["b"])
+        assert items.execute("SELECT name FROM item") == [("b",)]
+
+
+def test_rows_on_a_replica_are_fetched_beside_a_write(items: Database) -> None:
+    """A server-side cursor that is open on a replica goes on while its transaction writes."""
+    with (
+        opened(items) as pool,
+        pool.connection() as connection,
+        connection.cursor("some") as cursor,
+    ):
+        cursor.execute("SELECT n, pg_is_in_recovery() FROM generate_series(1, 300) n")
+        assert cursor.fetchone() == (1, True)
+        connection.execute(INSERT, ["a"])
+        assert cursor.fetchall()[-1] == (300, True)
+
+
 def test_nobody_joins_the_queue_of_a_pool_that_is_closed(items: Database) -> None:
     """Who found a node's pool open, and comes to its queue as it is closed, is not kept there."""
     with opened(items, max_size=1, replicas=[]) as pool, pool.connection() as first:
