@@ -11,6 +11,7 @@ import asyncpg
 from router.checkout.node_connection import Characteristics, NodeConnection
 from router.greenlets import await_only
 from router.model import Node
+from router.sql.intent import Intent
 
 if TYPE_CHECKING:
     from router.asyncpg.source import AsyncpgSource
@@ -31,9 +32,10 @@ class AsyncpgConnection(NodeConnection):
         con: asyncpg's own connection.
         pool: the node's asyncpg pool, None for a session past PgBouncer.
         touched: something may have been left in its session.
+        cancelled: asyncpg may still wait for its server to give a cancelled statement up.
     """
 
-    __slots__ = ("con", "nodes", "pool", "settings", "touched")
+    __slots__ = ("cancelled", "con", "nodes", "pool", "settings", "touched")
 
     def __init__(self, nodes: "AsyncpgSource", node: Node, pool: Any, con: Any) -> None:
         self.nodes: AsyncpgSource = nodes
@@ -42,6 +44,7 @@ class AsyncpgConnection(NodeConnection):
         # A connection that comes back is reset: no setting outlives the checkout.
         self.settings: dict[str, str] = {}
         self.touched: bool = False
+        self.cancelled: bool = False
         nodes.listeners.listen_on(con)
         super().__init__(node, in_transaction=False)
 
@@ -71,10 +74,32 @@ class AsyncpgConnection(NodeConnection):
     def look(self) -> bool:
         return bool(self.con.is_in_transaction())
 
+    @property
+    def recovers(self) -> bool:
+        # Asyncpg asks the server to cancel what was interrupted, and waits for its end before it
+        # sends anything else. Nobody waits so for a server that is known to be silent.
+        router = self.nodes.router
+        return not self.gone and router.view.uses(self.node, router.clock())
+
+    def interrupted(self, intent: Intent) -> None:
+        super().interrupted(intent)
+        self.touched = self.cancelled = True
+
     def end(self, verb: Literal["commit", "rollback"]) -> None:
-        if verb == "rollback" and self.gone:
+        if verb == "rollback":
+            self._roll_back()
+        else:
+            await_only(self.con.execute("COMMIT"))
+
+    def _roll_back(self) -> None:
+        if self.gone:
             return  # by the server, when the connection went
-        await_only(self.con.execute(verb.upper()))
+        try:
+            await_only(self.con.execute("ROLLBACK", timeout=CLOSING if self.cancelled else None))
+        except TimeoutError:
+            if not self.cancelled:
+                raise
+            self.broken = True  # what waits is to be told of its cancellation, and not of this
 
     def characterise(self, wanted: Characteristics) -> None:
         """Only note `wanted`: asyncpg's transactions say in their BEGIN what they are."""
@@ -97,10 +122,7 @@ class AsyncpgConnection(NodeConnection):
     @property
     def gone(self) -> bool:
         """Whether it is closed."""
-        try:
-            return bool(self.con.is_closed())
-        except asyncpg.InterfaceError:
-            return True  # broken, and so its pool has taken it back already
+        return gone(self.con)
 
     def give_back(self) -> None:
         if self.pool is None:
@@ -114,7 +136,10 @@ class AsyncpgConnection(NodeConnection):
         self.nodes.listeners.leave(self.con)
         if self.touched and not self.gone:
             self.nodes.pool.unclean.add((self.node, self.con.get_server_pid()))
-        await self.pool.release(self.con)
+        if self.cancelled:
+            await self.nodes.pool.to_its_end(_recovered(self.pool, self.con))
+        else:
+            await released(self.pool, self.con)
 
     def discard(self, *, distrust: bool) -> None:
         """Close it; where `distrust` says that the server was gone, have its pool replace the
@@ -122,7 +147,7 @@ class AsyncpgConnection(NodeConnection):
         self.nodes.listeners.leave(self.con)
         if gone := self.gone:
             if self.pool is not None:
-                await_only(self.pool.release(self.con))
+                await_only(released(self.pool, self.con))
         elif self.distrusted:
             self.con.terminate()
         else:
@@ -136,6 +161,33 @@ class AsyncpgConnection(NodeConnection):
 def ask(con: Any, sql: str) -> tuple[Any, ...]:
     """The one row that the query `sql` gives on `con`."""
     return tuple(await_only(con.fetchrow(sql)))
+
+
+def gone(con: Any) -> bool:
+    """Whether `con` is closed."""
+    try:
+        return bool(con.is_closed())
+    except asyncpg.InterfaceError:
+        return True  # broken, and so its pool has taken it back already
+
+
+async def released(pool: Any, con: Any, within: float | None = None) -> None:
+    """Give `con` back to asyncpg's `pool`, where it may be already; with `within` it is closed
+    when that takes longer (seconds)."""
+    try:
+        await pool.release(con, timeout=within)
+    except asyncpg.InternalClientError:
+        # release() sees that the connection is in use, and gives it back in a task that begins one
+        # step of the event loop later. If the server ends the connection in that step, its place
+        # is free by then, and that task takes this for an error of asyncpg's own.
+        if not gone(con):
+            raise
+
+
+async def _recovered(pool: Any, con: Any) -> None:
+    # Where release() raises, asyncpg has aborted the connection already, and told its pool.
+    with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
+        await released(pool, con, CLOSING)
 
 
 async def _closed(con: Any) -> None:

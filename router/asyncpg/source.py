@@ -15,7 +15,7 @@ import asyncpg
 from router import registry
 from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
-from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection, ask
+from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection, ask, released
 from router.asyncpg.options import CONNECTING, arguments, checked
 from router.cluster.gate import GivenUp
 from router.cluster.membership import Use
@@ -287,7 +287,7 @@ async def _acquire(pool: Any, timeout: float | None, acquiring: Acquiring) -> An
 
 async def _released(pool: Any, con: Any) -> None:
     with contextlib.suppress(TimeoutError, *DRIVER_ERRORS):
-        await pool.release(con)
+        await released(pool, con)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:

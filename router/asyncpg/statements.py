@@ -121,7 +121,7 @@ class Statements:
 
             result = await greenlet_spawn(_recovered, route, error, call, again)
         except BaseException:
-            held.broken = True
+            held.interrupted(route.intent)
             raise
         if route.intent.kind is not READ:
             held.touched = True
@@ -172,7 +172,7 @@ class Statements:
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
             result = _recovered(route, error, attempt, again)
         except BaseException:
-            route.held.broken = True
+            route.held.interrupted(route.intent)
             raise
         route.done(args)
         return result

@@ -106,6 +106,7 @@ class Checkout(Transactions[H]):
         fresh = not held.in_transaction
         route = Route(self, text, intent, held, decision, context, fresh, asked)
         if prepared(route, situation):
+            held.streams = held.streams or stream
             self.last = held
             return route
         # A pooled connection that has died meanwhile, and nothing of the statement was sent:

@@ -225,10 +225,18 @@ class Connections(Generic[H]):
         """Give the replica's connection back before waiting for the primary's pool: whoever waits
         for the one might hold the other, and all would wait for each other."""
         replica = self.replica
-        if replica is None or replica.in_transaction:
+        if replica is None:
             return
-        if replica.broken or not replica.busy:
+        if replica.in_transaction:
+            kept = self.must_stay(replica)
+        else:
+            kept = not replica.broken and replica.busy
+        if not kept:
             self.drop(replica)
+
+    def must_stay(self, replica: H) -> bool:
+        """Whether the transaction that is open on `replica` has something to be kept."""
+        return True
 
     def _connect_primary(self, node: Node) -> H:
         try:

@@ -71,7 +71,7 @@ class Routing(Generic[H]):
 
             recover(route, error, self._real, again)
         except BaseException:
-            route.held.broken = True
+            route.held.interrupted(route.intent)
             raise
         if route.intent.kind is not READ or not route.context.root:
             route.done(params)
@@ -94,7 +94,7 @@ class Routing(Generic[H]):
         except Exception as error:  # noqa: BLE001 - raised again unless the rules allow more
             recover(route, error, self._real, attempt)
         except BaseException:
-            route.held.broken = True
+            route.held.interrupted(route.intent)
             raise
         route.done(params)
         return self

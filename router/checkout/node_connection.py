@@ -10,6 +10,7 @@ from router.model import Node
 from router.rules.blacklist import ENDED, LOST, among
 from router.rules.journal import Entry, Journal
 from router.runtime import Runtime
+from router.sql.intent import Intent, Kind
 
 
 class Characteristics(NamedTuple):
@@ -21,6 +22,9 @@ class Characteristics(NamedTuple):
 
 
 DEFAULTS = Characteristics()
+
+READ, WRITE = Kind.READ, Kind.WRITE
+"""By names of their own: in Python 3.11 a member is slow to reach through its enumeration."""
 
 PING = "SHOW transaction_read_only"
 """A query for asking whether a server answers. In an open transaction it takes no snapshot, so
@@ -44,7 +48,7 @@ class NodeConnection(ABC):
 
     __slots__ = (
         "applied", "broken", "characteristics", "distrusted", "fresh", "in_transaction", "node",
-        "spoilt",
+        "spoilt", "streams",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
@@ -55,6 +59,8 @@ class NodeConnection(ABC):
         self.distrusted: bool = False
         # A statement left something in its session that nothing but its end undoes.
         self.spoilt: bool = False
+        # A server-side cursor was opened in its transaction, and may have rows to be fetched.
+        self.streams: bool = False
         # It was opened for the statement that runs: every new connection would meet the same.
         self.fresh: bool = False
         self.applied: list[Entry] = []
@@ -139,9 +145,28 @@ class NodeConnection(ABC):
         return False
 
     @property
+    def running(self) -> bool:
+        """Whether its server runs a statement, as far as the driver knows."""
+        return False
+
+    @property
     def unsure(self) -> bool:
         """Whether its server may still run a statement that an exception interrupted."""
         return self.busy
+
+    @property
+    def recovers(self) -> bool:
+        """Whether the driver has had a statement that was just interrupted ended at the server, or
+        will before it sends anything else."""
+        return False
+
+    def interrupted(self, intent: Intent) -> None:
+        """A task's cancellation, or a signal, has ended the wait for the statement of `intent`,
+        which may have run. It costs the connection unless it is known how that stands: what begins
+        a transaction, or leaves something in the session, may have done so."""
+        plain = intent.kind in (READ, WRITE) and not (intent.binds or intent.holds)
+        if not plain or not self.recovers:
+            self.broken = True
 
     @property
     def idle(self) -> bool:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 H = TypeVar("H", bound=NodeConnection)
 
+FAST_READ = Intent(Kind.READ, "a read in the transaction open on the primary")
+
 
 def recover(
     route: "Route[H]", error: BaseException, cursor: Any, attempt: Callable[[H], None]
@@ -53,7 +55,7 @@ def recover(
             except pool.driver_errors as next_error:
                 error, cursor = next_error, None
             except BaseException:
-                again.held.broken = True
+                again.held.interrupted(route.intent)
                 raise
     finally:
         # This frame is in the traceback of what it raises. In a circle with that error, the
@@ -90,7 +92,7 @@ def failed_fast_read(
     if isinstance(error, Exception):
         _noticed(checkout, held, error, cursor, on_primary=True)
     else:
-        held.broken = True  # cancelled: the server may still be at it
+        held.interrupted(FAST_READ)
 
 
 def _noticed(

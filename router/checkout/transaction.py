@@ -62,6 +62,14 @@ class Transactions(Connections[H]):
         """Whether the open transaction was declared read-only."""
         return bool(self.declared_read_only or self.characteristics.read_only)
 
+    def must_stay(self, replica: H) -> bool:
+        """As the base class has it: its snapshot, if it is read-only or has a level with one for
+        all of its statements, or rows that are still to be fetched. Under READ COMMITTED nothing
+        else is: what comes next goes to the primary, and there finds what was set locally."""
+        if self.isolation != "READ COMMITTED" or self.is_read_only():
+            return True
+        return replica.streams or replica.running
+
     # -- what statements did -------------------------------------------------------------------
 
     def writing(self, context: RoutingContext, intent: Intent) -> None:
@@ -295,7 +303,7 @@ class Transactions(Connections[H]):
         replica = self.replica
         if replica is None or not replica.in_transaction:
             return
-        replica.in_transaction = False
+        replica.in_transaction = replica.streams = False
         try:
             replica.end(how)
         except self.pool.driver_errors as error:

@@ -164,6 +164,7 @@ class DjangoConnector(PsycopgConnector):
         """Close idle connections to `node` now, those in use when they come back."""
         pool = self._pools.pop(node, None)
         if pool is not None:
+            self.shut(node, pool)
             pool.close(timeout=POOL_LOOK)
 
     def close(self) -> None:

@@ -84,7 +84,7 @@ class AsyncCursor(Beginning):
 
             await greenlet_spawn(recover, route, error, self._real, again)
         except BaseException:
-            route.held.broken = True
+            route.held.interrupted(route.intent)
             raise
         route.done(params)
 

@@ -109,7 +109,9 @@ class AsyncConnectionPool(RoutedPool):
         worker tasks."""
         self._closed = True
         for node in list(self._pools):
-            await self._pools.pop(node).real.close(timeout=timeout)
+            pool = self._pools.pop(node)
+            self.shut(node, pool)
+            await pool.real.close(timeout=timeout)
         # Their workers may still be connecting, and would be left behind by the event loop.
         for closing in list(self._retiring):
             with suppress(Exception):
@@ -209,6 +211,11 @@ class AsyncConnectionPool(RoutedPool):
             await_only(self._configure(connection.real))
         self.prepared(connection)
 
+    def aside(self, call: Callable[[], object]) -> None:
+        """As the base class has it: in a task of the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(blocking.beside, call)
+
     def node_pool(self, node: Node) -> Any:
         """As the base class has it; called in a greenlet."""
         pool = self._pools.get(node)
@@ -247,6 +254,8 @@ class AsyncConnectionPool(RoutedPool):
     def retire(self, node: Node) -> None:
         """As the base class has it."""
         pool, loop = self._pools.pop(node, None), self._loop
+        if pool is not None:
+            self.shut(node, pool)
         if pool is not None and loop is not None and not loop.is_closed():
             closing = asyncio.run_coroutine_threadsafe(pool.real.close(timeout=CLOSING), loop)
             self._retiring.add(closing)

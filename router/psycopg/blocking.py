@@ -5,13 +5,13 @@ Every call that waits switches to the event loop, out of the greenlet the core r
 
 import asyncio
 import functools
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Self
 
 import psycopg
 
 from router.cluster.gate import GivenUp
-from router.greenlets import await_only, in_greenlet
+from router.greenlets import await_only, greenlet_spawn, in_greenlet
 from router.model import Node
 from router.runtime import SYSTEM
 
@@ -121,9 +121,7 @@ class BlockingPool(_Blocking):
     def give_up(self, node: Node) -> None:
         """Let nobody wait any longer for a connection to `node`; in the event loop."""
         for waiting in list(self.real._waiting):
-            task = SYSTEM.tasks.spawn(waiting.fail(GivenUp(node)))
-            _ending.add(task)
-            task.add_done_callback(_ending.discard)
+            _spawned(waiting.fail(GivenUp(node)))
 
     def _kept(self, real: Any) -> BlockingConnection:
         found: BlockingConnection | None = real.__dict__.get(_KEPT)
@@ -142,20 +140,33 @@ class BlockingPool(_Blocking):
             waits_for = putting.send(None)
         except StopIteration:
             return  # nothing to wait for, as nearly always: no task is needed
-        task = SYSTEM.tasks.spawn(_rest(putting, waits_for))
+        task = _spawned(_rest(putting, waits_for))
         if in_greenlet():
             await_only(asyncio.shield(task))
-        else:
-            _ending.add(task)
-            task.add_done_callback(_ending.discard)
 
 
 _KEPT = "_router_blocking"
 """Attribute of psycopg's connection that holds its one `BlockingConnection`."""
 
 _ending: set["asyncio.Future[Any]"] = set()
-"""Tasks that give connections back while nobody awaits them: the event loop itself keeps no
-strong reference to a task."""
+"""Tasks that nobody awaits, or perhaps not to their end: the event loop itself keeps no strong
+reference to a task."""
+
+
+def _spawned(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    task = SYSTEM.tasks.spawn(work)
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+    return task
+
+
+def beside(call: Callable[[], object]) -> None:
+    """Have `call`, which waits as the core does, done by a task of the event loop that runs."""
+
+    async def work() -> None:
+        await greenlet_spawn(call)
+
+    _spawned(work())
 
 
 async def _rest(begun: Any, waits_for: Any) -> None:

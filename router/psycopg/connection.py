@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
 
 import psycopg
 from psycopg import IsolationLevel
@@ -107,13 +109,17 @@ class PoolSource(source.PsycopgSource):
         return not line.dbapi.closed and not doubted and not self.interrupted(node, line)
 
     def held_by(self, node: Node, line: ConnectionRecord) -> PsycopgConnection:
-        """As the base class has it; the pool counts it as lent."""
+        """As the base class has it; the pool counts it as lent, until it is given back or
+        dropped."""
         self.pool.lent[line] = node
-        return super().held_by(node, line)
+        held = super().held_by(node, line)
+        line.borrower = ref(held, partial(self.pool.dropped, line))
+        return held
 
     def give_back(self, node: Node, line: ConnectionRecord) -> None:
         """As the base class has it: to its pool, without what this checkout set on it."""
         self.pool.lent.pop(line, None)
+        line.borrower = None
         if line.pool is None:
             line.dbapi.close()
             return
@@ -131,15 +137,12 @@ class PoolSource(source.PsycopgSource):
         """As the base class has it; `distrust` has every connection that is as old asked before
         its use."""
         self.pool.lent.pop(line, None)
+        line.borrower = None
         if distrust:
             self.pool.distrusted[node] = self.router.clock()
         if self.undo:
             self._undone(line, forget=True)
-        try:
-            line.dbapi.close()
-        finally:
-            if line.pool is not None:
-                line.pool.putconn(line.dbapi)
+        line.end()
 
     def change(self, dbapi: Any, do: Callable[[], object], undo: Callable[[], object]) -> None:
         """Change `dbapi` by `do`, and by `undo` change it back before its pool gets it back."""

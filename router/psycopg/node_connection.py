@@ -4,6 +4,7 @@
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import ref
 
 import psycopg
 from psycopg import IsolationLevel
@@ -16,6 +17,10 @@ from router.model import Node
 if TYPE_CHECKING:
     from router.psycopg.source import PsycopgSource
 
+OUTSIDE = (TransactionStatus.IDLE,)
+WITHIN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+"""How a connection stands that runs nothing, outside a transaction and within one."""
+
 
 class ConnectionRecord:
     """A connection of psycopg, and what is known of it for as long as it lives.
@@ -26,10 +31,21 @@ class ConnectionRecord:
         proven: when it was last known to live (monotonic seconds).
         settings: values that changed settings had when it was new.
         streams: server-side cursors that are open on it.
+        borrower: who uses it, so that the garbage collector says when he is no more; None where
+            nobody has to know.
         dedicated: it leads past a PgBouncer, and ends with its use.
     """
 
-    __slots__ = ("__weakref__", "dbapi", "dedicated", "pool", "proven", "settings", "streams")
+    __slots__ = (
+        "__weakref__",
+        "borrower",
+        "dbapi",
+        "dedicated",
+        "pool",
+        "proven",
+        "settings",
+        "streams",
+    )  # fmt: skip
 
     def __init__(self, dbapi: Any, pool: Any, proven: float) -> None:
         self.dbapi: Any = dbapi
@@ -37,13 +53,22 @@ class ConnectionRecord:
         self.proven: float = proven
         self.settings: dict[str, str] = {}
         self.streams: set[Any] = set()
+        self.borrower: ref[PsycopgConnection] | None = None
         self.dedicated: bool = False
+
+    def end(self) -> None:
+        """Close it, and let the pool it came from have another in its place."""
+        try:
+            self.dbapi.close()
+        finally:
+            if self.pool is not None:
+                self.pool.putconn(self.dbapi)
 
 
 class PsycopgConnection(NodeConnection):
     """One node's connection while a checkout holds it."""
 
-    __slots__ = ("dbapi", "line", "nodes")
+    __slots__ = ("__weakref__", "dbapi", "line", "nodes")
 
     def __init__(self, nodes: "PsycopgSource", node: Node, line: ConnectionRecord) -> None:
         self.nodes: PsycopgSource = nodes
@@ -80,6 +105,17 @@ class PsycopgConnection(NodeConnection):
     @property
     def busy(self) -> bool:
         return self.look()
+
+    @property
+    def running(self) -> bool:
+        return bool(self.dbapi.pgconn.transaction_status == TransactionStatus.ACTIVE)
+
+    @property
+    def recovers(self) -> bool:
+        # Psycopg cancels what a task's cancellation or Ctrl-C interrupts, and waits for its end.
+        # It does not do so for what else may be raised there, such as gevent's Timeout.
+        status = self.dbapi.pgconn.transaction_status
+        return bool(status in (WITHIN if self.in_transaction else OUTSIDE))
 
     def end(self, verb: Literal["commit", "rollback"]) -> None:
         getattr(self.dbapi, verb)()

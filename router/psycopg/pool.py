@@ -1,7 +1,9 @@
 """The router as a pool for psycopg: a real pool of psycopg_pool for each node behind it."""
 
+import _thread
 import asyncio
 import inspect
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -221,6 +223,29 @@ class RoutedPool(PsycopgConnector):
             raise
         return ConnectionRecord(connection, None, self.router.clock())
 
+    def dropped(self, line: ConnectionRecord, _: object) -> None:
+        """Close the connection of `line`, whose user has dropped it without giving it back, and
+        say so: psycopg_pool itself would be one place short for ever.
+
+        The garbage collector calls this in any thread and in the middle of anything, such as
+        psycopg_pool with its lock in hand. So what needs a lock is left to `aside`."""
+        node = self.lent.pop(line, None)
+        if node is None:
+            return  # it was the parent's of this process
+        with suppress(RuntimeError):  # the process ends, or the event loop has
+            self.aside(line.end)
+        warnings.warn(
+            f"{node}: a connection was deleted while {self.name} had lent it. Please use 'with' "
+            "or 'putconn()' to give it back",
+            ResourceWarning,
+            stacklevel=2,
+        )
+
+    @abstractmethod
+    def aside(self, call: Callable[[], object]) -> None:
+        """Have `call` done soon, where it may wait. Takes no lock. Raises RuntimeError: it is too
+        late for that."""
+
     def idle_connection(
         self, node: Node, trusted: Callable[[ConnectionRecord], bool]
     ) -> ConnectionRecord | None:
@@ -420,7 +445,9 @@ class ConnectionPool(RoutedPool):
         the Router's monitor. A connection in use goes on, and is closed when it comes back."""
         self._closed = True
         for node in list(self._pools):
-            self._pools.pop(node).close(timeout=timeout)
+            pool = self._pools.pop(node)
+            self.shut(node, pool)
+            pool.close(timeout=timeout)
         self.router.close()
 
     def __enter__(self) -> Self:
@@ -496,6 +523,11 @@ class ConnectionPool(RoutedPool):
             self._configure(connection)
         self.prepared(connection)
 
+    def aside(self, call: Callable[[], object]) -> None:
+        """As the base class has it: in a thread of its own."""
+        # A threading.Thread's start would wait until it runs, which a gevent hub must not.
+        _thread.start_new_thread(call, ())
+
     def node_pool(self, node: Node) -> Any:
         """As the base class has it; whichever thread asks first makes it."""
         pool = self._pools.get(node)
@@ -515,6 +547,7 @@ class ConnectionPool(RoutedPool):
         """As the base class has it."""
         pool = self._pools.pop(node, None)
         if pool is not None:
+            self.shut(node, pool)
             pool.close(timeout=POOL_LOOK)
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import psycopg
@@ -27,9 +28,11 @@ POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether it can ever open a connection,
 where probes are not let in."""
 
-CLOSED_LOOK = 2.0
-"""Seconds to wait for a node's pool between two looks at whether it was closed just as the caller
-joined its queue: psycopg_pool tells him nothing."""
+FIRST_LOOK = 2.0
+"""The same where they are let in, as far as is known, and yet no connection was ever opened."""
+
+CLOSING = -1
+"""``max_waiting`` of a pool that is being closed: psycopg_pool refuses everybody by it."""
 
 OPEN_LOOK = 0.05
 """Seconds to wait for an idle connection that another caller may have taken meanwhile."""
@@ -57,6 +60,7 @@ class PsycopgConnector(Connector, ABC):
     """The servers of one Router, as psycopg connects to them.
 
     Attributes:
+        served: nodes to which their pool has opened a connection.
         server_isolation: what ``default_transaction_isolation`` is on a new connection, by the
             settings of server, database, role or the user; None until there was one.
     """
@@ -66,6 +70,7 @@ class PsycopgConnector(Connector, ABC):
 
     def begin(self) -> None:
         """Have no pools yet."""
+        self.served: set[Node] = set()
         self.lent: dict[ConnectionRecord, Node] = {}
         self._pools: dict[Node, Any] = {}
         self._away: set[Node] = set()
@@ -91,6 +96,12 @@ class PsycopgConnector(Connector, ABC):
             waiting = list(pool._waiting)
         for each in waiting:
             each.fail(GivenUp(node))
+
+    def shut(self, node: Node, pool: Any) -> None:
+        """Let nobody join the queue of psycopg_pool's `pool`, that of `node`, to be closed next.
+        Closing tells those who wait, but not who has just found it open and joins them after."""
+        self.served.discard(node)
+        pool.max_waiting = CLOSING
 
     def renew(self, node: Node, pool: Any) -> None:
         """Retire `pool`, which is that of `node`, if it has none but connections that it failed to
@@ -158,6 +169,7 @@ class PsycopgConnector(Connector, ABC):
         self.check_schemas(node, connection)
         self.note_opened(id(connection.pgconn))
         setattr(connection, _ADMITTED, self.router.clock())
+        self.served.add(node)
 
 
 class PsycopgSource(Source):
@@ -303,10 +315,7 @@ class PsycopgSource(Source):
         clock = self.router.clock
         until = clock() + timeout
         while True:
-            known = self.router.snapshot.reports.get(node.name)
-            look = POOL_LOOK if known is not None and known.obstacle else CLOSED_LOOK
-            if pool.max_waiting:
-                look = timeout  # a caller that leaves the queue to look may not get in again
+            look = self._look(node, pool)
             if not pool._pool:
                 must_be_used(node, self.router.view, clock())
             try:
@@ -316,6 +325,8 @@ class PsycopgSource(Source):
                     raise refused from None
                 raise
             except psycopg_pool.TooManyRequests:
+                if pool.max_waiting == CLOSING:
+                    raise GivenUp(node) from None
                 raise self.crowded(node, pool.max_waiting) from None
             except psycopg_pool.PoolClosed:
                 raise GivenUp(node) from None  # it was retired, and another one may be there
@@ -331,6 +342,15 @@ class PsycopgSource(Source):
                     continue
                 raise self.busy(node, pool.max_size) from None
             return self._taken(pool, dbapi)
+
+    def _look(self, node: Node, pool: Any) -> float:
+        """Seconds after which a caller leaves the queue of `pool`, that of `node`, to look whether
+        it can ever open a connection. Others are before him when he is back, and with
+        ``max_waiting`` he may not get in again."""
+        if node in self.servers.served or pool.max_waiting:
+            return inf
+        known = self.router.snapshot.reports.get(node.name)
+        return POOL_LOOK if known is not None and known.obstacle else FIRST_LOOK
 
     def _hopeless(self, node: Node, pool: Any) -> str:
         """Why nobody will get a connection of `pool`, as a predicate; empty where one may."""

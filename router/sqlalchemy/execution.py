@@ -309,7 +309,7 @@ class RoutedDialect(DefaultDialect):
             send = by or self._above_execute
             recover(route, error, cursor, _elsewhere(send, statement, parameters, context))
         except BaseException:
-            route.held.broken = True  # cancelled: the server may still run the statement
+            route.held.interrupted(route.intent)
             raise
         if route.intent.kind is not READ or not route.context.root:
             route.done(parameters)

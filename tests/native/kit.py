@@ -5,6 +5,7 @@ The tests stay synchronous: an asynchronous pool runs on a loop of its own, one 
 
 import asyncio
 import contextvars
+import gc
 import os
 import random
 import time
@@ -293,6 +294,20 @@ async def cancelled_at_random(
             assert time.monotonic() < deadline, (server, count, idle_in, pool.checkedout())
             await asyncio.sleep(0.02)
     return cancelled
+
+
+def until_waiting(pool: Any, callers: int = 1) -> None:
+    """Wait until so many `callers` wait for a connection of one of psycopg's node pools."""
+    deadline = time.monotonic() + 20
+    while pool.get_stats().get("requests_waiting", 0) < callers:
+        assert time.monotonic() < deadline, pool.get_stats()
+        time.sleep(0.002)
+
+
+def drop(lent: list[Any]) -> None:
+    """Forget what is `lent`, and have the garbage collector take it."""
+    lent.clear()
+    gc.collect()
 
 
 def how(block: Any) -> str | None:

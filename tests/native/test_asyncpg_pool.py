@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -361,7 +362,7 @@ async def cancelled(items: Database, pool: Pool, sql: str) -> None:
 
 def test_what_is_cancelled_ends_at_the_server(items: Database) -> None:
     """When a cancelled statement's connection is back the server has given the statement up:
-    nothing of it is committed later; and the pool's other sessions live on."""
+    nothing of it is committed later; and all of the pool's sessions live on."""
 
     async def run() -> None:
         async with (
@@ -377,9 +378,70 @@ def test_what_is_cancelled_ends_at_the_server(items: Database) -> None:
                     await cancelled(items, pool, f"INSERT INTO item (name) {lock}")
                 async with pool.acquire() as one, pool.acquire() as other:
                     now = [await con.fetchval("SELECT pg_backend_pid()") for con in (one, other)]
-                assert len(set(pids) & set(now)) == 1
+                assert set(pids) == set(now)
                 assert await pool.fetch(NAMES) == []
             assert pool.router.blacklisted == {}
+
+    asyncio.run(run())
+
+
+async def cut_short(con: Any, sql: str) -> None:
+    """Run `sql`, which takes longer than its caller waits."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await con.fetch(sql)
+
+
+async def after_a_cancelled_statement(pool: Any) -> list[Any]:
+    """What a connection is like whose statements were cut short, and the one that comes next."""
+    told: list[Any] = []
+    async with pool.acquire() as con:
+        pid = await con.fetchval("SELECT pg_backend_pid()")
+        await cut_short(con, "SELECT pg_sleep(30)")
+        told.append(await con.fetchval("SELECT pg_backend_pid()") == pid)
+        with suppress(asyncpg.InFailedSQLTransactionError):
+            async with con.transaction():
+                await con.execute(INSERT, "undone")
+                await cut_short(con, "SELECT pg_sleep(30)")
+                told.append(con.is_in_transaction())
+                await con.execute(INSERT, "refused")
+        told += [con.is_in_transaction(), await con.fetch(NAMES)]
+        await cut_short(con, "UPDATE item SET name = 'x' FROM pg_sleep(30)")
+        await con.execute(INSERT, "goes on")
+        await cut_short(con, "SELECT pg_sleep(30)")
+    async with pool.acquire() as con:
+        told.append(await con.fetchval("SELECT pg_backend_pid()") == pid)
+        told.append([row["name"] for row in await con.fetch(NAMES)])
+    return told
+
+
+def test_a_cancelled_statement_keeps_its_connection(items: Database) -> None:
+    """After a read, a write and a statement of a transaction were cut short, their connection goes
+    on, and the next one has the same server session: as with asyncpg's own pool."""
+
+    async def run() -> None:
+        url = items.primary_url()
+        async with asyncpg.create_pool(url, min_size=1, max_size=1) as plain:
+            expected = await after_a_cancelled_statement(plain)
+        assert expected == [True, True, False, [], True, ["goes on"]]
+        items.execute("TRUNCATE item")
+        with router.using_primary():
+            async with opened(items, max_size=1) as pool:
+                assert await after_a_cancelled_statement(pool) == expected
+                assert pool.router.blacklisted == {}
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_statement_that_sets_something_ends_its_session(items: Database) -> None:
+    """What would be left of it in the session is unknown, so the next statement has another."""
+
+    async def run() -> None:
+        with router.using_primary():
+            async with opened(items, max_size=1) as pool, pool.acquire() as con:
+                pid = await con.fetchval("SELECT pg_backend_pid()")
+                await cut_short(con, "SELECT set_config('a.b', 'c', false) FROM pg_sleep(30)")
+                assert await con.fetchval("SELECT pg_backend_pid()") != pid
 
     asyncio.run(run())
 
@@ -409,6 +471,30 @@ def test_a_frozen_server_holds_no_cancelled_request_up(make_cluster: MakeCluster
             await until(free)
             cluster.primary.thaw()
             assert await pool.fetchval("SELECT 1") == 1
+
+    asyncio.run(run())
+
+
+def test_a_connection_that_ends_as_it_comes_back_fails_nobody(items: Database) -> None:
+    """A server ends a connection at any step of the event loop in which it is given back: what was
+    read with it is not lost by an error of asyncpg's own, and its place is free."""
+
+    async def run() -> None:
+        async with opened(items, max_size=1) as pool:
+            for steps in range(8):
+                with request_context():
+                    async with pool.acquire() as con:
+                        pid = await con.fetchval("SELECT pg_backend_pid()")
+                        (held,) = con._held()
+                        server = items.cluster.server_at(await con.fetchval(PORT))
+                        server.execute(f"SELECT pg_terminate_backend({pid}, 15000)")
+                        select.select(
+                            [held.fileno()], [], [], 15
+                        )  # and the loop knows nothing yet
+                        for _ in range(steps):
+                            await asyncio.sleep(0)
+                assert pool.checkedout() == 0
+                assert await pool.fetchval("SELECT 1") == 1
 
     asyncio.run(run())
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,11 +18,12 @@ from psycopg.rows import dict_row
 
 import router
 from router import Config, request_context
+from router.cluster.gate import GivenUp
 from router.errors import ConfigError
 from router.psycopg import AsyncConnectionPool, ConnectionPool
-from router.psycopg.source import POOL_LOOK
+from router.psycopg.source import FIRST_LOOK, POOL_LOOK
 from tests.conftest import Database
-from tests.native.kit import PORT, how
+from tests.native.kit import PORT, drop, how, until_waiting
 
 INSERT = "INSERT INTO item (name) VALUES (%s)"
 
@@ -637,6 +640,52 @@ def test_a_pipelines_writes_are_read_after_it(items: Database) -> None:
             assert other.execute("SELECT count(*) FROM item").fetchone() == (2,)
 
 
+def test_a_dropped_connection_makes_room(items: Database) -> None:
+    """A connection that is dropped without putconn() is closed, with a warning; whoever waits for
+    its place gets that, and nothing of its open transaction stays."""
+
+    def read() -> Any:
+        with router.using_primary(), pool.connection() as connection:
+            return connection.execute("SELECT name FROM item").fetchall()
+
+    with opened(items, max_size=1) as pool, ThreadPoolExecutor() as beside:
+        lent = [pool.getconn()]
+        lent[0].execute(INSERT, ["undone"])
+        waiter = beside.submit(read)
+        until_waiting(pool)
+        with pytest.warns(ResourceWarning, match="^primary.* was deleted while router-.* lent it"):
+            drop(lent)
+        assert waiter.result(15) == []
+        assert pool.checkedout() == 0
+
+
+def test_ctrl_c_keeps_the_connection(items: Database) -> None:
+    """A statement that Ctrl-C interrupts has ended at the server, and its connection goes on."""
+
+    def interrupt() -> None:
+        sleeps = (
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+        )
+        while not items.execute(sleeps):
+            time.sleep(0.005)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+        opened(items, max_size=1) as pool,
+        router.using_primary(),
+        pool.connection() as connection,
+    ):
+        session = connection.execute("SELECT pg_backend_pid()").fetchone()
+        for _ in range(2):
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(KeyboardInterrupt):
+                connection.execute("SELECT pg_sleep(30)")
+            thread.join()
+            assert connection.execute("SELECT pg_backend_pid()").fetchone() == session
+
+
 def test_a_statement_is_cancelled_where_it_runs(items: Database) -> None:
     """cancel() from another thread ends the statement under way on a replica and takes nothing."""
     sleeping = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
@@ -690,6 +739,105 @@ def test_a_crowded_pool_says_so_and_blacklists_nobody(items: Database) -> None:
         assert served == [(1,)]
         assert pool.get_stats().get("requests_errors", 0) == 1
         assert pool.router.stats()["events"].get("blacklisted", 0) == 0
+
+
+def test_first_come_is_first_served(items: Database) -> None:
+    """Who waits for a connection, however long, is served before those who came later, with and
+    without max_waiting."""
+    served: list[int] = []
+
+    def wait(number: int) -> None:
+        with pool.connection() as connection:
+            connection.execute("SELECT 1")
+            served.append(number)
+
+    one_server = {"max_size": 1, "replicas": []}
+    for options in ({}, {"max_waiting": 10}):
+        served.clear()
+        with opened(items, **one_server, **options) as pool, ThreadPoolExecutor() as beside:
+            with pool.connection() as first:
+                first.execute("SELECT 1")
+                for number in range(4):
+                    beside.submit(wait, number)
+                    until_waiting(pool, number + 1)
+                    # By the fourth the first one would have left the queue, to look.
+                    threading.Event().wait(FIRST_LOOK / 3.5)
+            beside.shutdown()
+            assert served == [0, 1, 2, 3]
+            assert pool.get_stats().get("requests_errors", 0) == 0
+
+
+def held_on_a_replica(connection: Any) -> Any:
+    """Have a transaction open on a replica, with a setting of its own."""
+    connection.execute("SET LOCAL app.tenant = '7'")
+    assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,)
+    assert connection.checkout.replica.in_transaction
+    return connection
+
+
+TENANT = "SELECT current_setting('app.tenant', true), pg_is_in_recovery()"
+
+
+def test_who_waits_for_the_primary_keeps_no_replica_from_others(items: Database) -> None:
+    """A transaction that has read on a replica, and writes, gives the replica's connection back
+    before it waits for the primary's; what it set locally holds there."""
+
+    def write(connection: Any) -> Any:
+        connection.execute(INSERT, ["a"])
+        return connection.execute(TENANT).fetchone()
+
+    one_place = {"max_size": 1, "replicas": items.replica_urls()[:1], "timeout": 15}
+    with opened(items, **one_place) as pool, ThreadPoolExecutor() as beside:
+        with pool.connection() as connection:
+            held_on_a_replica(connection)
+            with router.using_primary(), pool.connection() as other:
+                other.execute("SELECT 1")
+                writer = beside.submit(write, connection)
+                until_waiting(pool)
+                with router.using_replica(), pool.connection() as reader:
+                    assert reader.execute("SELECT 1").fetchone() == (1,)
+            assert writer.result(15) == ("7", False)
+        assert items.execute("SELECT name FROM item") == [("a",)]
+
+
+def test_a_transaction_outlives_its_wait_for_the_primary(items: Database) -> None:
+    """Where the primary's connection is not to be had in time, the error says so; the transaction
+    reads on with what it set, and can be committed."""
+    one_place = {"max_size": 1, "replicas": items.replica_urls()[:1]}
+    with opened(items, **one_place) as pool:
+        with pool.connection(timeout=0.3) as connection:
+            held_on_a_replica(connection)
+            with router.using_primary(), pool.connection() as other:
+                other.execute("SELECT 1")
+                with pytest.raises(psycopg_pool.PoolTimeout, match=r"^primary.*0\.3 s"):
+                    connection.execute(INSERT, ["a"])
+            assert connection.execute(TENANT).fetchone() == ("7", True)
+            connection.execute(INSERT, ["b"])
+        assert items.execute("SELECT name FROM item") == [("b",)]
+
+
+def test_rows_on_a_replica_are_fetched_beside_a_write(items: Database) -> None:
+    """A server-side cursor that is open on a replica goes on while its transaction writes."""
+    with (
+        opened(items) as pool,
+        pool.connection() as connection,
+        connection.cursor("some") as cursor,
+    ):
+        cursor.execute("SELECT n, pg_is_in_recovery() FROM generate_series(1, 300) n")
+        assert cursor.fetchone() == (1, True)
+        connection.execute(INSERT, ["a"])
+        assert cursor.fetchall()[-1] == (300, True)
+
+
+def test_nobody_joins_the_queue_of_a_pool_that_is_closed(items: Database) -> None:
+    """Who found a node's pool open, and comes to its queue as it is closed, is not kept there."""
+    with opened(items, max_size=1, replicas=[]) as pool, pool.connection() as first:
+        first.execute("SELECT 1")
+        node = pool.router.primary
+        assert node is not None
+        pool.shut(node, pool.node_pool(node))
+        with pytest.raises(GivenUp), pool.connection() as second:
+            second.nodes.hold(node)
 
 
 def test_what_is_lent_outlives_its_pool(items: Database) -> None:

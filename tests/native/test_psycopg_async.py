@@ -13,9 +13,10 @@ from psycopg.rows import dict_row
 from router import request_context, using_primary, using_replica
 from router.greenlets import greenlet_spawn
 from router.psycopg import AsyncConnectionPool
+from router.psycopg.source import FIRST_LOOK
 from router.rules.context import RoutingContext, within
 from tests.conftest import Database
-from tests.native.kit import STORM, cancelled_at_random, how
+from tests.native.kit import STORM, cancelled_at_random, drop, how, until_waiting
 
 INSERT = "INSERT INTO item (name) VALUES (%s)"
 NAMES = "SELECT name FROM item ORDER BY id"
@@ -264,6 +265,107 @@ def test_tasks_share_a_requests_pins(items: Database) -> None:
 
                 await asyncio.create_task(write())
                 assert list(await asyncio.gather(read(), read())) == [[("a",)], [("a",)]]
+
+    asyncio.run(run())
+
+
+def test_first_come_is_first_served(items: Database) -> None:
+    """Who waits for a connection, however long, is served before those who came later."""
+    served: list[int] = []
+
+    async def wait(pool: AsyncConnectionPool, number: int) -> None:
+        async with pool.connection() as connection:
+            await connection.execute("SELECT 1")
+            served.append(number)
+
+    async def run() -> None:
+        async with (
+            opened(items, max_size=1, replicas=[]) as pool,
+            asyncio.TaskGroup() as group,
+            pool.connection() as first,
+        ):
+            await first.execute("SELECT 1")
+            for number in range(4):
+                group.create_task(wait(pool, number))
+                await asyncio.to_thread(until_waiting, pool, number + 1)
+                await asyncio.sleep(FIRST_LOOK / 3.5)
+        assert pool.get_stats().get("requests_errors", 0) == 0
+
+    asyncio.run(run())
+    assert served == [0, 1, 2, 3]
+
+
+def test_a_dropped_connection_makes_room(items: Database) -> None:
+    """As with the pool for threads, whatever thread the garbage collector runs in."""
+
+    async def read(pool: AsyncConnectionPool) -> Any:
+        with using_primary():
+            async with pool.connection() as connection:
+                return await (await connection.execute(NAMES)).fetchall()
+
+    async def run() -> None:
+        async with opened(items, min_size=1, max_size=1) as pool:
+            lent = [await pool.getconn()]
+            await lent[0].execute(INSERT, ["undone"])
+            waiter = asyncio.ensure_future(read(pool))
+            await asyncio.to_thread(until_waiting, pool)
+            with pytest.warns(ResourceWarning, match=r"^primary.* was deleted while router-.* le"):
+                await asyncio.to_thread(drop, lent)
+            assert await asyncio.wait_for(waiter, 15) == []
+            assert pool.checkedout() == 0
+
+    asyncio.run(run())
+
+
+async def cut_short(connection: Any, sql: str) -> None:
+    """Run `sql`, which takes longer than its caller waits."""
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await connection.execute(sql)
+
+
+async def server_session(connection: Any) -> Any:
+    return await (await connection.execute("SELECT pg_backend_pid()")).fetchone()
+
+
+async def after_a_cancelled_statement(pool: Any) -> list[Any]:
+    """What a connection is like whose statements were cut short, and the one that comes next."""
+    told: list[Any] = []
+    async with pool.connection() as connection:
+        await connection.set_autocommit(True)
+        session = await server_session(connection)
+        await cut_short(connection, "SELECT pg_sleep(30)")
+        told.append(await server_session(connection) == session)
+        with suppress(psycopg.errors.InFailedSqlTransaction):
+            async with connection.transaction():
+                await connection.execute(INSERT, ["undone"])
+                await cut_short(connection, "SELECT pg_sleep(30)")
+                await connection.execute(INSERT, ["refused"])
+        told.append(await (await connection.execute(NAMES)).fetchall())
+        await cut_short(connection, "UPDATE item SET name = 'x' FROM pg_sleep(30)")
+        await connection.execute(INSERT, ["goes on"])
+        await cut_short(connection, "SELECT pg_sleep(30)")
+        await connection.set_autocommit(False)
+    async with pool.connection() as connection:
+        told.append(await server_session(connection) == session)
+        told.append(await (await connection.execute(NAMES)).fetchall())
+    return told
+
+
+def test_a_cancelled_statement_keeps_its_connection(items: Database) -> None:
+    """After a read, a write and a statement of a transaction were cut short, their connection goes
+    on, and the next one has the same server session: as with psycopg's own pool."""
+
+    async def run() -> None:
+        url = items.primary_url()
+        async with psycopg_pool.AsyncConnectionPool(url, min_size=1, max_size=1) as plain:
+            expected = await after_a_cancelled_statement(plain)
+        assert expected == [True, [], True, [("goes on",)]]
+        items.execute("TRUNCATE item")
+        with using_primary():
+            async with opened(items, min_size=1, max_size=1) as pool:
+                assert await after_a_cancelled_statement(pool) == expected
+                assert pool.router.blacklisted == {}
 
     asyncio.run(run())
 
