@@ -136,6 +136,7 @@ class Connections(Generic[H]):
             self.replica = None
             held.release(self.journal)
         node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
+        self._leave_primary()
         try:
             held = self.pool.hold(node)
         except GivenUp:
@@ -237,6 +238,14 @@ class Connections(Generic[H]):
     def must_stay(self, replica: H) -> bool:
         """Whether the transaction that is open on `replica` has something to be kept."""
         return True
+
+    def _leave_primary(self) -> None:
+        """Likewise the primary's, before waiting for a replica's pool."""
+        primary = self.primary
+        if primary is None or self.bound or self.dedicated:
+            return
+        if not primary.in_transaction and (primary.broken or not primary.busy):
+            self.drop(primary)
 
     def _connect_primary(self, node: Node) -> H:
         try:
