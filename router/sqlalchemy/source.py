@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Hashable, Iterator
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -26,7 +25,7 @@ from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.opening import Creator, Opening
-from router.sqlalchemy.waiting import Waits, connected, count
+from router.sqlalchemy.waiting import NothingOpen, Waits, connected, count, may_open
 
 PROVEN = "pg_router_proven"
 """Key in a connection's ``info``: when it was last known to live (monotonic seconds)."""
@@ -40,14 +39,6 @@ queue ends its wait before it has looked, as ``asyncio.wait_for`` does: seen wit
 
 LEFT = "pg_router_left"
 """Attribute of a node's pool that was disposed of: its connections are closed as they return."""
-
-
-_may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
-"""Whether pools may open connections now, or only give those that are open."""
-
-
-class NothingOpen(Exception):
-    """A pool has no connection that is open."""
 
 
 class InUse:
@@ -221,7 +212,7 @@ class EngineSource(Connector, Source):
         pool = self._pools.get(node)
         if pool is None:
             return None
-        token = _may_open.set(False)
+        token = may_open.set(False)
         try:
             for _ in range(count(pool, "checkedin")):
                 with contextlib.suppress(NothingOpen):
@@ -233,7 +224,7 @@ class EngineSource(Connector, Source):
         except exc.TimeoutError:
             pass  # another caller was quicker, and the pool may not grow
         finally:
-            _may_open.reset(token)
+            may_open.reset(token)
         return None
 
     def introduced(self, fairy: Any) -> None:
@@ -310,7 +301,7 @@ class EngineSource(Connector, Source):
         create = self.connect_to(node) or self.creator
 
         def verified(rec: ConnectionPoolEntry) -> DBAPIConnection:
-            if not _may_open.get():
+            if not may_open.get():
                 raise NothingOpen
             if len(self.router.servers) < 2:
                 return create(rec)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Protocol
 
@@ -23,6 +23,14 @@ LOOK = 0.25
 was detached, or went back when nobody had closed it."""
 
 
+may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
+
+
 class Signal(Protocol):
     """Wakes one who waits; set by any thread."""
 
@@ -34,12 +42,13 @@ class Signal(Protocol):
 
 
 class Queue:
-    """Who waits for a place: first come, first served."""
+    """Who waits for a place, first come, first served; and who opens a connection meanwhile."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_opening", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: deque[Signal] = deque()
+        self._opening: deque[Signal] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -49,18 +58,36 @@ class Queue:
         self._waiting.append(signal)
 
     def leads(self, signal: Signal) -> bool:
-        """Whether `signal` is that of the first."""
-        return self._waiting[0] is signal
+        """Whether `signal` is that of the first who waits."""
+        return bool(self._waiting) and self._waiting[0] is signal
+
+    def opens(self, signal: Signal) -> None:
+        """Open a connection; the next one leads, and may open another. A connection that comes
+        back sooner is for both to take."""
+        self._opening.append(signal)
+        self._leave(self._waiting, signal)
+
+    def opened(self, signal: Signal, *, waits: bool) -> None:
+        """Open none any more; with `waits` wait again, before all others."""
+        if waits:
+            self._waiting.appendleft(signal)
+        self._leave(self._opening, signal)
 
     def leave(self, signal: Signal) -> None:
         """Wait no more; the next one looks whether there is another place."""
-        self._waiting.remove(signal)
+        self._leave(self._waiting, signal)
+
+    def _leave(self, those: deque[Signal], signal: Signal) -> None:
+        with suppress(ValueError):
+            those.remove(signal)
         self.wake()
 
     def wake(self) -> None:
-        """A place may be free: the first one looks."""
-        with suppress(IndexError):
-            self._waiting[0].set()
+        """A place may be free: the first ones look."""
+        for those in (self._opening, self._waiting):
+            if those:
+                with suppress(IndexError):  # another thread was quicker
+                    those[0].set()
 
 
 class Waits:
@@ -88,7 +115,7 @@ class Waits:
     def freed(self, node: Node) -> None:
         """A connection to `node` was given back, or closed."""
         queue = self._queues.get(node)
-        if queue:
+        if queue is not None:
             queue.wake()
 
     def connection(
@@ -96,29 +123,26 @@ class Waits:
     ) -> PoolProxiedConnection | None:
         """A connection to `node` of its `pool`, None where all were in use for `seconds`. Raises
         GivenUp, and the driver's errors."""
-
-        def take() -> PoolProxiedConnection | None:
-            return self._free(node, pool())
-
-        if not self.queue(node) and (found := take()) is not None:
+        if not self.queue(node) and (found := self._free(node, pool(), None)) is not None:
             return found
-        return self._turn(node, take, seconds)
+        return self._turn(node, pool, seconds)
 
-    def _free(self, node: Node, pool: Pool) -> PoolProxiedConnection | None:
+    def _free(self, node: Node, pool: Pool, signal: Signal | None) -> PoolProxiedConnection | None:
         """A connection of `pool`, which is that of `node`, None where all are in use. One that has
-        to be opened is waited for as long as the node is used."""
+        to be opened is waited for as long as the node is used; `signal` is the caller's who waits
+        in the queue."""
         try:
             if count(pool, "checkedin") or len(self._router.servers) < 2:
                 return connected(pool)
-            return self._opened(node, pool)
+            return self._opened(node, pool, signal) if _may_grow(pool) else None
         except exc.TimeoutError:
             return None
 
     def _turn(
-        self, node: Node, take: Callable[[], PoolProxiedConnection | None], seconds: float
+        self, node: Node, pool: Callable[[], Pool], seconds: float
     ) -> PoolProxiedConnection | None:
-        """What `take` gives when there is a place in the pool of `node`, until when it gives None,
-        asked in the order of those who wait; None after `seconds`. Raises GivenUp."""
+        """A connection of the `pool` of `node` when there is one, in the order of those who wait;
+        None after `seconds`. Raises GivenUp."""
         router, queue, signal = self._router, self.queue(node), self._signal()
         clock, gate = router.clock, router.gate
         until = clock() + seconds
@@ -127,8 +151,10 @@ class Waits:
         try:
             while True:
                 must_be_used(node, router.view, clock())
-                if queue.leads(signal) and (found := take()) is not None:
-                    return found
+                if queue.leads(signal):
+                    found = self._free(node, pool(), signal)
+                    if found is not None:
+                        return found
                 left = until - clock()
                 if left <= 0:
                     return None
@@ -137,27 +163,34 @@ class Waits:
             gate.leave(number)
             queue.leave(signal)
 
-    def _opened(self, node: Node, pool: Pool) -> PoolProxiedConnection:
-        """A connection of `pool` that a thread or task of its own opens; when the caller has given
-        up meanwhile, the pool keeps it."""
+    def _opened(self, node: Node, pool: Pool, mine: Signal | None) -> PoolProxiedConnection:
+        """A connection of `pool` that a thread or task of its own opens, or one that comes back
+        sooner; what comes when the caller has another, or has given up, the pool keeps."""
 
         def late(fairy: PoolProxiedConnection) -> None:
             self._give_back(fairy)
             self.freed(node)
 
-        router, signal = self._router, self._signal()
+        router, queue, signal = self._router, self.queue(node), mine or self._signal()
         errand = Errand(partial(connected, pool), signal.set, late)
         number = router.gate.watch(node, signal.set)
+        queue.opens(signal)
         try:
             self._send(errand)
             while not errand.done:
                 must_be_used(node, router.view, router.clock())
-                signal.wait(60.0)
+                if (back := _idle(pool)) is not None:
+                    if errand.give_up():
+                        return back
+                    late(back)
+                else:
+                    signal.wait(60.0)
         except BaseException:
             if errand.give_up():
                 raise
         finally:
             router.gate.leave(number)
+            queue.opened(signal, waits=mine is not None)
         return errand.take()
 
     def _send(self, errand: Errand[PoolProxiedConnection]) -> None:
@@ -218,6 +251,25 @@ def connected(pool: Pool) -> PoolProxiedConnection:
         return pool.connect()
     except exc.DBAPIError as error:
         raise (error.orig or error) from error
+
+
+def _idle(pool: Pool) -> PoolProxiedConnection | None:
+    """A connection of `pool` that is open and not in use, if there is one."""
+    if not count(pool, "checkedin"):
+        return None
+    token = may_open.set(False)
+    try:
+        return connected(pool)
+    except (NothingOpen, exc.TimeoutError):
+        return None  # another caller was quicker
+    finally:
+        may_open.reset(token)
+
+
+def _may_grow(pool: Pool) -> bool:
+    """Whether `pool` may open another connection."""
+    limit = getattr(pool, "_max_overflow", -1)
+    return bool(limit < 0 or count(pool, "overflow") < limit)
 
 
 def count(pool: Pool, method: str) -> int:

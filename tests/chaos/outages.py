@@ -58,11 +58,18 @@ class Seen:
 
 
 class Threads:
-    """Callers that are threads; `call` runs one statement."""
+    """Callers that are threads; `call` runs one statement, `leave` ends a thread's use, and `close`
+    all."""
 
-    def __init__(self, call: Callable[[str], None], close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: Callable[[str], None],
+        close: Callable[[], None],
+        leave: Callable[[], None] = lambda: None,
+    ) -> None:
         self.call = call
         self.close = close
+        self.leave = leave
 
     def run(self, sql: str, callers: int, over: threading.Event, seen: Seen) -> None:
         """Call until it is `over`."""
@@ -77,6 +84,7 @@ class Threads:
                     time.sleep(0.01)
                 else:
                     seen.note(time.monotonic() - began)
+            self.leave()
 
         threads = [threading.Thread(target=caller) for _ in range(callers)]
         for thread in threads:
@@ -237,7 +245,7 @@ def django_threads(urls: list[str], *, pooled: bool = False) -> Threads:
                 thread.close()
         leave(parts[0].path[1:])
 
-    return Threads(call, close)
+    return Threads(call, close, lambda: connections[alias].close())
 
 
 DOORS: dict[str, Callable[[list[str]], Any]] = {

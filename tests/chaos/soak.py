@@ -102,6 +102,7 @@ def by_threads(made: Threads, checkouts: int, *, forks: bool) -> None:
             for sql in counted.texts():
                 with contextlib.suppress(Exception):
                     made.call(sql)
+            made.leave()
 
         threads = [threading.Thread(target=caller) for _ in range(CALLERS)]
         for thread in threads:
