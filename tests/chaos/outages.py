@@ -58,8 +58,8 @@ class Seen:
 
 
 class Threads:
-    """Callers that are threads; `call` runs one statement, `leave` ends a thread's use, and `close`
-    all."""
+    """Callers that are threads; `call` runs one statement, `leave` ends the use by one thread, and
+    `close` by all."""
 
     def __init__(
         self,
