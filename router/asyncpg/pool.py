@@ -273,7 +273,7 @@ def create_pool(dsn: str | Config | None = None, replicas: object = (), **option
     own = {
         ADDRESS[key]: options.pop(key)
         for key in list(options)
-        if key in ADDRESS and not callable(options[key])  # a password may be a function
+        if key in ADDRESS and not (key == "password" and callable(options[key]))
     }
     if isinstance(dsn, Config):
         if replicas:

@@ -8,6 +8,7 @@ import contextlib
 import functools
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
+from math import inf
 from typing import Any
 
 import asyncpg
@@ -17,7 +18,7 @@ from router.asyncpg.errors import PoolClosed, PoolTimeout, translated
 from router.asyncpg.listeners import Listeners
 from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection, ask, released
 from router.asyncpg.options import CONNECTING, arguments, checked
-from router.cluster.gate import GivenUp
+from router.cluster.gate import GivenUp, at_most, must_be_had
 from router.cluster.membership import Use
 from router.cluster.monitor import Monitor
 from router.cluster.router import Router
@@ -323,8 +324,10 @@ class AsyncpgSource(Source):
         pool = self.pool.node_pool(node)
         began = 0.0 if self.timeout is None else self.router.clock()
         try:
-            con = await_only(self._acquired(node, pool))
+            limit = at_most(inf if self.timeout is None else self.timeout)
+            con = await_only(self._acquired(node, pool, None if limit == inf else limit))
         except TimeoutError:
+            must_be_had(node)
             if self.timeout is None or self.router.clock() - began < 0.9 * self.timeout:
                 # A statement of the hook setup= took longer than command_timeout.
                 raise ConnectionError(f"{node} does not answer in time") from None
@@ -343,13 +346,13 @@ class AsyncpgSource(Source):
             held.fresh = True
         return held
 
-    async def _acquired(self, node: Node, pool: Any) -> Any:
-        """A connection of `pool`, which is that of `node`. One that is not there at once is waited
-        for as long as the node is used. Raises GivenUp."""
+    async def _acquired(self, node: Node, pool: Any, timeout: float | None) -> Any:
+        """A connection of `pool`, which is that of `node`, in `timeout` seconds. One that is not
+        there at once is waited for as long as the node is used. Raises GivenUp."""
         if _ready(pool) or len(self.router.servers) < 2:
-            return await pool.acquire(timeout=self.timeout)
+            return await pool.acquire(timeout=timeout)
         router, loop, acquiring = self.router, asyncio.get_running_loop(), Acquiring()
-        task = router.runtime.tasks.spawn(_acquire(pool, self.timeout, acquiring))
+        task = router.runtime.tasks.spawn(_acquire(pool, timeout, acquiring))
         unused: asyncio.Future[None] = loop.create_future()
         number = router.gate.watch(node, functools.partial(_tell, loop, unused))
         try:

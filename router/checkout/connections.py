@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from router import errors, registry
 from router.checkout.node_connection import Life, NodeConnection
-from router.cluster.gate import GivenUp
+from router.cluster.gate import GivenUp, brief
 from router.connect.dialing import KeepsWaiting
 from router.errors import RouterError
 from router.model import Node
@@ -136,7 +136,7 @@ class Connections(Generic[H]):
             self.replica = None
             held.release(self.journal)
         node = nodes[0] if len(nodes) == 1 else router.balance(nodes)
-        self._leave_primary()
+        token = brief.set(self._keeps_primary() and router.policy.fallback)
         try:
             held = self.pool.hold(node)
         except GivenUp:
@@ -150,6 +150,8 @@ class Connections(Generic[H]):
         except self.pool.driver_errors as error:
             self._refused_by(node, error)
             return None, node, _without_frames(error)
+        finally:
+            brief.reset(token)
         if self.replica is not None:
             # Another thread or task has used this checkout meanwhile, and took one too.
             held.release(self.journal)
@@ -239,13 +241,18 @@ class Connections(Generic[H]):
         """Whether the transaction that is open on `replica` has something to be kept."""
         return True
 
-    def _leave_primary(self) -> None:
-        """Likewise the primary's, before waiting for a replica's pool."""
+    def _keeps_primary(self) -> bool:
+        """Likewise the primary's, before waiting for a replica's pool: whether it is kept all the
+        same, for what its transaction or its session has. Who keeps it can read there."""
         primary = self.primary
-        if primary is None or self.bound or self.dedicated:
-            return
-        if not primary.in_transaction and (primary.broken or not primary.busy):
-            self.drop(primary)
+        if primary is None:
+            return False
+        if self.bound or self.dedicated or primary.in_transaction:
+            return True
+        if not primary.broken and (primary.wrote or primary.streams or primary.busy):
+            return True
+        self.drop(primary)
+        return False
 
     def _connect_primary(self, node: Node) -> H:
         try:

@@ -48,7 +48,7 @@ class NodeConnection(ABC):
 
     __slots__ = (
         "applied", "broken", "characteristics", "distrusted", "fresh", "in_transaction", "node",
-        "spoilt", "streams",
+        "spoilt", "streams", "wrote",
     )  # fmt: skip
 
     def __init__(self, node: Node, *, in_transaction: bool) -> None:
@@ -61,6 +61,9 @@ class NodeConnection(ABC):
         self.spoilt: bool = False
         # A server-side cursor was opened in its transaction, and may have rows to be fetched.
         self.streams: bool = False
+        # A write was sent, and its session knows what of: lastval(), and whatever a function or a
+        # trigger left there unseen.
+        self.wrote: bool = False
         # It was opened for the statement that runs: every new connection would meet the same.
         self.fresh: bool = False
         self.applied: list[Entry] = []

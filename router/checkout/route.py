@@ -84,6 +84,8 @@ class Route(Generic[H]):
         """The statement is about to be sent."""
         checkout, decision = self.checkout, self.decision
         next(checkout.router.decisions[self.held.node.name, decision.reason])
+        if self.intent.writes:
+            self.held.wrote = True
         if decision.pins:
             checkout.writing(self.context, self.intent)
 

@@ -6,12 +6,20 @@ serves.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from itertools import count
 from weakref import WeakMethod
 
 from router.errors import RouterError
 from router.model import Node
 from router.rules.view import View
+
+BRIEF = 1.0
+"""Seconds for which `brief` lets anybody wait."""
+
+brief: ContextVar[bool] = ContextVar("pg_router_brief", default=False)
+"""Whether the caller can do without what he waits for, and holds what those may wait for who have
+it: after `BRIEF` he gives up."""
 
 Tell = Callable[[], object]
 """Tells somebody something, from any thread. It neither blocks nor raises."""
@@ -27,6 +35,18 @@ class GivenUp(RouterError):
 def must_be_used(node: Node, view: View, now: float) -> None:
     """Raise GivenUp if the `view` does not use `node` at `now` (monotonic seconds)."""
     if not view.uses(node, now):
+        raise GivenUp(node)
+
+
+def at_most(seconds: float) -> float:
+    """For how long the caller waits for a place who would wait for `seconds`."""
+    return min(seconds, BRIEF) if brief.get() else seconds
+
+
+def must_be_had(node: Node) -> None:
+    """Raise GivenUp if the caller, for whom there was no place in the pool of `node` in time, can
+    do without."""
+    if brief.get():
         raise GivenUp(node)
 
 

@@ -154,7 +154,7 @@ class AsyncConnectionPool(RoutedPool):
             return self.named(node)
 
         async def make() -> dict[str, Any]:
-            return await greenlet_spawn(self.named, node)
+            return await greenlet_spawn(self._made_anew, node)
 
         return make
 

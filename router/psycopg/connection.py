@@ -63,7 +63,7 @@ class PoolSource(source.PsycopgSource):
 
     def refused(self, node: Node) -> RouterError | None:
         """Why new connections to `node` are refused here, though its server answers."""
-        return self.pool.refused.get(node)
+        return self.pool.refused.get(node) or self.pool.unmade.get(node)
 
     def configure(self, connection: Any) -> object:
         """As the base class has it: by the pool's ``configure``."""

@@ -27,7 +27,7 @@ from router.config.server import CHOOSING, Server
 from router.connect import credentials
 from router.connect.parameters import budgeted, prepared_refused, to_one_server
 from router.errors import ConfigError, RouterError
-from router.messages import did_you_mean
+from router.messages import did_you_mean, one_line
 from router.model import Node
 from router.psycopg.connection import Connection, Defaults
 from router.psycopg.errors import PoolClosed, PoolTimeout, PrimaryUnavailable
@@ -98,6 +98,7 @@ class RoutedPool(PsycopgConnector):
         self.timeout: float = timeout
         self.distrusted: dict[Node, float] = {}
         self.refused: dict[Node, ConfigError] = {}
+        self.unmade: dict[Node, ConfigError] = {}
         self._configure: Callable[[Any], Any] | None = configure
         self._autocommit: bool = bool(self._kwargs.get("autocommit", False))
         self._learn(Defaults(autocommit=self._autocommit))
@@ -135,7 +136,20 @@ class RoutedPool(PsycopgConnector):
 
     def _named(self, node: Node) -> Any:
         """As `named`, in the form in which psycopg_pool takes it."""
-        return anew(partial(self.named, node)) if self.renews else self.named(node)
+        return anew(partial(self._made_anew, node)) if self.renews else self.named(node)
+
+    def _made_anew(self, node: Node) -> dict[str, Any]:
+        """As `named`, by the user's functions; keep what they raise for callers that wait."""
+        try:
+            found = self.named(node)
+        except Exception as error:
+            # Raised in one of psycopg_pool's workers, which would only log it, again and again.
+            why = f"conninfo, kwargs: {node}: your function raised {type(error).__name__}: "
+            own = isinstance(error, ConfigError)
+            self.unmade[node] = ConfigError(str(error) if own else why + one_line(error))
+            raise
+        self.unmade.pop(node, None)
+        return found
 
     @property
     def conninfo(self) -> str:
@@ -156,7 +170,8 @@ class RoutedPool(PsycopgConnector):
         if self._told is None:
             return own
         primary = self.config.primary.connect_args()
-        told = _without_address(conninfo_to_dict(credentials.made(self._told, self._loop)))
+        said = str(credentials.made(self._told, self._loop))
+        told = _without_address(_config(said, (), {}).primary.connect_args())
         if own.get("user") != primary.get("user"):
             told.pop("password", None)
         differs = {key: value for key, value in own.items() if value != primary.get(key)}

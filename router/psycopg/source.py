@@ -11,7 +11,7 @@ from psycopg import IsolationLevel
 from psycopg.pq import TransactionStatus
 
 from router import registry
-from router.cluster.gate import GivenUp, must_be_used
+from router.cluster.gate import GivenUp, at_most, must_be_had, must_be_used
 from router.cluster.router import Router
 from router.config.server import Server
 from router.connect.credentials import of_libpq
@@ -313,7 +313,7 @@ class PsycopgSource(Source):
         and no longer once nothing is sent to the node any more: see `give_up`. Raises
         RouterError: none was free in time, or GivenUp."""
         clock = self.router.clock
-        until = clock() + timeout
+        until = clock() + at_most(timeout)
         while True:
             look = self._look(node, pool)
             if not pool._pool:
@@ -340,6 +340,7 @@ class PsycopgSource(Source):
                     raise refused from None
                 if clock() < until:
                     continue
+                must_be_had(node)
                 raise self.busy(node, pool.max_size) from None
             return self._taken(pool, dbapi)
 

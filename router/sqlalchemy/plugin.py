@@ -119,7 +119,8 @@ class RouterPlugin(CreateEnginePlugin):
         as_it_is = not config.unprepared(server) and not config.schema
         args, parameters = self._arguments(server)
         parameters = driver_of(self._dialect).named(parameters, app_name(node))
-        if alone and ((not self._given and as_it_is) or not self._opening.takes(args, parameters)):
+        takes = self._opening.takes(args, parameters)
+        if alone and (not takes or (self._creator is None and not self._given and as_it_is)):
             return None  # SQLAlchemy's own creator does it, or the user's
         create = self._opening.to(*self._to_one(args, parameters))
         path = config.search_path

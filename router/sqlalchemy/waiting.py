@@ -12,7 +12,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import Pool, PoolProxiedConnection
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from router.cluster.gate import must_be_used
+from router.cluster.gate import at_most, must_be_had, must_be_used
 from router.cluster.router import Router
 from router.connect.errand import Errand
 from router.model import Node
@@ -145,7 +145,7 @@ class Waits:
         None after `seconds`. Raises GivenUp."""
         router, queue, signal = self._router, self.queue(node), self._signal()
         clock, gate = router.clock, router.gate
-        until = clock() + seconds
+        until = clock() + at_most(seconds)
         queue.enter(signal)
         number = gate.watch(node, signal.set)
         try:
@@ -157,6 +157,7 @@ class Waits:
                         return found
                 left = until - clock()
                 if left <= 0:
+                    must_be_had(node)
                     return None
                 signal.wait(min(left, LOOK))
         finally:

@@ -61,6 +61,11 @@ class Passwords:
         with self._lock:
             return self._current
 
+    def of(self, host: str) -> str:
+        """As a call, for the server at `host`."""
+        assert host
+        return self()
+
     async def later(self) -> str:
         """As a call, by the event loop of whoever awaits it."""
         await asyncio.sleep(0)
@@ -374,6 +379,68 @@ def test_a_creator_may_know_one_server_only(passwords: Passwords, driver: str) -
         assert routed.refresh().reports["primary"].ok
     with pytest.raises(ConfigError, match="creator: it takes no arguments"):
         router.create_engine(lead, ["127.0.0.1:1"], creator=creator)
+
+
+def test_a_creator_that_takes_arguments_gets_them_of_one_server_too(passwords: Passwords) -> None:
+    """Where there are no replicas, as on a developer's machine, the same creator is called in the
+    same way."""
+    primary = passwords.cluster.primary
+
+    def connect(**given: Any) -> Any:
+        return psycopg.connect(**{**given, "password": passwords.of(given["host"])})
+
+    async def connect_later(*args: Any, **given: Any) -> Any:
+        return await asyncpg.connect(*args, **{**given, "password": passwords.of(given["host"])})
+
+    engine = sa.create_engine(url(primary, ROLE, "psycopg"), plugins=["router"], creator=connect)
+    asynchronous = create_async_engine(
+        url(primary, ROLE, "asyncpg"), plugins=["router"], async_creator=connect_later
+    )
+    for way in (engine_way(engine), async_engine_way(asynchronous)):
+        with way as (routed, run):
+            run(WRITE)
+            assert routed.refresh().reports["primary"].ok
+
+
+@pytest.mark.skipif(
+    not hasattr(psycopg_pool.ConnectionPool, "_resolve_kwargs"), reason="no functions before 3.3"
+)
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_function_that_fails_is_what_its_caller_is_told(
+    passwords: Passwords, *, asynchronous: bool
+) -> None:
+    """Nobody waits for a connection that cannot be made, to be told that the pool is too small."""
+
+    def sealed() -> dict[str, Any]:
+        raise RuntimeError("the vault is sealed")
+
+    cluster = passwords.cluster
+    given: Any = {"kwargs": sealed, "min_size": 1, "timeout": 20, **FAST}
+    given["replicas"] = [url(replica, ROLE) for replica in cluster.replicas]
+    module: Any = router.psycopg
+    if asynchronous:
+        way = async_pool_way(module.AsyncConnectionPool(url(cluster.primary, ROLE), **given))
+    else:
+        way = pool_way(module.ConnectionPool(url(cluster.primary, ROLE), **given))
+    began = time.monotonic()
+    with way as (_, run), pytest.raises(ConfigError, match=r"kwargs.*RuntimeError: the vault"):
+        run(PORT)
+    assert time.monotonic() - began < 10
+
+
+def test_a_conninfo_that_is_made_may_name_options_of_ours(passwords: Passwords) -> None:
+    """What the function gives is read for each connection as it is when the pool is made."""
+    primary, (replica,) = passwords.cluster.primary, passwords.cluster.replicas
+
+    def conninfo() -> str:
+        user = f"postgresql://{ROLE}:{passwords()}@"
+        return f"{user}127.0.0.1:{primary.port}/postgres?replica=127.0.0.1:{replica.port}"
+
+    if not hasattr(psycopg_pool.ConnectionPool, "_resolve_kwargs"):
+        pytest.skip("no functions before 3.3")
+    pool = router.psycopg.ConnectionPool(conninfo, min_size=1, timeout=10)
+    with pool_way(pool) as (_, run):
+        assert run(PORT) == replica.port
 
 
 def test_a_session_past_pgbouncer_logs_in_as_the_pools_do(passwords: Passwords) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
 
 import router
 from router.sqlalchemy import RoutedEngine
@@ -60,3 +61,19 @@ def test_nobody_waits_for_who_waits_for_him(routed: Routed, other: Work) -> None
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(work, what) for what in (streams_then_writes, other)]:
             done.result(30)
+
+
+@pytest.mark.doors("psycopg", "psycopg2")
+def test_who_has_written_keeps_the_session_that_knows_of_it(routed: Routed) -> None:
+    """A read elsewhere does not take from a checkout the session in which it has written: as on a
+    plain engine lastval() is what it has inserted, and not another user's. Here a connection that
+    is given back is closed."""
+    engine = routed.another(
+        replicas=[routed.cluster.replicas[0].url(routed.dbname)],
+        poolclass=NullPool, isolation_level="AUTOCOMMIT",
+    )  # fmt: skip
+    with engine.connect() as connection, router.request_context():
+        new = connection.scalar(sa.text("INSERT INTO item (name) VALUES ('own') RETURNING id"))
+        with router.request_context():
+            assert connection.scalar(sa.text("SELECT pg_is_in_recovery()"))
+        assert connection.scalar(sa.text("SELECT lastval()")) == new
