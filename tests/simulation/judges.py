@@ -71,7 +71,9 @@ def watch(simulation: "Simulation") -> None:
         reads = sql.startswith("SELECT") and not sql.endswith("UPDATE")
         vigil.ran(line, params, reads=reads)
         if reads:
-            if server.recovering and not session.in_transaction:
+            if not server.recovering:
+                out.pop((process.number, server.port), None)  # it was promoted meanwhile
+            elif not session.in_transaction:
                 _eligible(line, process)
             return
         newer = claims.newer_than(server)
