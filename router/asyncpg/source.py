@@ -291,13 +291,30 @@ async def _released(pool: Any, con: Any) -> None:
         await released(pool, con)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:
-    def set_() -> None:
-        if not future.done():
-            future.set_result(None)
+class _Unused:
+    """Tells a task of the event loop `loop` that its node is not used any more.
 
-    with contextlib.suppress(RuntimeError):  # the loop was closed
-        loop.call_soon_threadsafe(set_)
+    Attributes:
+        future: done then.
+    """
+
+    __slots__ = ("_loop", "_told", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.future: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._told = False
+
+    def tell(self) -> None:
+        """It is not used; any thread. Once is enough, though views change while the loop works."""
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 class AsyncpgSource(Source):
@@ -351,13 +368,12 @@ class AsyncpgSource(Source):
         there at once is waited for as long as the node is used. Raises GivenUp."""
         if _ready(pool) or len(self.router.servers) < 2:
             return await pool.acquire(timeout=timeout)
-        router, loop, acquiring = self.router, asyncio.get_running_loop(), Acquiring()
+        router, acquiring, unused = self.router, Acquiring(), _Unused(asyncio.get_running_loop())
         task = router.runtime.tasks.spawn(_acquire(pool, timeout, acquiring))
-        unused: asyncio.Future[None] = loop.create_future()
-        number = router.gate.watch(node, functools.partial(_tell, loop, unused))
+        number = router.gate.watch(node, unused.tell)
         try:
             if router.view.uses(node, router.clock()):
-                await asyncio.wait({task, unused}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({task, unused.future}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             self.pool.comes_late(pool, task, acquiring)
             raise

@@ -16,7 +16,7 @@ from router.psycopg import blocking
 from router.psycopg.async_connection import AsyncConnection
 from router.psycopg.blocking import BlockingConnection, BlockingPool
 from router.psycopg.errors import PoolTimeout
-from router.psycopg.node_connection import ConnectionRecord
+from router.psycopg.node_connection import ConnectionRecord, still_waits
 from router.psycopg.pool import ConnInfo, Kwargs, RoutedPool, full, silent
 from router.psycopg.source import POOL_TIMEOUT, line_of
 
@@ -264,7 +264,7 @@ class AsyncConnectionPool(RoutedPool):
     def give_up(self, node: Node, pool: Any) -> None:
         """As the base class has it."""
         loop = self._loop
-        if loop is not None and pool.real._waiting:
+        if loop is not None and any(map(still_waits, tuple(pool.real._waiting))):
             # The loop may be closed between the look and the call.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(pool.give_up, node)

@@ -13,6 +13,7 @@ import psycopg
 from router.cluster.gate import GivenUp
 from router.greenlets import await_only, greenlet_spawn, in_greenlet
 from router.model import Node
+from router.psycopg.node_connection import still_waits
 from router.runtime import SYSTEM
 
 
@@ -121,7 +122,8 @@ class BlockingPool(_Blocking):
     def give_up(self, node: Node) -> None:
         """Let nobody wait any longer for a connection to `node`; in the event loop."""
         for waiting in list(self.real._waiting):
-            _spawned(waiting.fail(GivenUp(node)))
+            if still_waits(waiting):
+                _begun(waiting.fail(GivenUp(node)))
 
     def _kept(self, real: Any) -> BlockingConnection:
         found: BlockingConnection | None = real.__dict__.get(_KEPT)
@@ -135,13 +137,8 @@ class BlockingPool(_Blocking):
 
         Psycopg_pool loses a `connection` whose task is cancelled while it is put back, so that
         task must not be cancelled."""
-        putting = self.real.putconn(connection.real)
-        try:
-            waits_for = putting.send(None)
-        except StopIteration:
-            return  # nothing to wait for, as nearly always: no task is needed
-        task = _spawned(_rest(putting, waits_for))
-        if in_greenlet():
+        task = _begun(self.real.putconn(connection.real))
+        if task is not None and in_greenlet():
             await_only(asyncio.shield(task))
 
 
@@ -158,6 +155,16 @@ def _spawned(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     _ending.add(task)
     task.add_done_callback(_ending.discard)
     return task
+
+
+def _begun(work: Coroutine[Any, Any, Any]) -> "asyncio.Task[None] | None":
+    """Do `work` as far as nothing has to be waited for, which nearly always is all of it; the task
+    that does the rest, if there is any."""
+    try:
+        waits_for = work.send(None)
+    except StopIteration:
+        return None
+    return _spawned(_rest(work, waits_for))
 
 
 def beside(call: Callable[[], object]) -> None:

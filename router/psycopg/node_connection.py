@@ -155,6 +155,12 @@ class PsycopgConnection(NodeConnection):
         self.nodes.discard(self.node, self.line, distrust=distrust)
 
 
+def still_waits(client: Any) -> bool:
+    """Whether a `client` in psycopg_pool's queue waits: who does not any more stays there until a
+    connection comes back."""
+    return client.error is None and client.conn is None
+
+
 def loop_of(thing: Any) -> asyncio.AbstractEventLoop | None:
     """The event loop that `thing`, a connection or a pool, belongs to, which is the running
     one: None where its calls block the thread, and not only a greenlet

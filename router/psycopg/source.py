@@ -22,7 +22,14 @@ from router.connect.source import Connector, Source
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
 from router.model import Node, app_name
 from router.psycopg import errors
-from router.psycopg.node_connection import ConnectionRecord, PsycopgConnection, alive, ask, loop_of
+from router.psycopg.node_connection import (
+    ConnectionRecord,
+    PsycopgConnection,
+    alive,
+    ask,
+    loop_of,
+    still_waits,
+)
 
 POOL_LOOK = 0.25
 """Seconds to wait for a node's pool between two looks at whether it can ever open a connection,
@@ -93,7 +100,7 @@ class PsycopgConnector(Connector, ABC):
         """Let nobody wait any longer for a connection to `node` of psycopg_pool's `pool`; any
         thread. Its own names: `_waiting` holds those who wait, and `fail` ends that."""
         with pool._lock:
-            waiting = list(pool._waiting)
+            waiting = [each for each in pool._waiting if still_waits(each)]
         for each in waiting:
             each.fail(GivenUp(node))
 

@@ -225,15 +225,22 @@ class _OfThread:
 
 
 class _OfTask:
-    __slots__ = ("_event", "_loop")
+    __slots__ = ("_coming", "_event", "_loop")
 
     def __init__(self, event: asyncio.Event) -> None:
         self._event = event
         self._loop = asyncio.get_running_loop()
+        self._coming = False  # a call that sets the event is on its way: one is enough
 
     def set(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed
-            self._loop.call_soon_threadsafe(self._event.set)
+        if not self._coming:
+            self._coming = True
+            with suppress(RuntimeError):  # the loop was closed
+                self._loop.call_soon_threadsafe(self._come)
+
+    def _come(self) -> None:
+        self._coming = False
+        self._event.set()
 
     def wait(self, seconds: float) -> None:
         await_only(self._wait(seconds))
