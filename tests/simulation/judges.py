@@ -41,6 +41,13 @@ def watch(simulation: "Simulation") -> None:
             line = before[process.number]
             if not line or line[-1].server != name:
                 line.append(Followed(scheduler.now, name))
+            fit = {node.port for node in router.view.replicas}
+            for port in ports:
+                key = (process.number, port)
+                if not fit or port in fit or (primary is not None and primary.port == port):
+                    out.pop(key, None)
+                else:
+                    out.setdefault(key, scheduler.now)
 
         process.router.observers.append(look)
         look(process.router)
@@ -71,9 +78,7 @@ def watch(simulation: "Simulation") -> None:
         reads = sql.startswith("SELECT") and not sql.endswith("UPDATE")
         vigil.ran(line, params, reads=reads)
         if reads:
-            if not server.recovering:
-                out.pop((process.number, server.port), None)  # it was promoted meanwhile
-            elif not session.in_transaction:
+            if server.recovering and not session.in_transaction:
                 _eligible(line, process)
             return
         newer = claims.newer_than(server)
@@ -98,19 +103,13 @@ def watch(simulation: "Simulation") -> None:
                 )  # fmt: skip
 
     def _eligible(line: Any, process: "Process") -> None:
-        view = process.router.view
-        name = (process.number, line.server.port)
-        if any(node.port == line.server.port for node in view.replicas) or not view.replicas:
-            out.pop(name, None)
-            return
-        since = out.setdefault(name, line.sent)
-        if line.sent - since > 1.0 + GRACE:
+        since = out.get((process.number, line.server.port))
+        if since is not None and line.sent > since + 1.0 + GRACE:
             history.violate(
                 "only eligible replicas", scheduler.now,
-                f"process {process.number} has read on {line.server.name}, which it holds for "
-                f"unfit since {since:.4f}",
+                f"process {process.number} has read on {line.server.name}, sent {line.sent:.4f}, "
+                f"which it holds for unfit since {since:.4f}",
             )  # fmt: skip
-            out[name] = scheduler.now + 1e9
 
     simulation.network.trace = ran
     simulation.network.broke = vigil.broke
