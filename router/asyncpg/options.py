@@ -57,6 +57,8 @@ def checked(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
         if key not in _KNOWN:
             near = did_you_mean(key, (*OPTIONS, *_KNOWN))
             raise ConfigError(f"unknown option {key!r}{near}")
+    if options.get("connect") is not None and not callable(options["connect"]):
+        raise ConfigError(f"connect: expected a function, not {options['connect']!r}")
     found = {"min_size": 10, "max_size": 10, **options}
     size = budgeted(config, options.get("max_size"))
     if config.max_connections is not None and size is not None:

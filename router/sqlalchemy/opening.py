@@ -14,6 +14,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from router.connect.credentials import awaited, made
 from router.connect.parameters import for_probes
+from router.errors import ConfigError
 from router.sqlalchemy.drivers import driver_of
 
 
@@ -84,8 +85,11 @@ class Opening:
         dialect, with the arguments `positional` and `named` as listeners have changed them."""
         if self._open is not None:
             if not self.takes(positional, named):
-                return self._open()  # type: ignore[no-any-return] # it knows one server only
-            return self._open(*positional, **named)  # type: ignore[no-any-return]
+                positional, named = [], {}  # it knows one server only
+            connection = self._open(*positional, **named)
+            if connection is None:
+                raise ConfigError("creator: it returned None: return the connection it has made")
+            return connection  # type: ignore[no-any-return]
         for listener in self._listeners:
             connection = listener(self._dialect, rec, positional, named)
             if connection is not None:

@@ -52,6 +52,9 @@ class RouterPlugin(CreateEnginePlugin):
                 "pool: the router makes one pool for each node and cannot use yours: leave it "
                 "out, and use poolclass"
             )
+        creator = kwargs.get("creator")
+        if creator is not None and not callable(creator):
+            raise ConfigError(f"creator: expected a function that connects, not {creator!r}")
         if kwargs.get("poolclass") is RoutingPool:
             raise ConfigError(
                 "plugins: 'router' is named twice, in the URL and beside it: once will do"
@@ -70,7 +73,7 @@ class RouterPlugin(CreateEnginePlugin):
         self.router: Router = Router(self.config)
         self._poolclass: type[Pool] | None = kwargs.pop("poolclass", None)
         self._connect_args: Mapping[str, Any] = kwargs.get("connect_args") or {}
-        self._creator: Any = kwargs.get("creator")
+        self._creator: Any = creator
         self._in_use: Callable[[], InUse | None] = lambda: None
         kwargs.update(self.config.pool_options(), poolclass=RoutingPool)
 

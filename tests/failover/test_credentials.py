@@ -467,3 +467,12 @@ def test_a_session_past_pgbouncer_logs_in_as_the_pools_do(passwords: Passwords) 
     for way in opened:
         with way as (_, run):
             assert run(lock) == ""
+
+
+def test_a_creator_that_gives_nothing_is_told(passwords: Passwords) -> None:
+    """One that returns None is named, and no connection is opened in its place."""
+    primary = url(passwords.cluster.primary, ROLE, "psycopg")
+    engine = router.create_engine(primary, creator=lambda **_: None)
+    with pytest.raises(ConfigError, match="creator: it returned None"):
+        engine.connect()
+    engine.dispose()

@@ -225,6 +225,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"pin_duratoin": 1}, r"pin_duratoin.*did you mean 'pin_duration'"),
     ({"pool_size": 5}, r"pool_size.*min_size and max_size"),
     ({"reads_in_transaction": True}, r"reads_in_transaction.*readonly=True"),
+    ({"connect": "x"}, r"connect: expected a function, not 'x'"),
     ({"max_connections": 30, "max_size": 5}, r"max_size: max_connections sizes"),
     ({"min_size": 5, "max_size": 2}, r"min_size <= max_size"),
     ({"pgbouncer": True, "statement_cache_size": 10}, r"statement_cache_size.*PgBouncer"),

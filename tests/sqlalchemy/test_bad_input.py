@@ -47,6 +47,7 @@ URL = f"postgresql+psycopg://app:{SECRET}@127.0.0.1:1/db"
         ),
         ({"replicas": [{"host": "a", "name": "primary"}]}, r"replicas\[0\]\.name: 'primary'"),
         ({"creator": lambda: None, "replicas": ["a"]}, r"creator: .*do_connect"),
+        ({"creator": "connect"}, r"creator: expected a function that connects, not 'connect'"),
         ({"poolclass": sa.NullPool, "pool_size": 3, "replicas": ["a"]}, r"pool_size: NullPool"),
     ],
 )
