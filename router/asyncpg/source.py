@@ -91,7 +91,7 @@ class AsyncpgConnector(Connector):
         self._closed: bool = False
         self._ending: set[asyncio.Future[Any]] = set()
         self._router_loop: asyncio.AbstractEventLoop | None = None
-        self.renews = self._user_connect is not asyncpg.connect or callable(
+        self.renews: bool = self._user_connect is not asyncpg.connect or callable(
             self._options.get("password")
         )
         router = Router(config)

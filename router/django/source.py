@@ -62,7 +62,7 @@ class DjangoConnector(PsycopgConnector):
             raise ImproperlyConfigured(str(error)) from None
         # Never connected: any thread asks it for connection parameters.
         self._model: DatabaseWrapper = type(wrapper)(settings, self.alias)
-        self.renews = wrapper.renews()
+        self.renews: bool = wrapper.renews()
         self.pooled: Any = settings["OPTIONS"].get("pool")
         if self.pooled and settings.get("CONN_MAX_AGE", 0) != 0:
             raise ImproperlyConfigured("Pooling doesn't support persistent connections.")

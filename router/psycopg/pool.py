@@ -87,7 +87,7 @@ class RoutedPool(PsycopgConnector):
         self._told: Callable[[], Any] | None = None
         if callable(conninfo):
             self._told, conninfo = conninfo, str(credentials.made(conninfo))
-        self.renews = bool(self._given or self._told)
+        self.renews: bool = bool(self._given or self._told)
         if self.renews and not callable(anew(dict)):
             raise ConfigError("conninfo, kwargs: a function needs psycopg_pool 3.3: upgrade it")
         self.config: Config = _config(conninfo, replicas, ours)

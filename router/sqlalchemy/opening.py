@@ -133,7 +133,8 @@ class Opening:
 def _async_creator(creator: Any) -> Callable[..., Any] | None:
     """The user's ``async_creator``, which ``create_async_engine`` hides in a `creator` of its own
     that takes no arguments; None where that is not what it is."""
-    names = getattr(getattr(creator, "__code__", None), "co_freevars", ())
-    hidden = dict(zip(names, getattr(creator, "__closure__", None) or (), strict=True))
+    names: tuple[str, ...] = getattr(getattr(creator, "__code__", None), "co_freevars", ())
+    cells: tuple[Any, ...] = getattr(creator, "__closure__", None) or ()
+    hidden = dict(zip(names, cells, strict=True))
     cell = hidden.get("async_creator")
     return None if cell is None else cell.cell_contents
