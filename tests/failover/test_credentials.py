@@ -191,6 +191,9 @@ def django_way(passwords: Passwords, pool: Any) -> Iterator[tuple[Router, Way]]:
 
 def ways(passwords: Passwords) -> Mapping[str, AbstractContextManager[tuple[Router, Way]]]:
     """Each way in which a driver has credentials made for a connection."""
+    import django
+
+    django.setup()  # now, and not by one of many threads, which would take it seconds
     cluster = passwords.cluster
     replicas = [url(replica, ROLE) for replica in cluster.replicas]
     options = {"replicas": replicas, "poolclass": NullPool, **FAST}
