@@ -25,6 +25,7 @@ from router.cluster.router import Router
 from router.config.config import Config
 from router.config.server import Server
 from router.connect import credentials
+from router.connect.dialing import NothingOpen, may_open
 from router.connect.driver import Driver
 from router.connect.source import Connector, Source
 from router.errors import RouterError
@@ -43,9 +44,6 @@ ASYNCPG = Driver(
     reached_by=credentials.of_asyncpg,
 )
 
-may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
-"""Whether pools may open connections now, or only give those that are open."""
-
 
 class Acquiring:
     """A connection that a task waits for, in the place of a caller who may give up meanwhile.
@@ -59,10 +57,6 @@ class Acquiring:
 
 
 _acquiring: ContextVar[Acquiring | None] = ContextVar("pg_router_acquiring", default=None)
-
-
-class NothingOpen(Exception):
-    """A pool has no connection that is open."""
 
 
 class AsyncpgConnector(Connector):

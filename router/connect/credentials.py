@@ -46,6 +46,11 @@ def of_libpq(parameters: Mapping[str, Any], password: str) -> dict[str, Any]:
     return {**found, "password": password} if password else found
 
 
+def of_psycopg(connection: Any) -> dict[str, Any]:
+    """The same of a `connection` of psycopg, for threads or for an event loop."""
+    return of_libpq(connection.info.get_parameters(), connection.info.password)
+
+
 def of_asyncpg(connection: Any) -> dict[str, Any]:
     """The same of an asyncpg `connection`; by its own names."""
     asked, address = connection._params, connection._addr

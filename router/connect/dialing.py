@@ -20,6 +20,14 @@ patient: ContextVar[bool] = ContextVar("pg_router_patient", default=False)
 """Whether the caller has no other node to take, and waits for an attempt however long it takes."""
 
 
+may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
+"""Whether pools may open connections now, or only give those that are open."""
+
+
+class NothingOpen(Exception):
+    """A pool has no connection that is open."""
+
+
 class KeepsWaiting(NoReplicaAvailable):
     """A connection to that node is being opened, and it takes long."""
 

@@ -14,7 +14,7 @@ from router import registry
 from router.cluster.gate import GivenUp, at_most, must_be_had, must_be_used
 from router.cluster.router import Router
 from router.config.server import Server
-from router.connect.credentials import of_libpq
+from router.connect.credentials import of_psycopg
 from router.connect.driver import Driver
 from router.connect.hangup import HangUp
 from router.connect.parameters import for_probes
@@ -58,7 +58,7 @@ PSYCOPG = Driver(
     errors=(psycopg.Error,),
     ask=ask,
     lost=lambda error, connection: bool(connection.closed),
-    reached_by=lambda c: of_libpq(c.info.get_parameters(), c.info.password),
+    reached_by=of_psycopg,
     runs=lambda connection: connection.pgconn.transaction_status == TransactionStatus.ACTIVE,
 )
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sqlalchemy.engine.interfaces import Dialect
 
 from router.connect import driver
-from router.connect.credentials import of_asyncpg, of_libpq
+from router.connect.credentials import of_asyncpg, of_libpq, of_psycopg
 from router.connect.parameters import begin_in
 from router.errors import ConfigError
 
@@ -134,7 +134,7 @@ DRIVERS: dict[str, Driver] = {
     "psycopg": Driver(
         in_transaction=lambda c: bool(c.pgconn.transaction_status != 0),
         runs=lambda c: bool(c.pgconn.transaction_status == 1),  # 1 is ACTIVE
-        reached_by=lambda c: of_libpq(c.info.get_parameters(), c.info.password),
+        reached_by=of_psycopg,
         unprepared={"prepare_threshold": None},
     ),
     "psycopg2": Driver(
@@ -164,9 +164,7 @@ DRIVERS: dict[str, Driver] = {
         in_transaction=lambda c: bool(c._connection.pgconn.transaction_status != 0),
         runs=lambda c: bool(c._connection.pgconn.transaction_status == 1),
         fileno=lambda c: int(c._connection.fileno()),
-        reached_by=lambda c: of_libpq(
-            c._connection.info.get_parameters(), c._connection.info.password
-        ),
+        reached_by=lambda c: of_psycopg(c._connection),
         unprepared={"prepare_threshold": None},
     ),
     "asyncpg_async": Driver(

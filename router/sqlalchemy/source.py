@@ -18,6 +18,7 @@ from router import registry
 from router.cluster.membership import Use
 from router.cluster.router import Router
 from router.config.config import Config
+from router.connect.dialing import NothingOpen, may_open
 from router.connect.source import Connector, Source
 from router.errors import RouterError, SessionRefused
 from router.model import Node
@@ -25,7 +26,7 @@ from router.sqlalchemy.drivers import Driver, driver_of
 from router.sqlalchemy.errors import PoolTimeout, translated
 from router.sqlalchemy.node_connection import DbapiConnection
 from router.sqlalchemy.opening import Creator, Opening
-from router.sqlalchemy.waiting import NothingOpen, Waits, connected, count, may_open
+from router.sqlalchemy.waiting import Waits, connected, count
 
 PROVEN = "pg_router_proven"
 """Key in a connection's ``info``: when it was last known to live (monotonic seconds)."""

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 from router.cluster.gate import at_most, must_be_had, must_be_used
 from router.cluster.router import Router
+from router.connect.dialing import NothingOpen, may_open
 from router.connect.errand import Errand
 from router.model import Node
 from router.runtime import Event
@@ -21,14 +22,6 @@ from router.runtime import Event
 LOOK = 0.25
 """Seconds between two looks for a place of which nobody is told that it is free: its connection
 was detached, or went back when nobody had closed it."""
-
-
-may_open: ContextVar[bool] = ContextVar("pg_router_may_open", default=True)
-"""Whether pools may open connections now, or only give those that are open."""
-
-
-class NothingOpen(Exception):
-    """A pool has no connection that is open."""
 
 
 class Signal(Protocol):
