@@ -13,11 +13,12 @@ import pgparse  # type: ignore[import-not-found]
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from router.sql import placeholders
-from router.sql.catalog import Catalog, Relation
+from router.sql.catalog import Catalog
 from router.sql.classifier import Classifier
+from router.sql.objects import Relation
 
 NAMES = ("users", "orders", "addresses")
-CATALOG = Catalog(loaded=True, relations={n: (Relation("public", n, "r"),) for n in NAMES})
+CATALOG = Catalog(loaded=True, relations={n: (Relation("public", n),) for n in NAMES})
 QUERY = """SELECT u.id, u.name, u.email, count(o.id) AS orders, sum(o.total) AS total
 FROM users AS u
 JOIN orders AS o ON o.user_id = u.id

@@ -1,9 +1,11 @@
 """The tables of "What goes where", made by the classifier itself so that they cannot drift."""
 
 from router.sql import functions
-from router.sql.catalog import SEQUENCE, Catalog, Function, Relation
+from router.sql.catalog import Catalog
 from router.sql.classifier import classify
+from router.sql.closure import FOREIGN, SEQUENCE, UNLOGGED
 from router.sql.intent import Intent, Kind
+from router.sql.objects import Effect, Function, Relation, Verdict
 
 EXAMPLES = """
 SELECT name FROM users WHERE id = %(id)s
@@ -67,15 +69,16 @@ SELEC 1
 """.strip().splitlines()
 
 _RELATIONS = (
-    Relation("public", "users", "r"),
-    Relation("public", "orders", "r"),
-    Relation("public", "users_id_seq", "S", refused=SEQUENCE),
-    Relation("public", "cache_unlogged", "r", refused="is unlogged: a replica has nothing of it"),
-    Relation("public", "far_away", "f", refused="is a foreign table: it acts on a further server"),
+    Relation("public", "users"),
+    Relation("public", "orders"),
+    Relation("public", "users_id_seq", Verdict(Effect.ACTS, f"users_id_seq {SEQUENCE}")),
+    Relation("public", "cache_unlogged", Verdict(Effect.REFUSED, f"cache_unlogged {UNLOGGED}")),
+    Relation("public", "far_away", Verdict(Effect.ACTS, f"far_away {FOREIGN}")),
 )
 _WRITES = Function(
-    "public", "writes_something", 1, 1, True, "sql", "INSERT INTO users VALUES ($1)"
-)
+    "public", "writes_something", 1, 1,
+    Verdict(Effect.REFUSED, "calls public.writes_something(): INSERT"),
+)  # fmt: skip
 CATALOG = Catalog(
     loaded=True,
     relations={relation.name: (relation,) for relation in _RELATIONS},

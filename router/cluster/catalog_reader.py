@@ -9,6 +9,7 @@ from router.messages import one_line
 from router.model import Node
 from router.polling import Loop, Task
 from router.sql.catalog import Catalog
+from router.sql.closure import Bodies
 
 CATALOG_INTERVAL = 60.0
 """Seconds between two readings of the catalog, for DDL run by other processes."""
@@ -29,8 +30,8 @@ LOCKED = "55P03"
 class CatalogReader:
     """Reads the catalog when it is time, one reading at a time, on the monitor's event loop.
 
-    Each reading has a connection of its own: views are locked while they are read, and neither a
-    migration that holds such a lock nor a server that hangs may hold up a probe.
+    Each reading has a connection of its own: neither a migration that holds a lock on the
+    server's catalog nor a server that hangs may hold up a probe.
     """
 
     def __init__(self, router: Router, loop: Loop, connect_args: ConnectArgs) -> None:
@@ -39,6 +40,7 @@ class CatalogReader:
         self._connect_args = connect_args
         self._due = float("-inf")
         self._failed = False  # and the event was sent
+        self._bodies: Bodies = {}
 
     def due_now(self) -> None:
         """Let the next `begin` read, however recent the last reading is. Any thread."""
@@ -64,7 +66,9 @@ class CatalogReader:
         try:
             if not await loop.ends(asking, within=CATALOG_PATIENCE):
                 raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
-            catalog = Catalog.from_rows(asking.result())
+            rows = asking.result()
+            # A database with many functions keeps it busy for seconds, at first.
+            catalog = await loop.beside(lambda: self._closed(rows), "pg-router catalog")
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
             self._due = self.router.clock() + CATALOG_RETRY
             told = error
@@ -75,6 +79,15 @@ class CatalogReader:
         self._failed = False
         if not await loop.outside(lambda: self.router.catalog.learn(catalog, generation)):
             self.due_now()
+
+    def _closed(self, rows: dict[str, list[tuple[Any, ...]]]) -> Catalog:
+        """The catalog of `rows`, under the user's own rules; bodies seen before cost nothing."""
+        config = self.router.config
+        catalog = Catalog.from_rows(
+            rows, read=config.read_functions, write=config.write_functions, bodies=self._bodies
+        )
+        self._bodies = catalog.bodies
+        return catalog
 
     def _unreadable(self, node: Node, error: Exception) -> None:
         locked = getattr(error, "sqlstate", None) == LOCKED

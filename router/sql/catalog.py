@@ -1,223 +1,68 @@
-"""What the server says of its functions, relations, types and operators: SQL text and values.
+"""What is known of a server's functions, relations, types and operators: by name, with a verdict.
 
 Nothing is executed here. `Catalog.QUERIES` is run by whoever has a connection, in any order, on
 the primary or a replica, by any role that may log in; `Catalog.from_rows` takes the rows.
-PostgreSQL 13 and later.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, ClassVar, Self, TypeVar
 
-_USER = "n.nspname <> 'information_schema' and n.nspname !~ '^pg_'"
+from router.sql.closure import Bodies, Closure
+from router.sql.graph import Graph, Node, told
+from router.sql.objects import NO_TYPES, Cast, Function, Operator, Relation, Type, Verdict
+from router.sql.queries import FIRST, QUERIES
 
-FUNCTIONS = f"""
-    select n.nspname, p.proname, p.pronargs, p.pronargdefaults, p.provariadic <> 0,
-        p.provolatile = 'v', l.lanname,
-        case when l.lanname = 'c' then ''
-             when l.lanname = 'sql' and p.prosrc = '' then pg_get_functiondef(p.oid)
-             else p.prosrc end,
-        case when a.aggfnoid is null then '{{}}' else array(
-            select s.proname::text from pg_proc s
-            where s.oid in (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn,
-                a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
-        ) end
-    from pg_proc p
-    join pg_namespace n on n.oid = p.pronamespace
-    join pg_language l on l.oid = p.prolang
-    left join pg_aggregate a on a.aggfnoid = p.oid
-    where {_USER}
-"""
-
-RELATIONS = f"""
-    select c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
-        case when c.relkind = 'v' then pg_get_viewdef(c.oid) else '' end,
-        array(
-            select pg_get_expr(polqual, polrelid) from pg_policy
-            where polrelid = c.oid and polqual is not null and polcmd in ('r', '*')
-        ) || array(
-            select pg_get_expr(adbin, adrelid) from pg_attribute a
-            join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-            where a.attrelid = c.oid and a.attgenerated = 'v' and not a.attisdropped
-        )
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where {_USER} and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S') and c.relpersistence <> 't'
-"""
-
-SEQUENCE = "is a sequence, whose values a replica shows before they are given out"
-"""WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
-
-Source: SEQ_LOG_VALS in https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/sequence.c
-"""
-
-INHERITS = "select inhparent::int8, inhrelid::int8 from pg_inherits"
-
-TYPES = f"""
-    select n.nspname, t.typname,
-        array(
-            select p.proname::text from pg_proc p where p.oid in (t.typinput, t.typoutput)
-        ),
-        array(
-            select pg_get_expr(conbin, 0) from pg_constraint
-            where contypid = t.oid and contype = 'c'
-        ),
-        (select b.typname from pg_type b where t.typtype = 'd' and b.oid = t.typbasetype)
-    from pg_type t join pg_namespace n on n.oid = t.typnamespace
-    where {_USER} and t.typname !~ '^_'
-"""
-
-CASTS = f"""
-    select t.typname, p.proname, k.castcontext::text
-    from pg_cast k join pg_proc p on p.oid = k.castfunc join pg_type t on t.oid = k.casttarget
-    join pg_namespace n on n.oid = p.pronamespace
-    where {_USER}
-"""
-
-OPERATORS = f"""
-    select n.nspname, o.oprname, p.proname
-    from pg_operator o join pg_namespace n on n.oid = o.oprnamespace
-    join pg_proc p on p.oid = o.oprcode
-    where {_USER}
-"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Function:
-    """One overload of a function that a user made.
-
-    Attributes:
-        least, most: how many arguments it takes; `most` is None for a variadic one.
-        source: its body; empty where that is machine code.
-        calls: functions an aggregate is made of.
-    """
-
-    schema: str
-    name: str
-    least: int
-    most: int | None
-    volatile: bool
-    language: str
-    source: str
-    calls: tuple[str, ...] = ()
-
-    def accepts(self, n: int | None) -> bool:
-        """Whether a call with `n` arguments may mean this overload; None is any number."""
-        return n is None or (self.least <= n and (self.most is None or n <= self.most))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Relation:
-    """A table, view, sequence or the like.
-
-    Attributes:
-        kind: pg_class.relkind.
-        source: a view's query.
-        expressions: what reading it evaluates: policies, virtual columns.
-        refused: why a replica must not read it, as far as it can be said without its source.
-    """
-
-    schema: str
-    name: str
-    kind: str
-    source: str = ""
-    expressions: tuple[str, ...] = ()
-    refused: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Type:
-    """A type.
-
-    Attributes:
-        calls: its input and output functions.
-        expressions: a domain's constraints.
-        base: a domain's base type.
-    """
-
-    schema: str
-    name: str
-    calls: tuple[str, ...] = ()
-    expressions: tuple[str, ...] = ()
-    base: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Operator:
-    """An operator and the function behind it."""
-
-    schema: str
-    name: str
-    call: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cast:
-    """A cast to the type `name` by a user's function."""
-
-    name: str
-    call: str
-    implicit: bool
-
-
-T = TypeVar("T", Function, Relation, Type, Operator, Cast)
+N = TypeVar("N", Function, Relation, Type, Operator)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Catalog:
-    """Everything in the schemas of users, by unqualified name.
+    """Everything that initdb did not make, by unqualified name.
 
     Attributes:
         loaded: False until it was read; then no user's object is known to be safe.
+        operators: symbols that users gave an operator.
+        unsafe_operators: operators by unsafe functions, by symbol.
+        unsafe_casts: casts by unsafe functions that a statement has to ask for.
+        ddl_binds: an event trigger leaves something in the session that runs DDL.
+        bodies: what bodies of functions name, for the next reading.
     """
 
-    QUERIES: ClassVar[Mapping[str, str]] = MappingProxyType(
-        {
-            "functions": FUNCTIONS,
-            "relations": RELATIONS,
-            "inherits": INHERITS,
-            "types": TYPES,
-            "casts": CASTS,
-            "operators": OPERATORS,
-        }
-    )
+    QUERIES: ClassVar[Mapping[str, str]] = QUERIES
 
     loaded: bool = False
     functions: Mapping[str, tuple[Function, ...]] = field(default_factory=dict)
     relations: Mapping[str, tuple[Relation, ...]] = field(default_factory=dict)
     types: Mapping[str, tuple[Type, ...]] = field(default_factory=dict)
-    casts: Mapping[str, tuple[Cast, ...]] = field(default_factory=dict)
-    operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
+    operators: frozenset[str] = frozenset()
+    unsafe_operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
+    unsafe_casts: tuple[Cast, ...] = ()
+    ddl_binds: bool = False
+    bodies: Bodies = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_rows(cls, rows: Mapping[str, Iterable[Sequence[Any]]]) -> Self:
-        """The catalog of `rows`: for each key of `QUERIES`, what its statement returned."""
-        functions = (
-            Function(s, name, n - defaults, None if variadic else n, volatile, language, source,
-                     tuple(calls))
-            for s, name, n, defaults, variadic, volatile, language, source, calls in rows[
-                "functions"
-            ]
-        )  # fmt: skip
-        types = (
-            Type(s, name, tuple(calls), tuple(checks), base or "")
-            for s, name, calls, checks, base in rows["types"]
-        )
-        return cls(
-            loaded=True,
-            functions=_by_name(functions),
-            relations=_by_name(_relations(rows)),
-            types=_by_name(types),
-            casts=_by_name(Cast(name, call, kind == "i") for name, call, kind in rows["casts"]),
-            operators=_by_name(Operator(*row) for row in rows["operators"]),
-        )
+    def from_rows(
+        cls,
+        rows: Mapping[str, Iterable[Sequence[Any]]],
+        *,
+        read: Iterable[str] = (),
+        write: Iterable[str] = (),
+        bodies: Bodies | None = None,
+    ) -> Self:
+        """The catalog of `rows`: for each key of `QUERIES`, what its statement returned.
 
-    def implicit(self) -> Iterator[Operator | Cast]:
-        """What a statement may use without naming it: comparisons and implicit casts."""
-        for name in ("=", "<>", "<", "<=", ">", ">="):
-            yield from self.operators.get(name, ())
-        for casts in self.casts.values():
-            yield from (cast for cast in casts if cast.implicit)
+        It takes about 0.1 ms for each function that was not there before, in Python: keep it off
+        threads that others wait for.
+
+        Args:
+            rows: the answers.
+            read, write: names of functions that the user vouches for, or takes for writes.
+            bodies: those of the reading before, which then cost nothing.
+        """
+        rules = frozenset(map(str.lower, read)), frozenset(map(str.lower, write))
+        closure = Closure(rows, *rules, bodies or {})
+        return cls(loaded=True, **_Told(closure).catalog())
 
     def __repr__(self) -> str:
         if not self.loaded:
@@ -225,38 +70,94 @@ class Catalog:
         return f"<Catalog of {len(self.relations)} relations, {len(self.functions)} functions>"
 
 
-UNLOGGED = "is unlogged: a replica has nothing of it"
+class _Told:
+    """What a closure found, as statements ask for it."""
+
+    def __init__(self, closure: Closure) -> None:
+        graph = closure.graph()
+        self._closure = closure
+        self._run: dict[Node, Verdict] = graph.verdicts()
+        self._planned = graph.planned(self._run)
+        self._binds = graph.binding()
+        self._locals = graph.reaching(n for n in graph.nodes if n.local)
+        self._operators = self._unsafe_operators(graph)
+        self._casts = self._unsafe_casts()
+        self._suspects = frozenset(
+            [t for o in self._operators for t in o.operands]
+            + [t for c in self._casts for t in (c.source, c.target)]
+        )
+
+    def catalog(self) -> dict[str, Any]:
+        """The fields of a Catalog."""
+        operators = self._closure.rows["operators"]
+        return {
+            "functions": _by_name(map(self._function, self._closure.rows["functions"])),
+            "relations": _by_name(
+                self._relation(row) for row in self._closure.rows["relations"] if row[3] != "c"
+            ),
+            "types": _by_name(map(self._type, self._closure.rows["types"])),
+            "operators": frozenset(row[2] for row in operators),
+            "unsafe_operators": _by_name(self._operators),
+            "unsafe_casts": self._casts,
+            "ddl_binds": self._closure.ddl in self._binds,
+            "bodies": self._closure.bodies,
+        }
+
+    def _function(self, row: Sequence[Any]) -> Function:
+        oid, schema, name, n, defaults, variadic = row[:6]
+        node = self._closure.functions[oid]
+        return Function(
+            schema, name, n - defaults, None if variadic else n, self._run.get(node),
+            self._planned.get(node), self._local(node),
+            self._suspect(self._closure.signatures[oid]),
+        )  # fmt: skip
+
+    def _relation(self, row: Sequence[Any]) -> Relation:
+        oid, schema, name = row[:3]
+        node = self._closure.relations[oid]
+        return Relation(
+            schema, name, self._run.get(node), self._planned.get(node),
+            self._closure.written[oid] in self._binds, self._local(node),
+            self._suspect(self._closure.columns.get(oid, NO_TYPES)),
+        )  # fmt: skip
+
+    def _type(self, row: Sequence[Any]) -> Type:
+        oid, schema, name = row[:3]
+        parts = self._closure.parts[oid]
+        return Type(schema, name, self._run.get(self._closure.types[oid]), self._suspect(parts))
+
+    def _local(self, node: Node) -> str:
+        return told(node, self._locals) if node in self._locals else ""
+
+    def _suspect(self, types: frozenset[int]) -> frozenset[int]:
+        return types & self._suspects or NO_TYPES
+
+    def _unsafe_operators(self, graph: Graph) -> tuple[Operator, ...]:
+        found = []
+        for oid, _, name, left, right, _, _ in self._closure.rows["operators"]:
+            verdict = self._run.get(self._closure.operators[oid])
+            if verdict is not None:
+                found.append(Operator(name, verdict, _users(left, right)))
+        return tuple(found)
+
+    def _unsafe_casts(self) -> tuple[Cast, ...]:
+        return tuple(
+            Cast(source if source >= FIRST else 0, target, name, self._run[node])
+            for (source, target, _, _, _, name), node in self._closure.casts
+            if node in self._run
+        )
 
 
-def _relations(rows: Mapping[str, Iterable[Sequence[Any]]]) -> Iterable[Relation]:
-    found = list(rows["relations"])
-    refused: dict[int, str] = {}
-    for oid, _, _, kind, persistence, _, _ in found:
-        if kind == "S":
-            refused[oid] = SEQUENCE
-        elif kind == "f":
-            refused[oid] = "is a foreign table: it acts on a further server"
-        elif persistence == "u":
-            refused[oid] = UNLOGGED
-    parents: dict[int, list[int]] = {}
-    for parent, child in rows["inherits"]:
-        parents.setdefault(child, []).append(parent)
-    todo = list(refused)
-    while todo:
-        child = todo.pop()
-        for parent in parents.get(child, ()):
-            if parent not in refused:
-                refused[parent] = f"has a child that {refused[child]}"
-                todo.append(parent)
-    for oid, schema, name, kind, _, source, expressions in found:
-        yield Relation(schema, name, kind, source, tuple(expressions), refused.get(oid, ""))
+def _users(*types: int) -> frozenset[int]:
+    """Those of `types` that initdb did not make."""
+    return frozenset(t for t in types if t >= FIRST)
 
 
-def _by_name(items: Iterable[T]) -> Mapping[str, tuple[T, ...]]:
-    found: dict[str, list[T]] = {}
+def _by_name(items: Iterable[N]) -> Mapping[str, tuple[N, ...]]:
+    found: dict[str, list[N]] = {}
     for item in items:
         found.setdefault(item.name, []).append(item)
-    return MappingProxyType({name: tuple(same) for name, same in found.items()})
+    return {name: tuple(same) for name, same in found.items()}
 
 
 BUILTIN = Catalog()

@@ -15,9 +15,10 @@ from router.sql.catalog import BUILTIN, Catalog
 from router.sql.grammar import names_temp
 from router.sql.intent import Intent, Kind, OnStandby, Rule
 from router.sql.judge import Judge
-from router.sql.reach import Walk
+from router.sql.objects import Effect
+from router.sql.plpgsql import scan
+from router.sql.reach import Reach
 from router.sql.statements import statement
-from router.sql.words import DEFINES, mentions_session
 
 _EMPTY = Intent(Kind.READ, "empty")
 
@@ -40,14 +41,11 @@ def _classified(sql: str, judge: Judge) -> Intent:
     except bounds.TooComplex as error:
         return _unparsed(sql, str(error), judge)
     except (parser.NotParsed, RecursionError, UnicodeError, ValueError, MemoryError) as error:
-        refused = isinstance(error, parser.NotParsed)  # else nobody knows what the text holds
-        return Intent(
-            Kind.WRITE,
-            f"does not parse: {parser.message(error) if refused else type(error).__name__}",
-            binds=not refused or mentions_session(sql),
-            ddl=bool(DEFINES.search(sql)),
-            on_standby=OnStandby.UNSEEN,
-        )
+        if isinstance(error, parser.NotParsed):
+            return _by_words(sql, f"does not parse: {parser.message(error)}", judge)
+        # Nobody knows what the text holds.
+        reason = f"does not parse: {type(error).__name__}"
+        return Intent(Kind.WRITE, reason, binds=True, ddl=True, on_standby=OnStandby.UNSEEN)
     intent = _strongest(intents)
     if "pg_temp" in sql.lower() and any(names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
@@ -55,19 +53,25 @@ def _classified(sql: str, judge: Judge) -> Intent:
     return intent
 
 
-def _unparsed(sql: str, why: str, judge: Judge) -> Intent:
-    """The intent of a text that is kept from the parser: a write, and the rest by its words."""
-    walk = Walk(judge)
-    walk.scan(sql)
-    walk.resolve()
+def _by_words(sql: str, reason: str, judge: Judge) -> Intent:
+    """The intent of a text without a tree: a write, and the rest by its words."""
+    names = scan(sql)
+    walk = Reach(names, judge)
     return Intent(
         Kind.WRITE,
-        f"not parsed: {why}",
-        # Several statements may set anything, or leave a transaction open.
-        binds=walk.binds or not judge.catalog.loaded or ";" in sql.rstrip("; \t\r\n"),
+        reason,
+        binds=walk.binds or any(not c.local for c in names.configs),
         ddl=walk.ddl,
-        on_standby=OnStandby.ACTS if walk.acts else OnStandby.UNSEEN,
+        on_standby=OnStandby.ACTS if walk.effect is Effect.ACTS else OnStandby.UNSEEN,
     )
+
+
+def _unparsed(sql: str, why: str, judge: Judge) -> Intent:
+    """The intent of a text that is kept from the parser."""
+    intent = _by_words(sql, f"not parsed: {why}", judge)
+    # Several statements may set anything, or leave a transaction open.
+    several = ";" in sql.rstrip("; \t\r\n")
+    return replace(intent, binds=intent.binds or not judge.catalog.loaded or several)
 
 
 def _strongest(intents: list[Intent]) -> Intent:

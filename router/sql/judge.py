@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 
 from router.sql import functions
-from router.sql.catalog import Cast, Catalog, Function, Operator, Relation, Type
-
-Object = Function | Relation | Type | Operator | Cast
+from router.sql.catalog import Catalog
 
 
 class Judge:
-    """The catalog and the users' rules, with what was already found harmless under them."""
+    """The catalog and the users' rules."""
 
-    __slots__ = ("attributes", "catalog", "harmless", "implicit", "read", "write")
+    __slots__ = ("attributes", "catalog", "read", "write")
 
     def __init__(
         self, catalog: Catalog, read: Iterable[str] = (), write: Iterable[str] = ()
@@ -19,8 +17,16 @@ class Judge:
         self.catalog: Catalog = catalog
         self.read: frozenset[str] = frozenset(read)
         self.write: frozenset[str] = frozenset(write)
-        # Names that would be a call where a column is expected.
-        self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(catalog.functions)
-        # Only ever grows, by whole objects: safe to share between threads.
-        self.harmless: set[Object] = set()
-        self.implicit: tuple[Object, ...] = tuple(catalog.implicit())
+        # Names that would be a call, or a cast, where a column is expected.
+        self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(
+            (name for name, same in catalog.functions.items() if any(map(_matters, same))),
+            (name for name, same in catalog.types.items() if any(t.verdict for t in same)),
+        )
+
+
+def _matters(function: object) -> bool:
+    return bool(
+        getattr(function, "verdict", None)
+        or getattr(function, "local", "")
+        or getattr(function, "types", None)
+    )

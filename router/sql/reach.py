@@ -1,176 +1,256 @@
-"""What a statement reaches: through views, function bodies, types and operators too."""
+"""What a statement reaches: the catalog is asked about each name in it."""
 
-import re
-from typing import Any
+from collections.abc import Iterable
 
-from router.sql import bounds, functions, parser
-from router.sql.catalog import UNLOGGED, Function, Relation, Type
-from router.sql.grammar import BINDING, NODE_SUFFIX, NOT_DDL
-from router.sql.tree import NO_NAMES, Tree
-from router.sql.words import CALLED, DEFINES, SESSION_WORDS, SETS, WORD, ended
+from router.sql import functions
+from router.sql.builtins import OPERATORS, RELATIONS, TYPES
+from router.sql.closure import ruled
+from router.sql.intent import OnStandby
+from router.sql.judge import Judge
+from router.sql.names import Call, Named, Names
+from router.sql.objects import NO_TYPES, Effect, Function, Relation, Type, Verdict
+
+_OWN_SCHEMAS = (None, "pg_catalog", "information_schema")
 
 
-class Walk(Tree):
-    """Everything a statement reaches, through views and function bodies too."""
+class Reach:
+    """What `names` reach, judged by `judge`; with `plan_only` of a statement that is only planned.
 
-    __slots__ = ()
+    Attributes:
+        found: why it is not a read.
+        doubt: why it is not known to be a read: a name that is not in the catalog.
+        effect: what a standby makes of it.
+        binds: it leaves something behind in its session, or nobody knows.
+        holds: it does so for certain.
+        ddl: it changes what the catalog says, or runs code that seems to.
+        varies: what makes a second run on another node give something else.
+    """
 
-    binds: bool
-    ddl: bool
+    __slots__ = (
+        "_plan_only", "_types", "binds", "ddl", "doubt", "effect", "found", "holds", "judge",
+        "names", "varies",
+    )  # fmt: skip
 
-    def run(self, node: dict[str, Any]) -> None:
-        """Walk the statement `node` and what it reaches."""
-        self.walk(node)
-        self.resolve()
+    def __init__(self, names: Names, judge: Judge, *, plan_only: bool = False) -> None:
+        self.found: str = ""
+        self.doubt: str = ""
+        self.effect: Effect = Effect.SAFE
+        self.binds: bool = names.binds
+        self.holds: bool = names.holds
+        self.ddl: bool = names.ddl
+        self.varies: str = ""
+        self.names: Names = names
+        self.judge: Judge = judge
+        self._plan_only = plan_only
+        self._types: set[int] = set()
+        for form in names.forms:
+            if not (plan_only and form.executed):
+                self._refuse(form.reason, form.effect)
+        self._ask()
 
-    def resolve(self) -> None:
-        """Walk what was reached until nothing new is."""
-        judge, seen, todo = self.judge, self._seen, self._todo
-        if self._touched:
-            todo.extend(judge.implicit)
-        while todo:
-            item = todo.pop()
-            if item in seen or item in judge.harmless:
-                continue
-            seen.add(item)
-            self._owner = item.name
-            if isinstance(item, Function):
-                self._function(item)
-            elif isinstance(item, Relation):
-                self._relation(item)
-            elif isinstance(item, Type):
-                self._type(item)
-            else:
-                self._named(item.call)
-        if not (self.found or self.doubt or self.binds or self._plan_only):
-            judge.harmless |= seen
+    @property
+    def reason(self) -> str:
+        """Why it is not a read; empty when it is one."""
+        return self.found or self.doubt
 
-    def _function(self, f: Function) -> None:
-        judge, names = self.judge, [f.schema, f.name]
-        if self._ruled(judge.write, names):
-            self._refuse(f"{f.name}() is in write_functions")
-        elif self._ruled(judge.read, names):
+    @property
+    def on_standby(self) -> OnStandby:
+        """What a standby makes of what is no read."""
+        if self.effect is Effect.ACTS:
+            return OnStandby.ACTS
+        if self.effect is Effect.UNKNOWN:
+            return OnStandby.UNSEEN
+        return OnStandby.REFUSED if self.found else OnStandby.DOUBTED
+
+    def _ask(self) -> None:
+        names, judge, catalog = self.names, self.judge, self.judge.catalog
+        simple, users = functions.STABLE_SAFE, catalog.functions
+        for call in names.calls:
+            name = call.name
+            # The usual case: a function of PostgreSQL's own, which no rule and no user hides.
+            if name not in simple or name in users or call.schema is not None or judge.write:
+                self._call(call)
+            if call.n == 1 and name in catalog.types:
+                self._type(Named(call.schema, name))  # d('1') is a cast
+        for relation in names.relations:
+            self._relation(relation)
+        for type_ in names.types:
+            self._type(type_)
+        for symbol in names.operators:
+            if symbol not in OPERATORS and symbol not in catalog.operators:
+                self._unknown(f"operator {symbol}", called=True)
+        if not judge.attributes.isdisjoint(names.attributes):
+            self._attributes()
+        for name in names.mentioned:
+            self._mentioned(name)
+        if names.written or names.ddl:
+            self._changes()
+        if catalog.unsafe_operators or catalog.unsafe_casts:
+            self._by_types()
+
+    def _refuse(self, reason: str, effect: Effect) -> None:
+        """Call the statement no read, for `reason`."""
+        self.effect = max(self.effect, effect)
+        if not self.found:
+            self.found = reason
+
+    def _unknown(self, what: str, *, called: bool = False) -> None:
+        if called:
+            self.effect = max(self.effect, Effect.UNKNOWN)
+        if not self.doubt:
+            why = "in the catalog as last read"
+            if not self.judge.catalog.loaded:
+                why = "PostgreSQL's own and the catalog is not loaded"
+            self.doubt = f"{what} is not {why}"
+
+    def _weigh(self, found: Function | Relation) -> None:
+        verdict = found.planned if self._plan_only else found.verdict
+        if verdict is not None:
+            self._weigh_verdict(verdict)
+        self._types |= found.types
+
+    def _weigh_verdict(self, verdict: Verdict) -> None:
+        self._refuse(verdict.why, verdict.effect)
+        self.binds = self.binds or verdict.binds
+        self.ddl = self.ddl or verdict.ddl
+
+    # -- functions -------------------------------------------------------------------------------
+
+    def _call(self, call: Call) -> None:
+        schema, name, n = call
+        judge = self.judge
+        if ruled(judge.write, schema, name):
+            self._refuse(f"{name}() is in write_functions", Effect.ACTS)
+        elif ruled(judge.read, schema, name):
             return
-        self._owner = ""
-        why = functions.unsafe(f.name)
-        if why is not None:
-            self._refuse(f"{f.name}(): {why}")
-            self.binds = self.binds or functions.binds(f.name)
-        if self._plan_only:
-            if not f.volatile:
-                self._folded(f)
+        users = [
+            f
+            for f in judge.catalog.functions.get(name, ())
+            if schema in (None, f.schema) and f.accepts(n)
+        ]
+        self._functions(users)
+        if schema in _OWN_SCHEMAS and name in functions.SAFE:
+            if name in functions.HARMLESS and not self.varies:
+                self.varies = f"{name}()"
             return
-        if f.volatile:
-            self._refuse(f"{f.name}() is volatile")
-        self._owner = f"{f.name}()"
-        for name in f.calls:
-            self._named(name)
-        if f.language == "c" or f.calls:
-            return
-        if f.language == "sql":
-            self._source(f.source)
-        elif f.language == "plpgsql":
-            self.scan(f.source)
-        elif f.language != "internal":
-            self.binds = self.binds or f.volatile
-            self._refuse(f"{f.language}, which may do anything")
-        elif f.source not in functions.SAFE:
-            self._refuse(f"{f.source}")
-
-    def _folded(self, f: Function) -> None:
-        """The planner may run a function that is not volatile, to fold or to estimate."""
-        walk = Walk(self.judge)
-        walk._todo.append(f)
-        walk.resolve()
-        self._owner = ""
-        if walk.reason:
-            self._refuse(walk.reason)
-
-    def _relation(self, r: Relation) -> None:
-        if r.refused:
-            self._owner = ""
-            self._refuse(f"{r.name} {r.refused}", acts=UNLOGGED not in r.refused)
-            self._owner = r.name
-        if r.source:
-            self._source(r.source)
-        for expression in r.expressions:
-            self._source(f"SELECT {expression}")
-
-    def _type(self, t: Type) -> None:
-        for name in t.calls:
-            self._named(name)
-        for expression in t.expressions:
-            self._source(f"SELECT {expression}")
-        if t.base:
-            self._reach(self.catalog.types.get(t.base, ()))
-
-    def _source(self, sql: str) -> None:
-        """The query of a view, or the body of a function in SQL."""
-        try:
-            statements = parser.tree(sql)
-        except (parser.NotParsed, RecursionError, UnicodeError, ValueError):
-            self.scan(sql)
-            self._refuse("a text that does not parse")
-            return
-        for node in statements:
-            self._scope = NO_NAMES
-            body = node["stmt"]
-            for name in body:
-                if name[-4:] == NODE_SUFFIX and name not in NOT_DDL:
-                    self.ddl = True
-                if name in BINDING or name == "VariableSetStmt":
-                    self.binds = True
-                if name == "CreateFunctionStmt":
-                    body = body[name].get("sql_body", {})
-            self.walk(body)
-
-    def scan(self, source: str) -> None:
-        """Look through the PL/pgSQL body `source`: each name that may be unsafe counts as used."""
-        catalog = self.catalog
-        if len(source) > bounds.MAX_SCANNED:
-            self.binds = self.ddl = True
-            self._refuse("a text too long to be looked through")
-            return
-        source = ended(source)
-        if SETS.search(source):
-            self.binds = True
-        if DEFINES.search(source):
-            self.ddl = True
-        for match in WORD.finditer(source):
-            word, op = match["word"], match["op"]
-            if op is not None:
-                self._todo.extend(catalog.operators.get(op, ()))
-                continue
-            if word is not None:
-                name = word.lower()
-                if name in SESSION_WORDS:
-                    self.binds = True
-                elif name == "execute":
-                    self.binds = True
-                    self._refuse("dynamic SQL")
-            elif match["quoted"] is not None:
-                name = match["quoted"].replace('""', '"')
-            else:
-                continue
-            if not self._ruled(self.judge.read, [name]):
-                self._mentioned(name, match)
-            if name in functions.PRIMARYS:
-                self._refuse(f"{name}: {functions.PRIMARYS[name]}")
-            self._todo.extend(catalog.relations.get(name, ()))
-            self._todo.extend(catalog.types.get(name, ()))
-
-    def _mentioned(self, name: str, match: re.Match[str]) -> None:
-        """A name in a text that may be a function's: one that is unsafe counts as called wherever
-        it stands, another where a call can be."""
         why = functions.unsafe(name)
         if why is not None:
-            self.binds = self.binds or functions.binds(name)
-            self._refuse(f"{name}(): {why}")
-            return
-        found = self.catalog.functions.get(name)
-        if found is None:
-            return
-        if CALLED.match(match.string, match.end()):
-            self._todo.extend(found)
-        elif match.string[match.start() - 1] == ".":
-            self._todo.extend(f for f in found if f.accepts(1))
+            self._unsafe(name, n, why)
+        elif not users and not self.names.loose:
+            self.binds = True  # it may set what the journal never sees
+            self._unknown(f"{name}()", called=True)
+
+    def _functions(self, users: Iterable[Function]) -> None:
+        for function in users:
+            self._weigh(function)
+
+    def _unsafe(self, name: str, n: int | None, why: str) -> None:
+        """A function that only the primary may run, with `n` arguments where that is known."""
+        if name in functions.THREE and n == 3:
+            return  # the form that runs no SQL given as text
+        if self._plan_only and name in functions.PLANNED:
+            return  # the planner does not run it
+        if functions.binds(name):
+            self.binds = self.holds = True
+        refused = name in functions.REFUSED
+        self._refuse(f"{name}(): {why}", Effect.REFUSED if refused else Effect.ACTS)
+
+    def _attributes(self) -> None:
+        """x.f calls f(x), or casts x, where x has no column f."""
+        catalog = self.judge.catalog
+        for name in sorted(self.judge.attributes & self.names.attributes):
+            if name in functions.UNSAFE:
+                self._call(Call(None, name, 1))
+            elif name in catalog.functions and not ruled(self.judge.read, None, name):
+                self._functions(f for f in catalog.functions[name] if f.accepts(1))
+            for found in catalog.types.get(name, ()):
+                self._weigh_type(found)
+
+    # -- relations, types ------------------------------------------------------------------------
+
+    def _relation(self, relation: Named) -> None:
+        schema, name = relation
+        if not self.varies:
+            self.varies = name
+        builtin = name in RELATIONS and schema in (None, "pg_catalog")
+        if builtin and name in functions.PRIMARYS:
+            self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
+        found = False
+        for item in self.judge.catalog.relations.get(name, ()):
+            if schema is None or schema == item.schema:
+                self._weigh(item)
+                found = True
+        if not (found or builtin or schema == "information_schema"):
+            self._unknown(name)
+
+    def _type(self, type_: Named) -> None:
+        schema, name = type_
+        catalog = self.judge.catalog
+        if name in TYPES and name not in catalog.types:
+            if schema in _OWN_SCHEMAS:
+                return
+        elif name[:1] == "_" and (name[1:] in TYPES or name[1:] in catalog.types):
+            name = name[1:]
+        found = catalog.types.get(name, ())
+        for item in found:
+            if schema is None or schema == item.schema:
+                self._weigh_type(item)
+        if not (
+            found
+            or (name in TYPES and schema in _OWN_SCHEMAS)
+            or schema == "information_schema"
+            or (name in RELATIONS and schema in (None, "pg_catalog"))
+            or name in catalog.relations
+        ):
+            self._unknown(f"type {name}")
+
+    def _weigh_type(self, found: Type) -> None:
+        if found.verdict is not None:
+            self._weigh_verdict(found.verdict)
+        self._types |= found.types
+
+    def _mentioned(self, name: str) -> None:
+        """A name, in a text without a tree, that may be a relation's or a type's."""
+        catalog = self.judge.catalog
+        if name in functions.PRIMARYS:
+            self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
+        for relation in catalog.relations.get(name, ()):
+            self._weigh(relation)
+        for found in catalog.types.get(name, ()):
+            self._weigh_type(found)
+
+    def _changes(self) -> None:
+        """What triggers and the like leave in the session when rows or the catalog change."""
+        catalog = self.judge.catalog
+        if self.ddl and catalog.ddl_binds:
+            self.binds = True
+        for schema, name in self.names.written:
+            if any(
+                r.written_binds
+                for r in catalog.relations.get(name, ())
+                if schema in (None, r.schema)
+            ):
+                self.binds = True
+
+    def _by_types(self) -> None:
+        """Operators and casts by unsafe functions, where their types can occur."""
+        catalog = self.judge.catalog
+        for symbol in self.names.operators & catalog.unsafe_operators.keys():
+            for operator in catalog.unsafe_operators[symbol]:
+                if operator.operands <= self._types:
+                    self._weigh_verdict(operator.verdict)
+        targets = self._targets() if catalog.unsafe_casts else NO_TYPES
+        names = {name for _, name in self.names.casts}
+        for cast in catalog.unsafe_casts:
+            if (not cast.source or cast.source in self._types or self.names.loose) and (
+                cast.target in targets or cast.target_name in names
+            ):
+                self._weigh_verdict(cast.verdict)
+
+    def _targets(self) -> frozenset[int]:
+        """The types that values are cast to, with those these are made of."""
+        found: set[int] = set()
+        for _, name in self.names.casts:
+            for item in self.judge.catalog.types.get(name.removeprefix("_"), ()):
+                found |= item.types
+        return frozenset(found)

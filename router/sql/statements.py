@@ -7,7 +7,10 @@ from typing import Any
 from router.sql import grammar
 from router.sql.intent import Intent, Kind, OnStandby, Verb
 from router.sql.judge import Judge
-from router.sql.reach import Walk
+from router.sql.names import Names
+from router.sql.objects import Effect
+from router.sql.plpgsql import scan
+from router.sql.reach import Reach
 
 _SELECT = Intent(Kind.READ, "SELECT")
 
@@ -20,8 +23,7 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
     special = _STATEMENTS.get(name)
     if special is not None:
         return special(body, judge)
-    walk = Walk(judge)
-    walk.run(node)
+    walk = Reach(Names().walk(node), judge)
     alone = grammar.runs_alone(body)
     return _write(
         walk,
@@ -33,15 +35,15 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
     )
 
 
-def _write(walk: Walk, reason: str, *, stays: bool = False, **rest: Any) -> Intent:
+def _write(walk: Reach, reason: str, *, stays: bool = False, **rest: Any) -> Intent:
     """A write that reaches what `walk` found; with `stays` it leaves something in its session."""
     # The journal does not see a set_config() in a write, so the session must be kept.
-    stays = stays or any(not c.local for c in walk.configs)
+    stays = stays or any(not c.local for c in walk.names.configs)
     binds, holds = walk.binds or stays, walk.holds or stays
     return Intent(Kind.WRITE, reason, binds=binds, holds=holds, **rest)
 
 
-def _there(name: str, node: dict[str, Any], walk: Walk) -> OnStandby:
+def _there(name: str, node: dict[str, Any], walk: Reach) -> OnStandby:
     """What a standby makes of a statement that is no query. It refuses a utility before it looks
     further, and what changes rows when that begins to execute: only what the planner runs can act
     before."""
@@ -49,22 +51,20 @@ def _there(name: str, node: dict[str, Any], walk: Walk) -> OnStandby:
         return OnStandby.ACTS
     if name not in grammar.DML or walk.on_standby is OnStandby.REFUSED:
         return OnStandby.REFUSED
-    planned = Walk(walk.judge, plan_only=True)
-    planned.run(node)
-    return planned.on_standby if planned.acts or planned.unseen else OnStandby.REFUSED
+    planned = Reach(walk.names, walk.judge, plan_only=True)
+    return planned.on_standby if planned.effect > Effect.REFUSED else OnStandby.REFUSED
 
 
 def _select(node: dict[str, Any], judge: Judge) -> Intent:
-    walk = Walk(judge)
-    walk.run(node)
+    walk = Reach(Names().walk(node), judge)
     if walk.reason:
         return _write(walk, walk.reason, ddl=walk.ddl, on_standby=walk.on_standby)
-    return _session(walk) if walk.configs else _SELECT
+    return _session(walk) if walk.names.configs else _SELECT
 
 
-def _session(walk: Walk) -> Intent:
+def _session(walk: Reach) -> Intent:
     """A SELECT that calls set_config."""
-    configs = walk.configs
+    configs = walk.names.configs
     local = configs[0].local
     if walk.varies or any(c.local is not local for c in configs) or local is None:
         why = "set_config() with an is_local that is not a constant"
@@ -205,26 +205,25 @@ def _explain(body: dict[str, Any], judge: Judge) -> Intent:
         # Only planned: a standby refuses nothing of it by its kind.
         reason = f"EXPLAIN of {intent.reason}"
         return replace(intent, kind=Kind.WRITE, reason=reason, on_standby=OnStandby.ACTS)
-    walk = Walk(judge, plan_only=True)
-    walk.run(query)
+    walk = Reach(Names().walk(query), judge, plan_only=True)
     if walk.reason:
         return Intent(Kind.WRITE, f"EXPLAIN of {walk.reason}", on_standby=walk.on_standby)
     return Intent(Kind.READ, "EXPLAIN")
 
 
 def _copy(body: dict[str, Any], judge: Judge) -> Intent:
-    walk = Walk(judge)
-    walk.run(body)
+    walk = Reach(Names().walk(body), judge)
     if body.get("is_from"):
         return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds, on_standby=OnStandby.REFUSED)
     if body.get("is_program"):
         return Intent(Kind.WRITE, "COPY TO PROGRAM", binds=walk.binds)
     if body.get("filename"):
         return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
-    if walk.reason or walk.configs:
-        there = OnStandby.ACTS if walk.configs else walk.on_standby
+    configs = walk.names.configs
+    if walk.reason or configs:
+        there = OnStandby.ACTS if configs else walk.on_standby
         reason = f"COPY of {walk.reason or 'set_config()'}"
-        return _write(walk, reason, stays=bool(walk.configs), on_standby=there)
+        return _write(walk, reason, stays=bool(configs), on_standby=there)
     return Intent(Kind.READ, "COPY TO STDOUT")
 
 
@@ -254,13 +253,15 @@ def _discard(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _code(body: dict[str, Any], judge: Judge) -> Intent:
-    walk = Walk(judge)
+    binds = ddl = False
     for argument in body.get("args", ()):
         element = argument.get("DefElem", {})
         if element.get("defname") == "as":
-            walk.scan(grammar.constant(element.get("arg")) or "")
-    walk.resolve()
-    return Intent(Kind.WRITE, "DO", binds=walk.binds, ddl=walk.ddl)
+            names = scan(grammar.constant(element.get("arg")) or "")
+            walk = Reach(names, judge)
+            binds = binds or walk.binds or any(not c.local for c in names.configs)
+            ddl = ddl or walk.ddl
+    return Intent(Kind.WRITE, "DO", binds=binds, ddl=ddl)
 
 
 _STATEMENTS: Mapping[str, Callable[[dict[str, Any], Judge], Intent]] = {

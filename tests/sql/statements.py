@@ -2,12 +2,14 @@
 """Statements and what each must be called: the table of the classifier's tests and of the oracle.
 
 One statement a line; a line that starts with spaces goes on with the one before. `SCHEMA` makes
-what they speak of, on a real server; `CATALOG` is the same as values, for tests without one.
+what they speak of, on a real server; `CATALOG` is what such a server said of it.
 """
 
+import json
+from importlib.resources import files
 from typing import Any, NamedTuple
 
-from router.sql.catalog import SEQUENCE, Cast, Catalog, Function, Operator, Relation, Type
+from router.sql.catalog import Catalog
 
 SCHEMA = """
 create schema audit;
@@ -55,9 +57,12 @@ create function dynamic(text) returns int language plpgsql stable as
 create function quoted_words() returns text language plpgsql stable as
     $$begin return 'nextval execute pg_advisory_lock'; end$$;
 create function total(int) returns int language sql stable as 'select $1';
-create function total(int, int) returns int language sql volatile as 'select $1 + $2';
-create function fallback(int, int default 2) returns int language sql volatile as 'select $1';
-create function many(variadic int[]) returns int language sql volatile as 'select 1';
+create function total(int, int) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
+create function fallback(int, int default 2) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
+create function many(variadic int[]) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
 create function users_of(int) returns setof users language sql stable
     begin atomic; select * from users where id = $1; end;
 create function atomic_sly() returns bool language sql stable
@@ -68,16 +73,24 @@ create function set_tenant(text) returns text language plpgsql as
     $$begin return set_config('app.tenant', $1, false); end$$;
 create function make_temp() returns void language plpgsql as
     $$begin create temp table if not exists scratch (a int); end$$;
-create function loud(users) returns int language sql volatile as 'select 1';
-create function "Odd Name"() returns int language sql volatile as 'select 1';
-create function mood_number(mood) returns int language sql volatile as 'select 1';
+create function loud(users) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
+create function "Odd Name"() returns int language sql volatile as
+    'select nextval(''tickets'')::int';
+create function mood_number(mood) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
 create cast (mood as int) with function mood_number(mood);
-create function vol_eq(int, text) returns bool language sql volatile as 'select true';
+create function vol_eq(int, text) returns bool language sql volatile as
+    'select nextval(''tickets'') > 0';
+create function twice(int) returns int language sql as 'select $1 * 2';
+create function tidy(text) returns text language plpgsql as
+    $$declare t text := trim($1); begin return lower(t); end$$;
 create function fine_eq(int, text) returns bool language sql immutable as 'select true';
 create operator === (leftarg = int, rightarg = text, function = vol_eq);
 create operator ==~ (leftarg = int, rightarg = text, function = fine_eq);
 create function step(int, int) returns int language sql immutable as 'select $1 + $2';
-create function bad_step(int, int) returns int language sql volatile as 'select $1 + $2';
+create function bad_step(int, int) returns int language sql volatile as
+    'select nextval(''tickets'')::int';
 create aggregate add_up(int) (sfunc = step, stype = int, initcond = '0');
 create aggregate bad_up(int) (sfunc = bad_step, stype = int, initcond = '0');
 create domain email as text check (value ~ '@');
@@ -107,135 +120,13 @@ create foreign table remote_log (line text) server files options (filename '/etc
 """
 
 
-def _function(
-    name: str,
-    least: int,
-    volatile: bool = False,
-    source: str = "select 1",
-    *,
-    language: str = "sql",
-    schema: str = "public",
-    most: int | None = -1,
-    calls: tuple[str, ...] = (),
-) -> Function:
-    most = least if most == -1 else most
-    return Function(schema, name, least, most, volatile, language, source, calls)
+def rows() -> dict[str, list[list[Any]]]:
+    """What a server that has run `SCHEMA` answers to `Catalog.QUERIES`, as record_rows wrote it."""
+    text = files("tests.sql").joinpath("rows.json").read_text("utf-8")
+    return json.loads(text)  # type: ignore[no-any-return]
 
 
-def _c(name: str, n: int) -> Function:
-    return _function(name, n, source="", language="c")
-
-
-_FUNCTIONS = [
-    _function("add_one", 1, source="select $1 + 1"),
-    _function("peek", 1, source="begin return (select name from users where id = $1); end",
-              language="plpgsql"),
-    _function("touch", 1, True, "begin update users set active = true; end", language="plpgsql"),
-    _function("log", 1, True, "update users set active = true", schema="audit"),
-    _function("sly_lock", 1, source="select pg_advisory_lock($1); select 1"),
-    _function("sly_try", 1, source="begin return pg_try_advisory_lock($1); end",
-              language="plpgsql"),
-    _function("outer_sly", 1, source="begin return public.sly_lock($1); end",
-              language="plpgsql"),
-    _function("ticket", 0, source="select last_value from tickets"),
-    _function("odd_ticket", 0, source='begin return (select last_value from audit."Odd Seq"); end',
-              language="plpgsql"),
-    _function("any_ticket", 0, source="begin return (select max(last_value) from pg_sequences); end",
-              language="plpgsql"),
-    _function("dynamic", 1, source="begin execute $1 into n; return n; end",
-              language="plpgsql"),
-    _function("quoted_words", 0, source="begin return 'nextval execute pg_advisory_lock'; end",
-              language="plpgsql"),
-    _function("total", 1),
-    _function("total", 2, True),
-    _function("fallback", 1, True, most=2),
-    _function("many", 0, True, most=None),
-    _function("users_of", 1, source="select * from users where id = $1"),
-    _function("atomic_sly", 0, source="CREATE OR REPLACE FUNCTION atomic_sly() RETURNS bool "
-              "LANGUAGE sql STABLE BEGIN ATOMIC SELECT pg_try_advisory_lock(1); END"),
-    _function("next_to", 1, source="CREATE OR REPLACE FUNCTION next_to(id int) RETURNS int "
-              "LANGUAGE sql STABLE RETURN (id + 1)"),
-    _function("sly_return", 0, source="CREATE OR REPLACE FUNCTION sly_return() RETURNS bool "
-              "LANGUAGE sql STABLE RETURN pg_try_advisory_lock(1)"),
-    _function("set_tenant", 1, True, "begin return set_config('app.tenant', $1, false); end",
-              language="plpgsql"),
-    _function("make_temp", 0, True, "begin create temp table scratch (a int); end",
-              language="plpgsql"),
-    _function("loud", 1, True),
-    _function("Odd Name", 0, True),
-    _function("mood_number", 1, True),
-    _function("vol_eq", 2, True),
-    _function("fine_eq", 2),
-    _function("step", 2, source="select $1 + $2"),
-    _function("bad_step", 2, True),
-    _function("add_up", 1, source="aggregate_dummy", language="internal", calls=("step",)),
-    _function("bad_up", 1, source="aggregate_dummy", language="internal", calls=("bad_step",)),
-    _c("dblink", 2),
-    _c("dblink_connect", 1),
-    _c("hstore", 2),
-    _c("similarity", 2),
-    _c("citext_eq", 2),
-    _c("hstore_in", 1),
-    _c("citextin", 1),
-    _c("exist", 2),
-    _c("similarity_op", 2),
-]  # fmt: skip
-
-_RELATIONS = [
-    *(Relation("public", name, "r") for name in ("users", "orders", "events_2024")),
-    Relation("public", "events", "p"),
-    Relation("public", "metrics", "p", refused="has a child that is unlogged"),
-    Relation("public", "metrics_2024", "r", refused="is unlogged: a replica has nothing of it"),
-    Relation("public", "cache_entries", "r", refused="is unlogged: a replica has nothing of it"),
-    Relation("public", "active_users", "v", "select * from users where active"),
-    Relation("public", "totals", "m"),
-    Relation("public", "tickets", "S", refused=SEQUENCE),
-    Relation("audit", "Odd Seq", "S", refused=SEQUENCE),
-    Relation("public", "last_ticket", "v", "select last_value from tickets"),
-    Relation("public", "locked_users", "v", "select id, pg_try_advisory_lock(id) from users"),
-    Relation("public", "nested_locked", "v", "select id from locked_users"),
-    Relation("public", "sly_view", "v", "select id from users where outer_sly(id) = 1"),
-    Relation("public", "touched", "v", "select touch(id) from users"),
-    Relation("public", "over_cache", "v", "select k from cache_entries"),
-    Relation("public", "tenants", "r",
-             expressions=("(tenant = current_setting('app.tenant'::text, true))",)),
-    Relation("public", "guarded", "r", expressions=("sly_try(id)",)),
-    Relation("public", "parent", "r", refused="has a child that is unlogged"),
-    Relation("public", "child", "r", refused="is unlogged: a replica has nothing of it"),
-    Relation("public", "remote_log", "f", refused="is a foreign table"),
-]  # fmt: skip
-
-_TYPES = [
-    Type("public", "mood"),
-    Type("public", "pair"),
-    Type("public", "email", expressions=("(VALUE ~ '@'::text)",), base="text"),
-    Type("public", "watched", expressions=("(sly_lock(VALUE) = 1)",), base="int4"),
-    Type("public", "watched_too", base="watched"),
-    Type("public", "hstore", ("hstore_in",)),
-    Type("public", "citext", ("citextin",)),
-]
-
-_OPERATORS = [
-    Operator("public", "===", "vol_eq"),
-    Operator("public", "==~", "fine_eq"),
-    Operator("public", "?", "exist"),
-    Operator("public", "%", "similarity_op"),
-    Operator("public", "=", "citext_eq"),
-]
-
-
-def _named(items: list[Any]) -> dict[str, tuple[Any, ...]]:
-    return {i.name: tuple(j for j in items if j.name == i.name) for i in items}
-
-
-CATALOG = Catalog(
-    loaded=True,
-    functions=_named(_FUNCTIONS),
-    relations=_named(_RELATIONS),
-    types=_named(_TYPES),
-    casts={"int4": (Cast("int4", "mood_number", False),)},
-    operators=_named(_OPERATORS),
-)
+CATALOG = Catalog.from_rows(rows())
 
 
 class Case(NamedTuple):
@@ -384,6 +275,7 @@ SELECT * FROM users_of(1)
 SELECT next_to(id) FROM users
 SELECT total(1)
 SELECT quoted_words()
+SELECT twice(1), tidy(name) FROM users
 SELECT add_up(id) FROM users
 SELECT 1 ==~ 'a'
 SELECT 1 OPERATOR(pg_catalog.+) 2
@@ -700,13 +592,16 @@ SELECT ts_rewrite('a'::tsquery, 'select t, s from aliases')
 SELECT * FROM dblink('dbname=x', 'delete from users') AS t(a int)
 SELECT dblink_connect('dbname=x')
 """),
-    *_cases("WRITE", "is volatile", """
+    *_cases("WRITE", "UPDATE", """
 SELECT touch(1)
 SELECT public.touch(1)
 SELECT audit.log('a')
 SELECT log('a'::text)
 SELECT * FROM touch(1)
 SELECT * FROM users WHERE touch(id) = 1
+SELECT * FROM touched
+"""),
+    *_cases("WRITE", "advances a sequence", """
 SELECT total(1, 2)
 SELECT fallback(1)
 SELECT fallback(1, 2)
@@ -722,10 +617,9 @@ SELECT id FROM users WHERE id === 'x'
 SELECT 'sad'::mood::int
 SELECT bad_up(id) FROM users
 SELECT bad_up(id) OVER () FROM users
-SELECT * FROM touched
-SELECT make_temp()
-SELECT set_tenant('a')
 """),
+    *_cases("WRITE", "CREATE", "SELECT make_temp()"),
+    *_cases("WRITE", "session state", "SELECT set_tenant('a')"),
     *_cases("WRITE", "dynamic SQL", "SELECT dynamic('select 1')"),
     *_cases("WRITE", "unlogged", """
 SELECT * FROM cache_entries

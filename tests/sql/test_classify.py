@@ -8,11 +8,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router.sql.builtins import STABLE, VOLATILE
-from router.sql.catalog import BUILTIN, Catalog, Function
+from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Classifier, classify
 from router.sql.functions import HARMLESS, SAFE, UNSAFE
 from router.sql.intent import Intent, Kind, OnStandby, Verb
-from tests.sql.statements import CATALOG, STATEMENTS, Case
+from tests.sql import made
+from tests.sql.made import function
+from tests.sql.statements import CATALOG, STATEMENTS, Case, rows
 
 
 @pytest.mark.parametrize("case", STATEMENTS, ids=lambda c: c.sql[:60] or "empty")
@@ -100,7 +102,7 @@ SELECT unheard_of()
 DO $$begin create temp table x (a int); end$$
 DO $$begin perform set_config('a.b', 'c', false); end$$
 DO $$begin set search_path = x; end$$
-DO $$begin execute 'whatever'; end$$
+DO $$begin execute whatever; end$$
 SELECT dynamic('create temp table x (a int)')
 SELECT dblink_connect('x')
 SELECT set_config('a.b', 'c', false), nextval('tickets')
@@ -287,13 +289,12 @@ def test_unsafe_function(name: str) -> None:
 # -- overloads, schemas, shadows ------------------------------------------------------------------
 
 
-def _with_functions(*functions: Function) -> Catalog:
-    return replace(CATALOG, functions={f.name: functions for f in functions})
+ACTS = "select nextval('tickets')::int"
 
 
 def test_a_users_overload_of_a_builtin_name_counts() -> None:
-    """A volatile function of the user's with a built-in's name makes its calls writes."""
-    catalog = _with_functions(Function("public", "lower", 1, 1, True, "sql", "select 1"))
+    """A function of the user's that acts, with a built-in's name, makes its calls writes."""
+    catalog = made.catalog(function("public", "lower", 1, ACTS, volatile=True))
     assert classify("SELECT lower('A')", catalog).kind is Kind.WRITE
     assert classify("SELECT pg_catalog.lower('A')", catalog).kind is Kind.READ
     assert classify("SELECT other.lower('A')", catalog).kind is Kind.WRITE
@@ -301,17 +302,14 @@ def test_a_users_overload_of_a_builtin_name_counts() -> None:
 
 def test_an_overload_with_other_arguments_does_not_count() -> None:
     """An overload that cannot take the arguments given is not what is called."""
-    catalog = _with_functions(Function("public", "lower", 3, 3, True, "sql", "select 1"))
+    catalog = made.catalog(function("public", "lower", 3, ACTS, volatile=True))
     assert classify("SELECT lower('A')", catalog).kind is Kind.READ
     assert classify("SELECT lower('A', 1, 2)", catalog).kind is Kind.WRITE
 
 
 def test_the_same_name_in_another_schema_counts_unqualified() -> None:
     """Any schema may come first in search_path, so all of them count."""
-    catalog = _with_functions(
-        Function("a", "f", 0, 0, False, "sql", "select 1"),
-        Function("b", "f", 0, 0, True, "sql", "select 1"),
-    )
+    catalog = made.catalog(function("a", "f"), function("b", "f", 0, ACTS))
     assert classify("SELECT f()", catalog).kind is Kind.WRITE
     assert classify("SELECT b.f()", catalog).kind is Kind.WRITE
     assert classify("SELECT a.f()", catalog).kind is Kind.READ
@@ -320,7 +318,7 @@ def test_the_same_name_in_another_schema_counts_unqualified() -> None:
 @pytest.mark.parametrize("language", ["plpython3u", "plperl", "pltclu", "plv8"])
 def test_other_languages_may_do_anything(language: str) -> None:
     """A body that cannot be read is not trusted, whatever the function was declared."""
-    catalog = _with_functions(Function("public", "f", 0, 0, False, language, "return 1"))
+    catalog = made.catalog(function("public", "f", 0, "return 1", language=language))
     intent = classify("SELECT f()", catalog)
     assert intent.kind is Kind.WRITE
     assert language in intent.reason
@@ -328,22 +326,19 @@ def test_other_languages_may_do_anything(language: str) -> None:
 
 def test_an_alias_of_an_internal_function_is_that_function() -> None:
     """LANGUAGE internal gives a built-in another name, not another effect."""
-    for source, kind in (("lower", Kind.READ), ("pg_advisory_lock_int8", Kind.WRITE)):
-        catalog = _with_functions(Function("public", "f", 1, 1, False, "internal", source))
+    lock = next(oid for oid, name, _ in rows()["builtins"] if name == "pg_advisory_lock")
+    lower = 870
+    for twins, kind in (([lower], Kind.READ), ([lock], Kind.WRITE), ([], Kind.WRITE)):
+        catalog = made.catalog(function("public", "f", 1, "", language="internal", twins=twins))
         assert classify("SELECT f(1)", catalog).kind is kind
 
 
 def test_recursive_functions_end() -> None:
     """Functions that call each other are judged together, once."""
     for lock, kind in (("1", Kind.READ), ("pg_advisory_lock(1)", Kind.WRITE)):
-        catalog = replace(
-            CATALOG,
-            functions={
-                "f": (Function("p", "f", 0, 0, False, "sql", "select g()"),),
-                "g": (
-                    Function("p", "g", 0, 0, False, "sql", f"select f() from (select {lock}) x"),
-                ),
-            },
+        catalog = made.catalog(
+            function("p", "f", 0, "select g()"),
+            function("p", "g", 0, f"select f() from (select {lock}) x"),
         )
         assert classify("SELECT f()", catalog).kind is kind
         assert classify("SELECT g()", catalog).kind is kind
@@ -525,10 +520,12 @@ def test_a_new_catalog_is_a_new_judgement() -> None:
 
 def test_users_functions() -> None:
     """read_functions and write_functions override what the catalog says, by either name."""
+    read = ["touch", "audit.log", "Dynamic", "sly_lock"]
+    write = ["add_one", "public.peek", "lower"]
     classifier = Classifier(
-        CATALOG,
-        read_functions=["touch", "audit.log", "Dynamic", "sly_lock"],
-        write_functions=["add_one", "public.peek", "lower"],
+        Catalog.from_rows(rows(), read=read, write=write),
+        read_functions=read,
+        write_functions=write,
     )
     for sql in ("touch(1)", "public.touch(1)", "audit.log('a')", "dynamic('x')", "sly_lock(1)",
                 "outer_sly(1)"):  # fmt: skip

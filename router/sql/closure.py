@@ -1,0 +1,457 @@
+"""What each object of a database can reach, computed once for each reading of its catalog.
+
+Nodes are the functions, relations, types, operators and casts; edges are what each uses, as the
+server itself keeps it: the trees it stores, the columns that name functions, the bodies. What
+nobody vouches for is unknown, so whatever reaches it is no read. A statement names objects and
+asks what was found of them here; nothing is followed for it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from router.sql import functions, parser
+from router.sql.graph import Graph, Node
+from router.sql.names import Names
+from router.sql.nodetree import Uses, uses
+from router.sql.objects import NO_TYPES, Effect
+from router.sql.plpgsql import scan
+from router.sql.queries import FIRST
+
+Rows = Mapping[str, Iterable[Sequence[Any]]]
+Bodies = dict[str, Names]
+"""What bodies name, by their text: kept from one reading of the catalog to the next."""
+
+JSON = (114, 3802)
+"""Oids of json and jsonb: functions that make them look for a cast of each value's type."""
+
+SEQUENCE = "is a sequence, whose values a replica shows before they are given out"
+"""WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
+
+Source: SEQ_LOG_VALS in https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/sequence.c
+"""
+
+UNLOGGED = "is unlogged: a replica has nothing of it"
+FOREIGN = "is a foreign table: it acts on a further server"
+
+_WHERE = {
+    "policy": "its policy {}", "check": "", "virtual": "its virtual column {}",
+    "constraint": "its constraint {}", "index": "its index {}", "domain": "its constraint {}",
+    "statistics": "its statistics {}", "partition": "its partition key", "view": "",
+}  # fmt: skip
+"""Expressions that reading may evaluate, by kind, and how a chain calls them."""
+
+_WRITTEN = {
+    "rule": "its rule {}", "default": "the default of its column {}", "when": "its trigger {}",
+    "check": "its policy {}", "type default": "its default",
+}  # fmt: skip
+"""Expressions that are evaluated when rows change."""
+
+
+class Closure:
+    """The graph of one catalog's objects.
+
+    Args:
+        rows: the answers to `router.sql.queries.QUERIES`.
+        read, write: names of functions that the user vouches for, or takes for writes.
+        bodies: what earlier readings found in bodies; what is used of it is kept in `bodies`.
+    """
+
+    def __init__(
+        self, rows: Rows, read: frozenset[str], write: frozenset[str], bodies: Bodies
+    ) -> None:
+        self.rows: dict[str, list[Sequence[Any]]] = {k: list(v) for k, v in rows.items()}
+        self.bodies: Bodies = {}
+        self._before = bodies
+        self._read, self._write = read, write
+        self.functions: dict[int, Node] = {}
+        self.relations: dict[int, Node] = {}
+        self.written: dict[int, Node] = {}
+        self.types: dict[int, Node] = {}
+        self.operators: dict[int, Node] = {}
+        self.casts: list[tuple[Sequence[Any], Node]] = []
+        self.classes: dict[int, Node] = {}
+        self.ddl: Node = Node("runs DDL")
+        # Types that values of a type are made of, itself included, and those of a relation.
+        self.parts: dict[int, frozenset[int]] = {}
+        self.columns: dict[int, frozenset[int]] = {}
+        self.signatures: dict[int, frozenset[int]] = {}
+        self._by_name: dict[str, list[tuple[str, int]]] = {}
+        self._relation_names: dict[str, list[tuple[str, int]]] = {}
+        self._type_names: dict[str, list[tuple[str, int]]] = {}
+        self._builtins: dict[str, list[Node]] = {}
+        self._builtin_relations: dict[str, Node] = {}
+        # Operators by symbol, and casts by their source, that only some statements mean.
+        self._symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
+        self._asked: dict[int, list[tuple[int, str, Node]]] = {}
+
+    def graph(self) -> Graph:
+        """Make the nodes and edges."""
+        self._make_builtins()
+        self._make_nodes()
+        self._make_types()
+        self._make_operators()
+        self._make_relations()
+        for row in self.rows["functions"]:
+            self.signatures[row[0]] = self._all_parts([row[11], *row[12]])
+        for row in self.rows["functions"]:
+            self._function(row)
+        self._make_triggers()
+        every = (
+            self.functions, self.relations, self.written, self.types, self.operators, self.classes
+        )  # fmt: skip
+        nodes = [node for table in every for node in table.values()]
+        nodes += [node for _, node in self.casts]
+        nodes += [*self._builtin_relations.values(), self.ddl]
+        return Graph(dict.fromkeys(nodes))
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    def _make_builtins(self) -> None:
+        for oid, name, n in self.rows["builtins"]:
+            if n < 0:
+                node = self.relations[oid] = Node(f"reads {name}")
+                self._builtin_relations[name] = node
+                node.does(Effect.ACTS, functions.PRIMARYS[name])
+                continue
+            why = functions.unsafe(name)
+            if why is None and name in functions.HARMLESS:
+                continue
+            if name in functions.THREE and n == 3:
+                continue
+            node = self.functions[oid] = Node(f"calls {name}()")
+            node.volatile = name in functions.PLANNED or why is None
+            effect = Effect.REFUSED if name in functions.REFUSED else Effect.ACTS
+            if why is None:
+                effect, why = Effect.UNKNOWN, "nobody knows what it does"
+            node.does(effect, why)
+            node.binds = functions.binds(name)
+            self._builtins.setdefault(name, []).append(node)
+
+    def _make_nodes(self) -> None:
+        for oid, schema, name, *_ in self.rows["functions"]:
+            self.functions[oid] = Node(f"calls {schema}.{name}()")
+            self._by_name.setdefault(name, []).append((schema, oid))
+        for oid, schema, name, kind, _, _ in self.rows["relations"]:
+            self.relations[oid] = Node(f"reads {schema}.{name}")
+            self.written[oid] = Node(f"changes {schema}.{name}")
+            if kind != "c":
+                self._relation_names.setdefault(name, []).append((schema, oid))
+        for oid, schema, name, *_ in self.rows["types"]:
+            self.types[oid] = Node(f"uses type {schema}.{name}")
+            self._type_names.setdefault(name, []).append((schema, oid))
+        for oid, _, name, left, right, *_ in self.rows["operators"]:
+            node = self.operators[oid] = Node(f"uses operator {name}")
+            of = frozenset(t for t in (left, right) if t in self.types)
+            self._symbols.setdefault(name, []).append((of, node))
+        for oid, name, _ in self.rows["classes"]:
+            self.classes[oid] = Node(f"orders by {name}")
+
+    # -- types, and what comes with their values -------------------------------------------------
+
+    def _make_types(self) -> None:
+        columns: dict[int, list[int]] = {oid: types for oid, types in self.rows["columns"]}  # noqa: C416 - rows
+        made_of: dict[int, list[int]] = {}
+        for oid, _, _, _, base, element, relation, calls in self.rows["types"]:
+            made_of[oid] = [base, element, *columns.get(relation, ())]
+            for call in calls:
+                self._use(self.types[oid], self.functions, call)
+        for oid, sub, subclass, calls, multi in self.rows["ranges"]:
+            made_of[oid].append(sub)
+            if multi in self.types:
+                made_of[multi].append(oid)
+            self._use(self.types[oid], self.classes, subclass)
+            for call in calls:
+                self._use(self.types[oid], self.functions, call)
+        for oid in self.types:
+            self.parts[oid] = self._parts(oid, made_of)
+            for part in self.parts[oid]:
+                self._use(self.types[oid], self.types, part)
+        for relation, types in columns.items():
+            self.columns[relation] = self._all_parts(types)
+        self._make_casts()
+
+    def _parts(self, oid: int, made_of: dict[int, list[int]]) -> frozenset[int]:
+        found: set[int] = set()
+        todo = [oid]
+        while todo:
+            part = todo.pop()
+            if part and part not in found:
+                found.add(part)
+                todo.extend(made_of.get(part, ()))
+        return frozenset(found)
+
+    def _all_parts(self, types: Iterable[int]) -> frozenset[int]:
+        """The types that values of `types` are made of, as far as the database made them."""
+        found: set[int] = set()
+        for oid in types:
+            found |= self.parts.get(oid, NO_TYPES)
+        return frozenset(found)
+
+    def _make_casts(self) -> None:
+        for row in self.rows["casts"]:
+            source, target, call, implicit, source_name, target_name = row
+            node = Node(f"casts {source_name} to {target_name}")
+            self.casts.append((row, node))
+            self._use(node, self.functions, call)
+            if implicit or target in JSON:
+                # Whatever has a value of one of the two may cast it unasked.
+                for oid in (source, target):
+                    if oid in self.types:
+                        self.types[oid].use(node)
+            else:
+                self._asked.setdefault(source, []).append((target, target_name, node))
+
+    def _make_operators(self) -> None:
+        for oid, _, _, _, _, calls, others in self.rows["operators"]:
+            node = self.operators[oid]
+            for call in calls:
+                self._use(node, self.functions, call)
+            for other in others:  # the planner may turn it round
+                self._use(node, self.operators, other)
+        families: dict[int, list[Node]] = {}
+        for family, left, right, call, operator in self.rows["families"]:
+            member = self.functions.get(call) or self.operators.get(operator)
+            if member is None:
+                continue
+            families.setdefault(family, []).append(member)
+            for oid in {left, right} & self.types.keys():
+                self.types[oid].use(member, "its order")
+        for oid, _, family in self.rows["classes"]:
+            for member in families.get(family, ()):
+                self.classes[oid].use(member)
+
+    def _use(self, node: Node, table: dict[int, Node], oid: int | None, where: str = "") -> None:
+        if oid and oid in table:
+            node.use(table[oid], where)
+
+    # -- relations -------------------------------------------------------------------------------
+
+    def _make_relations(self) -> None:
+        for oid, _, _, kind, persistence, _ in self.rows["relations"]:
+            node = self.relations[oid]
+            if kind == "S":
+                node.does(Effect.ACTS, SEQUENCE)
+            elif kind == "f":
+                node.does(Effect.ACTS, FOREIGN)
+            elif persistence == "u":
+                node.does(Effect.REFUSED, UNLOGGED)
+            for part in self.columns.get(oid, ()):
+                self._use(node, self.types, part)
+                self._use(self.written[oid], self.types, part)
+            self.written[oid].use(node)
+        for parent, child in self.rows["inherits"]:
+            if parent in self.relations and child in self.relations:
+                # A partition is read by its parent's key too, and its rows are its parent's.
+                self.relations[parent].use(self.relations[child], "has a child, which")
+                self.written[parent].use(self.written[child])
+        for oid, opclass in self.rows["uses"]:
+            if oid in self.relations:
+                self._use(self.relations[oid], self.classes, opclass)
+        for oid, kind, name, tree in self.rows["expressions"]:
+            self._expression(oid, kind, name, tree)
+        for parent, child in self.rows["inherits"]:
+            self._inherit_key(parent, child)
+
+    def _expression(self, oid: int, kind: str, name: str, tree: str) -> None:
+        named = uses(tree)
+        node = self.types.get(oid) if kind in ("domain", "type default") else None
+        node = node or self.relations.get(oid)
+        if node is not None and kind in _WHERE and kind != "check":
+            self._tree(node, named, _WHERE[kind].format(name))
+        written = self.written.get(oid)
+        if written is None:
+            return
+        if kind in _WRITTEN:
+            self._tree(written, named, _WRITTEN[kind].format(name))
+        if kind in ("rule", "view"):  # it changes some of the relations it names
+            for relation in named.relations:
+                if relation in self.written:
+                    written.changes.setdefault(self.written[relation], "")
+
+    def _tree(self, node: Node, named: Uses, where: str) -> None:
+        for table, oids in (
+            (self.functions, named.functions), (self.operators, named.operators),
+            (self.relations, named.relations), (self.types, named.types),
+        ):  # fmt: skip
+            for oid in oids:
+                if table.get(oid) is not node:
+                    self._use(node, table, oid, where)
+
+    def _inherit_key(self, parent: int, child: int) -> None:
+        """What bounds a partition is made of its parent's key, and checked when it is read."""
+        above, below = self.relations.get(parent), self.relations.get(child)
+        if above is not None and below is not None:
+            for used, where in above.uses.items():
+                if where == _WHERE["partition"] or used in self.classes.values():
+                    below.use(used, "its parent's partition key")
+
+    def _make_triggers(self) -> None:
+        for oid, name, call in self.rows["triggers"]:
+            node = self.written.get(oid) if oid else self.ddl
+            if node is not None:
+                self._use(node, self.functions, call, f"its trigger {name}")
+        for parent, child in self.rows["cascades"]:
+            if parent in self.written and child in self.written:
+                self.written[parent].changes.setdefault(self.written[child], "by a foreign key")
+
+    # -- functions -------------------------------------------------------------------------------
+
+    def _function(self, row: Sequence[Any]) -> None:
+        (
+            oid, schema, name, _, _, _, volatile, language, source, tree, defaults, _, _,
+            twins, extension, parts, sort, states,
+        ) = row  # fmt: skip
+        node = self.functions[oid]
+        node.volatile, node.inlined = volatile, language == "sql"
+        for part in self.signatures[oid]:
+            self._use(node, self.types, part)
+        if ruled(self._write, schema, name):
+            node.does(Effect.ACTS, "it is in write_functions")
+        elif ruled(self._read, schema, name):
+            return
+        why = functions.unsafe(name)
+        if why is not None and (extension or language == "c"):
+            node.does(Effect.ACTS, why)
+            node.binds = functions.binds(name)
+        if defaults:
+            self._tree(node, uses(defaults), "the default of an argument")
+        if parts is not None:
+            self._aggregate(node, parts, sort, states)
+        elif language == "sql" and tree:
+            self._tree(node, uses(tree), "")
+            self._form(node, tree)
+        elif language in ("sql", "plpgsql"):
+            self._body(node, self._named(language, source), self.signatures[oid])
+        elif language == "internal":
+            self._internal(node, twins)
+        elif language == "c":
+            if not functions.vouched(extension, name, volatile):
+                node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
+        else:
+            node.does(Effect.UNKNOWN, f"{language}, which may do anything")
+            node.binds = volatile
+
+    def _aggregate(
+        self, node: Node, parts: Iterable[int], sort: int | None, states: Iterable[int | None]
+    ) -> None:
+        node.volatile = True  # no planner runs it
+        for part in parts:
+            self._use(node, self.functions, part)
+        self._use(node, self.operators, sort)
+        for oid in self._all_parts(t for t in states if t):
+            self._use(node, self.types, oid)
+
+    def _internal(self, node: Node, twins: Iterable[int] | None) -> None:
+        if not twins:
+            node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
+        for twin in twins or ():
+            self._use(node, self.functions, twin)
+
+    def _form(self, node: Node, tree: str) -> None:
+        """What the commands of a body that is kept as a tree are."""
+        if ":commandType 5" in tree or ":commandType 6" in tree:
+            node.does(Effect.UNKNOWN, "a statement that is no query")
+            node.binds = True
+        elif any(f":commandType {n}" in tree for n in (2, 3, 4, 7)):
+            node.does(Effect.REFUSED, "it changes rows")
+            for oid in uses(tree).relations:
+                if oid in self.written:
+                    node.changes.setdefault(self.written[oid], "")
+        elif ":rowMarks ({" in tree:
+            node.does(Effect.REFUSED, "it locks rows")
+
+    def _named(self, language: str, source: str) -> Names:
+        """What a body names, as an earlier reading of the catalog found it or afresh."""
+        key = f"{language} {source}"
+        named = self._before.get(key) or self.bodies.get(key)
+        if named is None:
+            named = scan(source) if language == "plpgsql" else sql_body(source)
+        self.bodies[key] = named
+        return named
+
+    def _body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
+        for form in named.forms:
+            node.does(form.effect, form.reason)
+        if named.configs:
+            node.does(Effect.ACTS, "set_config(): changes session state")
+        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
+        node.ddl = node.ddl or named.ddl
+        if named.ddl:
+            node.changes.setdefault(self.ddl, "")
+        for call in named.calls:
+            self._calls(node, call.schema, call.name, call.n)
+        for name in sorted(named.attributes):
+            self._calls(node, None, name, 1)
+        for relation in named.relations:
+            self._reads(node, *relation)
+        for name in sorted(named.mentioned):
+            self._reads(node, None, name)
+        for schema, name in named.written:
+            for where, found in self._relation_names.get(name, ()):
+                if schema in (None, where):
+                    node.changes.setdefault(self.written[found], "")
+        types = self._types(named, signature)
+        for found in sorted(types):
+            self._use(node, self.types, found)
+        self._operate(node, named, types)
+
+    def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
+        for where, oid in self._by_name.get(name, ()):
+            if schema in (None, where):
+                node.use(self.functions[oid])
+        if schema in (None, "pg_catalog", "information_schema"):
+            for builtin in self._builtins.get(name, ()):
+                if not (name in functions.THREE and n == 3):
+                    node.use(builtin)
+
+    def _reads(self, node: Node, schema: str | None, name: str) -> None:
+        for where, oid in self._relation_names.get(name, ()):
+            if schema in (None, where):
+                node.use(self.relations[oid])
+        if schema in (None, "pg_catalog") and name in self._builtin_relations:
+            node.use(self._builtin_relations[name])
+
+    def _types(self, named: Names, signature: frozenset[int]) -> frozenset[int]:
+        """The types that can occur in a body: named, of columns, of what is called."""
+        found = set(signature)
+        names = {t.name for t in named.types} | named.mentioned
+        names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
+        for name in names:
+            for _, oid in self._type_names.get(name.removeprefix("_"), ()):
+                found |= self.parts[oid]
+        for name in {r.name for r in named.relations} | named.mentioned:
+            for _, oid in self._relation_names.get(name, ()):
+                found |= self.columns.get(oid, NO_TYPES)
+        for name in {c.name for c in named.calls} | named.attributes:
+            for _, oid in self._by_name.get(name, ()):
+                found |= self.signatures[oid]
+        return frozenset(found)
+
+    def _operate(self, node: Node, named: Names, types: frozenset[int]) -> None:
+        """The operators and casts that a body with values of `types` can mean."""
+        words = {functions.TYPE_WORDS.get(word, word) for word in named.mentioned}
+        words |= {t.name for t in named.types}
+        for symbol in sorted(named.operators):
+            for of, operator in self._symbols.get(symbol, ()):
+                if types >= of:
+                    node.use(operator)
+        for source, casts in self._asked.items():
+            for target, name, cast in casts:
+                # A body assigns, to variables and as its result: any cast of its values may be.
+                if source in types or (source < FIRST and (target in types or name in words)):
+                    node.use(cast)
+
+
+def ruled(rules: frozenset[str], schema: str | None, name: str) -> bool:
+    """Whether a user's `rules` name the function."""
+    return bool(rules) and (name in rules or f"{schema}.{name}" in rules)
+
+
+def sql_body(source: str) -> Names:
+    """What the body `source` of a function in SQL names."""
+    try:
+        return Names().body(parser.tree(source))
+    except (parser.NotParsed, RecursionError, UnicodeError, ValueError):
+        named = scan(source)
+        named.refuse("a text that does not parse", Effect.UNKNOWN)
+        return named

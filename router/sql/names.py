@@ -1,0 +1,331 @@
+"""What a parse tree names: functions, relations, types and operators, and what its form shows."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from router.sql import grammar
+from router.sql.grammar import strings
+from router.sql.objects import Effect
+
+NO_NAMES: frozenset[str] = frozenset()
+COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
+"""Operators that the form of an expression implies, though its text names none."""
+
+
+class Call(NamedTuple):
+    """A function that is called: its schema where one is given, and how many arguments it gets
+    where that is known."""
+
+    schema: str | None
+    name: str
+    n: int | None
+
+
+class Named(NamedTuple):
+    """A relation or type by its name, with its schema where one is given."""
+
+    schema: str | None
+    name: str
+
+
+class Form(NamedTuple):
+    """What the form of a statement shows that makes it no read.
+
+    Attributes:
+        reason: the words of it.
+        effect: what a standby makes of it.
+        executed: it does nothing where the statement is only planned.
+    """
+
+    reason: str
+    effect: Effect
+    executed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetConfig:
+    """A call of set_config(): its arguments, None for one that is not a constant."""
+
+    name: str | None
+    local: bool | None
+
+
+class Names:
+    """Collects what is named below a node of a parse tree.
+
+    Attributes:
+        calls, relations, types, operators: what is named; the first three in order.
+        casts: types that a value, not a bare literal, is cast to.
+        attributes: names behind a dot, which call a function where no column has that name.
+        written: relations whose rows are changed.
+        mentioned: names in a text without a tree, which may be of anything.
+        forms: what makes it no read by itself.
+        binds: it leaves something behind in its session.
+        holds: it does so for certain.
+        ddl: it makes or changes a relation.
+        loose: there was no tree: any word may be a name, and each assignment a cast.
+        configs: calls of set_config().
+    """
+
+    __slots__ = (
+        "_scope", "attributes", "binds", "calls", "casts", "configs", "ddl", "forms",
+        "holds", "loose", "mentioned", "operators", "relations", "types", "written",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.calls: dict[Call, None] = {}
+        self.relations: dict[Named, None] = {}
+        self.types: dict[Named, None] = {}
+        self.casts: dict[Named, None] = {}
+        self.operators: set[str] = set()
+        self.attributes: set[str] = set()
+        self.written: set[Named] = set()
+        self.mentioned: set[str] = set()
+        self.forms: list[Form] = []
+        self.configs: list[SetConfig] = []
+        self.binds: bool = False
+        self.holds: bool = False
+        self.ddl: bool = False
+        self.loose: bool = False
+        self._scope = NO_NAMES
+
+    def walk(self, root: dict[str, Any]) -> "Names":
+        """Look at every node from `root` down."""
+        checks, leaf, stack = _CHECKS, _LEAF, [root]
+        pop, push, extend = stack.pop, stack.append, stack.extend
+        while stack:
+            for key, value in pop().items():
+                kind = type(value)
+                if kind is dict:
+                    try:
+                        check = checks[key]
+                    except KeyError:
+                        check = _learn(key)
+                    if check is not leaf and (check is None or check(self, value)):
+                        push(value)
+                elif kind is list:
+                    extend(value)
+        return self
+
+    def body(self, statements: list[dict[str, Any]]) -> "Names":
+        """Look at the `statements` of a function's body."""
+        for node in statements:
+            self._scope = NO_NAMES
+            for name, body in node["stmt"].items():
+                if name[-4:] == grammar.NODE_SUFFIX and name not in grammar.NOT_DDL:
+                    self.ddl = self.ddl or name not in ("VariableSetStmt", "TransactionStmt")
+                if name in grammar.BINDING or name == "DiscardStmt":
+                    self.binds = True
+                if name == "VariableSetStmt" and not body.get("is_local"):
+                    self.binds = True
+            self.walk(node["stmt"])
+        return self
+
+    def refuse(self, reason: str, effect: Effect, *, executed: bool = False) -> None:
+        """It is no read, for `reason`."""
+        self.forms.append(Form(reason, effect, executed))
+
+    def _query(self, node: dict[str, Any]) -> bool:
+        if "withClause" in node:
+            self._with(node)
+            return False
+        return True
+
+    def _with(self, node: dict[str, Any]) -> None:
+        """Walk a query that has CTEs: each sees those before it, or all of them if RECURSIVE."""
+        clause = node["withClause"]
+        outer = self._scope
+        ctes = [c["CommonTableExpr"] for c in clause["ctes"]]
+        if clause.get("recursive"):
+            self._scope = outer.union([c["ctename"] for c in ctes])
+        for cte in ctes:
+            self.walk(cte)
+            self._scope |= {cte["ctename"]}
+        self.walk({key: value for key, value in node.items() if key != "withClause"})
+        self._scope = outer
+
+    def _statement(self, key: str, node: dict[str, Any]) -> bool:
+        dml = key in grammar.DML
+        if dml:
+            target = node["relation"]
+            self.written.add(Named(target.get("schemaname"), target["relname"]))
+        effect = Effect.REFUSED if grammar.refused(key, node) else Effect.ACTS
+        self.refuse(grammar.statement_name(key), effect, executed=dml)
+        return self._query(node)
+
+    def _locking(self, node: dict[str, Any]) -> bool:
+        lock = grammar.LOCKS.get(node.get("strength", ""), "FOR …")
+        self.refuse(f"SELECT … {lock}", Effect.REFUSED, executed=True)
+        return False
+
+    def _into(self, node: dict[str, Any]) -> bool:
+        self.refuse("SELECT INTO", Effect.REFUSED)
+        self.ddl = True
+        return True
+
+    def _new(self, node: dict[str, Any]) -> bool:
+        """A relation to be made."""
+        if node.get("relpersistence") == "t":
+            self.binds = self.holds = True
+        return True
+
+    def _range(self, node: dict[str, Any]) -> bool:
+        name = node.get("relname")
+        if name is None:
+            return True
+        if node.get("relpersistence") == "t":
+            self.binds = self.holds = True
+        schema = node.get("schemaname")
+        if schema is not None or name not in self._scope:
+            self.relations[Named(schema, name)] = None
+        return False
+
+    def _sample(self, node: dict[str, Any]) -> bool:
+        self._called(strings(node["method"]), None)
+        return True
+
+    def _call(self, node: dict[str, Any]) -> bool:
+        names, args = strings(node["funcname"]), node.get("args", ())
+        name = names[-1]
+        if name == "set_config" and names[0] in ("set_config", "pg_catalog"):
+            self.configs.append(_config(args))
+            return True
+        n = len(args)
+        if "agg_within_group" in node:  # what the values are ordered by are arguments too
+            n += len(node["agg_order"])
+        self._called(names, None if "func_variadic" in node else n)
+        if name in _NAMING_TYPES:
+            self._naming_type(name, args)
+        return True
+
+    def _called(self, parts: list[str], n: int | None) -> None:
+        self.calls[Call(parts[-2] if len(parts) > 1 else None, parts[-1], n)] = None
+
+    def _naming_type(self, function: str, args: Any) -> None:
+        """A function that is given the name of a type, as text, whose input it runs."""
+        said = grammar.constant(args[1]) if len(args) > 1 else None
+        if said is None:
+            self.refuse(f"{function}() of a type that is no constant", Effect.UNKNOWN)
+            return
+        parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
+        for name in (parts[-1], parts[-1].lower()):
+            self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
+
+    def _column(self, node: dict[str, Any]) -> bool:
+        # x.f calls f(x) when x has no column f.
+        fields = node["fields"]
+        if len(fields) > 1:
+            try:
+                for item in fields[1:]:
+                    self.attributes.add(item["String"]["sval"])
+            except KeyError:
+                pass  # the star, which comes last
+        return False
+
+    def _indirection(self, node: dict[str, Any]) -> bool:
+        self.attributes.update(strings(node["indirection"]))
+        return True
+
+    def _cast(self, node: dict[str, Any]) -> bool:
+        ((kind, arg),) = node["arg"].items()
+        # A string becomes the type at once, without a cast.
+        if kind != "A_Const" or not ("sval" in arg or "isnull" in arg):
+            parts = strings(node["typeName"]["names"])
+            self.casts[Named(parts[-2] if len(parts) > 1 else None, parts[-1])] = None
+        return True
+
+    def _type_name(self, node: dict[str, Any]) -> bool:
+        names = node.get("names")
+        if not names:
+            return True
+        parts = strings(names)
+        self.types[Named(parts[-2] if len(parts) > 1 else None, parts[-1])] = None
+        return False
+
+    def _operator(self, node: dict[str, Any]) -> bool:
+        names = node.get("name") or node.get("operName") or node.get("useOp")
+        if names:
+            name = names[-1]["String"]["sval"]
+            if name in grammar.WORD_OPERATORS:
+                self.operators.update(COMPARISONS)
+            else:
+                self.operators.add(name)
+        elif "testexpr" in node:  # x IN (SELECT …)
+            self.operators.add("=")
+        return True
+
+    def _join(self, node: dict[str, Any]) -> bool:
+        if "usingClause" in node or "isNatural" in node:
+            self.operators.add("=")
+        return True
+
+    def _case(self, node: dict[str, Any]) -> bool:
+        if "arg" in node:
+            self.operators.add("=")
+        return True
+
+
+_Check = Callable[[Names, dict[str, Any]], bool]
+
+
+def _LEAF(walk: Names, node: dict[str, Any]) -> bool:  # noqa: N802 - a constant
+    """Nothing below is of interest."""
+    return False
+
+
+_NAMING_TYPES = frozenset({"pg_input_is_valid", "pg_input_error_info"})
+
+# Node or field to what is looked at there; a check says whether to go on below. The grammar's
+# other names are added as they are met.
+_CHECKS: dict[str, _Check | None] = {
+    "A_Const": _LEAF,
+    "A_Expr": Names._operator,
+    "A_Indirection": Names._indirection,
+    "A_Star": _LEAF,
+    "Alias": _LEAF,
+    "CaseExpr": Names._case,
+    "ColumnRef": Names._column,
+    "FuncCall": Names._call,
+    "JoinExpr": Names._join,
+    "LockingClause": Names._locking,
+    "ParamRef": _LEAF,
+    "RangeTableSample": Names._sample,
+    "RangeVar": Names._range,
+    "ReturnStmt": None,  # a function's body
+    "SelectStmt": Names._query,
+    "SortBy": Names._operator,
+    "String": _LEAF,
+    "SubLink": Names._operator,
+    "TypeCast": Names._cast,
+    "TypeName": Names._type_name,
+    "alias": _LEAF,
+    "funccall": Names._call,
+    "intoClause": Names._into,
+    "larg": Names._query,
+    "rarg": Names._query,
+    "rel": Names._new,
+    "relation": Names._range,
+    "sequence": Names._new,
+    "typeName": Names._type_name,
+    "view": Names._new,
+}
+
+
+def _learn(key: str) -> _Check | None:
+    def statement(walk: Names, node: dict[str, Any]) -> bool:
+        return walk._statement(key, node)
+
+    check = statement if key[-4:] == grammar.NODE_SUFFIX and key[0] <= "Z" else None
+    _CHECKS[key] = check
+    return check
+
+
+def _config(args: Any) -> SetConfig:
+    if len(args) != 3 or any("NamedArgExpr" in a for a in args):
+        return SetConfig(None, None)
+    name, local = grammar.constant(args[0]), (grammar.constant(args[2]) or "").lower()
+    known = local in grammar.ON or local in grammar.OFF
+    return SetConfig(
+        None if name is None else name.lower(), local in grammar.ON if known else None
+    )

@@ -1,0 +1,47 @@
+"""The trees in which PostgreSQL stores expressions: which objects one names, by oid."""
+
+import re
+from typing import NamedTuple
+
+_FIELD = re.compile(r":(\w+) (?:\(o ([\d ]+)\)|(\d{3,10})\b)")
+
+_FUNCTIONS = frozenset(
+    {"funcid", "opfuncid", "aggfnoid", "winfnoid", "hashfuncid", "negfuncid", "startInRangeFunc",
+     "endInRangeFunc", "elemfuncid", "tsmhandler"}
+)  # fmt: skip
+_OPERATORS = frozenset({"opno", "opnos", "eqop", "sortop", "cycle_mark_neop"})
+_RELATIONS = frozenset({"relid", "resorigtbl"})
+
+
+class Uses(NamedTuple):
+    """Oids of what a tree names."""
+
+    functions: set[int]
+    operators: set[int]
+    relations: set[int]
+    types: set[int]
+
+
+def uses(tree: str) -> Uses:
+    """What `tree`, the text of a pg_node_tree, names.
+
+    The names of fields are those of PostgreSQL's nodes/primnodes.h and nodes/parsenodes.h, and
+    each field that holds a type is called so at its end.
+    """
+    found = Uses(set(), set(), set(), set())
+    for field, several, one in _FIELD.findall(tree):
+        if field in _FUNCTIONS:
+            into = found.functions
+        elif field in _OPERATORS:
+            into = found.operators
+        elif field in _RELATIONS:
+            into = found.relations
+        elif field.lower().endswith(("type", "types", "typeid", "typid")):
+            into = found.types
+        else:
+            continue
+        if one:
+            into.add(int(one))
+        else:
+            into.update(map(int, several.split()))
+    return found
