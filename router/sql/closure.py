@@ -12,10 +12,10 @@ from typing import Any
 from router.sql import functions, parser
 from router.sql.graph import Graph, Node
 from router.sql.names import Names
-from router.sql.nodetree import Uses, uses
-from router.sql.objects import NO_TYPES, Effect
+from router.sql.nodetree import uses
+from router.sql.objects import Effect
 from router.sql.plpgsql import scan
-from router.sql.queries import FIRST
+from router.sql.tables import Tables
 
 Rows = Mapping[str, Iterable[Sequence[Any]]]
 Bodies = dict[str, Names]
@@ -47,7 +47,7 @@ _WRITTEN = {
 """Expressions that are evaluated when rows change."""
 
 
-class Closure:
+class Closure(Tables):
     """The graph of one catalog's objects.
 
     Args:
@@ -63,26 +63,7 @@ class Closure:
         self.bodies: Bodies = {}
         self._before = bodies
         self._read, self._write = read, write
-        self.functions: dict[int, Node] = {}
-        self.relations: dict[int, Node] = {}
-        self.written: dict[int, Node] = {}
-        self.types: dict[int, Node] = {}
-        self.operators: dict[int, Node] = {}
-        self.casts: list[tuple[Sequence[Any], Node]] = []
-        self.classes: dict[int, Node] = {}
-        self.ddl: Node = Node("runs DDL")
-        # Types that values of a type are made of, itself included, and those of a relation.
-        self.parts: dict[int, frozenset[int]] = {}
-        self.columns: dict[int, frozenset[int]] = {}
-        self.signatures: dict[int, frozenset[int]] = {}
-        self._by_name: dict[str, list[tuple[str, int]]] = {}
-        self._relation_names: dict[str, list[tuple[str, int]]] = {}
-        self._type_names: dict[str, list[tuple[str, int]]] = {}
-        self._builtins: dict[str, list[Node]] = {}
-        self._builtin_relations: dict[str, Node] = {}
-        # Operators by symbol, and casts by their source, that only some statements mean.
-        self._symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
-        self._asked: dict[int, list[tuple[int, str, Node]]] = {}
+        super().__init__()
 
     def graph(self) -> Graph:
         """Make the nodes and edges."""
@@ -92,7 +73,7 @@ class Closure:
         self._make_operators()
         self._make_relations()
         for row in self.rows["functions"]:
-            self.signatures[row[0]] = self._all_parts([row[11], *row[12]])
+            self.signatures[row[0]] = self.all_parts([row[11], *row[12]])
         for row in self.rows["functions"]:
             self._function(row)
         self._make_triggers()
@@ -101,7 +82,7 @@ class Closure:
         )  # fmt: skip
         nodes = [node for table in every for node in table.values()]
         nodes += [node for _, node in self.casts]
-        nodes += [*self._builtin_relations.values(), self.ddl]
+        nodes += [*self.builtin_relations.values(), self.ddl]
         return Graph(dict.fromkeys(nodes))
 
     # -- what there is ---------------------------------------------------------------------------
@@ -110,7 +91,7 @@ class Closure:
         for oid, name, n in self.rows["builtins"]:
             if n < 0:
                 node = self.relations[oid] = Node(f"reads {name}")
-                self._builtin_relations[name] = node
+                self.builtin_relations[name] = node
                 node.does(Effect.ACTS, functions.PRIMARYS[name])
                 continue
             why = functions.unsafe(name)
@@ -125,24 +106,24 @@ class Closure:
                 effect, why = Effect.UNKNOWN, "nobody knows what it does"
             node.does(effect, why)
             node.binds = functions.binds(name)
-            self._builtins.setdefault(name, []).append(node)
+            self.builtins.setdefault(name, []).append(node)
 
     def _make_nodes(self) -> None:
         for oid, schema, name, *_ in self.rows["functions"]:
             self.functions[oid] = Node(f"calls {schema}.{name}()")
-            self._by_name.setdefault(name, []).append((schema, oid))
+            self.function_names.setdefault(name, []).append((schema, oid))
         for oid, schema, name, kind, _, _ in self.rows["relations"]:
             self.relations[oid] = Node(f"reads {schema}.{name}")
             self.written[oid] = Node(f"changes {schema}.{name}")
             if kind != "c":
-                self._relation_names.setdefault(name, []).append((schema, oid))
+                self.relation_names.setdefault(name, []).append((schema, oid))
         for oid, schema, name, *_ in self.rows["types"]:
             self.types[oid] = Node(f"uses type {schema}.{name}")
-            self._type_names.setdefault(name, []).append((schema, oid))
+            self.type_names.setdefault(name, []).append((schema, oid))
         for oid, _, name, left, right, *_ in self.rows["operators"]:
             node = self.operators[oid] = Node(f"uses operator {name}")
             of = frozenset(t for t in (left, right) if t in self.types)
-            self._symbols.setdefault(name, []).append((of, node))
+            self.symbols.setdefault(name, []).append((of, node))
         for oid, name, _ in self.rows["classes"]:
             self.classes[oid] = Node(f"orders by {name}")
 
@@ -154,20 +135,20 @@ class Closure:
         for oid, _, _, _, base, element, relation, calls in self.rows["types"]:
             made_of[oid] = [base, element, *columns.get(relation, ())]
             for call in calls:
-                self._use(self.types[oid], self.functions, call)
+                self.use(self.types[oid], self.functions, call)
         for oid, sub, subclass, calls, multi in self.rows["ranges"]:
             made_of[oid].append(sub)
             if multi in self.types:
                 made_of[multi].append(oid)
-            self._use(self.types[oid], self.classes, subclass)
+            self.use(self.types[oid], self.classes, subclass)
             for call in calls:
-                self._use(self.types[oid], self.functions, call)
+                self.use(self.types[oid], self.functions, call)
         for oid in self.types:
             self.parts[oid] = self._parts(oid, made_of)
             for part in self.parts[oid]:
-                self._use(self.types[oid], self.types, part)
+                self.use(self.types[oid], self.types, part)
         for relation, types in columns.items():
-            self.columns[relation] = self._all_parts(types)
+            self.columns[relation] = self.all_parts(types)
         self._make_casts()
 
     def _parts(self, oid: int, made_of: dict[int, list[int]]) -> frozenset[int]:
@@ -180,34 +161,27 @@ class Closure:
                 todo.extend(made_of.get(part, ()))
         return frozenset(found)
 
-    def _all_parts(self, types: Iterable[int]) -> frozenset[int]:
-        """The types that values of `types` are made of, as far as the database made them."""
-        found: set[int] = set()
-        for oid in types:
-            found |= self.parts.get(oid, NO_TYPES)
-        return frozenset(found)
-
     def _make_casts(self) -> None:
         for row in self.rows["casts"]:
             source, target, call, implicit, source_name, target_name = row
             node = Node(f"casts {source_name} to {target_name}")
             self.casts.append((row, node))
-            self._use(node, self.functions, call)
+            self.use(node, self.functions, call)
             if implicit or target in JSON:
                 # Whatever has a value of one of the two may cast it unasked.
                 for oid in (source, target):
                     if oid in self.types:
                         self.types[oid].use(node)
             else:
-                self._asked.setdefault(source, []).append((target, target_name, node))
+                self.asked.setdefault(source, []).append((target, target_name, node))
 
     def _make_operators(self) -> None:
         for oid, _, _, _, _, calls, others in self.rows["operators"]:
             node = self.operators[oid]
             for call in calls:
-                self._use(node, self.functions, call)
+                self.use(node, self.functions, call)
             for other in others:  # the planner may turn it round
-                self._use(node, self.operators, other)
+                self.use(node, self.operators, other)
         families: dict[int, list[Node]] = {}
         for family, left, right, call, operator in self.rows["families"]:
             member = self.functions.get(call) or self.operators.get(operator)
@@ -219,10 +193,6 @@ class Closure:
         for oid, _, family in self.rows["classes"]:
             for member in families.get(family, ()):
                 self.classes[oid].use(member)
-
-    def _use(self, node: Node, table: dict[int, Node], oid: int | None, where: str = "") -> None:
-        if oid and oid in table:
-            node.use(table[oid], where)
 
     # -- relations -------------------------------------------------------------------------------
 
@@ -236,8 +206,8 @@ class Closure:
             elif persistence == "u":
                 node.does(Effect.REFUSED, UNLOGGED)
             for part in self.columns.get(oid, ()):
-                self._use(node, self.types, part)
-                self._use(self.written[oid], self.types, part)
+                self.use(node, self.types, part)
+                self.use(self.written[oid], self.types, part)
             self.written[oid].use(node)
         for parent, child in self.rows["inherits"]:
             if parent in self.relations and child in self.relations:
@@ -246,7 +216,7 @@ class Closure:
                 self.written[parent].use(self.written[child])
         for oid, opclass in self.rows["uses"]:
             if oid in self.relations:
-                self._use(self.relations[oid], self.classes, opclass)
+                self.use(self.relations[oid], self.classes, opclass)
         for oid, kind, name, tree in self.rows["expressions"]:
             self._expression(oid, kind, name, tree)
         for parent, child in self.rows["inherits"]:
@@ -257,25 +227,16 @@ class Closure:
         node = self.types.get(oid) if kind in ("domain", "type default") else None
         node = node or self.relations.get(oid)
         if node is not None and kind in _WHERE and kind != "check":
-            self._tree(node, named, _WHERE[kind].format(name))
+            self.use_tree(node, named, _WHERE[kind].format(name))
         written = self.written.get(oid)
         if written is None:
             return
         if kind in _WRITTEN:
-            self._tree(written, named, _WRITTEN[kind].format(name))
+            self.use_tree(written, named, _WRITTEN[kind].format(name))
         if kind in ("rule", "view"):  # it changes some of the relations it names
             for relation in named.relations:
                 if relation in self.written:
                     written.changes.setdefault(self.written[relation], "")
-
-    def _tree(self, node: Node, named: Uses, where: str) -> None:
-        for table, oids in (
-            (self.functions, named.functions), (self.operators, named.operators),
-            (self.relations, named.relations), (self.types, named.types),
-        ):  # fmt: skip
-            for oid in oids:
-                if table.get(oid) is not node:
-                    self._use(node, table, oid, where)
 
     def _inherit_key(self, parent: int, child: int) -> None:
         """What bounds a partition is made of its parent's key, and checked when it is read."""
@@ -289,7 +250,7 @@ class Closure:
         for oid, name, call in self.rows["triggers"]:
             node = self.written.get(oid) if oid else self.ddl
             if node is not None:
-                self._use(node, self.functions, call, f"its trigger {name}")
+                self.use(node, self.functions, call, f"its trigger {name}")
         for parent, child in self.rows["cascades"]:
             if parent in self.written and child in self.written:
                 self.written[parent].changes.setdefault(self.written[child], "by a foreign key")
@@ -304,7 +265,7 @@ class Closure:
         node = self.functions[oid]
         node.volatile, node.inlined = volatile, language == "sql"
         for part in self.signatures[oid]:
-            self._use(node, self.types, part)
+            self.use(node, self.types, part)
         if ruled(self._write, schema, name):
             node.does(Effect.ACTS, "it is in write_functions")
         elif ruled(self._read, schema, name):
@@ -314,14 +275,14 @@ class Closure:
             node.does(Effect.ACTS, why)
             node.binds = functions.binds(name)
         if defaults:
-            self._tree(node, uses(defaults), "the default of an argument")
+            self.use_tree(node, uses(defaults), "the default of an argument")
         if parts is not None:
             self._aggregate(node, parts, sort, states)
         elif language == "sql" and tree:
-            self._tree(node, uses(tree), "")
+            self.use_tree(node, uses(tree), "")
             self._form(node, tree)
         elif language in ("sql", "plpgsql"):
-            self._body(node, self._named(language, source), self.signatures[oid])
+            self.use_body(node, self._named(language, source), self.signatures[oid])
         elif language == "internal":
             self._internal(node, twins)
         elif language == "c":
@@ -336,16 +297,16 @@ class Closure:
     ) -> None:
         node.volatile = True  # no planner runs it
         for part in parts:
-            self._use(node, self.functions, part)
-        self._use(node, self.operators, sort)
-        for oid in self._all_parts(t for t in states if t):
-            self._use(node, self.types, oid)
+            self.use(node, self.functions, part)
+        self.use(node, self.operators, sort)
+        for oid in self.all_parts(t for t in states if t):
+            self.use(node, self.types, oid)
 
     def _internal(self, node: Node, twins: Iterable[int] | None) -> None:
         if not twins:
             node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
         for twin in twins or ():
-            self._use(node, self.functions, twin)
+            self.use(node, self.functions, twin)
 
     def _form(self, node: Node, tree: str) -> None:
         """What the commands of a body that is kept as a tree are."""
@@ -368,78 +329,6 @@ class Closure:
             named = scan(source) if language == "plpgsql" else sql_body(source)
         self.bodies[key] = named
         return named
-
-    def _body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
-        for form in named.forms:
-            node.does(form.effect, form.reason)
-        if named.configs:
-            node.does(Effect.ACTS, "set_config(): changes session state")
-        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
-        node.ddl = node.ddl or named.ddl
-        if named.ddl:
-            node.changes.setdefault(self.ddl, "")
-        for call in named.calls:
-            self._calls(node, call.schema, call.name, call.n)
-        for name in sorted(named.attributes):
-            self._calls(node, None, name, 1)
-        for relation in named.relations:
-            self._reads(node, *relation)
-        for name in sorted(named.mentioned):
-            self._reads(node, None, name)
-        for schema, name in named.written:
-            for where, found in self._relation_names.get(name, ()):
-                if schema in (None, where):
-                    node.changes.setdefault(self.written[found], "")
-        types = self._types(named, signature)
-        for found in sorted(types):
-            self._use(node, self.types, found)
-        self._operate(node, named, types)
-
-    def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
-        for where, oid in self._by_name.get(name, ()):
-            if schema in (None, where):
-                node.use(self.functions[oid])
-        if schema in (None, "pg_catalog", "information_schema"):
-            for builtin in self._builtins.get(name, ()):
-                if not (name in functions.THREE and n == 3):
-                    node.use(builtin)
-
-    def _reads(self, node: Node, schema: str | None, name: str) -> None:
-        for where, oid in self._relation_names.get(name, ()):
-            if schema in (None, where):
-                node.use(self.relations[oid])
-        if schema in (None, "pg_catalog") and name in self._builtin_relations:
-            node.use(self._builtin_relations[name])
-
-    def _types(self, named: Names, signature: frozenset[int]) -> frozenset[int]:
-        """The types that can occur in a body: named, of columns, of what is called."""
-        found = set(signature)
-        names = {t.name for t in named.types} | named.mentioned
-        names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
-        for name in names:
-            for _, oid in self._type_names.get(name.removeprefix("_"), ()):
-                found |= self.parts[oid]
-        for name in {r.name for r in named.relations} | named.mentioned:
-            for _, oid in self._relation_names.get(name, ()):
-                found |= self.columns.get(oid, NO_TYPES)
-        for name in {c.name for c in named.calls} | named.attributes:
-            for _, oid in self._by_name.get(name, ()):
-                found |= self.signatures[oid]
-        return frozenset(found)
-
-    def _operate(self, node: Node, named: Names, types: frozenset[int]) -> None:
-        """The operators and casts that a body with values of `types` can mean."""
-        words = {functions.TYPE_WORDS.get(word, word) for word in named.mentioned}
-        words |= {t.name for t in named.types}
-        for symbol in sorted(named.operators):
-            for of, operator in self._symbols.get(symbol, ()):
-                if types >= of:
-                    node.use(operator)
-        for source, casts in self._asked.items():
-            for target, name, cast in casts:
-                # A body assigns, to variables and as its result: any cast of its values may be.
-                if source in types or (source < FIRST and (target in types or name in words)):
-                    node.use(cast)
 
 
 def ruled(rules: frozenset[str], schema: str | None, name: str) -> bool:

@@ -72,6 +72,10 @@ class Reach:
                 self._call(call)
             if call.n == 1 and name in catalog.types:
                 self._type(Named(call.schema, name))  # d('1') is a cast
+        self._ask_others()
+
+    def _ask_others(self) -> None:
+        names, judge, catalog = self.names, self.judge, self.judge.catalog
         for relation in names.relations:
             self._relation(relation)
         for type_ in names.types:
@@ -185,23 +189,16 @@ class Reach:
 
     def _type(self, type_: Named) -> None:
         schema, name = type_
-        catalog = self.judge.catalog
-        if name in TYPES and name not in catalog.types:
-            if schema in _OWN_SCHEMAS:
-                return
-        elif name[:1] == "_" and (name[1:] in TYPES or name[1:] in catalog.types):
+        own = schema in _OWN_SCHEMAS
+        if own and name in TYPES and name not in self.judge.catalog.types:
+            return
+        if name[:1] == "_" and (name[1:] in TYPES or name[1:] in self.judge.catalog.types):
             name = name[1:]
-        found = catalog.types.get(name, ())
+        found = self.judge.catalog.types.get(name, ())
         for item in found:
             if schema is None or schema == item.schema:
                 self._weigh_type(item)
-        if not (
-            found
-            or (name in TYPES and schema in _OWN_SCHEMAS)
-            or schema == "information_schema"
-            or (name in RELATIONS and schema in (None, "pg_catalog"))
-            or name in catalog.relations
-        ):
+        if not (found or (own and name in TYPES) or _is_row(schema, name, self.judge)):
             self._unknown(f"type {name}")
 
     def _weigh_type(self, found: Type) -> None:
@@ -254,3 +251,10 @@ class Reach:
             for item in self.judge.catalog.types.get(name.removeprefix("_"), ()):
                 found |= item.types
         return frozenset(found)
+
+
+def _is_row(schema: str | None, name: str, judge: Judge) -> bool:
+    """Whether the type called `name` is made of the columns of a relation."""
+    if schema == "information_schema" or name in judge.catalog.relations:
+        return True
+    return name in RELATIONS and schema in (None, "pg_catalog")

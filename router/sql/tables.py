@@ -1,0 +1,142 @@
+"""The nodes of a catalog's objects, by oid and by name, and what a body or a tree uses of them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from router.sql import functions
+from router.sql.graph import Node
+from router.sql.names import Names
+from router.sql.nodetree import Uses
+from router.sql.objects import NO_TYPES, Effect
+from router.sql.queries import FIRST
+
+
+class Tables:
+    """The objects of a database.
+
+    Attributes:
+        functions, relations, written, types, operators, classes: nodes by oid; `written` stands
+            for changes of a relation's rows, classes are operator classes.
+        casts: rows of the catalog, each with its node.
+        ddl: stands for changes of the catalog, which event triggers follow.
+        parts: by type, the types its values are made of, itself included.
+        columns: by relation, the same of its columns.
+        signatures: by function, the same of what it takes and gives.
+    """
+
+    def __init__(self) -> None:
+        self.functions: dict[int, Node] = {}
+        self.relations: dict[int, Node] = {}
+        self.written: dict[int, Node] = {}
+        self.types: dict[int, Node] = {}
+        self.operators: dict[int, Node] = {}
+        self.casts: list[tuple[Sequence[Any], Node]] = []
+        self.classes: dict[int, Node] = {}
+        self.ddl: Node = Node("runs DDL")
+        self.parts: dict[int, frozenset[int]] = {}
+        self.columns: dict[int, frozenset[int]] = {}
+        self.signatures: dict[int, frozenset[int]] = {}
+        self.function_names: dict[str, list[tuple[str, int]]] = {}
+        self.relation_names: dict[str, list[tuple[str, int]]] = {}
+        self.type_names: dict[str, list[tuple[str, int]]] = {}
+        self.builtins: dict[str, list[Node]] = {}
+        self.builtin_relations: dict[str, Node] = {}
+        # Operators by symbol, and casts by their source, that only some statements mean.
+        self.symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
+        self.asked: dict[int, list[tuple[int, str, Node]]] = {}
+
+    def all_parts(self, types: Iterable[int]) -> frozenset[int]:
+        """The types that values of `types` are made of, as far as the database made them."""
+        found: set[int] = set()
+        for oid in types:
+            found |= self.parts.get(oid, NO_TYPES)
+        return frozenset(found)
+
+    def use(self, node: Node, table: dict[int, Node], oid: int | None, where: str = "") -> None:
+        """Let `node` use what has `oid` in `table`, if that is a user's or may do harm."""
+        if oid and oid in table:
+            node.use(table[oid], where)
+
+    def use_tree(self, node: Node, named: Uses, where: str) -> None:
+        """Let `node` use what a tree names; `where` says where the tree stands."""
+        for table, oids in (
+            (self.functions, named.functions), (self.operators, named.operators),
+            (self.relations, named.relations), (self.types, named.types),
+        ):  # fmt: skip
+            for oid in oids:
+                if table.get(oid) is not node:
+                    self.use(node, table, oid, where)
+
+    def use_body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
+        """Let `node`, a function, use what its body names; `signature` has the types it takes
+        and gives."""
+        for form in named.forms:
+            node.does(form.effect, form.reason)
+        if named.configs:
+            node.does(Effect.ACTS, "set_config(): changes session state")
+        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
+        node.ddl = node.ddl or named.ddl
+        if named.ddl:
+            node.changes.setdefault(self.ddl, "")
+        for call in named.calls:
+            self._calls(node, call.schema, call.name, call.n)
+        for name in sorted(named.attributes):
+            self._calls(node, None, name, 1)
+        for relation in named.relations:
+            self._reads(node, *relation)
+        for name in sorted(named.mentioned):
+            self._reads(node, None, name)
+        for schema, name in named.written:
+            for where, found in self.relation_names.get(name, ()):
+                if schema in (None, where):
+                    node.changes.setdefault(self.written[found], "")
+        types = self._types(named, signature)
+        for found in sorted(types):
+            self.use(node, self.types, found)
+        self._operate(node, named, types)
+
+    def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
+        for where, oid in self.function_names.get(name, ()):
+            if schema in (None, where):
+                node.use(self.functions[oid])
+        if schema in (None, "pg_catalog", "information_schema"):
+            for builtin in self.builtins.get(name, ()):
+                if not (name in functions.THREE and n == 3):
+                    node.use(builtin)
+
+    def _reads(self, node: Node, schema: str | None, name: str) -> None:
+        for where, oid in self.relation_names.get(name, ()):
+            if schema in (None, where):
+                node.use(self.relations[oid])
+        if schema in (None, "pg_catalog") and name in self.builtin_relations:
+            node.use(self.builtin_relations[name])
+
+    def _types(self, named: Names, signature: frozenset[int]) -> frozenset[int]:
+        """The types that can occur in a body: named, of columns, of what is called."""
+        found = set(signature)
+        names = {t.name for t in named.types} | named.mentioned
+        names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
+        for name in names:
+            for _, oid in self.type_names.get(name.removeprefix("_"), ()):
+                found |= self.parts[oid]
+        for name in {r.name for r in named.relations} | named.mentioned:
+            for _, oid in self.relation_names.get(name, ()):
+                found |= self.columns.get(oid, NO_TYPES)
+        for name in {c.name for c in named.calls} | named.attributes:
+            for _, oid in self.function_names.get(name, ()):
+                found |= self.signatures[oid]
+        return frozenset(found)
+
+    def _operate(self, node: Node, named: Names, types: frozenset[int]) -> None:
+        """The operators and casts that a body with values of `types` can mean."""
+        words = {functions.TYPE_WORDS.get(word, word) for word in named.mentioned}
+        words |= {t.name for t in named.types}
+        for symbol in sorted(named.operators):
+            for of, operator in self.symbols.get(symbol, ()):
+                if types >= of:
+                    node.use(operator)
+        for source, casts in self.asked.items():
+            for target, name, cast in casts:
+                # A body assigns, to variables and as its result: any cast of its values may be.
+                if source in types or (source < FIRST and (target in types or name in words)):
+                    node.use(cast)
