@@ -135,14 +135,21 @@ class _Told:
     def _unsafe_operators(self, graph: Graph) -> tuple[Operator, ...]:
         found = []
         for oid, _, name, left, right, _, _ in self._closure.rows["operators"]:
-            verdict = self._run.get(self._closure.operators[oid])
-            if verdict is not None:
-                found.append(Operator(name, verdict, _users(left, right)))
+            node = self._closure.operators[oid]
+            if node in self._run:
+                verdicts = self._run[node], self._planned.get(node)
+                found.append(Operator(name, *verdicts, _users(left, right)))
         return tuple(found)
 
     def _unsafe_casts(self) -> tuple[Cast, ...]:
         return tuple(
-            Cast(source if source >= FIRST else 0, target, name, self._run[node])
+            Cast(
+                source if source >= FIRST else 0,
+                target,
+                name,
+                self._run[node],
+                self._planned.get(node),
+            )  # fmt: skip
             for (source, target, _, _, _, name), node in self._closure.casts
             if node in self._run
         )

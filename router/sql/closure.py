@@ -21,8 +21,9 @@ Rows = Mapping[str, Iterable[Sequence[Any]]]
 Bodies = dict[str, Names]
 """What bodies name, by their text: kept from one reading of the catalog to the next."""
 
-JSON = (114, 3802)
-"""Oids of json and jsonb: functions that make them look for a cast of each value's type."""
+UNASKED = (25, 114, 3802)
+"""Oids of text, json and jsonb. Functions and operators of PostgreSQL's own, in SQL such as
+``anynonarray || text`` and in C such as to_json(), cast whatever they are given to these."""
 
 SEQUENCE = "is a sequence, whose values a replica shows before they are given out"
 """WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
@@ -167,7 +168,7 @@ class Closure(Tables):
             node = Node(f"casts {source_name} to {target_name}")
             self.casts.append((row, node))
             self.use(node, self.functions, call)
-            if implicit or target in JSON:
+            if implicit or target in UNASKED:
                 # Whatever has a value of one of the two may cast it unasked.
                 for oid in (source, target):
                     if oid in self.types:
@@ -178,6 +179,8 @@ class Closure(Tables):
     def _make_operators(self) -> None:
         for oid, _, _, _, _, calls, others in self.rows["operators"]:
             node = self.operators[oid]
+            # To estimate how many rows it finds, the planner may run it, volatile or not.
+            node.volatile = False if calls[1] or calls[2] else None
             for call in calls:
                 self.use(node, self.functions, call)
             for other in others:  # the planner may turn it round
@@ -279,8 +282,11 @@ class Closure(Tables):
         if parts is not None:
             self._aggregate(node, parts, sort, states)
         elif language == "sql" and tree:
-            self.use_tree(node, uses(tree), "")
+            named = uses(tree)
+            self.use_tree(node, named, "")
             self._form(node, tree)
+            # What it gives is cast to what it was declared to give, which no tree shows.
+            self.operate(node, Names(), self.all_parts(named.types) | self.signatures[oid])
         elif language in ("sql", "plpgsql"):
             self.use_body(node, self._named(language, source), self.signatures[oid])
         elif language == "internal":

@@ -78,6 +78,11 @@ _UNSAFE: Mapping[str, str] = {
     ),
     "ts_stat ts_rewrite": "runs SQL hidden in its argument",
     "currtid2": "reads a relation named by text",
+    "satisfies_hash_partition": "hashes by the functions of a table named by oid",
+    "domain_in domain_recv record_in record_recv array_in array_recv range_in range_recv "
+    "multirange_in multirange_recv pg_input_is_valid pg_input_error_info": (
+        "makes a value of a type that its argument names"
+    ),
     "xpath_table crosstab* connectby*": "runs SQL hidden in its argument",
     # about this session, which lives on the primary
     "currval lastval": "a sequence value of the primary's session",

@@ -191,26 +191,26 @@ class Names:
         if name == "set_config" and names[0] in ("set_config", "pg_catalog"):
             self.configs.append(_config(args))
             return True
+        if name in _NAMING_TYPES and self._names_type(args):
+            return True
         n = len(args)
         if "agg_within_group" in node:  # what the values are ordered by are arguments too
             n += len(node["agg_order"])
         self._called(names, None if "func_variadic" in node else n)
-        if name in _NAMING_TYPES:
-            self._naming_type(name, args)
         return True
 
     def _called(self, parts: list[str], n: int | None) -> None:
         self.calls[Call(parts[-2] if len(parts) > 1 else None, parts[-1], n)] = None
 
-    def _naming_type(self, function: str, args: Any) -> None:
-        """A function that is given the name of a type, as text, whose input it runs."""
+    def _names_type(self, args: Any) -> bool:
+        """Whether a function that is given the name of a type as text says it as a constant."""
         said = grammar.constant(args[1]) if len(args) > 1 else None
         if said is None:
-            self.refuse(f"{function}() of a type that is no constant", Effect.UNKNOWN)
-            return
+            return False
         parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
         for name in (parts[-1], parts[-1].lower()):
             self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
+        return True
 
     def _column(self, node: dict[str, Any]) -> bool:
         # x.f calls f(x) when x has no column f.

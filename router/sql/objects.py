@@ -105,10 +105,12 @@ class Operator:
     Attributes:
         operands: types, all of which a statement must have to mean it; PostgreSQL's own are left
             out, for any statement may have them.
+        planned: what it does in a statement that is only planned; None for nothing.
     """
 
     name: str
     verdict: Verdict
+    planned: Verdict | None
     operands: frozenset[int] = NO_TYPES
 
 
@@ -120,9 +122,11 @@ class Cast:
         source: type whose values it takes, 0 for one of PostgreSQL's own.
         target: type it gives.
         target_name: name of that type.
+        planned: what it does in a statement that is only planned; None for nothing.
     """
 
     source: int
     target: int
     target_name: str
     verdict: Verdict
+    planned: Verdict | None

@@ -8,7 +8,16 @@ from router.sql.closure import ruled
 from router.sql.intent import OnStandby
 from router.sql.judge import Judge
 from router.sql.names import Call, Named, Names
-from router.sql.objects import NO_TYPES, Effect, Function, Relation, Type, Verdict
+from router.sql.objects import (
+    NO_TYPES,
+    Cast,
+    Effect,
+    Function,
+    Operator,
+    Relation,
+    Type,
+    Verdict,
+)
 
 _OWN_SCHEMAS = (None, "pg_catalog", "information_schema")
 
@@ -107,11 +116,10 @@ class Reach:
                 why = "PostgreSQL's own and the catalog is not loaded"
             self.doubt = f"{what} is not {why}"
 
-    def _weigh(self, found: Function | Relation) -> None:
+    def _weigh(self, found: Function | Relation | Operator | Cast) -> None:
         verdict = found.planned if self._plan_only else found.verdict
         if verdict is not None:
             self._weigh_verdict(verdict)
-        self._types |= found.types
 
     def _weigh_verdict(self, verdict: Verdict) -> None:
         self._refuse(verdict.why, verdict.effect)
@@ -147,6 +155,7 @@ class Reach:
     def _functions(self, users: Iterable[Function]) -> None:
         for function in users:
             self._weigh(function)
+            self._types |= function.types
 
     def _unsafe(self, name: str, n: int | None, why: str) -> None:
         """A function that only the primary may run, with `n` arguments where that is known."""
@@ -183,6 +192,7 @@ class Reach:
         for item in self.judge.catalog.relations.get(name, ()):
             if schema is None or schema == item.schema:
                 self._weigh(item)
+                self._types |= item.types
                 found = True
         if not (found or builtin or schema == "information_schema"):
             self._unknown(name)
@@ -213,6 +223,7 @@ class Reach:
             self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
         for relation in catalog.relations.get(name, ()):
             self._weigh(relation)
+            self._types |= relation.types
         for found in catalog.types.get(name, ()):
             self._weigh_type(found)
 
@@ -235,14 +246,14 @@ class Reach:
         for symbol in self.names.operators & catalog.unsafe_operators.keys():
             for operator in catalog.unsafe_operators[symbol]:
                 if operator.operands <= self._types:
-                    self._weigh_verdict(operator.verdict)
+                    self._weigh(operator)
         targets = self._targets() if catalog.unsafe_casts else NO_TYPES
         names = {name for _, name in self.names.casts}
         for cast in catalog.unsafe_casts:
             if (not cast.source or cast.source in self._types or self.names.loose) and (
                 cast.target in targets or cast.target_name in names
             ):
-                self._weigh_verdict(cast.verdict)
+                self._weigh(cast)
 
     def _targets(self) -> frozenset[int]:
         """The types that values are cast to, with those these are made of."""

@@ -90,10 +90,10 @@ class Tables:
             for where, found in self.relation_names.get(name, ()):
                 if schema in (None, where):
                     node.changes.setdefault(self.written[found], "")
-        types = self._types(named, signature)
+        types = self.types_of(named, signature)
         for found in sorted(types):
             self.use(node, self.types, found)
-        self._operate(node, named, types)
+        self.operate(node, named, types)
 
     def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
         for where, oid in self.function_names.get(name, ()):
@@ -111,7 +111,7 @@ class Tables:
         if schema in (None, "pg_catalog") and name in self.builtin_relations:
             node.use(self.builtin_relations[name])
 
-    def _types(self, named: Names, signature: frozenset[int]) -> frozenset[int]:
+    def types_of(self, named: Names, signature: frozenset[int]) -> frozenset[int]:
         """The types that can occur in a body: named, of columns, of what is called."""
         found = set(signature)
         names = {t.name for t in named.types} | named.mentioned
@@ -127,7 +127,7 @@ class Tables:
                 found |= self.signatures[oid]
         return frozenset(found)
 
-    def _operate(self, node: Node, named: Names, types: frozenset[int]) -> None:
+    def operate(self, node: Node, named: Names, types: frozenset[int]) -> None:
         """The operators and casts that a body with values of `types` can mean."""
         words = {functions.TYPE_WORDS.get(word, word) for word in named.mentioned}
         words |= {t.name for t in named.types}
