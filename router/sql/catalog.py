@@ -10,7 +10,16 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from router.sql.closure import Bodies, Closure
 from router.sql.graph import Graph, Node, told
-from router.sql.objects import NO_TYPES, Cast, Function, Operator, Relation, Type, Verdict
+from router.sql.objects import (
+    NO_COLUMNS,
+    NO_TYPES,
+    Cast,
+    Function,
+    Operator,
+    Relation,
+    Type,
+    Verdict,
+)
 from router.sql.queries import FIRST, QUERIES
 
 N = TypeVar("N", Function, Relation, Type, Operator)
@@ -22,6 +31,7 @@ class Catalog:
 
     Attributes:
         loaded: False until it was read; then no user's object is known to be safe.
+        unsafe_types: types whose values may not occur in a read: what comes with them is unsafe.
         operators: symbols that users gave an operator.
         unsafe_operators: operators by unsafe functions, by symbol.
         unsafe_casts: casts by unsafe functions that a statement has to ask for.
@@ -35,6 +45,7 @@ class Catalog:
     functions: Mapping[str, tuple[Function, ...]] = field(default_factory=dict)
     relations: Mapping[str, tuple[Relation, ...]] = field(default_factory=dict)
     types: Mapping[str, tuple[Type, ...]] = field(default_factory=dict)
+    unsafe_types: Mapping[int, Verdict] = field(default_factory=dict)
     operators: frozenset[str] = frozenset()
     unsafe_operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
     unsafe_casts: tuple[Cast, ...] = ()
@@ -82,9 +93,11 @@ class _Told:
         self._locals = graph.reaching(n for n in graph.nodes if n.local)
         self._operators = self._unsafe_operators(graph)
         self._casts = self._unsafe_casts()
+        self._unsafe = {t: self._run[n] for t, n in closure.types.items() if n in self._run}
         self._suspects = frozenset(
             [t for o in self._operators for t in o.operands]
             + [t for c in self._casts for t in (c.source, c.target)]
+            + list(self._unsafe)
         )
 
     def catalog(self) -> dict[str, Any]:
@@ -96,6 +109,7 @@ class _Told:
                 self._relation(row) for row in self._closure.rows["relations"] if row[3] != "c"
             ),
             "types": _by_name(map(self._type, self._closure.rows["types"])),
+            "unsafe_types": self._unsafe,
             "operators": frozenset(row[2] for row in operators),
             "unsafe_operators": _by_name(self._operators),
             "unsafe_casts": self._casts,
@@ -118,13 +132,18 @@ class _Told:
         return Relation(
             schema, name, self._run.get(node), self._planned.get(node),
             self._closure.written[oid] in self._binds, self._local(node),
-            self._suspect(self._closure.columns.get(oid, NO_TYPES)),
+            self._columns(oid),
         )  # fmt: skip
 
     def _type(self, row: Sequence[Any]) -> Type:
         oid, schema, name = row[:3]
         parts = self._closure.parts[oid]
-        return Type(schema, name, self._run.get(self._closure.types[oid]), self._suspect(parts))
+        return Type(schema, name, self._suspect(parts))
+
+    def _columns(self, oid: int) -> Mapping[str, frozenset[int]]:
+        columns = self._closure.columns.get(oid, {})
+        found = {name: self._suspect(parts) for name, parts in columns.items()}
+        return {name: types for name, types in found.items() if types} or NO_COLUMNS
 
     def _local(self, node: Node) -> str:
         return told(node, self._locals) if node in self._locals else ""
@@ -149,7 +168,7 @@ class _Told:
                 name,
                 self._run[node],
                 self._planned.get(node),
-            )  # fmt: skip
+            )
             for (source, target, _, _, _, name), node in self._closure.casts
             if node in self._run
         )

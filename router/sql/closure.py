@@ -131,7 +131,9 @@ class Closure(Tables):
     # -- types, and what comes with their values -------------------------------------------------
 
     def _make_types(self) -> None:
-        columns: dict[int, list[int]] = {oid: types for oid, types in self.rows["columns"]}  # noqa: C416 - rows
+        columns: dict[int, list[int]] = {}
+        for relation, _, oid in self.rows["columns"]:
+            columns.setdefault(relation, []).append(oid)
         made_of: dict[int, list[int]] = {}
         for oid, _, _, _, base, element, relation, calls in self.rows["types"]:
             made_of[oid] = [base, element, *columns.get(relation, ())]
@@ -148,8 +150,9 @@ class Closure(Tables):
             self.parts[oid] = self._parts(oid, made_of)
             for part in self.parts[oid]:
                 self.use(self.types[oid], self.types, part)
-        for relation, types in columns.items():
-            self.columns[relation] = self.all_parts(types)
+        for relation, name, oid in self.rows["columns"]:
+            if oid in self.parts:
+                self.columns.setdefault(relation, {})[name] = self.parts[oid]
         self._make_casts()
 
     def _parts(self, oid: int, made_of: dict[int, list[int]]) -> frozenset[int]:
@@ -208,9 +211,9 @@ class Closure(Tables):
                 node.does(Effect.ACTS, FOREIGN)
             elif persistence == "u":
                 node.does(Effect.REFUSED, UNLOGGED)
-            for part in self.columns.get(oid, ()):
-                self.use(node, self.types, part)
-                self.use(self.written[oid], self.types, part)
+            for parts in self.columns.get(oid, {}).values():
+                for part in parts:
+                    self.use(self.written[oid], self.types, part)
             self.written[oid].use(node)
         for parent, child in self.rows["inherits"]:
             if parent in self.relations and child in self.relations:

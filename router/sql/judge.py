@@ -20,7 +20,7 @@ class Judge:
         # Names that would be a call, or a cast, where a column is expected.
         self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(
             (name for name, same in catalog.functions.items() if any(map(_matters, same))),
-            (name for name, same in catalog.types.items() if any(t.verdict for t in same)),
+            (name for name, same in catalog.types.items() if any(t.types for t in same)),
         )
 
 

@@ -1,12 +1,12 @@
 """What a parse tree names: functions, relations, types and operators, and what its form shows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from router.sql import grammar
 from router.sql.grammar import strings
-from router.sql.objects import Effect
+from router.sql.objects import NO_TYPES, Effect
 
 NO_NAMES: frozenset[str] = frozenset()
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
@@ -57,7 +57,10 @@ class Names:
     Attributes:
         calls, relations, types, operators: what is named; the first three in order.
         casts: types that a value, not a bare literal, is cast to.
-        attributes: names behind a dot, which call a function where no column has that name.
+        columns: names of columns, or of what a column belongs to.
+        attributes: those behind a dot, which call a function where no column has that name.
+        aliases: names given to relations.
+        whole: it takes all columns of something.
         written: relations whose rows are changed.
         mentioned: names in a text without a tree, which may be of anything.
         forms: what makes it no read by itself.
@@ -69,8 +72,24 @@ class Names:
     """
 
     __slots__ = (
-        "_scope", "attributes", "binds", "calls", "casts", "configs", "ddl", "forms",
-        "holds", "loose", "mentioned", "operators", "relations", "types", "written",
+        "_scope",
+        "aliases",
+        "attributes",
+        "binds",
+        "calls",
+        "casts",
+        "columns",
+        "configs",
+        "ddl",
+        "forms",
+        "holds",
+        "loose",
+        "mentioned",
+        "operators",
+        "relations",
+        "types",
+        "whole",
+        "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,7 +98,10 @@ class Names:
         self.types: dict[Named, None] = {}
         self.casts: dict[Named, None] = {}
         self.operators: set[str] = set()
+        self.columns: set[str] = set()
         self.attributes: set[str] = set()
+        self.aliases: set[str] = set()
+        self.whole: bool = False
         self.written: set[Named] = set()
         self.mentioned: set[str] = set()
         self.forms: list[Form] = []
@@ -212,19 +234,39 @@ class Names:
             self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
         return True
 
+    def met(self, relation: str, columns: Mapping[str, frozenset[int]]) -> frozenset[int]:
+        """Of the types of `columns`, those whose values can occur where `relation` is read."""
+        if not columns:
+            return NO_TYPES
+        named = self.columns
+        if self.loose or self.whole or relation in named or not self.aliases.isdisjoint(named):
+            return frozenset().union(*columns.values())
+        return frozenset().union(*(columns[name] for name in columns.keys() & named))
+
     def _column(self, node: dict[str, Any]) -> bool:
-        # x.f calls f(x) when x has no column f.
         fields = node["fields"]
-        if len(fields) > 1:
-            try:
-                for item in fields[1:]:
-                    self.attributes.add(item["String"]["sval"])
-            except KeyError:
-                pass  # the star, which comes last
+        try:
+            self.columns.add(fields[0]["String"]["sval"])
+            # x.f calls f(x) when x has no column f.
+            for item in fields[1:]:
+                name = item["String"]["sval"]
+                self.columns.add(name)
+                self.attributes.add(name)
+        except KeyError:
+            self.whole = True  # the star, which comes last
+        return False
+
+    def _alias(self, node: dict[str, Any]) -> bool:
+        self.aliases.add(node["aliasname"])
+        if "colnames" in node:
+            self.whole = True  # what they rename is not known here
         return False
 
     def _indirection(self, node: dict[str, Any]) -> bool:
-        self.attributes.update(strings(node["indirection"]))
+        names = strings(node["indirection"])
+        self.attributes.update(names)
+        self.columns.update(names)
+        self.whole = self.whole or any("A_Star" in part for part in node["indirection"])
         return True
 
     def _cast(self, node: dict[str, Any]) -> bool:
@@ -256,7 +298,11 @@ class Names:
         return True
 
     def _join(self, node: dict[str, Any]) -> bool:
-        if "usingClause" in node or "isNatural" in node:
+        if "usingClause" in node:
+            self.columns.update(strings(node["usingClause"]))
+            self.operators.add("=")
+        elif "isNatural" in node:
+            self.whole = True
             self.operators.add("=")
         return True
 
@@ -283,7 +329,7 @@ _CHECKS: dict[str, _Check | None] = {
     "A_Expr": Names._operator,
     "A_Indirection": Names._indirection,
     "A_Star": _LEAF,
-    "Alias": _LEAF,
+    "Alias": Names._alias,
     "CaseExpr": Names._case,
     "ColumnRef": Names._column,
     "FuncCall": Names._call,
@@ -299,7 +345,7 @@ _CHECKS: dict[str, _Check | None] = {
     "SubLink": Names._operator,
     "TypeCast": Names._cast,
     "TypeName": Names._type_name,
-    "alias": _LEAF,
+    "alias": Names._alias,
     "funccall": Names._call,
     "intoClause": Names._into,
     "larg": Names._query,

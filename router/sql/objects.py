@@ -5,9 +5,13 @@ and what running it would do.
 """
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 NO_TYPES: frozenset[int] = frozenset()
+NO_COLUMNS: Mapping[str, frozenset[int]] = MappingProxyType({})
+"""Types matter where a statement with values of them may run something unsafe."""
 
 
 class Effect(enum.IntEnum):
@@ -45,7 +49,7 @@ class Function:
         verdict: why a call of it is no read; None where it is.
         planned: the same of a statement that is only planned.
         local: what makes its answer one server's own; empty for none.
-        types: of the types it takes and gives, those that matter (`Catalog.suspects`).
+        types: of the types it takes and gives, those that matter.
     """
 
     schema: str
@@ -71,7 +75,7 @@ class Relation:
         planned: the same of a statement that is only planned.
         written_binds: changing its rows leaves something in the session: by a trigger, say.
         local: what makes its answer one server's own; empty for none.
-        types: of its columns' types, those that matter (`Catalog.suspects`).
+        columns: of the types of its columns, those that matter.
     """
 
     schema: str
@@ -80,7 +84,7 @@ class Relation:
     planned: Verdict | None = None
     written_binds: bool = False
     local: str = ""
-    types: frozenset[int] = NO_TYPES
+    columns: Mapping[str, frozenset[int]] = NO_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,13 +92,11 @@ class Type:
     """A type.
 
     Attributes:
-        verdict: why values of it are no matter for a replica; None where they are.
-        types: it and those it is made of, as far as they matter (`Catalog.suspects`).
+        types: it and those it is made of, as far as they matter.
     """
 
     schema: str
     name: str
-    verdict: Verdict | None = None
     types: frozenset[int] = NO_TYPES
 
 

@@ -55,11 +55,8 @@ _RELATIONS = f"""
 """
 
 _COLUMNS = f"""
-    select attrelid::int8, array_agg(distinct atttypid::int8)
-    from pg_catalog.pg_attribute
-    where attrelid >= {FIRST} and attnum > 0 and not attisdropped
-        and (atttypid >= {FIRST} or atttypid in (2249, 2287))
-    group by 1
+    select attrelid::int8, attname::text, atttypid::int8 from pg_catalog.pg_attribute
+    where attrelid >= {FIRST} and attnum > 0 and not attisdropped and atttypid >= {FIRST}
 """
 
 _EXPRESSIONS = f"""

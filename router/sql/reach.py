@@ -15,7 +15,6 @@ from router.sql.objects import (
     Function,
     Operator,
     Relation,
-    Type,
     Verdict,
 )
 
@@ -98,7 +97,7 @@ class Reach:
             self._mentioned(name)
         if names.written or names.ddl:
             self._changes()
-        if catalog.unsafe_operators or catalog.unsafe_casts:
+        if self._types or catalog.unsafe_operators or catalog.unsafe_casts:
             self._by_types()
 
     def _refuse(self, reason: str, effect: Effect) -> None:
@@ -177,7 +176,7 @@ class Reach:
             elif name in catalog.functions and not ruled(self.judge.read, None, name):
                 self._functions(f for f in catalog.functions[name] if f.accepts(1))
             for found in catalog.types.get(name, ()):
-                self._weigh_type(found)
+                self._types |= found.types
 
     # -- relations, types ------------------------------------------------------------------------
 
@@ -192,7 +191,7 @@ class Reach:
         for item in self.judge.catalog.relations.get(name, ()):
             if schema is None or schema == item.schema:
                 self._weigh(item)
-                self._types |= item.types
+                self._types |= self.names.met(name, item.columns)
                 found = True
         if not (found or builtin or schema == "information_schema"):
             self._unknown(name)
@@ -207,14 +206,9 @@ class Reach:
         found = self.judge.catalog.types.get(name, ())
         for item in found:
             if schema is None or schema == item.schema:
-                self._weigh_type(item)
+                self._types |= item.types
         if not (found or (own and name in TYPES) or _is_row(schema, name, self.judge)):
             self._unknown(f"type {name}")
-
-    def _weigh_type(self, found: Type) -> None:
-        if found.verdict is not None:
-            self._weigh_verdict(found.verdict)
-        self._types |= found.types
 
     def _mentioned(self, name: str) -> None:
         """A name, in a text without a tree, that may be a relation's or a type's."""
@@ -223,9 +217,9 @@ class Reach:
             self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
         for relation in catalog.relations.get(name, ()):
             self._weigh(relation)
-            self._types |= relation.types
+            self._types |= self.names.met(name, relation.columns)
         for found in catalog.types.get(name, ()):
-            self._weigh_type(found)
+            self._types |= found.types
 
     def _changes(self) -> None:
         """What triggers and the like leave in the session when rows or the catalog change."""
@@ -241,8 +235,10 @@ class Reach:
                 self.binds = True
 
     def _by_types(self) -> None:
-        """Operators and casts by unsafe functions, where their types can occur."""
+        """What unsafe functions come with the types that can occur."""
         catalog = self.judge.catalog
+        for type_ in sorted(self._types & catalog.unsafe_types.keys()):
+            self._weigh_verdict(catalog.unsafe_types[type_])
         for symbol in self.names.operators & catalog.unsafe_operators.keys():
             for operator in catalog.unsafe_operators[symbol]:
                 if operator.operands <= self._types:

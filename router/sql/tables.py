@@ -20,7 +20,7 @@ class Tables:
         casts: rows of the catalog, each with its node.
         ddl: stands for changes of the catalog, which event triggers follow.
         parts: by type, the types its values are made of, itself included.
-        columns: by relation, the same of its columns.
+        columns: by relation and column, the same.
         signatures: by function, the same of what it takes and gives.
     """
 
@@ -34,7 +34,7 @@ class Tables:
         self.classes: dict[int, Node] = {}
         self.ddl: Node = Node("runs DDL")
         self.parts: dict[int, frozenset[int]] = {}
-        self.columns: dict[int, frozenset[int]] = {}
+        self.columns: dict[int, dict[str, frozenset[int]]] = {}
         self.signatures: dict[int, frozenset[int]] = {}
         self.function_names: dict[str, list[tuple[str, int]]] = {}
         self.relation_names: dict[str, list[tuple[str, int]]] = {}
@@ -121,7 +121,7 @@ class Tables:
                 found |= self.parts[oid]
         for name in {r.name for r in named.relations} | named.mentioned:
             for _, oid in self.relation_names.get(name, ()):
-                found |= self.columns.get(oid, NO_TYPES)
+                found |= named.met(name, self.columns.get(oid, {}))
         for name in {c.name for c in named.calls} | named.attributes:
             for _, oid in self.function_names.get(name, ()):
                 found |= self.signatures[oid]
