@@ -35,11 +35,14 @@ UNLOGGED = "is unlogged: a replica has nothing of it"
 FOREIGN = "is a foreign table: it acts on a further server"
 
 _WHERE = {
-    "policy": "its policy {}", "check": "", "virtual": "its virtual column {}",
-    "constraint": "its constraint {}", "index": "its index {}", "domain": "its constraint {}",
-    "statistics": "its statistics {}", "partition": "its partition key", "view": "",
+    "policy": "its policy {}", "virtual": "its virtual column {}", "domain": "its constraint {}",
+    "view": "", "constraint": "its constraint {}", "index": "its index {}",
+    "statistics": "its statistics {}", "partition": "its partition key",
 }  # fmt: skip
 """Expressions that reading may evaluate, by kind, and how a chain calls them."""
+
+_PLANNED = frozenset({"constraint", "index", "statistics", "partition"})
+"""Those that only the planner evaluates, which runs no volatile function."""
 
 _WRITTEN = {
     "rule": "its rule {}", "default": "the default of its column {}", "when": "its trigger {}",
@@ -64,6 +67,7 @@ class Closure(Tables):
         self.bodies: Bodies = {}
         self._before = bodies
         self._read, self._write = read, write
+        self._stored: set[int] = set()
         super().__init__()
 
     def graph(self) -> Graph:
@@ -110,8 +114,9 @@ class Closure(Tables):
             self.builtins.setdefault(name, []).append(node)
 
     def _make_nodes(self) -> None:
-        for oid, schema, name, *_ in self.rows["functions"]:
-            self.functions[oid] = Node(f"calls {schema}.{name}()")
+        for oid, schema, name, _, _, _, volatile, language, *_ in self.rows["functions"]:
+            node = self.functions[oid] = Node(f"calls {schema}.{name}()")
+            node.volatile, node.inlined = volatile, language == "sql"
             self.function_names.setdefault(name, []).append((schema, oid))
         for oid, schema, name, kind, _, _ in self.rows["relations"]:
             self.relations[oid] = Node(f"reads {schema}.{name}")
@@ -223,6 +228,8 @@ class Closure(Tables):
         for oid, opclass in self.rows["uses"]:
             if oid in self.relations:
                 self.use(self.relations[oid], self.classes, opclass)
+        # What a materialized view holds was computed when it was refreshed.
+        self._stored = {row[0] for row in self.rows["relations"] if row[3] == "m"}
         for oid, kind, name, tree in self.rows["expressions"]:
             self._expression(oid, kind, name, tree)
         for parent, child in self.rows["inherits"]:
@@ -232,8 +239,9 @@ class Closure(Tables):
         named = uses(tree)
         node = self.types.get(oid) if kind in ("domain", "type default") else None
         node = node or self.relations.get(oid)
-        if node is not None and kind in _WHERE and kind != "check":
-            self.use_tree(node, named, _WHERE[kind].format(name))
+        if node is not None and kind in _WHERE and not (kind == "view" and oid in self._stored):
+            planned = kind in _PLANNED
+            self.use_tree(node, named, _WHERE[kind].format(name), planned=planned)
         written = self.written.get(oid)
         if written is None:
             return
@@ -269,7 +277,6 @@ class Closure(Tables):
             twins, extension, parts, sort, states,
         ) = row  # fmt: skip
         node = self.functions[oid]
-        node.volatile, node.inlined = volatile, language == "sql"
         for part in self.signatures[oid]:
             self.use(node, self.types, part)
         if ruled(self._write, schema, name):

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from router.sql import grammar
+from router.sql import functions, grammar
+from router.sql.builtins import TYPES
 from router.sql.grammar import strings
 from router.sql.objects import NO_TYPES, Effect
 
@@ -196,6 +197,8 @@ class Names:
         name = node.get("relname")
         if name is None:
             return True
+        if "alias" in node:
+            self._alias(node["alias"])
         if node.get("relpersistence") == "t":
             self.binds = self.holds = True
         schema = node.get("schemaname")
@@ -230,7 +233,10 @@ class Names:
         if said is None:
             return False
         parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
-        for name in (parts[-1], parts[-1].lower()):
+        word = parts[-1].lower()
+        for name in (functions.TYPE_WORDS.get(word, word), parts[-1]):
+            if name in TYPES:
+                continue
             self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
         return True
 

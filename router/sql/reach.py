@@ -147,7 +147,7 @@ class Reach:
         why = functions.unsafe(name)
         if why is not None:
             self._unsafe(name, n, why)
-        elif not users and not self.names.loose:
+        elif not (users or self.names.loose or (n == 1 and name in judge.catalog.types)):
             self.binds = True  # it may set what the journal never sees
             self._unknown(f"{name}()", called=True)
 

@@ -57,15 +57,17 @@ class Tables:
         if oid and oid in table:
             node.use(table[oid], where)
 
-    def use_tree(self, node: Node, named: Uses, where: str) -> None:
-        """Let `node` use what a tree names; `where` says where the tree stands."""
+    def use_tree(self, node: Node, named: Uses, where: str, *, planned: bool = False) -> None:
+        """Let `node` use what a tree names; `where` says where the tree stands. With `planned`
+        only the planner evaluates it."""
         for table, oids in (
             (self.functions, named.functions), (self.operators, named.operators),
             (self.relations, named.relations), (self.types, named.types),
         ):  # fmt: skip
             for oid in oids:
-                if table.get(oid) is not node:
-                    self.use(node, table, oid, where)
+                used = table.get(oid)
+                if used is not None and not (planned and used.volatile and not used.inlined):
+                    node.use(used, where)
 
     def use_body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
         """Let `node`, a function, use what its body names; `signature` has the types it takes
