@@ -33,20 +33,29 @@ create function atk.eq(atk.ct,atk.ct) returns bool language sql immutable as $z$
 create function atk.ge(atk.ct,atk.ct) returns bool language sql immutable as $z$select ($1).x >= ($2).x$z$;
 create function atk.gt(atk.ct,atk.ct) returns bool language sql immutable as $z$select ($1).x > ($2).x$z$;
 create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
-create function atk.hash(a atk.ct) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return a.x; end$z$;
 create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.lt);
 create operator atk.<= (leftarg=atk.ct, rightarg=atk.ct, function=atk.le);
-create operator atk.= (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq, hashes, merges);
+create operator atk.= (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
 create operator atk.>= (leftarg=atk.ct, rightarg=atk.ct, function=atk.ge);
 create operator atk.> (leftarg=atk.ct, rightarg=atk.ct, function=atk.gt);
 --= btree
 create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.cmp(atk.ct,atk.ct);
 create table atk.t(a atk.ct, n int);
 insert into atk.t values(row(1), 1),(row(2), 2),(row(1), 3);
+--= bt
+create type atk.bt;
+create function atk.bt_in(cstring) returns atk.bt language internal immutable strict as 'int4in';
+create function atk.bt_out(atk.bt) returns cstring language internal immutable strict as 'int4out';
+create type atk.bt (input = atk.bt_in, output = atk.bt_out, like = int4, category = 'N');
 --= hash
-create operator class atk.cth default for type atk.ct using hash as operator 1 =, function 1 atk.hash(atk.ct);
-create table atk.t(a atk.ct, n int);
-insert into atk.t values(row(1), 1),(row(2), 2),(row(1), 3);
+create function atk.bt_eq(a atk.bt, b atk.bt) returns bool language internal immutable strict as 'int4eq';
+create function atk.bt_hash(a atk.bt) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.= (leftarg=atk.bt, rightarg=atk.bt, function=atk.bt_eq, commutator = operator(atk.=), hashes);
+create operator class atk.bth default for type atk.bt using hash as operator 1 =, function 1 atk.bt_hash(atk.bt);
+create type atk.wrap as (a atk.bt, n int);
+create table atk.t(a atk.bt, n int);
+insert into atk.t select g::text::atk.bt, g from generate_series(1, 300) g;
+analyze atk.t;
 --= op
 create type atk.ct as (x int);
 create function atk.loweq(a atk.ct, b atk.ct) returns bool language plpgsql volatile as
@@ -532,3 +541,619 @@ select f16(1)
 --> free
 select ok(1)
 select f13(1)
+
+--# explicit casts
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bigint language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (atk.ct as bigint) with function atk.c2b(atk.ct);
+create domain atk.di as bigint;
+create domain atk.ddi as atk.di;
+create domain atk.ctd as atk.ct;
+create table atk.t(a atk.ct, b atk.ctd, c atk.ct[], n int);
+insert into atk.t values (row(1), row(2), array[row(3)::atk.ct], 4);
+create view atk.v as select a::bigint as a, n from atk.t;
+create function atk.f1() returns bigint language plpgsql stable as $z$declare c atk.ct; begin c := row(1); return c::bigint; end$z$;
+create function atk.f2() returns bigint language sql stable as $z$select a::bigint from atk.t$z$;
+create function atk.f3() returns bigint language sql stable return (select cast(a as int8) from atk.t);
+--> locks
+select n from v
+select a::bigint from t
+select a::int8 from t
+select cast(a as bigint) from t
+select a::di from t
+select a::ddi from t
+select b::bigint from t
+select b::di from t
+select (c[1])::bigint from t
+select c::bigint[] from t
+select c::di[] from t
+select row(1)::ct::bigint
+select '(1)'::ct::bigint
+select (t.a)::pg_catalog.int8 from t
+select a from v
+select max(a) from v
+select f1()
+select f2()
+select f3()
+select n from t where a::bigint = 1
+select n from t order by a::bigint
+select count(*) from t group by a::bigint
+select n::text || (a::bigint)::text from t
+select case when n = 4 then a::bigint end from t
+select 1 limit (select a::bigint from t)
+--> free
+select n::bigint from t
+select '5'::bigint
+select a from t
+select n::di from t
+select (a).x::bigint from t
+
+--# implicit casts
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bigint language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (atk.ct as bigint) with function atk.c2b(atk.ct) as implicit;
+create table atk.t(a atk.ct, n bigint);
+insert into atk.t values (row(1), 4);
+create function atk.big(bigint) returns int language sql immutable as 'select $1::int';
+create function atk.two(bigint, variadic bigint[]) returns bigint language sql immutable as 'select $1 + $2[1]';
+create function atk.dflt(a bigint default row(1)::atk.ct) returns bigint language sql immutable as 'select a';
+create view atk.v as select a + n as s, n from atk.t;
+create function atk.f() returns bigint language sql stable as $z$select a from atk.t$z$;
+create function atk.g() returns bigint language plpgsql stable as $z$begin return (select a from atk.t); end$z$;
+create function atk.h() returns int language plpgsql stable as $z$declare v bigint; begin select a into v from atk.t; return 1; end$z$;
+create function atk.i() returns setof bigint language plpgsql stable as $z$begin return next (select a from atk.t); end$z$;
+create function atk.j() returns int language plpgsql stable as $z$declare v bigint := row(1)::ct; begin return 1; end$z$;
+create function atk.k() returns int language plpgsql stable as $z$declare v bigint[]; begin v[1] := row(1)::ct; return 1; end$z$;
+create function atk.l() returns int language plpgsql stable as $z$declare v bigint; begin if row(1)::ct + 1 = 2 then return 1; end if; return 2; end$z$;
+--> locks
+select n from v
+select a + n from t
+select abs(a) from t
+select big(a) from t
+select two(n, n, a) from t
+select dflt()
+select n from t where a = n
+select n from t where n = a
+select n from t where n in (select a from t)
+select n from t where n between a and 5
+select x from generate_series(1::bigint, (select a from t)) x
+select s from v
+select f()
+select g()
+select h()
+select i()
+select j()
+select k()
+select l()
+select 1 offset (select a from t)
+select sum(a) from t
+select nullif(n, a) from t
+select n is distinct from a from t
+select count(*) over (order by n rows between (select a from t) preceding and current row) from t
+--> free
+select n from t
+select n + 1 from t where n > 3
+select abs(n) from t
+select array[n, 1] from t
+select coalesce(n, 0) from t
+
+--# assignment casts
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bigint language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (atk.ct as bigint) with function atk.c2b(atk.ct) as assignment;
+create table atk.t(a atk.ct, n bigint);
+insert into atk.t values (row(1), 4);
+create type atk.rt as (p bigint, q int);
+create function atk.f1() returns bigint language sql stable as $z$select a from atk.t$z$;
+create function atk.f2() returns bigint language plpgsql stable as $z$begin return (select a from atk.t); end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare v bigint; begin select a into v from atk.t; return 1; end$z$;
+create function atk.f4() returns table (p bigint, q int) language sql stable as $z$select a, 1 from atk.t$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare v atk.rt; begin v.p := (select a from t); return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare v atk.rt; begin select a, 1 into v from t; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare v bigint; begin for v in select a from t loop null; end loop; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare v bigint; c cursor for select a from t; begin open c; fetch c into v; return 1; end$z$;
+create function atk.f10(out o bigint) language plpgsql stable as $z$begin o := row(1)::ct; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare v bigint[]; begin v := array[row(1)::ct]; return 1; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$declare v bigint default '(1)'::ct; begin return 1; end$z$;
+create function atk.f13() returns bigint language sql stable return '(1)'::atk.ct;
+create function atk.f14() returns bigint language sql stable begin atomic; select a from atk.t; end;
+create function atk.f15() returns int language plpgsql stable as $z$declare v bigint; begin foreach v in array array['(1)'::ct] loop null; end loop; return 1; end$z$;
+create function atk.f16() returns setof atk.rt language sql stable as $z$select a, 1 from atk.t$z$;
+create function atk.okf() returns bigint language sql stable as $z$select n from atk.t$z$;
+create function atk.okg() returns text language plpgsql stable as $z$declare v text; begin select n into v from t; return v; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select * from f4()
+select f5()
+select f6()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+select f14()
+select f15()
+select * from f16()
+select (f16()).q
+--> free
+select okf()
+select okg()
+select n from t
+
+--# casts to text by name and by value
+create type atk.ct as (x int);
+create function atk.c2t(atk.ct) returns text language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 'x'; end$z$;
+create cast (atk.ct as text) with function atk.c2t(atk.ct) as implicit;
+create table atk.t(a atk.ct, n text);
+insert into atk.t values (row(1), 'q');
+--> locks
+select a::text from t
+select upper(a) from t
+select a like 'x' from t
+select n like a from t
+select a ~ 'x' from t
+select n in (a) from t
+select length(a) from t
+select to_tsvector('simple', a) from t
+select position('x' in a) from t
+select substring(a from 1 for 1) from t
+select string_agg(a, ',') from t
+select n from t where a = 'x'::text
+select trim(a) from t
+select 1 from t where a similar to 'x'
+select a::varchar(1)::text from (select a::text as a from t) q
+--> free
+select n || 'x' from t
+select upper(n) from t
+select n like 'q' from t
+select format('%s', n) from t
+
+--# enum and composite to json casts
+create type atk.e as enum ('a', 'b');
+create type atk.e2 as enum ('a', 'b');
+create type atk.ct as (x int);
+create table atk.t(a atk.e, c atk.ct, n int, ok atk.e2);
+insert into atk.t values ('a', row(1), 1, 'a');
+create function atk.e2j(atk.e) returns json language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return '1'; end$z$;
+create cast (atk.e as json) with function atk.e2j(atk.e);
+create domain atk.ed as atk.e;
+create view atk.v as select to_jsonb(t) as j from atk.t;
+create function atk.f() returns json language sql stable as $z$select row_to_json(t) from atk.t$z$;
+create function atk.g() returns json language plpgsql stable as $z$declare v e := 'a'; begin return to_json(v); end$z$;
+--> locks
+select to_json(a) from t
+select to_jsonb(a) from t
+select json_agg(a) from t
+select jsonb_agg(a) from t
+select json_build_object('k', a) from t
+select jsonb_build_object('k', a) from t
+select json_build_array(a) from t
+select jsonb_build_array(1, a) from t
+select row_to_json(t) from t
+select row_to_json(q) from (select a from t) q
+select to_jsonb(t) from t
+select json_agg(t) from t
+select jsonb_agg(t.*) from t
+select jsonb_object_agg(n, a) from t
+select json_object_agg(n, a) from t
+select json_object('k' value a) from t
+select json_array(a) from t
+select json_arrayagg(a) from t
+select json_objectagg(n: a) from t
+select array_to_json(array[a]) from t
+select array_to_json(array_agg(a)) from t
+select to_json(array[t]) from t
+select json_scalar(1), json_build_object('z', array_agg(t)) from t
+select a::json from t
+select to_json(row(1, a)) from t
+select to_json('a'::e)
+select to_json(x) from unnest(enum_range(null::e)) x
+select j from v
+select f()
+select g()
+select jsonb_agg_strict(a) from t
+select to_json(a::ed::e) from t
+select a::ed::json from t
+--> free
+select n from t
+select json_agg(n) from t
+select a from t
+select to_json(ok) from t
+select jsonb_build_object('k', n) from t
+
+--# casts through an inout function and a shadowed type
+create type atk.ct as (x int);
+create function atk.t2c(text) returns atk.ct language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return row(1); end$z$;
+create cast (text as atk.ct) with function atk.t2c(text) as implicit;
+create table atk.t(a text, n int);
+insert into atk.t values ('(1)', 1);
+create function atk.f(atk.ct) returns int language sql immutable as 'select ($1).x';
+--> locks
+select a::ct from t
+select f(a) from t
+select f(a::text) from t
+select ('(1)'::text)::ct
+select (upper(a)::ct).x from t
+select t.a::atk.ct from t
+select f(n || '') from t
+select t.f from (select '(1)'::text::ct as f) t
+select array[a]::ct[] from t
+--> free
+select f('(1)')
+select '(1)'::ct
+select n from t
+
+--# element and row casts
+create type atk.ct as (x int);
+create function atk.i2c(int) returns atk.ct language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return row(1); end$z$;
+create cast (int as atk.ct) with function atk.i2c(int) as assignment;
+create type atk.outer_ as (c atk.ct, n int);
+create table atk.t(c atk.ct, n int);
+create function atk.f() returns atk.outer_ language sql stable as 'select 1, 2';
+create function atk.g() returns int language plpgsql stable as $z$declare o outer_; begin o.c := 1; return 1; end$z$;
+create function atk.h() returns setof atk.t language plpgsql stable as $z$declare o t; begin o.c = 1; return next o; end$z$;
+--> locks
+select 1::ct
+select array[1,2]::ct[]
+select '{1,2}'::int[]::ct[]
+select row(1, 2)::outer_
+select row(1, 2)::t
+select array[row(1, 2)::outer_]
+select g()
+select * from h()
+select f()
+select x::ct from generate_series(1, 2) x
+--> free
+select '(1)'::ct
+select '{(1)}'::ct[]
+select '("(1)",2)'::outer_
+select n from t
+
+--# cast that a domain hides
+create type atk.ct as (x int);
+create domain atk.d1 as atk.ct;
+create function atk.c2n(atk.ct) returns numeric language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (atk.ct as numeric) with function atk.c2n(atk.ct) as implicit;
+create table atk.t(a atk.d1, n numeric);
+insert into atk.t values (row(1), 2);
+--> locks
+select a + n from t
+select a::numeric from t
+select a::numeric(10, 2) from t
+select sum(a) from t
+select round(a) from t
+select round(a, 1) from t
+select n from t where n > a
+--> free
+select n from t where n > 1
+select round(n) from t
+
+--# operators by symbol : op
+create function atk.lowneg(a atk.ct) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.@# (rightarg=atk.ct, function=atk.lowneg);
+create function atk.lowplus(a atk.ct, b int) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.+ (leftarg=atk.ct, rightarg=int, function=atk.lowplus);
+create function atk.lowint(a int, b int) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.<-> (leftarg=int, rightarg=int, function=atk.lowint);
+create function atk.lowlike(a atk.ct, b text) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.~~ (leftarg=atk.ct, rightarg=text, function=atk.lowlike);
+create operator atk.!~~* (leftarg=atk.ct, rightarg=text, function=atk.lowlike);
+create operator atk.|| (leftarg=atk.ct, rightarg=text, function=atk.lowlike);
+create function atk.okadd(a int, b int) returns int language plpgsql volatile as $z$begin return a + b; end$z$;
+create operator atk.#+# (leftarg=int, rightarg=int, function=atk.okadd);
+create view atk.v as select n from atk.t where a = b;
+create function atk.f() returns bool language sql stable as 'select a = b from atk.t';
+create function atk.g() returns bool language plpgsql stable as $z$begin return (select bool_or(a=b) from t); end$z$;
+create function atk.h() returns bool language plpgsql stable as $z$declare x ct := row(1); begin return x=x; end$z$;
+create function atk.i() returns bool language sql stable return row(1)::atk.ct = row(1)::atk.ct;
+--> locks
+select @# a from t
+select a + 1 from t
+select 1 <-> 2
+select 1 operator(atk.<->) 2
+select a ~~ 'x' from t
+select a like 'x' from t
+select a not ilike 'x' from t
+select a || 'x' from t
+select a = b from t
+select a operator(atk.=) b from t
+select a<>b from t
+select a != b from t
+select a <= b from t
+select n from t where a=b
+select n from t where not a = b
+select n from t order by 1 <-> 2
+select n from v
+select f()
+select g()
+select h()
+select i()
+select t.a = any (select b from t) from t
+--> free
+select 1 #+# 2
+select n = 1 from t
+select n from t where n < 5 order by n
+select n + 1 from t
+
+--# operators implied by a form : op
+create table atk.u(a atk.ct, m int);
+insert into atk.u values (row(1), 7);
+create function atk.arr(atk.ct) returns atk.ct[] language sql immutable as 'select array[$1]';
+--> locks
+select a in (b) from t
+select a in (b, row(2)::ct) from t
+select a not in (b) from t
+select n from t where a in (select b from t)
+select n from t where a not in (select b from t)
+select a between b and b from t
+select a not between symmetric b and b from t
+select case a when b then 1 end from t
+select nullif(a, b) from t
+select a is distinct from b from t
+select a is not distinct from b from t
+select a = any (array[b]) from t
+select a <> all (array[b]) from t
+select a < some (arr(b)) from t
+select (a, n) is distinct from (b, n) from t
+select n from t join u using (a)
+select n from t natural join u
+select n from t left join u using (a)
+select n from t join u on t.a = u.a
+select n from t where exists (select from u where u.a = t.a)
+select n from t, u where u.a = t.a
+select n from t group by n having bool_or(a = b)
+select a = (select b from t limit 1) from t
+select 1 from t where (select a from t limit 1) in (select b from t)
+--> free
+select n in (1, 2) from t
+select n between 1 and 2 from t
+select nullif(n, 1) from t
+select case n when 1 then 2 end from t
+select n from t join u on t.n = u.m
+select n is distinct from 1 from t
+select m from u where m = any (array[1, 7])
+
+--# operators over domains and supertypes : op
+create domain atk.dct as atk.ct;
+create table atk.dt(a atk.dct, b atk.dct);
+insert into atk.dt values (row(1), row(1));
+create function atk.lowany(a anyelement, b anyelement) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.=== (leftarg=anyelement, rightarg=anyelement, function=atk.lowany);
+--> locks
+select a = b from dt
+select a in (b) from dt
+select 1 === 1
+select 'a'::text === 'b'
+select now() === now()
+select row(1) === row(2)
+--> free
+select 1 = 1
+select 1 in (1, 2)
+
+--# shadowed operators of integers
+--: path atk, pg_catalog
+create function atk.loweq(a int, b int) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.= (leftarg=int, rightarg=int, function=atk.loweq);
+create operator atk.< (leftarg=int, rightarg=int, function=atk.loweq);
+create operator atk.>= (leftarg=int, rightarg=int, function=atk.loweq);
+create operator atk.<= (leftarg=int, rightarg=int, function=atk.loweq);
+create table atk.t(a int, b text);
+insert into atk.t values (1, 'x'), (2, 'y');
+--> locks
+select 1 = 1
+select a from t where a = 1
+select a from t where a in (1, 3)
+select a from t where a between 0 and 3
+select a from t where a = any (array[1])
+select case a when 1 then 2 end from t
+select nullif(a, 1) from t
+select a is distinct from 1 from t
+select 1 from t x join t y using (a)
+select 1 from t x natural join t y
+--> free
+select b from t where b = 'x'
+select 1 operator(pg_catalog.=) 1
+select a from t where a > 1
+select 2.5 = 2.5
+
+--# functions that shadow built-ins
+--: path atk, pg_catalog
+create function atk.upper(text) returns text language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return $1; end$z$;
+create function atk.abs(int) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return $1; end$z$;
+create function atk.now() returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.length(int) returns int language plpgsql stable as $z$begin return 1; end$z$;
+--> locks
+select upper('x'::text)
+select abs(-1)
+select now()
+select upper(pg_catalog.lower('X'))
+select * from abs(1)
+--> free
+select pg_catalog.upper('x'::text)
+select abs(-1.5)
+select lower('x'::text)
+select length('abc'::text)
+select length(1)
+
+--# exact overloads that need no place before pg_catalog
+create function atk.upper(varchar) returns text language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return $1; end$z$;
+create function atk.abs(text) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create table atk.t(a varchar, n int);
+insert into atk.t values ('x', 1);
+create function atk.greatest_of(int, int) returns int language sql immutable as 'select greatest($1, $2)';
+--> locks
+select upper(a) from t
+select upper('x'::varchar)
+select abs('x'::text)
+select t.upper from (select upper(a) from t) t
+--> free
+select upper('x'::text)
+select abs(n) from t
+select greatest_of(1, 2)
+
+--# operator class of a btree : ct btree
+create table atk.u(a atk.ct);
+insert into atk.u values(row(1)),(row(2));
+create view atk.v as select distinct a from atk.t;
+create view atk.w as select * from atk.t order by a;
+create function atk.f() returns setof atk.t language sql stable as 'select * from atk.t order by a';
+create function atk.h() returns setof int language plpgsql stable as $z$begin return query select n from t order by a; end$z$;
+--> locks
+select * from t order by a
+select n from t order by a desc nulls last
+select n from t order by a using <
+select n from t order by a using operator(atk.>)
+select n from t order by a, n limit 1
+select distinct a from t
+select distinct on (a) n from t
+select distinct * from t
+select count(*) from t group by a
+select count(*) from t group by a, n
+select count(*) from t group by grouping sets ((a), (n))
+select count(*) from t group by rollup (a)
+select count(*) from t group by cube (a, n)
+select a from t union select a from u
+select a from t intersect select a from u
+select a from t except select a from u
+select a from t except all select a from u
+select count(distinct a) from t
+select array_agg(a order by a) from t
+select array_agg(distinct a) from t
+select row_number() over (order by a) from t
+select row_number() over (partition by a) from t
+select rank() over (partition by n % 2 order by a desc) from t
+select array[a] < array[a, a] from t
+select t < t from t
+select n from t order by t
+select n from t order by array[a]
+select distinct t from t
+select count(*) from t group by t
+select max(array[a]) from t
+select a from v
+select n from w
+select * from f()
+select * from h()
+select mode() within group (order by a) from t
+select percentile_disc(0.5) within group (order by a) from t
+select rank(row(1)::ct) within group (order by a) from t
+select greatest(a, a) from t
+select least(a, a, a) from t
+select array_sort(array_agg(a)) from t
+select width_bucket(a, array[a]) from t
+select a from (select a from t limit 5) q group by a
+--> free
+select n from t order by n
+select a from t
+select distinct n from t
+select count(*) from t
+select count(a) from t
+select n from t group by n
+select array_agg(a) from t
+select count(distinct n) from t
+select row_number() over (partition by n order by n) from t
+select a is null from t
+select n from t where n in (select n from t)
+
+--# operator class of a hash : bt hash
+create table atk.u(a atk.bt);
+insert into atk.u select g::text::atk.bt from generate_series(1, 300) g;
+create table atk.r(c atk.wrap);
+insert into atk.r select row(a, n)::atk.wrap from atk.t;
+--> locks
+select count(*) from t group by a
+select distinct a from t
+select a from t union select a from u
+select a from t intersect select a from u
+select a from t except select a from u
+select t.n from t join u using (a)
+select n from t where a in (select a from u)
+select n from t where a = any ('{1,2,3,4,5,6,7,8,9}'::bt[])
+select hash_array(array[a]) from t
+select hash_record(t) from t
+with recursive r as (select a, 1 as k from t union select a, 2 from t) select count(*) from r
+select n from t where exists (select from u where u.a = t.a)
+select t.n from t full join u using (a)
+select n, (select count(*) from u where u.a = t.a) from t where a not in (select a from u)
+select count(*) from t group by array[a]
+select count(*) from r group by c
+select distinct t from t
+select a from t group by grouping sets ((a), (n))
+--> free
+select n from t
+select distinct n from t
+select a from t
+select n from t join (select 1 as n) u using (n)
+
+--# operator class with safe functions and other operators : op
+create function atk.cmp(a atk.ct, b atk.ct) returns int language sql immutable as 'select a.x - b.x';
+create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.cmp(atk.ct,atk.ct);
+create table atk.u(a atk.ct);
+insert into atk.u values(row(1)),(row(1)),(row(2));
+create function atk.g() returns bool language plpgsql stable as $z$declare x ct[] := array[row(1), row(1)]; begin return x = x; end$z$;
+--> locks
+select count(*) from t group by a
+select a from t union select a from u
+select distinct a from t, (values (1), (2)) w
+select row_number() over (partition by a), rank() over (order by a) from u
+select count(distinct a) from u
+select a = b from t
+select (a, n) = (b, n) from t
+select (n, a) in ((1, b)) from t
+select n from t where (n, a) in (select n, b from t)
+select n from t where (a, n) = (select b, n from t limit 1)
+select array[a] = array[a] from t
+select array_agg(a) = array_agg(a) from t
+select t = t from t
+select t in (select x from t x) from t
+select array_position(array[a], a) from t
+select array_remove(array[a], a) from t
+select array[a] @> array[a] from t
+select array_positions(array[a, a], a) from t
+select n from t where array[a] && array[a]
+select row(a) <> row(b) from t
+select row(a, 1) is distinct from row(b, 1) from t
+select g()
+select rank() over (order by a) from u
+select distinct a from u
+--> free
+select n from t
+
+--# operator class of a range
+create type atk.ct as (x int);
+create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create function atk.lt(atk.ct,atk.ct) returns bool language sql immutable as $z$select ($1).x < ($2).x$z$;
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.lt);
+create operator class atk.cto for type atk.ct using btree as operator 1 atk.<, function 1 atk.cmp(atk.ct,atk.ct);
+create type atk.r as range (subtype = atk.ct, subtype_opclass = atk.cto);
+create table atk.t(a atk.r, n int);
+insert into atk.t values ('["(1)","(3)")', 1), ('["(2)","(4)")', 2);
+create domain atk.rd as atk.r;
+--> locks
+select '["(1)","(3)")'::r
+select r(row(1)::ct, row(2)::ct)
+select a = a from t
+select a && a from t
+select a @> row(2)::ct from t
+select row(2)::ct <@ a from t
+select a << a from t
+select a + a from t
+select a * a from t
+select n from t order by a
+select range_merge(a, a) from t
+select range_agg(a) from t
+select range_intersect_agg(a) from t
+select multirange(a) + multirange(a) from t
+select '["(1)","(3)")'::rd
+select '{["(1)","(3)")}'::r_multirange
+select jsonb_populate_record(null::t, '{"a": "[\"(1)\",\"(2)\")"}')
+select array[a] = array[a] from t
+select t = t from t
+select unnest(multirange(a) * multirange(a)) from t
+--> free
+select n from t
+select lower(a) from t
+select isempty(a) from t
+select int4range(1, 2) && int4range(2, 3)

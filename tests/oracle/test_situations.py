@@ -104,13 +104,13 @@ class Bench:
         self._maker.execute(situation.setup.encode())
         self._catch_up()
         try:
-            run(self._watcher, f"set search_path = {situation.path}")
-            catalog = Catalog.from_rows(
-                {
-                    part: self._watcher.execute(sql).fetchall()
-                    for part, sql in Catalog.QUERIES.items()
-                }
-            )
+            with self._connect(self.replica, situation, asks=False) as connection:
+                catalog = Catalog.from_rows(
+                    {
+                        part: connection.execute(sql).fetchall()
+                        for part, sql in Catalog.QUERIES.items()
+                    }
+                )
             return [
                 Outcome(s, classify(s.sql, catalog), self._wrong(situation, s))
                 for s in situation.statements
@@ -180,11 +180,14 @@ class Bench:
         return first.rows if first == second else "the primary says something else each time"
 
     @staticmethod
-    def _connect(server: Server, situation: Situation | None = None) -> Connection:
+    def _connect(
+        server: Server, situation: Situation | None = None, *, asks: bool = True
+    ) -> Connection:
+        """A session of its own, as the one that `asks` in `situation` has it."""
         options = "-c statement_timeout=5s"
         if situation is not None:
-            options += f" -c search_path={situation.path}"
-            options += f" -c role={situation.role}" if situation.role else ""
+            options += f" -c search_path={situation.path.replace(' ', '')}"
+            options += f" -c role={situation.role}" if situation.role and asks else ""
         return psycopg.connect(server.conninfo(NAME), autocommit=True, options=options)
 
 
