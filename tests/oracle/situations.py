@@ -34,6 +34,7 @@ class Situation(NamedTuple):
     Attributes:
         path: the search path it is asked with.
         role: who asks; empty for the superuser.
+        undo: what is run on the primary in the end, after the schema atk was dropped.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Situation(NamedTuple):
     statements: tuple[Statement, ...]
     path: str = "atk,public"
     role: str = ""
+    undo: str = ""
 
     def of(self, *proofs: str) -> Iterator[str]:
         """The statements with one of `proofs`."""

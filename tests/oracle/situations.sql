@@ -4,7 +4,7 @@
 -- situation: its set-up comes first, with "--: path" and "--: role" where it is asked with another
 -- search path than atk, public or by another role than the superuser. Before each set-up the schema
 -- atk is made, with atk.lockit(int) and atk.lockb(int), which take the shared advisory lock 4242
--- and return their argument or true. Then come statements, one a line, where a line that starts
+-- and return their argument or true; the schema is dropped in the end, and "--: undo" is run. Then come statements, one a line, where a line that starts
 -- with spaces goes on with the one before, under how it shows that a replica ran them in silence:
 --
 -- "--> locks"    the session on the replica has the lock afterwards
@@ -1157,3 +1157,1496 @@ select n from t
 select lower(a) from t
 select isempty(a) from t
 select int4range(1, 2) && int4range(2, 3)
+
+--# casts that types of one category agree on : bt
+create type atk.bt2;
+create function atk.b2_in(cstring) returns atk.bt2 language internal immutable strict as 'int4in';
+create function atk.b2_out(atk.bt2) returns cstring language internal immutable strict as 'int4out';
+create type atk.bt2 (input = atk.b2_in, output = atk.b2_out, like = int4, category = 'N', preferred);
+create function atk.b2b(atk.bt) returns atk.bt2 language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return '1'; end$z$;
+create cast (atk.bt as atk.bt2) with function atk.b2b(atk.bt) as implicit;
+create table atk.t(a atk.bt, b atk.bt2, n int);
+insert into atk.t values ('1', '2', 3);
+create function atk.f(atk.bt2) returns int language sql immutable as 'select 1';
+create function atk.g(atk.bt2[]) returns int language sql immutable as 'select $1[1]::text::int';
+create function atk.h(variadic atk.bt2[]) returns int language sql immutable as 'select $1[1]::text::int';
+create function atk.i(a anycompatible, b anycompatible) returns anycompatible language sql immutable as 'select a';
+--> locks
+select a from t union all select b from t
+select b from t union all select a from t
+values ('1'::bt), ('2'::bt2)
+select array[a, b] from t
+select case when n > 5 then a else b end from (select a, b, 9 as n from t) t
+select coalesce(a, b) from t
+select b from t where n in (select 3 from t union all select n from t) union all select a from t
+select h(a) from t
+select g(array[a]::bt2[]) from t
+select i(a, b) from t
+select a::bt2 from t
+select array_append(array[b], a) from t
+select array_prepend(a, array[b]) from t
+select array[b] || a from t
+select array_replace(array[b], b, a) is null from t where false or b is null union all select a is null from (select a::bt2 from t) x(a)
+select lag(b, 1, a) over () from t
+select * from (values (1, '1'::bt), (2, '2'::bt2)) v(k, x)
+select * from (select a from t offset 0) x(y) union all select b from t
+with recursive r as (select b, 1 as k from t union all select a::bt2, 2 from t) select * from r
+--> free
+select a from t union all select a from t
+values ('1'::bt2), ('2'::bt2)
+select f(b) from t
+select coalesce(b, '5') from t
+
+--# casts between composites of one category
+create type atk.c1 as (x int);
+create type atk.c2 as (x int);
+create function atk.c12(atk.c1) returns atk.c2 language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return row(1); end$z$;
+create cast (atk.c1 as atk.c2) with function atk.c12(atk.c1) as implicit;
+create table atk.t(a atk.c1, b atk.c2);
+insert into atk.t values (row(1), row(2));
+--> locks
+select a from t union all select b from t
+select a from t union select b from t
+select b from t except select a from t
+select a from t intersect select b from t
+values (row(1)::c1), (row(1)::c2)
+select array[a, b] from t
+select coalesce(a, b) from t
+select greatest(a, b) from t
+select case when (b).x = 1 then b else a end from t
+select a::c2 from t
+select row(1)::c1::c2
+--> free
+select a from t union all select a from t
+select b from t union select b from t
+select row(1)::c2
+select greatest(b, b) from t
+
+--# check constraints folded : li
+create table atk.p(a int);
+create table atk.k(check (a > atk.li(0))) inherits (atk.p);
+create table atk.pp(a int, b text) partition by list (b);
+create table atk.pk partition of atk.pp for values in ('x');
+alter table atk.pk add check (a > atk.li(0));
+create table atk.solo(a int check (a > atk.li(0)), b int);
+insert into atk.solo values (1, 2);
+create view atk.v as select * from atk.p where a = 3;
+create function atk.f() returns setof int language sql stable as 'select a from atk.p where a = 5';
+create function atk.g() returns bigint language plpgsql stable as $z$begin return (select count(*) from p where a < 5); end$z$;
+create table atk.okp(a int);
+create table atk.okk(check (a > 0)) inherits (atk.okp);
+--> locks
+select * from p where a = 5
+select count(*) from p where a < 0
+select * from pp where a = 5
+select * from pp where a = 5 and b = 'x'
+select * from v
+select * from f()
+select g()
+explain (costs off) select * from p where a = 5
+select 1 where exists (select from p where a = 1)
+select * from (select * from p) q where a = 7
+with q as (select * from p) select * from q where a = 8
+select * from p x join p y on x.a = y.a where x.a = 3
+copy (select * from p where a = 5) to stdout
+--> free
+select * from okp where a = 5
+select * from only okp where a = 5
+
+--# partition keys folded : li
+create table atk.t(a int, b int) partition by range ((a + atk.li(1)));
+create table atk.t1 partition of atk.t for values from (0) to (100);
+create table atk.t2 partition of atk.t for values from (100) to (200);
+create table atk.l(a int) partition by list (atk.li(a));
+create table atk.l1 partition of atk.l for values in (1);
+create table atk.h(a int) partition by hash ((a * atk.li(1)));
+create table atk.h0 partition of atk.h for values with (modulus 1, remainder 0);
+create view atk.v as select * from atk.t where a = 3;
+create function atk.f() returns bigint language sql stable as 'select count(*) from atk.t';
+create table atk.okt(a int, b int) partition by range ((a + 1));
+create table atk.okt1 partition of atk.okt for values from (0) to (100);
+insert into atk.okt values (1, 2);
+--> locks
+select * from t where a = 5
+select * from t
+select count(*) from t where b = 1
+select * from v
+select f()
+select * from h where a = 1
+select * from l where li(a) = 1
+explain (costs off) select * from t
+select (select max(a) from t)
+select 1 where exists (select from t)
+select * from (select a from t union all select 1) q
+declare c cursor for select * from t
+select t from t
+--> free
+select * from okt where a = 1
+select count(*) from okt
+select * from okt1
+
+--# the partition itself : li
+create table atk.t(a int, b int) partition by range ((a + atk.li(1)));
+create table atk.t1 partition of atk.t for values from (0) to (100);
+create table atk.t2 partition of atk.t default;
+set constraint_exclusion = partition;
+--> locks
+select * from t where a + 1 = 5
+select * from t order by a
+select a from t where a = any (array[1, 2])
+
+--# partition operator classes : ct
+create function atk.pcmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.pcmp(atk.ct,atk.ct);
+create table atk.pt(a atk.ct, n int) partition by range (a);
+create table atk.p1 partition of atk.pt for values from ('(1)') to ('(10)');
+create table atk.p2 partition of atk.pt for values from ('(10)') to ('(20)');
+--> locks
+select * from pt
+select n from pt where n = 1
+select n from pt where a < row(5)::ct
+select count(*) from pt
+explain (costs off) select n from pt
+select n from pt order by a
+
+--# partition keys of integers with another operator class
+create function atk.icmp(a int, b int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a - b; end$z$;
+create operator class atk.iops for type int4 using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.icmp(int, int);
+create table atk.t(a int, b int) partition by range (a atk.iops);
+create table atk.t1 partition of atk.t for values from (0) to (10);
+create table atk.t2 partition of atk.t for values from (10) to (20);
+create function atk.ihash(a int, seed int8) returns int8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.ihash0(a int) returns int language sql immutable as 'select 1';
+create operator class atk.ihops for type int4 using hash as operator 1 =, function 1 atk.ihash0(int), function 2 atk.ihash(int, int8);
+create table atk.h(a int) partition by hash (a atk.ihops);
+create table atk.h0 partition of atk.h for values with (modulus 2, remainder 0);
+create table atk.h1 partition of atk.h for values with (modulus 2, remainder 1);
+create table atk.i(a int, b int);
+insert into atk.i select g, g from generate_series(1, 1000) g;
+create index on atk.i(a atk.iops);
+analyze atk.i;
+--> locks
+select * from t where a = 5
+select * from t
+select * from h where a = 5
+select * from h where a in (1, 2)
+select b from i where a = 5
+select b from i where a between 5 and 7
+select x.b from i x join i y using (a) where x.b = 3
+--> free
+select count(*) from i where b = 5
+select * from h
+
+--# statistics expressions folded : li
+create table atk.t(a int, b int);
+insert into atk.t select g,g from generate_series(1,100) g;
+create statistics atk.st on (a + atk.li(1)), b from atk.t;
+analyze atk.t;
+create table atk.u(a int, b int);
+insert into atk.u select g,g from generate_series(1,100) g;
+create statistics atk.su on (a * atk.li(2)) from atk.u;
+create table atk.okt(a int, b int);
+insert into atk.okt select g,g from generate_series(1,100) g;
+create statistics atk.sok on (a + 1), b from atk.okt;
+analyze atk.okt;
+create view atk.v as select * from atk.t where a = 4;
+--> locks
+select * from t where a = 5 and b = 6
+select count(*) from t where a > 7
+select * from v
+explain (costs off) select * from t where a = 5
+select a + 1, count(*) from t group by a + 1
+select t.b from t join okt using (a) where t.a = 3
+--> free
+select * from okt where a = 5 and b = 6
+select a + 1, count(*) from okt group by a + 1
+
+--# index expressions folded : li
+create table atk.t(a int, b text);
+insert into atk.t select generate_series(1,100), 'x';
+create index on atk.t ((a + atk.li(1)));
+create unique index on atk.t (lower(b), (atk.li(a)));
+create table atk.okt(a int, b text);
+insert into atk.okt select generate_series(1,100), 'x';
+create index on atk.okt (lower(b));
+create index on atk.okt (a) where a > 50;
+create view atk.v as select * from atk.t;
+create materialized view atk.mv as select a from atk.okt;
+create index on atk.mv ((a + atk.li(1)));
+create table atk.k() inherits (atk.okt);
+create table atk.par(a int);
+create table atk.kid() inherits (atk.par);
+create index on atk.kid ((a * atk.li(1)));
+create table atk.toast(a text);
+create index on atk.toast using hash ((length(a) + atk.li(1)));
+--> locks
+select * from t where a = 5
+select * from t
+select count(*) from t
+select * from v where b = 'y'
+select * from mv
+select a from mv where a = 4
+select * from par
+select * from toast
+explain (costs off) select * from t
+select 1 where exists (select from t where a = 5)
+select t from t limit 1
+table v
+--> free
+select * from okt where a = 51
+select * from only okt where lower(b) = 'x'
+
+--# index predicates folded : li
+create table atk.t(a int, b int);
+insert into atk.t select g, g from generate_series(1,100) g;
+create index on atk.t (a) where a > atk.li(1);
+create table atk.u(a int, b bool);
+create unique index on atk.u (a) where atk.li(1) = 1;
+create function atk.f() returns bigint language plpgsql stable as $z$begin return (select count(*) from t); end$z$;
+create table atk.okt(a int);
+create index on atk.okt (a) where a > 1;
+--> locks
+select * from t where a = 5
+select * from t where b = 5
+select count(*) from t
+select * from u
+select f()
+explain (costs off) select b from t where a > 10
+select x.a from okt x left join t y using (a)
+select a from t union select a from okt
+--> free
+select * from okt where a = 5
+select count(*) from okt
+
+--# functions declared immutable : li
+create function atk.lis(x int) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return x; end$z$;
+create function atk.sqli(x int) returns int language sql immutable as $z$select 1 from (select pg_advisory_lock_shared(4242)) q$z$;
+create function atk.sqlv(x int) returns int language sql volatile as $z$select atk.li(1) + x$z$;
+create table atk.t(a int);
+insert into atk.t values (1), (2);
+create view atk.v as select a from atk.t where a = atk.li(1);
+create view atk.w as select a, atk.li(1) as z from atk.t;
+create view atk.never as select a from atk.t where false and a = atk.li(1);
+create function atk.oki(x int) returns int language plpgsql immutable as $z$begin return x * 2; end$z$;
+create view atk.okv as select a from atk.t where a = atk.oki(1);
+--> locks
+select a from t where a = li(1)
+select a from t where a = lis(1)
+select li(a) from t
+select sqli(1)
+select sqlv(1)
+select * from v
+select z from w
+explain select a from t where a = li(1)
+explain (costs off) select * from v
+explain (costs off) select sqlv(1)
+explain (costs off) select a from t where a < lis(3)
+explain (generic_plan) select a from t where a = li(1)
+select 1 limit li(1)
+select case when a > 5 then li(a) else li(1) end from t
+select count(*) from t group by li(1), a
+select a from t order by li(a)
+select a from t tablesample bernoulli (li(100))
+select a from t where a in (select li(1))
+select * from generate_series(1, li(2))
+select format('%s', li(1))
+select a from t where case when false then true else li(1) = 1 end
+--> free
+select oki(1)
+select a from t where a = oki(1)
+select * from okv
+explain (costs off) select oki(3)
+select a from t where a = 1
+
+--# plain EXPLAIN runs what the planner folds : li
+create function atk.vol(x int) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return x; end$z$;
+create function atk.inlined(x int) returns int language sql volatile as $z$select atk.li(7)$z$;
+create function atk.srf(x int) returns setof int language sql stable as $z$select x where atk.li(7) = 7$z$;
+create function atk.dflt(a int default atk.li(1)) returns int language sql stable as 'select a';
+create table atk.t(a int);
+insert into atk.t select generate_series(1, 10);
+analyze atk.t;
+create domain atk.dd as int check (value > 0);
+create domain atk.ddd as int check (atk.li(value) > 0);
+--> locks
+explain select inlined(1)
+explain select * from srf(1)
+explain select dflt()
+explain select 1 where li(1) = 2
+explain select a from t where a > li(5)
+explain (costs off) select a from t where a between li(1) and li(3)
+explain (verbose) select li(1)
+explain (analyze) select vol(1)
+explain (analyze, verbose, timing off) select a from t where vol(a) > 0
+explain (format json, analyze) select vol(1)
+explain (costs off) select li(1) union all select 2
+explain (costs off) select count(*) filter (where li(1) = 1) from t
+explain (costs off) select a from t limit li(1)
+explain (analyze 1) select vol(1)
+explain (analyze on) select vol(1)
+explain (costs off) declare c cursor for select a from t where a = li(1)
+explain (analyze) select 1::ddd
+--> free
+explain (costs off) select vol(1)
+explain (costs off) select a from t where vol(a) > 0
+explain (costs off) select a from t
+explain (analyze off, costs off) select vol(1)
+explain (costs off) select 1::dd
+explain (analyze, costs off, timing off, summary off, buffers off) select count(*) from t
+
+--# row security
+--: role reader
+create table atk.t(a int, b text);
+insert into atk.t values (1, 'x'), (2, 'y');
+alter table atk.t enable row level security;
+create policy p on atk.t for select using (atk.lockb(a));
+create view atk.v as select * from atk.t;
+create view atk.w with (security_invoker) as select * from atk.t;
+alter view atk.v owner to reader;
+create function atk.f() returns bigint language sql stable as 'select count(*) from atk.t';
+create function atk.g() returns bigint language plpgsql stable as $z$begin return (select count(*) from atk.t); end$z$;
+create table atk.okt(a int, b text);
+insert into atk.okt values (1, 'x'), (2, 'y');
+alter table atk.okt enable row level security;
+create policy p on atk.okt using (a = 1);
+create policy q on atk.okt for delete using (atk.lockb(a));
+create policy r on atk.okt for insert with check (atk.lockb(a));
+grant select on all tables in schema atk to reader;
+--> locks
+select * from t
+select a from t where b = 'x'
+select count(*) from t
+select * from v
+select * from w
+select f()
+select g()
+select 1 where exists (select from t)
+copy t to stdout
+copy (select * from t) to stdout
+copy t (a) to stdout
+declare c cursor for select * from t
+explain (analyze) select * from t
+with q as (select a from t) select * from q
+--> free
+select * from okt
+select b from okt where a = 1
+
+--# restrictive and nested policies
+--: role reader
+create table atk.t(a int);
+insert into atk.t values (1);
+create table atk.u(a int);
+insert into atk.u values (1);
+create table atk.k(a int);
+insert into atk.k values (1);
+create table atk.par(a int);
+create table atk.kid() inherits (atk.par);
+insert into atk.kid values (1);
+alter table atk.t enable row level security;
+alter table atk.u enable row level security;
+alter table atk.par enable row level security;
+alter table atk.kid enable row level security;
+create policy p1 on atk.t using (true);
+create policy p2 on atk.t as restrictive using (exists (select from atk.u where u.a = t.a));
+create policy p on atk.u using (atk.lockb(a));
+create policy p on atk.par using (atk.lockb(a));
+create policy p on atk.kid using (true);
+create table atk.pp(a int) partition by list (a);
+create table atk.pk partition of atk.pp for values in (1);
+insert into atk.pp values (1);
+alter table atk.pp enable row level security;
+create policy p on atk.pp for all to public using ((select atk.lockb(1)));
+grant select on all tables in schema atk to reader;
+--> locks
+select * from t
+select * from k where a in (select a from t)
+select * from par
+select * from pp
+select k.a from k join t using (a)
+--> free
+select * from k
+select * from kid
+select * from pk
+
+--# generated columns
+create function atk.li2(x int) returns int language sql immutable as 'select x + 1';
+create table atk.t(a int, v int generated always as (a + 1) virtual, s int generated always as (atk.li2(a)) stored);
+insert into atk.t values (1);
+create table atk.u(a int, v text generated always as (a || 'x') virtual);
+insert into atk.u values (1);
+--> free
+select v from t
+select s from t
+select * from t where v = 2
+--> refused
+select w from u
+
+
+--# views over functions
+create view atk.v as select atk.lockit(1) as n;
+create view atk.v2 as select n, 1 as o from atk.v;
+create view atk."V 3" as select * from atk.v2 where n > 0;
+create view atk.vb with (security_barrier) as select * from atk."V 3";
+create view atk.vw as with q as (select atk.lockit(5) as n) select * from q;
+create view atk.vl as select x.* from (values (1)) v(i), lateral (select atk.lockit(i) as n) x;
+create view atk.vo as select g from generate_series(1, 3) g order by atk.lockit(g);
+create view atk.vu as select 1 as n union all select atk.lockit(2);
+create view atk.vs as select (select atk.lockit(1)) as n;
+create recursive view atk.vr(n) as values (atk.lockit(1)) union all select n + 1 from vr where n < 3;
+create view atk.ok as select g as n from generate_series(1, 3) g;
+create view atk.oktext as select 'atk.lockit(1)' as n;
+--> locks
+select * from v
+select n from v
+select * from v2
+select * from "V 3"
+select * from vb
+select * from vw
+select n from vl
+select g from vo
+select * from vu
+select * from vs
+select * from vr
+table v
+select v from v
+select v.n from atk.v as v
+select row_to_json(v) from v
+select (v).n from v
+select n from "V 3" x where exists (select from vb)
+select 1 where (select n from v) = 1
+select * from ok natural join v
+select * from (v cross join ok)
+--> free
+select * from ok
+select * from oktext
+with v as (select 1 as n) select * from v
+
+--# views whose columns nobody reads
+create view atk.v as select atk.lockit(1) as n, 2 as o;
+create view atk.okw as select 1 as n, 2 as o;
+--> locks
+select o from v
+select 1 from v
+select count(*) from v
+select o from (select * from v) q
+--> free
+select o from okw
+
+--# relations in the server's own schemas
+--: undo drop sequence information_schema.seq; drop function information_schema.peek(int)
+create view information_schema.mine as select atk.lockit(1) as n;
+create view information_schema."columns x" as select atk.lockit(1) as n;
+create function information_schema.peek(int) returns int language sql stable as 'select atk.lockit($1)';
+create domain information_schema.dom as int check (atk.lockb(value));
+create sequence information_schema.seq;
+select nextval('information_schema.seq');
+--> locks
+select * from information_schema.mine
+select n from information_schema.mine where n = 1
+select * from information_schema."columns x"
+select information_schema.peek(1)
+select 1::information_schema.dom
+select (select n from information_schema.mine)
+select pg_input_is_valid('1', 'information_schema.dom')
+--> differs
+select last_value from information_schema.seq
+table information_schema.seq
+--> free
+select count(*) > 1 from information_schema.tables
+select 'x'::information_schema.sql_identifier
+select 1::information_schema.cardinal_number
+
+--# relations in pg_catalog
+--: undo drop function pg_catalog.peek_(int)
+set allow_system_table_mods = on;
+create view pg_catalog.mine as select atk.lockit(1) as n;
+create function pg_catalog.peek_(int) returns int language plpgsql stable as $z$begin return atk.lockit($1); end$z$;
+create domain pg_catalog.dom_ as int check (atk.lockb(value));
+create view pg_catalog.pg_mine as select n from pg_catalog.mine;
+reset allow_system_table_mods;
+--> locks
+select * from mine
+select * from pg_catalog.mine
+select peek_(1)
+select pg_catalog.peek_(1)
+select 1::dom_
+select '1'::pg_catalog.dom_
+select * from pg_mine
+--> free
+select count(*) > 1 from pg_class
+select relname from pg_class where oid = 'pg_class'::regclass
+
+--# a view of the server's own that was replaced
+set allow_system_table_mods = on;
+create view pg_catalog.pg_widgets as select 1 as n;
+create or replace view pg_catalog.pg_widgets as select atk.lockit(1) as n;
+reset allow_system_table_mods;
+--> locks
+select * from pg_widgets
+select n from pg_catalog.pg_widgets
+
+--# materialized views
+create materialized view atk.mv as select atk.lockit(1) as n;
+create view atk.v as select n from atk.mv;
+--> free
+select * from mv
+select * from v
+--> refused
+refresh materialized view mv
+
+--# unlogged tables and children
+create unlogged table atk.u(a int);
+create table atk.p(a int);
+create unlogged table atk.k() inherits (atk.p);
+create table atk.pp(a int) partition by list (a);
+create unlogged table atk.pk partition of atk.pp for values in (1);
+create view atk.v as select * from atk.u;
+create function atk.f() returns bigint language sql stable as 'select count(*) from atk.u';
+--> refused
+select * from u
+select * from p
+select * from pp
+select * from v
+select f()
+select count(*) from k
+--> free
+select * from only p
+
+--# foreign tables
+create extension file_fdw schema atk;
+create server files foreign data wrapper file_fdw;
+create foreign table atk.ft(line text) server files options (filename 'PG_VERSION');
+create foreign table atk.fport(line text) server files options (filename 'postmaster.pid');
+create foreign table atk.fprog(line text) server files options (program 'cat postmaster.pid');
+create view atk.v as select line from atk.fport;
+create table atk.p(line text);
+create foreign table atk.fk() inherits (atk.p) server files options (filename 'postmaster.pid');
+create function atk.f() returns setof text language sql stable as 'select line from atk.fport';
+create table atk.pp(line text, n int) partition by list (n);
+create foreign table atk.pk partition of atk.pp for values in (1) server files options (program 'head -2 postmaster.pid | sed "s/^/1\t/" | awk "{print \$2 FS 1}" | tr " " "\t"');
+--> differs
+select * from fport
+select * from fprog
+select * from v
+select * from p
+select * from f()
+select * from pp
+with q as (select * from fport) select * from q
+
+--# dblink
+create extension dblink schema atk;
+create view atk.v as select * from atk.dblink('host=127.0.0.1 user=postgres dbname=postgres port=' || current_setting('port'), 'select pg_is_in_recovery()') as t(a bool);
+create function atk.f() returns text language plpgsql stable as $z$declare r text; begin select a into r from dblink('host=127.0.0.1 user=postgres dbname=postgres port=' || current_setting('port'), 'show port') as t(a text); return r; end$z$;
+--> differs
+select f()
+select * from v
+select * from dblink('host=127.0.0.1 user=postgres dbname=postgres port=' || current_setting('port'), 'select pg_is_in_recovery()') as t(a bool)
+select dblink_connect('host=127.0.0.1 user=postgres dbname=postgres port=' || current_setting('port')); select a from dblink('show port') as t(a text)
+
+--# aggregates
+create function atk.sf(s int, v int) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return v; end$z$;
+create function atk.ssf(s int, v int) returns int language plpgsql immutable as $z$begin return coalesce(s, 0) + v; end$z$;
+create function atk.ff(s int) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return s; end$z$;
+create function atk.inv(s int, v int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return s - v; end$z$;
+create aggregate atk.a1(int) (sfunc = atk.sf, stype = int);
+create aggregate atk.a2(int) (sfunc = atk.ssf, stype = int, finalfunc = atk.ff);
+create aggregate atk.a3(int) (sfunc = atk.ssf, stype = int, initcond = '0', msfunc = atk.ssf, minvfunc = atk.inv, mstype = int, minitcond = '0');
+create aggregate atk.a4(int) (sfunc = atk.ssf, stype = int, initcond = '0', msfunc = atk.ssf, minvfunc = atk.ssf, mstype = int, mfinalfunc = atk.ff, minitcond = '0');
+create function atk.vsf(s int, variadic v int[]) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create aggregate atk.a5(variadic int[]) (sfunc = atk.vsf, stype = int);
+create function atk.rsf(s int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create aggregate atk.a6(*) (sfunc = atk.rsf, stype = int);
+create domain atk.d as int check (atk.lockb(value));
+create aggregate atk."A 9"(int) (sfunc = atk.ssf, stype = int, finalfunc = atk.ff);
+create aggregate atk.oka(int) (sfunc = atk.ssf, stype = int, initcond = '0');
+create view atk.v as select atk.a2(g) as n from generate_series(1, 3) g;
+create function atk.f() returns int language sql stable as 'select atk.a2(g) from generate_series(1, 3) g';
+create function atk.g() returns int language plpgsql stable as $z$begin return (select a2(x) from generate_series(1, 3) x); end$z$;
+--> locks
+select a1(g) from generate_series(1, 3) g
+select a2(g) from generate_series(1, 3) g
+select a2(distinct g order by g) from generate_series(1, 3) g
+select a2(g) filter (where g > 5) from generate_series(1, 3) g
+select a2(g) over (order by g) from generate_series(1, 3) g
+select a3(g) over (order by g rows between 1 preceding and current row) from generate_series(1, 5) g
+select a4(g) over (order by g rows between 1 preceding and 1 following) from generate_series(1, 5) g
+select a5(1, 2) from generate_series(1, 3) g
+select a5(variadic array[g]) from generate_series(1, 3) g
+select a6(*) from generate_series(1, 3) g
+select "A 9"(g) from generate_series(1, 3) g
+select g % 2, atk.a2(g) from generate_series(1, 3) g group by 1 order by 1
+select g % 2 from generate_series(1, 3) g group by 1 having a2(g) > 0
+select * from v
+select f()
+select g()
+select a1(g) over w from generate_series(1, 3) g window w as (partition by g)
+--> free
+select oka(g) from generate_series(1, 3) g
+select oka(g) over (order by g) from generate_series(1, 3) g
+select a3(g) from generate_series(1, 3) g
+select sum(g), max(g) from generate_series(1, 3) g
+
+--# aggregates that run in pieces
+create function atk.ssf(s int, v int) returns int language plpgsql immutable parallel safe as $z$begin return coalesce(s, 0) + v; end$z$;
+create function atk.comb(s int, v int) returns int language plpgsql immutable parallel safe as $z$begin perform pg_advisory_lock_shared(4242); return coalesce(s, 0) + coalesce(v, 0); end$z$;
+create aggregate atk.pa(int) (sfunc = atk.ssf, stype = int, combinefunc = atk.comb, parallel = safe);
+create table atk.pt(a int, k int) partition by hash (k);
+create table atk.p0 partition of atk.pt for values with (modulus 2, remainder 0);
+create table atk.p1 partition of atk.pt for values with (modulus 2, remainder 1);
+insert into atk.pt select g, g from generate_series(1, 1000) g;
+analyze atk.pt;
+--> locks
+set enable_partitionwise_aggregate = on; select pa(a) from pt
+--> free
+select sum(a) from pt
+
+--# ordered-set and hypothetical-set aggregates
+create function atk.sf(s float8[], v float8) returns float8[] language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return s; end$z$;
+create function atk.ff(s float8[], p numeric) returns float8 language sql immutable as $z$select 1::float8$z$;
+create aggregate atk.percentile_cont(numeric order by float8) (sfunc=atk.sf, stype=float8[], initcond='{}', finalfunc=atk.ff);
+create function atk.osafe(s float8[], v float8) returns float8[] language sql immutable as 'select s';
+create function atk.mf(s float8[]) returns float8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create aggregate atk.mymed(order by float8) (sfunc=atk.osafe, stype=float8[], initcond='{}', finalfunc=atk.mf);
+create aggregate atk.myrank(p numeric order by v float8) (sfunc=atk.sf, stype=float8[], initcond='{}', finalfunc=atk.ff);
+create function atk.okf(s float8[]) returns float8 language plpgsql immutable as $z$begin return 1; end$z$;
+create aggregate atk.okmed(order by float8) (sfunc=atk.osafe, stype=float8[], initcond='{}', finalfunc=atk.okf);
+--> locks
+select percentile_cont(0.5) within group (order by x) from (values (1::float8)) v(x)
+select percentile_cont(0.5) within group (order by x desc) filter (where x > 0) from (values (1::float8)) v(x)
+select mymed() within group (order by x) from (values (1::float8)) v(x)
+select atk.myrank(0.5) within group (order by x) from (values (1::float8)) v(x)
+select coalesce(mymed() within group (order by x), 0) from (values (1::float8)) v(x)
+--> free
+select okmed() within group (order by x) from (values (1::float8)) v(x)
+select percentile_disc(0.5) within group (order by x) from (values (1::float8)) v(x)
+select mode() within group (order by x) from (values (1::float8)) v(x)
+
+--# window functions
+create function atk.wf(int) returns int language sql volatile as 'select atk.lockit($1)';
+create function atk.rn() returns int8 language internal window volatile as 'window_row_number';
+create function atk.okrn() returns int8 language internal window immutable as 'window_row_number';
+--> locks
+select row_number() over (order by lockit(g)) from generate_series(1, 2) g
+select row_number() over (partition by lockit(g)) from generate_series(1, 2) g
+select sum(g) over (order by g rows lockit(1) preceding) from generate_series(1, 2) g
+select sum(lockit(g)) over () from generate_series(1, 2) g
+select sum(g) filter (where lockb(g)) over () from generate_series(1, 2) g
+select lag(g, lockit(1)) over () from generate_series(1, 2) g
+select nth_value(g, lockit(1)) over () from generate_series(1, 2) g
+select ntile(lockit(1)) over () from generate_series(1, 2) g
+select count(*) over w from generate_series(1, 2) g window w as (order by lockit(g))
+select wf(g) from generate_series(1, 2) g
+--> free
+select okrn() over () from generate_series(1, 2) g
+select row_number() over () from generate_series(1, 2) g
+select rn() over () from generate_series(1, 2) g
+
+--# names with quotes and capitals
+create function atk."Lock It"(int) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk."a""b"(int) returns int language plpgsql stable as $z$begin return "Lock It"(1); end$z$;
+create function atk."x.y"(int) returns int language plpgsql stable as $z$begin return atk."a""b"(1); end$z$;
+create function atk."select"(int) returns int language plpgsql stable as $z$begin return "x.y"(1); end$z$;
+create function atk."count"(text, text) returns int language plpgsql stable as $z$begin return atk . "select" ( 1 ); end$z$;
+create function atk."ABS"(int) returns int language plpgsql stable as $z$begin return "select"(1); end$z$;
+create function atk."$1"(int) returns int language plpgsql stable as $z$begin return "ABS"(1); end$z$;
+create function atk.a$b(int) returns int language plpgsql stable as $z$begin return "$1"(1); end$z$;
+create function atk."--"(int) returns int language plpgsql stable as $z$begin return a$b(1); end$z$;
+create function atk."/*"(int) returns int language plpgsql stable as $z$begin return "--"(1); end$z$;
+create function atk."'"(int) returns int language plpgsql stable as $z$begin return "/*"(1); end$z$;
+create function atk."$$"(int) returns int language plpgsql stable as $z$begin return "'"(1); end$z$;
+create function atk."PERFORM"(int) returns int language plpgsql stable as $z$begin return "$$"(1); end$z$;
+create function atk."return x;"(int) returns int language plpgsql stable as $z$begin return "PERFORM"(1); end$z$;
+create function atk."OK It"(int) returns int language plpgsql stable as $z$begin return 1; end$z$;
+--> locks
+select "Lock It"(1)
+select "a""b"(1)
+select "x.y"(1)
+select "select"(1)
+select "count"('a', 'b')
+select atk.count('a'::text, 'b'::text)
+select "ABS"(1)
+select "$1"(1)
+select a$b(1)
+select A$B(1)
+select "--"(1)
+select "/*"(1)
+select "'"(1)
+select "$$"(1)
+select atk."PERFORM"(1)
+select "return x;"(1)
+select U&"Lock\0020It"(1)
+select U&"L!006fck It" uescape '!' (1)
+select atk . /* x */ "Lock It" /* y */ (1)
+--> free
+select "OK It"(1)
+select abs(1)
+select 'Lock It(1)'
+
+--# names with umlauts and other letters
+create function atk.Ändern(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f1() returns int language plpgsql stable as $z$begin perform Ändern(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin perform ändern(1); return 1; end$z$;
+create function atk."Ändern2"(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f3() returns int language plpgsql stable as $z$begin perform "Ändern2"(1); return 1; end$z$;
+create function atk.функция(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f4() returns int language plpgsql stable as $z$begin return функция(1); end$z$;
+create function atk.関数(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f5() returns int language plpgsql stable as $z$begin return 関数 (1); end$z$;
+create function atk."K"(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f6() returns int language plpgsql stable as $z$begin return "K"(1); end$z$;
+create function atk.e😀(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f7() returns int language plpgsql stable as $z$begin return e😀(1); end$z$;
+create function atk.İx(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f8() returns int language plpgsql stable as $z$begin return İX(1); end$z$;
+create function atk."a b"(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f9() returns int language plpgsql stable as $z$begin return "a b"(1); end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin return U&"\0430"(1); end$z$;
+create function atk.а(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.g1() returns int language sql stable as $z$select atk.Ändern(1)$z$;
+create function atk.²(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.g2() returns int language plpgsql stable as $z$begin return ²(1); end$z$;
+create function atk.okay_ä() returns int language plpgsql stable as $z$declare größe int := 1; begin return größe; end$z$;
+--> locks
+select Ändern(1)
+select f1()
+select "Ändern2"(1)
+select f3()
+select функция(1)
+select f4()
+select 関数(1)
+select f5()
+select "K"(1)
+select f6()
+select e😀(1)
+select f7()
+select İX(1)
+select f8()
+select f9()
+select f10()
+select U&"\0430"(1)
+select g1()
+select ²(1)
+select g2()
+--> refused
+select f2()
+--> free
+select okay_ä()
+
+--# names of 63 bytes and more
+create function atk.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f1() returns int language plpgsql stable as $z$begin perform atk.nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin perform atk."nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnX"(1); return 1; end$z$;
+create function atk.f3() returns int language sql stable as $z$select nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnmmm(1)$z$;
+create view atk.vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv as select atk.lockit(1) as n;
+create domain atk.ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd as int check (atk.lockb(value));
+create function atk.ääääääääääääääääääääääääääääääää(int) returns int language plpgsql as $q$begin perform pg_advisory_lock_shared(4242); return 1; end$q$;
+create function atk.f4() returns int language plpgsql stable as $z$begin return ääääääääääääääääääääääääääääääääää(1); end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare x ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd := 1; begin return x; end$z$;
+--> locks
+select nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn(1)
+select nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn(1)
+select "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnQ"(1)
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select * from vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv
+select * from vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvwww
+select 1::dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddxx
+select ääääääääääääääääääääääääääääääääää(1)
+select pg_input_is_valid('1', 'ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd')
+
+--# functional and attribute notation
+create type atk.ct as (x int);
+create table atk.t(a int, c atk.ct);
+insert into atk.t values (1, row(2));
+create function atk.f(atk.t) returns int language sql volatile as 'select atk.lockit(1)';
+create function atk.g(atk.ct) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk."G H"(atk.ct) returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.okf(atk.t) returns int language sql stable as 'select ($1).a';
+create domain atk.d as text check (atk.lockb(1));
+create function atk.p1() returns int language plpgsql stable as $z$declare v t; begin return v.f; end$z$;
+create function atk.p2() returns int language plpgsql stable as $z$declare r record; begin for r in select * from t loop return (r.c).g; end loop; end$z$;
+create function atk.p3(x atk.ct) returns int language sql stable as 'select (x).g';
+create function atk.p4(x atk.ct) returns int language sql stable as 'select x.g';
+create function atk.p5() returns int language plpgsql stable as $z$begin return (select t.f from t); end$z$;
+create view atk.v as select t.f from atk.t;
+create view atk.w as select (c).g from atk.t;
+create function atk.upper_(text) returns int language sql volatile as 'select atk.lockit(1)';
+--> locks
+select t.f from t
+select (t).f from t
+select f(t) from t
+select atk.t.f from atk.t
+select (c).g from t
+select (t.c).g from t
+select ((t).c).g from t
+select (row(1)::ct).g
+select ('(1)'::ct).g
+select (c)."G H" from t
+select (t.c)."G H" from t
+select t.f + 1 from t
+select a from t where t.f = 1
+select a from t order by t.f
+select x.f from t x
+select x.g from (select (c).* from t) q(y), lateral (select c as x from t) z, lateral (select z.x) w(x), lateral (select (w.x).g) x limit 1
+select (select t.f) from t
+select (array[t])[1].f from t
+select (array_agg(t))[1].f from t
+select (coalesce(t, null)).f from t
+select p2()
+select p3(row(1)::ct)
+select p4(row(1)::ct)
+select p5()
+select * from v
+select * from w
+--> free
+select t.okf from t
+select (t).okf from t
+select (c).x from t
+select t.a from t
+
+--# functional notation of casts to text
+create type atk.ct as (x int);
+create function atk.name(atk.ct) returns int language sql volatile as 'select atk.lockit(1)';
+create function atk.text(atk.ct) returns int language sql volatile as 'select atk.lockit(1)';
+create table atk.t(c atk.ct);
+insert into atk.t values (row(2));
+create table atk.u(name text);
+insert into atk.u values ('x');
+--> locks
+select (c).name from t
+select (c).text from t
+select (t.c).name from t
+select name(c) from t
+select c.name from (select (t.c).name from t) c
+--> free
+select name from u
+select u.name from u
+select (u).name from u
+
+--# functions in sql
+create view atk.v as select atk.lockit(1) as n;
+create function atk.a1(int) returns int language sql stable as 'select atk.lockit($1)';
+create function atk.a2(x int) returns int language sql stable return atk.lockit(x);
+create function atk.a3(x int) returns int language sql stable begin atomic select 1; select atk.lockit(x); end;
+create function atk.a4(x int) returns int language sql stable begin atomic select atk.lockit(x); select 1; end;
+create function atk.a5(x int) returns int language sql stable as 'select atk.lockit(x); select 2';
+create function atk.a6(x int) returns int language sql stable as $z$select 'it''s' is null; /* ; */ select lockit(x) -- end
+$z$;
+create function atk.a8(x int) returns int language sql stable as $z$with q as (select lockit(x) as n) select n from q$z$;
+create function atk.a9(x int) returns setof int language sql stable as $z$values (1), (lockit(2))$z$;
+create function atk.a10(x int) returns table(n int) language sql stable as $z$table atk.v$z$;
+create function atk.a11(x int) returns int language sql stable as $z$select case when x > 0 then (select n from v) end$z$;
+create function atk.a12(x int) returns int language sql stable as $z$select n from atk.v limit lockit(1)$z$;
+create function atk.a13(x int) returns void language sql stable as $z$select lockit(1)$z$;
+create function atk.a14(x int) returns int language sql immutable strict leakproof parallel safe cost 1 as $z$select pg_advisory_lock_shared(4242) is null; select 1$z$;
+create function atk.a15(x text default 'pg_advisory_lock_shared(1)') returns text language sql stable as $z$select x$z$;
+create function atk.ok1(x int) returns int language sql volatile as 'select x + 1';
+create function atk.ok2(x int) returns int language sql volatile return x * 2;
+create function atk.ok3(x int) returns int language sql volatile begin atomic select x; end;
+create function atk.ok4(x int) returns text language sql stable as $z$select 'select atk.lockit(1)'$z$;
+create function atk.ok5(x int) returns int language sql stable as $z$select 1 -- select atk.lockit(1)
+$z$;
+create function atk.ok6(lockit int) returns int language sql stable as $z$select lockit$z$;
+--> locks
+select a1(1)
+select a2(1)
+select a3(1)
+select a4(1)
+select a5(1)
+select a6(1)
+select a8(1)
+select * from a9(1)
+select * from a10(1)
+select a11(1)
+select a12(1)
+select a13(1)
+select a14(1)
+select a1(a2(a3(1)))
+select * from a1(1) x(y)
+select 1 where a1(1) = 1
+--> free
+select a15()
+select ok1(1)
+select ok2(1)
+select ok3(1)
+select ok4(1)
+select ok5(1)
+select ok6(1)
+
+--# plpgsql: dollar quotes with signs of comments
+create function atk.f1() returns int language plpgsql stable as $z$declare a text; begin a := $a$ /* $a$; perform pg_advisory_lock_shared(4242); a := $a$ */ $a$; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare a text; begin a := $a$ -- $a$; perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare a text; begin a := $$ /* $$; perform pg_advisory_lock_shared(4242); a := $$ */ $$; return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare a text; begin a := $a$ ' $a$; perform pg_advisory_lock_shared(4242); a := $a$ ' $a$; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare a text; begin a := $a$ " $a$; perform pg_advisory_lock_shared(4242); a := $a$ " $a$; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare a text; begin a := $a$ $$ $a$; perform pg_advisory_lock_shared(4242); a := $b$ $$ $b$; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare a text; begin a := $ä$ /* $ä$; perform pg_advisory_lock_shared(4242); a := $ä$ */ $ä$; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare a text; begin a := $A$ $a$ /* $A$; perform pg_advisory_lock_shared(4242); a := $A$ */ $a$ $A$; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare a$b$c int; begin perform pg_advisory_lock_shared(4242); a$b$c := 1; return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare a text; begin a := $a$ pg_advisory_lock_shared(4242) $a$; return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare a text; begin a := $$ perform atk.lockit(1); $$; return 1; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare a text; begin a := $a$ /* $a$; a := $a$ */ $a$; return 1; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: strings
+create function atk.f1() returns int language plpgsql stable as $z$declare a text; begin a := E'\' /* '; perform pg_advisory_lock_shared(4242); a := '*/'; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare a text; begin a := '\'; perform pg_advisory_lock_shared(4242); a := '\'; return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare a text; begin a := 'it''s --'; perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare a text; begin a := e'\\'; perform pg_advisory_lock_shared(4242); a := '\'; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare a text; begin a := U&'\0027 /* '; perform pg_advisory_lock_shared(4242); a := ' */'; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare a text; begin a := U&'!0027 \' uescape '!'; perform pg_advisory_lock_shared(4242); a := '\'; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare a text; begin a := 'a'
+'b --'; perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare a text; begin a := E'a'
+'\' /* '; perform pg_advisory_lock_shared(4242); a := ' */'; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare a text; b bit(4); begin b := b'0101'; b := x'f'; a := n'--'; perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare a text; begin a := 'x'--'
+; perform pg_advisory_lock_shared(4242); a := '--'; return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare e text := 'x'; begin e := e||'\'; perform pg_advisory_lock_shared(4242); e := '\'; return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare a text; begin a := 'perform pg_advisory_lock_shared(4242)'; return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare a text; begin a := E'\'; perform pg_advisory_lock_shared(4242); --'; return 1; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare a text; begin a := 'execute nextval lockit'; return length(a); end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: comments
+create function atk.f1() returns int language plpgsql stable as $z$begin /* /* nested */ still */ perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin -- it's
+ perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin -- /*
+ perform pg_advisory_lock_shared(4242); -- */
+ return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin /* -- */ perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin /* ' */ perform pg_advisory_lock_shared(4242); /* ' */ return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin /* $a$ */ perform pg_advisory_lock_shared(4242); /* $a$ */ return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin /* " */ perform pg_advisory_lock_shared(4242); /* " */ return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin perform/**/pg_advisory_lock_shared/**/(/**/4242/**/); return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin perform pg_advisory_lock_shared -- x
+ (4242); return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin perform--
+pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$begin perform atk/* . */./* . */lockit(1); return 1; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$begin -- perform 1;
+ perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.f13() returns int language plpgsql stable as $z$begin /*/ */ perform pg_advisory_lock_shared(4242); /*/ */ return 1; end$z$;
+create function atk.f14() returns int language plpgsql stable as $z$declare a int := 4 --/* x
+ ; b int; begin perform pg_advisory_lock_shared(4242); /* */ return 1; end$z$;
+create function atk.f15() returns int language plpgsql stable as $z$declare a bool := 2*/*/ x */3 = 6; begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin /* perform pg_advisory_lock_shared(4242); */ return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$begin -- perform pg_advisory_lock_shared(4242);
+ return 1; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin /* /* */ perform atk.lockit(1); */ return 1; end$z$;
+create function atk.ok4() returns int language plpgsql stable as $z$begin return 1; /* nextval(1) execute */ end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+select f14()
+select f15()
+--> free
+select ok1()
+select ok2()
+select ok3()
+select ok4()
+
+--# plpgsql: quoted names
+create function atk."a""b"(int) returns int language sql volatile as 'select atk.lockit(1)';
+create function atk.f1() returns int language plpgsql stable as $z$begin perform "lockit"(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin perform atk."lockit"(1); return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin perform "atk"."lockit"(1); return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin perform U&"lock\0069t"(1); return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin perform "pg_catalog"."pg_advisory_lock_shared"(4242); return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin perform pg_catalog . pg_advisory_lock_shared (4242); return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin perform U&"pg!005fadvisory_lock_shared" uescape '!' (4242); return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin perform "a""b"(1); return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare "lockit" int := 5; begin return lockit("lockit"); end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare ";" int; begin ";" := lockit(1); return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare "begin" int := 1; "end" int := lockit(1); begin return "begin"; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$declare "/*" int; begin "/*" := lockit(1); return "/*"; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare "lockit" int := 5; begin return "lockit"; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare "pg_advisory_lock" int := 5; begin return "pg_advisory_lock"; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare nextval int := 1; begin return nextval; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: loops : safe
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$begin loop perform lockit(1); exit; end loop; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin while lockit(1) = 0 loop null; end loop; return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin for i in 1..lockit(1) loop null; end loop; return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin for i in lockit(1)..3 loop null; end loop; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin for i in 1..9 by lockit(3) loop null; end loop; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin for i in reverse lockit(2)..1 loop null; end loop; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare r record; begin for r in select lockit(1) as n loop null; end loop; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare r record; begin for r in select n from v loop null; end loop; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare a int; b int; begin for a, b in select 1, lockit(2) loop null; end loop; return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare x int; begin foreach x in array array[lockit(1)] loop null; end loop; return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare x int[]; begin foreach x slice 1 in array array[[lockit(1)]] loop null; end loop; return 1; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$begin loop exit when lockb(1); end loop; return 1; end$z$;
+create function atk.f13() returns int language plpgsql stable as $z$begin for i in 1..2 loop continue when lockb(1); end loop; return 1; end$z$;
+create function atk.f14() returns int language plpgsql stable as $z$begin <<l>> for i in 1..1 loop <<m>> while true loop exit l when lockb(1); end loop m; end loop l; return 1; end$z$;
+create function atk.f15() returns int language plpgsql stable as $z$begin for i in 1..1 loop begin perform lockit(i); end; end loop; return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare n int := 0; begin for i in 1..10 loop n := n + i; end loop; return n; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare n int := 0; x int; begin foreach x in array array[1,2] loop n := n + x; end loop; return n; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare n int := 0; begin while n < 10 loop n := n + 1; exit when n = 5; end loop; return n; end$z$;
+create function atk.ok4() returns int language plpgsql stable as $z$declare n int := 0; r record; begin for r in select b from nums loop n := n + r.b; end loop; return n; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+select f14()
+select f15()
+--> free
+select ok1()
+select ok2()
+select ok3()
+select ok4()
+
+--# plpgsql: blocks and exceptions
+create function atk.f1() returns int language plpgsql stable as $z$begin raise exception 'x'; exception when others then perform lockit(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin perform 1 / 0; exception when division_by_zero or sqlstate '22023' then return lockit(1); end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin begin perform 1 / 0; exception when others then null; end; return lockit(1); end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin begin begin begin perform lockit(1); end; end; end; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin declare x int := lockit(1); begin return x; end; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$<<o>> declare x int := 1; begin <<i>> declare x int := lockit(o.x); begin return i.x + o.x; end i; end o$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin raise exception using message = 'a', errcode = 'P0001'; exception when sqlstate 'P0001' then return lockit(1); end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare s text; begin perform 1 / 0; exception when others then get stacked diagnostics s = message_text; return lockit(length(s)); end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin raise sqlstate '22012'; exception when division_by_zero then if sqlerrm is not null then return lockit(1); end if; return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin perform lockit(1); raise exception 'back'; exception when others then perform lockit(2); return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin perform 1 / 0; return 0; exception when division_by_zero then return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare s text; begin perform 1 / 0; return 0; exception when others then get stacked diagnostics s = message_text; return length(s); end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin begin return 1; end; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: raise and assert
+create function atk.f1() returns int language plpgsql stable as $z$begin raise debug '%', lockit(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin raise log '% %', 1, lockit(1); return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin raise info using message = lockit(1)::text; return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin raise debug 'x' using hint = lockit(1)::text; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin raise debug 'x' using detail = 'a', errcode = lpad(lockit(0)::text, 5, '0'); return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin assert lockb(1); return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin assert true and lockb(1), 'x'; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin begin assert false, lockit(1)::text; exception when assert_failure then null; end; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin raise debug '%%%', lockit(1); return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin raise debug 'lockit(1) %', 1; return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$begin assert 1 = 1, 'perform lockit(1)'; return 1; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin raise debug using message = 'pg_notify'; return 1; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: if and case
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$begin if lockb(1) then return 1; end if; return 2; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin if false then return 1; elsif lockb(1) then return 3; else return 2; end if; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin if false then return 1; elseif lockb(1) then return 3; end if; return 2; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin if false then null; else perform lockit(1); end if; return 2; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin case lockit(1) when 1 then return 5; else return 6; end case; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin case 1 when lockit(1), 2 then return 5; else return 6; end case; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin case when lockb(1) then return 5; end case; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin case 1 when 2 then null; else perform lockit(1); end case; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin return case when lockb(1) then 1 end; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin if exists (select from v) then return 1; end if; return 2; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$begin if found or lockb(1) then return 1; end if; return 2; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin if 1 = 1 then return 1; else return 2; end if; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$begin case 1 when 1, 2 then return 5; else return 6; end case; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin case when true then return 1; end case; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: cursors : safe
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$declare c cursor for select lockit(1); x int; begin open c; fetch c into x; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare c refcursor; x int; begin open c for select n from v; fetch next from c into x; return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare c cursor (k int) for select k; x int; begin open c(lockit(1)); fetch c into x; return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare c cursor (k int) for select k; x int; begin open c(k := lockit(1)); fetch c into x; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare c cursor for select lockit(1) as n; begin for r in c loop null; end loop; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare c cursor (k int) for select k; begin for r in c(lockit(1)) loop null; end loop; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare c refcursor; x int; begin open c for execute 'select atk.lock' || 'it(1)'; fetch c into x; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare c cursor for select lockit(g) from generate_series(1,3) g; begin open c; move forward 2 from c; close c; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare c scroll cursor for table v; x int; begin open c; fetch last from c into x; return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare c no scroll cursor is select lockit(1); x int; begin open c; fetch c into x; return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare c cursor for select b from nums order by a; x int; begin open c; fetch c into x; close c; return x; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare c cursor (k int) for select b from nums where a = k; n int := 0; begin for r in c(5) loop n := n + r.b; end loop; return n; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+--> free
+select ok1()
+select ok2()
+
+--# plpgsql: dynamic text
+create function atk.f1() returns int language plpgsql stable as $z$declare x int; begin execute 'select atk.lockit(1)' into x; return x; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare x int; begin execute 'select atk.lock' || 'it(1)' into x; return x; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare x int; begin execute reverse(')1(tikcol.kta tceles') into x; return x; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare x int; begin execute format('select %I.%I(1)', 'atk', 'lock' || 'it') into x; return x; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare x int; begin execute 'select atk.lock' || chr(105) || 't($1)' into x using 1; return x; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin execute 'select 1 where $1 = 1' using lockit(1); return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare r record; begin for r in execute 'select atk.l' || 'ockit(1)' loop null; end loop; return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare r record; begin for r in execute 'select $1' using lockit(1) loop null; end loop; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare x int; begin EXECUTE E'select atk.lo\x63kit(1)' into x; return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare execute_ int; begin execute 'do $y$begin perform atk.lock' || 'it(1); end$y$'; return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare q text; x int; begin select string_agg(chr(a), '' order by o) into q from unnest(array[115,101,108,101,99,116,32,97,116,107,46,108,111,99,107,105,116,40,49,41]) with ordinality u(a, o); execute q into x; return x; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+
+--# plpgsql: rows that are returned : safe
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns setof int language plpgsql stable as $z$begin return query select lockit(1); end$z$;
+create function atk.f2() returns setof int language plpgsql stable as $z$begin return query select n from v; end$z$;
+create function atk.f3() returns setof int language plpgsql stable as $z$begin return query values (1), (lockit(2)); end$z$;
+create function atk.f4() returns setof int language plpgsql stable as $z$begin return query execute 'select atk.l' || 'ockit(1)'; end$z$;
+create function atk.f5() returns setof int language plpgsql stable as $z$begin return query execute 'select $1' using lockit(1); end$z$;
+create function atk.f6() returns setof int language plpgsql stable as $z$begin return next lockit(1); return; end$z$;
+create function atk.f7() returns setof int language plpgsql stable as $z$begin return next 1; perform lockit(1); return; end$z$;
+create function atk.f8() returns setof int language plpgsql stable as $z$begin return query with q as (select lockit(1) as n) select n from q; end$z$;
+create function atk.f9() returns setof int language plpgsql stable as $z$begin return query select 1 union select lockit(2); end$z$;
+create function atk.f10() returns setof int language plpgsql stable as $z$begin return query select 1 limit lockit(1); end$z$;
+create function atk.f11() returns setof int language plpgsql stable as $z$begin return query (select lockit(1)); end$z$;
+create function atk.ok1() returns setof int language plpgsql stable as $z$begin return query select b from nums where a < 3 order by a; end$z$;
+create function atk.ok2() returns setof int language plpgsql stable as $z$begin return next 1; return next 2; return; end$z$;
+create function atk.ok3() returns setof int language plpgsql stable as $z$begin return query select length('lockit(1)'); end$z$;
+--> locks
+select * from f1()
+select * from f2()
+select * from f3()
+select * from f4()
+select * from f5()
+select * from f6()
+select * from f7()
+select * from f8()
+select * from f9()
+select * from f10()
+select * from f11()
+--> free
+select * from ok1()
+select * from ok2()
+select * from ok3()
+
+--# plpgsql: assignments : safe
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$declare x int; begin x := lockit(1); return x; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare x int; begin x = lockit(1); return x; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare x int[]; begin x[lockit(1)] := 1; return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare x int[] := array[1,2]; begin x[1:lockit(2)] := array[3,4]; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare r nums; begin r.a := lockit(1); return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare r record; begin select lockit(1) as n into r; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare r record; begin r := row(lockit(1)); return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare x int; begin select lockit(1) into strict x; return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$declare x int; begin select into x lockit(1); return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare x int; begin x := n from v; return x; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare x int; begin x := 1 from nums where lockb(a); return x; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$declare x int := 1; y int := x + lockit(1); begin return y; end$z$;
+create function atk.f13() returns int language plpgsql stable as $z$declare x constant int not null default lockit(1); begin return x; end$z$;
+create function atk.f14() returns int language plpgsql stable as $z$declare x jsonb := '{}'; begin x[lockit(1)::text] := '1'; return 1; end$z$;
+create function atk.f15() returns int language plpgsql stable as $z$declare r nums[]; begin r[1].a := lockit(1); return 1; end$z$;
+create function atk.f16() returns int language plpgsql stable as $z$declare x int; begin x := (select n from v); return x; end$z$;
+create function atk.f17() returns int language plpgsql stable as $z$declare x int; begin select a, lockit(b) from nums limit 1 into x; return 1; end$z$;
+create function atk.f18() returns int language plpgsql stable as $z$declare a int; b int; begin select 1, lockit(2) into a, b; return a; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare x int := 1; begin x := x + 1; return x; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare r nums; begin r.a := 5; r.b := r.a; return r.b; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare x int[]; begin x[1] := 5; return x[1]; end$z$;
+create function atk.ok4() returns int language plpgsql stable as $z$declare r record; begin select a, b into r from nums where a = 3; return r.b; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+select f14()
+select f15()
+select f16()
+select f17()
+select f18()
+--> free
+select ok1()
+select ok2()
+select ok3()
+select ok4()
+
+--# plpgsql: names of variables that hide functions
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$declare lockit int := 1; begin return lockit(lockit); end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare x int := 1; begin declare lockit int := 2; begin x := lockit + lockit (x); return x; end; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare pg_advisory_lock_shared int := 1; begin perform pg_advisory_lock_shared(4242); return pg_advisory_lock_shared; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare v int := 1; begin return (select n from v); end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare v int := 1; begin return (select v from v x(v)); end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare lockit int := 1; begin return lockit + 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare v int := 1; begin return v; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$declare nextval int := 1; setval int := 2; begin return nextval + setval; end$z$;
+create function atk.ok4() returns int language plpgsql stable as $z$declare r record; begin select 1 as lockit into r; return r.lockit; end$z$;
+create function atk.ok5() returns int language plpgsql stable as $z$begin return (select lockit from (select 1 as lockit) q); end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+--> free
+select ok1()
+select ok2()
+select ok3()
+select ok4()
+select ok5()
+
+--# plpgsql: perform and call : safe
+create view atk.v as select atk.lockit(1) as n;
+create procedure atk.p() language plpgsql as $q$begin perform atk.lockit(1); end$q$;
+create procedure atk.p2(int) language sql as 'select atk.lockit($1)';
+create procedure atk.p3(inout x int) language plpgsql as $q$begin x := atk.lockit(1); end$q$;
+create function atk.f1() returns int language plpgsql stable as $z$begin perform lockit(1); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin PERFORM atk.LOCKIT(1); return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$begin perform 1, lockit(1); return 1; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$begin perform * from v; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin perform n from v where n = 1; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin perform 1 where lockb(1); return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin perform (select n from v); return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin perform distinct lockit(1); return 1; end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin perform count(*) from v; return 1; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin call p(); return 1; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$begin call atk.p2(1); return 1; end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$declare x int; begin call p3(x); return x; end$z$;
+create function atk.f13() returns int language plpgsql stable as $z$begin perform set_config('atk.mark', lockit(1)::text, true); return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin perform 1; return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$begin perform a from nums where a = 1; if found then return 1; end if; return 2; end$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin perform 'lockit(1)'; return 1; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+call p()
+call p2(1)
+call p3(2)
+do $q$begin perform atk.lockit(1); end$q$
+do language plpgsql $q$begin perform atk.lockit(1); end$q$
+--> free
+select ok1()
+select ok2()
+select ok3()
+
+--# plpgsql: statements without a word for what they do : safe
+create view atk.v as select atk.lockit(1) as n;
+create function atk.f1() returns int language plpgsql stable as $z$declare v1 int; begin with q as (select lockit(1)) select count(*) into strict v1 from q; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare x int; begin x := (values (lockit(1))); return x; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare x int; begin x := (table v); return x; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare x int; begin get diagnostics x = row_count; x := x + lockit(1); return x; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin return lockit(1) from nums limit 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$begin return (with q(n) as (select * from v) select n from q); end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin return array_length(array(select lockit(a) from nums), 1); end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin return (select count(*) from nums where lockb(a)); end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin return (select count(*) from nums, lateral lockit(a)); end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin return (select max(a) from nums group by lockit(b) order by 1 limit 1); end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$begin return 1 + (select 1 order by lockit(1)); end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$begin return sum(lockit(a)) over () from nums limit 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$begin return b from nums where a = 7; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$begin return (with q as (select 1 as n) select n from q); end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+--> free
+select ok1()
+select ok2()
+
+--# plpgsql: options and odd forms : safe
+create function atk.f1() returns int language plpgsql stable as $z$
+#variable_conflict use_column
+begin return lockit(1); end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$
+#print_strict_params on
+begin return lockit(1); end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$
+#variable_conflict use_variable
+declare a int := 1; begin return (select lockit(a) from nums limit 1); end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$BEGIN RETURN LOCKIT(1); END;$z$;
+create function atk.f5() returns int language plpgsql stable as $z$begin return
+lockit
+(
+1
+)
+; end;$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare x int := 1; y alias for x; begin return lockit(y); end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$begin return lockit(1)+1*2-3/1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$begin return-lockit(1); end$z$;
+create function atk.f9() returns int language plpgsql stable as $z$begin return(lockit(1)); end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$begin return case lockit(1)when 1 then 1 end; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$begin perform 1;perform lockit(1);return 1;end$z$;
+create function atk.f12() returns int language plpgsql stable as $z$begin null; null; return lockit(null) ; end$z$;
+create function atk.f13() returns int language plpgsql stable as $z$begin return atk.
+lockit	(1); end$z$;
+create function atk.f14() returns int language plpgsql stable as $z$begin return lockit(x => 1); end$z$;
+create function atk.f15() returns int language plpgsql stable as $z$begin return lockit(x := 1); end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$
+#variable_conflict use_column
+begin return 1; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$BEGIN RETURN 1; END;$z$;
+create function atk.ok3() returns int language plpgsql stable as $z$begin return-1; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+select f10()
+select f11()
+select f12()
+select f13()
+select f14()
+select f15()
+--> free
+select ok1()
+select ok2()
+select ok3()

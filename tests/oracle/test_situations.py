@@ -116,7 +116,7 @@ class Bench:
                 for s in situation.statements
             ]
         finally:
-            self._maker.execute("drop schema atk cascade")
+            self._maker.execute(f"drop schema atk cascade; {situation.undo}".encode())
             self._catch_up()
 
     def _catch_up(self) -> None:
