@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-PROOFS = ("locks", "held", "differs", "stays", "resets", "refused", "free")
+PROOFS = ("locks", "held", "differs", "stays", "resets", "unbuilt", "refused", "free")
 """How it shows that a replica ran a statement; situations.sql says what each means."""
 
 TABLE = Path(__file__).with_name("situations.sql")

@@ -13,6 +13,7 @@
 -- "--> stays"    the session has a setting, seed, prepared statement or held cursor afterwards
 -- "--> resets"   statistics of the replica are gone
 -- "--> refused"  not in silence: the replica raises an error
+-- "--> unbuilt"  it would take the lock, but the server says that it was built without libxml
 -- "--> free"     benign: it does none of this, and both servers say the same; it should be a read
 
 --= li
@@ -2156,7 +2157,8 @@ create function atk.f9() returns int language plpgsql stable as $z$begin perform
 create function atk.f10() returns int language plpgsql stable as $z$begin perform--
 pg_advisory_lock_shared(4242); return 1; end$z$;
 create function atk.f11() returns int language plpgsql stable as $z$begin perform atk/* . */./* . */lockit(1); return 1; end$z$;
-create function atk.f12() returns int language plpgsql stable as $z$begin -- perform 1;
+create function atk.f12() returns int language plpgsql stable as $z$begin --
+ perform 1;
  perform pg_advisory_lock_shared(4242); return 1; end$z$;
 create function atk.f13() returns int language plpgsql stable as $z$begin /*/ */ perform pg_advisory_lock_shared(4242); /*/ */ return 1; end$z$;
 create function atk.f14() returns int language plpgsql stable as $z$declare a int := 4 --/* x
@@ -2397,7 +2399,6 @@ create function atk.f6() returns int language plpgsql stable as $z$begin execute
 create function atk.f7() returns int language plpgsql stable as $z$declare r record; begin for r in execute 'select atk.l' || 'ockit(1)' loop null; end loop; return 1; end$z$;
 create function atk.f8() returns int language plpgsql stable as $z$declare r record; begin for r in execute 'select $1' using lockit(1) loop null; end loop; return 1; end$z$;
 create function atk.f9() returns int language plpgsql stable as $z$declare x int; begin EXECUTE E'select atk.lo\x63kit(1)' into x; return 1; end$z$;
-create function atk.f10() returns int language plpgsql stable as $z$declare execute_ int; begin execute 'do $y$begin perform atk.lock' || 'it(1); end$y$'; return 1; end$z$;
 create function atk.f11() returns int language plpgsql stable as $z$declare q text; x int; begin select string_agg(chr(a), '' order by o) into q from unnest(array[115,101,108,101,99,116,32,97,116,107,46,108,111,99,107,105,116,40,49,41]) with ordinality u(a, o); execute q into x; return x; end$z$;
 --> locks
 select f1()
@@ -2409,7 +2410,6 @@ select f6()
 select f7()
 select f8()
 select f9()
-select f10()
 select f11()
 
 --# plpgsql: rows that are returned : safe
@@ -2457,7 +2457,7 @@ create function atk.f7() returns int language plpgsql stable as $z$declare r rec
 create function atk.f8() returns int language plpgsql stable as $z$declare x int; begin select lockit(1) into strict x; return 1; end$z$;
 create function atk.f9() returns int language plpgsql stable as $z$declare x int; begin select into x lockit(1); return 1; end$z$;
 create function atk.f10() returns int language plpgsql stable as $z$declare x int; begin x := n from v; return x; end$z$;
-create function atk.f11() returns int language plpgsql stable as $z$declare x int; begin x := 1 from nums where lockb(a); return x; end$z$;
+create function atk.f11() returns int language plpgsql stable as $z$declare x int; begin x := 1 from nums where a = 1 and lockb(a); return x; end$z$;
 create function atk.f12() returns int language plpgsql stable as $z$declare x int := 1; y int := x + lockit(1); begin return y; end$z$;
 create function atk.f13() returns int language plpgsql stable as $z$declare x constant int not null default lockit(1); begin return x; end$z$;
 create function atk.f14() returns int language plpgsql stable as $z$declare x jsonb := '{}'; begin x[lockit(1)::text] := '1'; return 1; end$z$;
@@ -2500,7 +2500,6 @@ create function atk.f1() returns int language plpgsql stable as $z$declare locki
 create function atk.f2() returns int language plpgsql stable as $z$declare x int := 1; begin declare lockit int := 2; begin x := lockit + lockit (x); return x; end; end$z$;
 create function atk.f3() returns int language plpgsql stable as $z$declare pg_advisory_lock_shared int := 1; begin perform pg_advisory_lock_shared(4242); return pg_advisory_lock_shared; end$z$;
 create function atk.f4() returns int language plpgsql stable as $z$declare v int := 1; begin return (select n from v); end$z$;
-create function atk.f5() returns int language plpgsql stable as $z$declare v int := 1; begin return (select v from v x(v)); end$z$;
 create function atk.ok1() returns int language plpgsql stable as $z$declare lockit int := 1; begin return lockit + 1; end$z$;
 create function atk.ok2() returns int language plpgsql stable as $z$declare v int := 1; begin return v; end$z$;
 create function atk.ok3() returns int language plpgsql stable as $z$declare nextval int := 1; setval int := 2; begin return nextval + setval; end$z$;
@@ -2511,7 +2510,6 @@ select f1()
 select f2()
 select f3()
 select f4()
-select f5()
 --> free
 select ok1()
 select ok2()
@@ -2533,9 +2531,9 @@ create function atk.f6() returns int language plpgsql stable as $z$begin perform
 create function atk.f7() returns int language plpgsql stable as $z$begin perform (select n from v); return 1; end$z$;
 create function atk.f8() returns int language plpgsql stable as $z$begin perform distinct lockit(1); return 1; end$z$;
 create function atk.f9() returns int language plpgsql stable as $z$begin perform count(*) from v; return 1; end$z$;
-create function atk.f10() returns int language plpgsql stable as $z$begin call p(); return 1; end$z$;
-create function atk.f11() returns int language plpgsql stable as $z$begin call atk.p2(1); return 1; end$z$;
-create function atk.f12() returns int language plpgsql stable as $z$declare x int; begin call p3(x); return x; end$z$;
+create function atk.f10() returns int language plpgsql as $z$begin call p(); return 1; end$z$;
+create function atk.f11() returns int language plpgsql as $z$begin call atk.p2(1); return 1; end$z$;
+create function atk.f12() returns int language plpgsql as $z$declare x int; begin call p3(x); return x; end$z$;
 create function atk.f13() returns int language plpgsql stable as $z$begin perform set_config('atk.mark', lockit(1)::text, true); return 1; end$z$;
 create function atk.ok1() returns int language plpgsql stable as $z$begin perform 1; return 1; end$z$;
 create function atk.ok2() returns int language plpgsql stable as $z$begin perform a from nums where a = 1; if found then return 1; end if; return 2; end$z$;
@@ -2650,3 +2648,767 @@ select f15()
 select ok1()
 select ok2()
 select ok3()
+
+--# length casts : bt
+create function atk.bt_eq(a atk.bt, b atk.bt) returns bool language internal immutable strict as 'int4eq';
+create function atk.tm_in(cstring[]) returns int language internal immutable strict as 'varchartypmodin';
+create function atk.tm_out(int) returns cstring language internal immutable strict as 'varchartypmodout';
+alter type atk.bt set (typmod_in = atk.tm_in, typmod_out = atk.tm_out);
+create function atk.len(a atk.bt, n int) returns atk.bt language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return a; end$z$;
+create cast (atk.bt as atk.bt) with function atk.len(atk.bt, int) as implicit;
+create table atk.t(a atk.bt, n int);
+insert into atk.t values ('1', 2);
+create domain atk.dt as atk.bt(3);
+create type atk.c as (a atk.bt(3));
+create function atk.f(x atk.bt) returns int language plpgsql stable as $z$declare y bt(3); begin y := x; return 1; end$z$;
+--> locks
+select a::bt(3) from t
+select cast(a as atk.bt(5)) from t
+select '1'::bt(3)
+select bt(3) '1'
+select array[a]::bt(3)[] from t
+select a::dt from t
+select f(a) from t
+select row(a)::c from t
+select '{1}'::bt(3)[]
+--> free
+select a from t
+select '1'::bt
+select a::bt from t
+
+--# estimators run operators while a statement is planned
+create table atk.t(a int, b text);
+insert into atk.t select g % 5, 'x' || g % 3 from generate_series(1, 1000) g;
+analyze atk.t;
+create function atk.lowint(a int, b int) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return a = b; end$z$;
+create operator atk.=~= (leftarg=int, rightarg=int, function=atk.lowint, restrict=eqsel, join=eqjoinsel);
+create operator atk.<~ (leftarg=int, rightarg=int, function=atk.lowint, restrict=scalarltsel);
+create operator atk.@~ (leftarg=int, rightarg=int, function=atk.lowint, restrict=matchingsel);
+create operator atk.@! (leftarg=int, rightarg=int, function=atk.lowint);
+create view atk.v as select a from atk.t where a operator(atk.@~) 2;
+--> locks
+explain select * from t where a =~= 3
+explain select * from t where a <~ 3
+explain select * from t where a @~ 3
+explain select * from v
+explain select * from t x join t y on x.a =~= y.a
+explain (costs off) select 1 from t where a @~ 3 and b = 'x1'
+select count(*) from t where a @~ 3
+select * from v limit 1
+--> free
+explain (costs off) select * from t where a @! 3
+
+--# estimators run operators of the classes of a type
+create table atk.t(a int);
+insert into atk.t select g % 5 from generate_series(1, 1000) g;
+analyze atk.t;
+create function atk.low(a int, b numeric) returns bool language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.< (leftarg=int, rightarg=numeric, function=atk.low, restrict=scalarltsel);
+create operator atk.= (leftarg=int, rightarg=numeric, function=atk.low, restrict=eqsel);
+--> locks
+select count(*) from t where a < 3.5
+explain select * from t where a < 3.5
+select a = 2.0 from t limit 1
+select count(*) from t where a in (2.0, 3.0)
+--> free
+select count(*) from t where a < 3
+select 2.5 < 3.5
+
+--# a hash of partitions asked for by name
+create function atk.ihash(a int, seed int8) returns int8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.ihash0(a int) returns int language sql immutable as 'select 1';
+create operator class atk.ihops for type int4 using hash as operator 1 =, function 1 atk.ihash0(int), function 2 atk.ihash(int, int8);
+create table atk.h(a int) partition by hash (a atk.ihops);
+create table atk.h0 partition of atk.h for values with (modulus 2, remainder 0);
+create table atk.okh(a int) partition by hash (a);
+create table atk.okh0 partition of atk.okh for values with (modulus 2, remainder 0);
+create view atk.v as select satisfies_hash_partition('atk.h'::regclass, 2, 0, 5) as x;
+--> locks
+select satisfies_hash_partition('h'::regclass, 2, 0, 5)
+select satisfies_hash_partition('atk.h'::regclass, 2, 1, 7)
+select * from v
+select satisfies_hash_partition(c.oid, 2, 0, 5) from pg_class c where relname = 'h' and relnamespace = 'atk'::regnamespace
+select * from h where a = 5
+--> free
+select * from okh where a = 5
+
+--# functions of types called by hand : d
+create type atk.c as (a atk.d);
+create type atk.dr as range (subtype = atk.d, multirange_type_name = atk.dmr);
+create table atk.t(a atk.d);
+create domain atk.sd as int check (value > 0);
+--> locks
+select domain_in('1', 'atk.d'::regtype, -1) is null
+select record_in('(1)', 'atk.c'::regtype, -1) is null
+select record_in('(1)', 'atk.t'::regtype, -1)::text
+select array_in('{1}', 'atk.d'::regtype, -1)::text
+select range_in('[1,2]', 'atk.dr'::regtype, -1)::text
+select multirange_in('{[1,2]}', 'atk.dmr'::regtype, -1)::text
+select pg_catalog.domain_in('1', oid, -1) is null from pg_type where typname = 'd' and typnamespace = 'atk'::regnamespace
+--> free
+select int4in('1')
+select array_in('{1}', 'int4'::regtype, -1)::text
+
+--# built-ins in sql that cast what they are given
+create type atk.ct as (x int);
+create function atk.c2t(atk.ct) returns text language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 'x'; end$z$;
+create cast (atk.ct as text) with function atk.c2t(atk.ct);
+create type atk.e as enum ('a');
+create function atk.e2t(atk.e) returns text language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 'x'; end$z$;
+create cast (atk.e as text) with function atk.e2t(atk.e);
+create table atk.t(c atk.ct, e atk.e, n text, i int);
+insert into atk.t values (row(1), 'a', 'x', 1);
+create view atk.v as select n || c as z from atk.t;
+--> locks
+select n || c from t
+select c || n from t
+select n || e from t
+select 'x' || c from t
+select quote_literal(c) from t
+select quote_nullable(e) from t
+select quote_literal(row(1)::ct)
+select z from v
+select textanycat(n, c) from t
+select anytextcat(c, n) from t
+select e || 'a'::text from t
+--> free
+select n || i from t
+select quote_literal(i) from t
+select concat(n, c) from t
+select format('%s', c) from t
+select c from t
+
+--# offsets of a window's range : bt
+create function atk.lt(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4lt';
+create function atk.le(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4le';
+create function atk.eq(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4eq';
+create function atk.ge(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4ge';
+create function atk.gt(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4gt';
+create function atk.cmp(atk.bt,atk.bt) returns int language internal immutable strict as 'btint4cmp';
+create function atk.inr(v atk.bt, b atk.bt, o int, s bool, l bool) returns bool language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.< (leftarg=atk.bt, rightarg=atk.bt, function=atk.lt);
+create operator atk.<= (leftarg=atk.bt, rightarg=atk.bt, function=atk.le);
+create operator atk.= (leftarg=atk.bt, rightarg=atk.bt, function=atk.eq);
+create operator atk.>= (leftarg=atk.bt, rightarg=atk.bt, function=atk.ge);
+create operator atk.> (leftarg=atk.bt, rightarg=atk.bt, function=atk.gt);
+create operator class atk.bto default for type atk.bt using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.cmp(atk.bt,atk.bt), function 3 (atk.bt, int) atk.inr(atk.bt, atk.bt, int, bool, bool);
+create table atk.t(a atk.bt, n int);
+insert into atk.t values ('1', 1), ('2', 2), ('3', 3);
+create view atk.v as select sum(n) over (order by a range between 1 preceding and 1 following) as s from atk.t;
+--> locks
+select sum(n) over (order by a range between 1 preceding and current row) from t
+select sum(n) over (order by a range 1 preceding) from t
+select count(*) over w from t window w as (order by a desc range between current row and 1 following)
+select s from v
+--> free
+select n from t order by n
+select sum(n) over (order by n range 1 preceding) from t
+
+--# indexes that are used : bt
+--: undo alter database situations reset enable_seqscan
+create function atk.lt(atk.bt,atk.bt) returns bool language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return $1::text::int < $2::text::int; end$z$;
+create function atk.le(atk.bt,atk.bt) returns bool language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return $1::text::int <= $2::text::int; end$z$;
+create function atk.eq(atk.bt,atk.bt) returns bool language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return $1::text::int = $2::text::int; end$z$;
+create operator atk.< (leftarg=atk.bt, rightarg=atk.bt, function=atk.lt);
+create operator atk.<= (leftarg=atk.bt, rightarg=atk.bt, function=atk.le);
+create operator atk.= (leftarg=atk.bt, rightarg=atk.bt, function=atk.eq);
+create operator atk.>= (leftarg=atk.bt, rightarg=atk.bt, function=atk.le);
+create operator atk.> (leftarg=atk.bt, rightarg=atk.bt, function=atk.lt);
+create operator class atk.bb default for type atk.bt using brin as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 brin_minmax_opcinfo(internal), function 2 brin_minmax_add_value(internal, internal, internal, internal), function 3 brin_minmax_consistent(internal, internal, internal), function 4 brin_minmax_union(internal, internal, internal);
+create table atk.t(a atk.bt, n int, g int[]);
+insert into atk.t select g::text::atk.bt, g, array[g, g + 1] from generate_series(1, 200) g;
+create index on atk.t using brin (a);
+create function atk.gcmp(a int, b int) returns int language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return a - b; end$z$;
+create operator class atk.go for type int[] using gin as operator 1 &&(anyarray, anyarray), operator 2 @>(anyarray, anyarray), function 1 atk.gcmp(int, int), function 2 ginarrayextract(anyarray, internal, internal), function 3 ginqueryarrayextract(anyarray, internal, int2, internal, internal, internal, internal), function 4 ginarrayconsistent(internal, int2, anyarray, int4, internal, internal, internal, internal), storage int;
+create index on atk.t using gin (g atk.go);
+create function atk.hh(a int) returns int language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return a; end$z$;
+create operator class atk.ho for type int using hash as operator 1 =, function 1 atk.hh(int);
+create index on atk.t using hash (n atk.ho);
+analyze atk.t;
+alter database situations set enable_seqscan = off;
+--> locks
+select n from t where g && array[5]
+select n from t where g @> array[5, 6]
+select g from t where n = 5
+select n from t where a = '5'
+select n from t where a < '5'
+--> free
+select count(n) from t
+
+--# functions in FROM
+create function atk.srf(int) returns setof int language sql stable as 'select atk.lockit(g) from generate_series(1, $1) g';
+create function atk.tab(int) returns table(a int, b text) language plpgsql stable as $z$begin a := atk.lockit(1); b := 'x'; return next; end$z$;
+create function atk.rec(int) returns record language plpgsql stable as $z$declare r record; begin select atk.lockit(1), 'x' into r; return r; end$z$;
+create function atk.oks(int) returns setof int language sql stable rows 3 as 'select g from generate_series(1, $1) g';
+create function atk.okt(int) returns table(a int, b text) language plpgsql as $z$begin a := 1; b := 'x'; return next; end$z$;
+--> locks
+select * from srf(3)
+select srf(3)
+select * from srf(3) with ordinality
+select * from srf(3) as x(n) where n > 1
+select * from generate_series(1, 2) g, srf(g)
+select * from generate_series(1, 2) g, lateral srf(g) x
+select * from generate_series(1, 2) g left join lateral srf(g) x on true
+select * from rows from (srf(2), generate_series(1, 3))
+select * from rows from (generate_series(1, 2), srf(1)) with ordinality as z(a, b, c)
+select * from tab(1)
+select tab(1)
+select (tab(1)).b
+select (tab(1)).*
+select * from rec(1) as (a int, b text)
+select array(select srf(2))
+select generate_series(1, srf(2))
+select unnest(array[srf(2)])
+select * from unnest(array[lockit(1)], array[2]) u(a, b)
+select * from (select srf(2)) q
+select 1 in (select srf(2))
+select * from tab(1) x natural join tab(2) y
+select x.a from tab(1) x cross join lateral (select x.a as z) y
+with q as materialized (select * from srf(2)) select count(*) from q
+with q as not materialized (select * from srf(2)) select * from q
+--> free
+select * from oks(3)
+select oks(3)
+select * from okt(1)
+select (okt(1)).b
+select * from rows from (oks(2), generate_series(1, 3))
+
+--# samples of tables
+create table atk.t(a int);
+insert into atk.t select generate_series(1, 10);
+create view atk.v as select a from atk.t tablesample bernoulli (atk.lockit(100));
+--> locks
+select * from t tablesample bernoulli (lockit(100))
+select * from t tablesample system (lockit(100)) repeatable (5)
+select * from t tablesample system (100) repeatable (lockit(5))
+select * from v
+select * from (select a from t tablesample system (lockit(100))) q
+--> free
+select * from t tablesample system (100)
+select * from t tablesample bernoulli (100) repeatable (5)
+
+--# clauses of a query
+create table atk.t(a int, b int);
+insert into atk.t select g, g from generate_series(1, 5) g;
+--> locks
+select a from t where lockb(a)
+select a from t limit lockit(1)
+select a from t offset lockit(1)
+select a from t fetch first (lockit(1)) rows only
+select a from t order by a fetch first (lockit(1)) rows with ties
+select a from t order by lockit(a)
+select a from t group by a having lockb(a)
+select count(*) from t group by lockit(a)
+select count(*) from t group by grouping sets ((lockit(a)), ())
+select count(*) from t group by rollup (lockit(a))
+select distinct on (lockit(a)) a from t
+select x.a from t x join t y on lockb(x.a)
+select x.a from t x left join t y on x.a = y.a and lockb(y.b)
+values (1, lockit(2)), (3, 4)
+select * from (values (lockit(1))) v
+select * from t where (a, b) in (values (lockit(1), 1))
+with q as (select lockit(1) as n) select n from q
+with recursive q as (select 1 as n union all select lockit(n + 1) from q where n < 3) select * from q
+with recursive q as (select lockit(1) as n union select n from q) select * from q
+with recursive q as (select 1 as n, 1 as m union all select n + 1, lockit(m) from q where n < 3) search depth first by n set o select n from q
+with recursive q as (select 1 as n union all select lockit(n % 3 + 1) from q) cycle n set c using p select n from q
+select 1 intersect select lockit(1)
+select 1 except select lockit(2)
+select 1 union all (select lockit(2) order by 1 limit 1)
+select (select lockit(a)) from t
+select array(select lockit(a) from t)
+select a from t where exists (select lockit(1) from t limit 1) and a = lockit(1)
+select a from t where a = any (select lockit(1))
+select a from t where a > all (array[lockit(0)])
+select case when lockb(1) then 1 else 2 end
+select case lockit(1) when 1 then 2 end
+select coalesce(null, lockit(1))
+select nullif(lockit(1), 2)
+select greatest(1, lockit(2))
+select lockit(1) is distinct from 2
+select lockb(1) is true
+select not lockb(1)
+select lockit(1) between 0 and 2
+select row(lockit(1), 2)
+select array[[1, lockit(2)], [3, 4]]
+select (array[1, 2])[lockit(1)]
+select (array[1, 2])[1:lockit(2)]
+select ('{"a": 1}'::jsonb)[lockit(1)::text]
+select count(distinct lockit(a)) from t
+select array_agg(a order by lockit(a)) from t
+select count(*) filter (where lockb(a)) from t
+select percentile_disc(lockit(1)) within group (order by a) from t
+select string_agg(a::text, lockit(1)::text) from t
+select extract(year from date '2020-01-01' + lockit(1))
+select substring('abc' from lockit(1) for 1)
+select overlay('abc' placing 'x' from lockit(1))
+select trim(both lockit(1)::text from 'x1')
+select position(lockit(1)::text in 'x1')
+select timestamp '2020-01-01' at time zone make_interval(hours => lockit(1))
+select a from t where a::text like lockit(1)::text || '%' escape '\'
+select xmlconcat(null) is null and lockb(1)
+select json_object('a': lockit(1))
+select json_array(1, lockit(2))
+select json_array(select lockit(1))
+select json_value('{}', '$.a' default lockit(1) on empty)
+select json_exists('[1]', '$[*] ? (@ == $x)' passing lockit(1) as x)
+select * from json_table('[1]', '$[*]' passing lockit(1) as x columns (a int path '$'))
+select * from json_table('[{}]', '$[*]' columns (a int path '$.a' default lockit(1) on empty))
+select * from json_table(lockit(1)::text::jsonb, '$' columns (a int path '$'))
+select json_arrayagg(lockit(a)) from t
+select json_objectagg(a: lockit(a)) from t
+select merge_action is null from (select lockit(1)::text as merge_action) q
+select grouping(a), lockit(a) from t group by a
+table t union all select lockit(1), 2
+(select lockit(1))
+((table t) union (select lockit(1), 1))
+select all lockit(1)
+select lockit(1) as "a", 'x'
+select lockit(1)::text is json
+select row(lockit(1), 2) is distinct from row(1, 2)
+select from t where lockb(a)
+select (lockit(1))::text collate "C"
+--> free
+select a from t limit 1
+select a from t group by a having a > 1
+with recursive q as (select 1 as n union all select n + 1 from q where n < 3) select * from q
+select json_value('{}', '$.a' default 5 on empty)
+select count(*) from t group by rollup (a)
+select (array[1, 2])[1:2]
+select a from t order by a fetch first 2 rows with ties
+values (1, 2), (3, 4)
+
+--# the look of a text
+--> locks
+select lockit(1);
+ select lockit(1) ;;
+SELECT LOCKIT(1)
+select/**/lockit(1)
+select /* a */ lockit /* b */ ( /* c */ 1 /* d */ ) -- e
+select 1 /* /* nested */ ; */ + lockit(1)
+select lockit
+  (1)
+select "lockit"(1)
+select U&"lock\0069t"(1)
+select U&"lock!0069t" uescape '!' (1)
+select "atk"."lockit"(1)
+select atk . lockit ( 1 )
+select 'a''b', lockit(1)
+select E'a\'b', lockit(1)
+select $$ -- $$, lockit(1)
+select $a$ /* $a$, lockit(1), $a$ */ $a$
+select '--', lockit(1)
+select '/*', lockit(1), '*/'
+select 1 as "/*", lockit(1) as "*/"
+select U&'\0027', lockit(1)
+select 'x'
+  'y', lockit(1)
+select lockit(1)::int4
+select lockit(+1)
+select lockit(x=>1)
+select lockit(x:=1)
+select lockit(0x1), lockit(0b1), lockit(1_0)
+select b'1', lockit(1), x'f'
+select '%s', lockit(1)
+select 5 % 3, lockit(1)
+select ':a', lockit(1)::int
+select 1 ; select lockit(1)
+select lockit(1); select 1
+begin; select lockit(1); commit
+-- a comment /* that is none
+  select lockit(1)
+/* one */ /* two */ select lockit(1)
+select 1 where '\' = '\' and lockb(1)
+--> free
+select 'lockit(1)'
+select 1 -- lockit(1)
+select 1 /* lockit(1) */
+select "lockit" from (select 1 as lockit) q
+select $$ select lockit(1) $$
+select 1; select 2
+select U&'\0027 lockit(1)'
+
+--# COPY, cursors and EXPLAIN
+create view atk.v as select atk.lockit(1) as n;
+create table atk.t(a int);
+insert into atk.t values (1);
+--> locks
+copy (select lockit(1)) to stdout
+copy (select * from v) to stdout with csv
+copy (table v) to stdout (format binary)
+copy (values (lockit(1))) to stdout (format csv, header)
+copy (select n from v order by 1) to stdout
+declare c cursor for select lockit(1)
+declare c insensitive scroll cursor for select * from v
+declare c no scroll cursor without hold for table v
+declare c binary cursor for select n from v
+begin; declare d cursor for select n from v; fetch d; commit
+explain analyze select lockit(1)
+explain (analyze true) select * from v
+explain (verbose, analyze) select * from t where lockb(a)
+explain (analyze, format xml) select lockit(1)
+explain (analyze, generic_plan off) select lockit(1)
+explain analyze verbose table v
+explain (analyze off, analyze on) select lockit(1)
+explain (analyze, serialize) select n from v
+--> stays
+declare h cursor with hold for select 1
+declare h scroll cursor with hold for select lockit(1)
+--> refused
+copy v to stdout
+copy t from stdin
+--> free
+copy t to stdout
+copy (select a from t) to stdout
+declare c cursor for select a from t
+explain (costs off) select a from t
+explain (costs off) select lockit(1)
+
+--# built-ins that run SQL as text
+create view atk.v as select atk.lockit(1) as n;
+create table atk.t(a int);
+insert into atk.t values (1);
+create view atk.w as select query_to_xml('select * from atk.v', true, false, '') as x;
+create view atk.tsv as select to_tsvector('simple', 'a' || atk.lockit(1)) as v;
+create function atk.f() returns xml language sql stable as $z$select query_to_xml('select atk.lock' || 'it(1)', true, false, '')$z$;
+create function atk.g() returns bigint language plpgsql stable as $z$begin return (select count(*) from ts_stat('select v from atk.tsv')); end$z$;
+--> locks
+select * from ts_stat('select v from atk.tsv')
+select word from ts_stat('select to_tsvector(''simple'', atk.lockit(1)::text)', 'abcd')
+select ts_rewrite('a & b'::tsquery, 'select ''a''::tsquery, (''x'' || atk.lockit(1))::tsquery')
+select g()
+--> unbuilt
+select query_to_xml('select atk.lockit(1)', true, false, '')
+select query_to_xml('select atk.lock' || 'it(1)', true, false, '')
+select query_to_xml_and_xmlschema('select atk.lockit(1)', true, false, '')
+select table_to_xml('v', true, false, '')
+select table_to_xml('atk.v'::regclass, true, false, '')
+select table_to_xml_and_xmlschema('v', true, false, '')
+select schema_to_xml('atk', true, false, '')
+select schema_to_xml_and_xmlschema('atk', true, false, '')
+select length(database_to_xml(true, false, '')::text) > 0
+select * from w
+select f()
+select query_to_xml(q, true, false, '') from (values ('table atk.v')) x(q)
+begin; declare c cursor for select n from v; select cursor_to_xml('c', 1, true, false, ''); commit
+--> free
+select ts_rewrite('a & b'::tsquery, 'a'::tsquery, 'c'::tsquery)
+
+--# snapshots, transaction ids and large objects
+create table atk.t(a int);
+insert into atk.t values (1);
+select lo_from_bytea(424242, 'abc');
+--: undo select lo_unlink(424242)
+--> held
+begin; select pg_advisory_xact_lock_shared(4242)
+select pg_advisory_xact_lock(4242)
+select pg_try_advisory_xact_lock_shared(4242)
+select pg_try_advisory_xact_lock(4242)
+--> locks
+select pg_advisory_lock(4242)
+select pg_advisory_lock(0, 4242)
+select pg_try_advisory_lock(4242)
+select pg_try_advisory_lock_shared(0, 4242)
+select pg_catalog.pg_advisory_lock_shared(4242)
+select pg_advisory_lock(a + 4241) from t
+select * from pg_try_advisory_lock(4242)
+select count(pg_advisory_lock_shared(4242)) from t
+--> refused
+select txid_current()
+select pg_current_xact_id()
+select pg_notify('a', 'b')
+notify a
+listen a
+select lo_create(1)
+select lo_creat(-1)
+select lo_unlink(424242)
+select lo_put(424242, 0, 'x')
+select pg_current_wal_lsn()
+select pg_switch_wal()
+select pg_logical_emit_message(false, 'a', 'b')
+select * from t for update
+select * from t for key share
+with q as (insert into t values (2) returning a) select * from q
+insert into t values (1)
+update pg_settings set setting = 'x' where name = 'atk.mark'
+select a into z from t
+create temp table z(a int)
+lock table t in share mode
+select pg_create_restore_point('x')
+merge into t using t s on s.a = t.a when matched then delete
+
+--# prepared transactions
+commit;
+begin;
+select pg_current_xact_id();
+prepare transaction 'atk';
+create view atk.v as select gid from pg_prepared_xacts;
+create function atk.f() returns bigint language sql stable as 'select count(*) from pg_prepared_xacts';
+create function atk.g() returns bigint language plpgsql stable as $z$begin return (select count(*) from pg_prepared_xact()); end$z$;
+--: undo rollback prepared 'atk'
+--> differs
+select gid from pg_prepared_xacts
+select count(*) from pg_catalog.pg_prepared_xacts
+select gid from pg_prepared_xact()
+select * from v
+select f()
+select g()
+table v
+
+--# statistics that are reset
+create function atk.f() returns void language sql stable as 'select pg_stat_reset()';
+create view atk.v as select pg_stat_reset_shared('wal') is null as x;
+--> resets
+select pg_stat_reset()
+select pg_stat_reset_shared('bgwriter')
+select pg_stat_reset_shared('io')
+select pg_stat_reset_slru('notify')
+select f()
+select * from v
+select pg_stat_reset_shared()
+
+--# state of the session
+create view atk.v as select set_config('atk.mark', 'x', false) as s;
+create function atk.f1() returns text language sql stable as $z$select set_config('atk.mark', 'x', false)$z$;
+create function atk.f2() returns text language plpgsql stable as $z$begin return set_config('atk.' || 'mark', 'x', false); end$z$;
+create function atk.f3() returns int language plpgsql as $z$begin set atk.mark = 'x'; return 1; end$z$;
+create function atk.f4() returns int language plpgsql as $z$begin set session atk.mark to 'x'; return 1; end$z$;
+create function atk.f5() returns int language sql as $z$set atk.mark = 'x'; select 1$z$;
+create function atk.f6() returns int language plpgsql as $z$begin execute 'prepare p as select 1'; return 1; end$z$;
+create function atk.f7() returns int language plpgsql immutable as $z$begin perform setseed(0.5); return 1; end$z$;
+create function atk.f8(x text default set_config('atk.mark', 'x', false)) returns text language sql stable as 'select x';
+create function atk.f9() returns text language sql stable set atk.mark = 'y' as $z$select current_setting('atk.mark')$z$;
+create function atk.f10() returns text language plpgsql stable as $z$begin return pg_catalog . set_config('atk.mark', 'x', false); end$z$;
+create domain atk.sdom as text check (set_config('atk.mark', value, false) is not null);
+create table atk.t(a int);
+insert into atk.t values (1);
+create view atk.seed as select setseed(0.5) is null as x;
+create function atk.cfg(text, text) returns text language sql stable as 'select set_config($1, $2, false)';
+--> stays
+select set_config('atk.mark', 'x', false)
+select pg_catalog.set_config('atk.mark', 'x', false)
+select set_config('atk.' || 'mark', 'x', false)
+select set_config('atk.mark', a::text, false) from t
+select a from t where set_config('atk.mark', 'x', false) = 'x'
+select * from set_config('atk.mark', 'x', false)
+select count(set_config('atk.mark', 'x', false)) from t
+select * from v
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f10()
+select 'x'::sdom
+select cfg('atk.mark', 'x')
+set atk.mark = 'x'
+set session atk.mark to 'x'
+select 1; set atk.mark = 'x'
+set atk.mark = 'x'; select 1
+select setseed(0.5)
+select * from seed
+select a from t where setseed(0.5) is not null
+with q as materialized (select setseed(0.5)) select * from q
+prepare p as select 1
+prepare p (int) as select $1
+explain (analyze) select set_config('atk.mark', 'x', false)
+copy (select set_config('atk.mark', 'x', false)) to stdout
+do $z$begin set atk.mark = 'x'; end$z$
+do $z$begin perform set_config('atk.mark', 'x', false); end$z$
+--> free
+select f9()
+select current_setting('server_version_num')
+select a from t
+show server_version_num
+
+--# chain: view, function, default, domain, operator
+create type atk.ct as (x int);
+create function atk.loweq(a atk.ct, b atk.ct) returns bool language plpgsql volatile as
+  $z$begin perform pg_advisory_lock_shared(4242); return a.x operator(pg_catalog.=) b.x; end$z$;
+create operator atk.=== (leftarg=atk.ct, rightarg=atk.ct, function=atk.loweq);
+create function atk.chk(int) returns bool language sql immutable as 'select row($1)::atk.ct operator(atk.===) row($1)::atk.ct';
+create domain atk.d as int check (atk.chk(value));
+create function atk.f(a atk.d default 1) returns int language sql stable as 'select a::int';
+create view atk.v as select atk.f() as n;
+create view atk.w as select n from atk.v;
+create function atk.g() returns bigint language plpgsql stable as $z$declare n bigint; begin select count(*) into n from atk.w where w.n > 0; return n; end$z$;
+create view atk.x as select atk.g() as n;
+create function atk.h(bigint default atk.g()) returns bigint language sql stable return $1;
+create view atk.ok as select 1 as n;
+create function atk.okg() returns bigint language plpgsql stable as $z$begin return (select count(*) from atk.ok); end$z$;
+--> locks
+select 1::d
+select f()
+select * from v
+select * from w
+select g()
+select * from x
+select h()
+select * from x where n = h()
+select n from w natural join (select 1 as n) q
+--> free
+select okg()
+select row(1)::ct
+select h(1) from (select 1) q(h)
+
+--# chain: aggregate, cast, enum, json, policy
+--: role reader
+create type atk.e as enum ('a');
+create function atk.chk(text) returns bool language sql stable as $z$select atk.lockb(1)$z$;
+create domain atk.d as text check (atk.chk(value));
+create function atk.e2j(atk.e) returns json language sql stable as $z$select to_json('x'::atk.d::text)$z$;
+create cast (atk.e as json) with function atk.e2j(atk.e);
+create function atk.sf(s text, v atk.e) returns text language sql stable as $z$select coalesce(s, '') || to_json(v)::text$z$;
+create aggregate atk.agg(atk.e) (sfunc = atk.sf, stype = text);
+create table atk.t(e atk.e);
+insert into atk.t values ('a');
+create function atk.any_() returns bool language plpgsql stable security definer as $z$begin return (select agg(e) from t) is not null; end$z$;
+create table atk.u(a int);
+insert into atk.u values (1);
+alter table atk.u enable row level security;
+create policy p on atk.u using (atk.any_());
+create view atk.v with (security_invoker) as select * from atk.u;
+create function atk.f() returns bigint language sql stable begin atomic select count(*) from atk.v; end;
+grant select on all tables in schema atk to reader;
+--> locks
+select agg(e) from t
+select agg(e) over () from t
+select any_()
+select * from u
+select * from v
+select f()
+select to_jsonb(t) from t
+--> free
+select e from t
+select count(e) from t
+
+--# chain: index expression, cast, range, function
+create type atk.ct as (x int);
+create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create function atk.lt(atk.ct,atk.ct) returns bool language sql immutable as $z$select ($1).x < ($2).x$z$;
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.lt);
+create operator class atk.cto for type atk.ct using btree as operator 1 atk.<, function 1 atk.cmp(atk.ct,atk.ct);
+create type atk.r as range (subtype = atk.ct, subtype_opclass = atk.cto);
+create function atk.k(int) returns int language sql immutable as $z$select case when isempty(atk.r(row(1)::atk.ct, row(2)::atk.ct)) then 1 else $1 end$z$;
+create table atk.t(a int, b int);
+create index on atk.t ((a + atk.k(1)));
+create view atk.v as select b from atk.t;
+create function atk.f() returns bigint language plpgsql stable as $z$declare n bigint := 0; x record; begin for x in select * from v loop n := n + 1; end loop; return n; end$z$;
+create function atk.g(text default atk.f()::text) returns text language sql stable return $1;
+--> locks
+select k(1)
+select * from t
+select * from v
+select f()
+select g()
+select * from generate_series(1, f() + 1)
+--> free
+select g('x')
+
+--# chain: operator class, materialized view, view, rows
+create type atk.ct as (x int);
+create function atk.chk(int) returns int language plpgsql stable as $z$begin perform from ts_stat('select to_tsvector(''simple'', atk.lock' || 'it(1)::text)'); return $1; end$z$;
+create function atk.cmp(a atk.ct, b atk.ct) returns int language sql immutable as $z$select atk.chk(($1).x - ($2).x)$z$;
+create function atk.lt(atk.ct,atk.ct) returns bool language sql immutable as $z$select ($1).x < ($2).x$z$;
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.lt);
+create operator class atk.cto default for type atk.ct using btree as operator 1 atk.<, function 1 atk.cmp(atk.ct,atk.ct);
+create type atk.wrap as (c atk.ct, n int);
+create domain atk.dw as atk.wrap;
+create table atk.t(w atk.dw, ws atk.wrap[]);
+insert into atk.t values (row(row(1), 1), array[row(row(1), 1)::atk.wrap]), (row(row(2), 1), array[row(row(2), 1)::atk.wrap]);
+create materialized view atk.mv as select w, ws from atk.t;
+create view atk.v as select w from atk.mv;
+create function atk.f() returns setof atk.t language sql stable as 'select * from atk.t';
+--> locks
+select w from v order by w
+select * from mv order by ws
+select * from f() order by 2
+select * from f() x order by x
+select max(w::wrap) from t
+select rank() over (order by ws) from mv
+select array_agg(w order by w) from t
+select w from t order by 1 limit 1
+select ws < ws from t
+select array[w] <= array[w] from t
+select row(w) < row(w) from t x(w, z), lateral (select 1) q
+select t < t from t
+select greatest(w, w) from t
+--> free
+select w from t
+select ws from mv
+select (w).n from v
+
+--# whole rows compared
+create type atk.ct as (x int);
+create function atk.eq(a atk.ct, b atk.ct) returns bool language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x = b.x; end$z$;
+create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create operator atk.= (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 3 =, function 1 atk.cmp(atk.ct,atk.ct);
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1), (row(1), 1);
+create table atk.u(t atk.t, k int);
+insert into atk.u select t, 1 from atk.t;
+create function atk.rec() returns record language sql stable as 'select a, n from atk.t limit 1';
+create function atk.setrec() returns setof record language sql stable as 'select a, n from atk.t';
+create function atk.one() returns atk.t language sql stable as 'select * from atk.t limit 1';
+create view atk.v as select t as r from atk.t;
+create table atk.okt(a int, b text);
+insert into atk.okt values (1, 'x'), (1, 'x');
+--> locks
+select distinct t from t
+select distinct * from t
+select t = t from t
+select t from t order by t
+select t from t union select t from t
+select t from t intersect select t from t
+select count(distinct t) from t
+select count(*) from t group by t
+select rec() = rec()
+select one() = one()
+select one() < one()
+select one() is distinct from one()
+select one() in (select t from t)
+select x = y from setrec() x(a ct, n int), setrec() y(a ct, n int)
+select distinct r from v
+select distinct t from u
+select * from u natural join u y
+select array_agg(t) = array_agg(t) from t
+select array_agg(distinct t) from t
+select u.k from u join t x on u.t = x
+select jsonb_agg(distinct t) from t
+select array(select t from t) = array(select t from t)
+select row(t, 1) = row(t, 1) from t
+select (t.*) = (t.*) from t
+select row(t.*) = row(t.*) from t
+select (t, 1) = (t, 1) from t
+select case t when t then 1 end from t
+select nullif(t, t) from t
+select t between t and t from t
+select max(t) from t
+select min(t) from t
+select rank() over (order by t) from t
+select row_number() over (partition by t) from t
+select mode() within group (order by t) from t
+select array_position(array_agg(t), (select t from t limit 1)) from t
+with recursive q as (select t, 1 as n from t union all select t, n + 1 from q where n < 3) cycle t set c using p select n from q
+select count(*) from t group by grouping sets ((t), ())
+select t in (t, t) from t
+select t = any (array[t]) from t
+select record_eq(t, t) from t
+select array_eq(array[t], array[t]) from t
+select btrecordcmp(t, t) from t
+select 1 from t x join t y on x = y
+--> free
+select t from t
+select n from t
+select count(t) from t
+select to_jsonb(t) from t
+select array_agg(t) from t
+select distinct okt from okt
+select okt = okt from okt
+select count(*) from okt group by okt
+select t *= t from t

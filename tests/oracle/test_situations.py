@@ -116,7 +116,8 @@ class Bench:
                 for s in situation.statements
             ]
         finally:
-            self._maker.execute(f"drop schema atk cascade; {situation.undo}".encode())
+            self._maker.execute("drop schema atk cascade")
+            self._maker.execute(situation.undo.encode())
             self._catch_up()
 
     def _catch_up(self) -> None:
@@ -141,13 +142,15 @@ class Bench:
                 ran = ran if ran.error else run(connection, "fetch all c")
             if proof == "refused":
                 return "" if ran.error else "the replica runs it"
+            if proof == "unbuilt" and "libxml" in ran.error:
+                return ""
             if ran.error:
                 return f"the replica: {ran.error}"
             locked = run(self._watcher, LOCK.format(pid)).rows != [(b"0",)]
             state = run(connection, STATE).rows[-1]
             stays = state[:3] != (b"", b"0", b"0") or state[3] == self._seeded
             resets = self._resets(reset) if proof == "resets" else False
-        if proof in ("locks", "held"):
+        if proof in ("locks", "held", "unbuilt"):
             return "" if locked else "no lock is on the replica"
         if proof == "stays":
             return "" if stays else "nothing stays in the session"
