@@ -3412,3 +3412,489 @@ select distinct okt from okt
 select okt = okt from okt
 select count(*) from okt group by okt
 select t *= t from t
+
+--# a variable of a domain that nobody assigns : d
+create function atk.f1() returns int language plpgsql stable as $z$declare v d; begin return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$begin declare v atk.d; w int; begin w := 2; return w; end; end$z$;
+create type atk.c as (a atk.d);
+create function atk.f3() returns int language plpgsql stable as $z$declare v atk.c; begin return 1; end$z$;
+create function atk.f4(out x atk.d) language plpgsql stable as $z$begin return; end$z$;
+create function atk.f5() returns table(x atk.d) language plpgsql stable as $z$begin return next; end$z$;
+create function atk.ok(out x int) language plpgsql stable as $z$begin return; end$z$;
+--> locks
+select f1()
+select f2()
+--> free
+select ok()
+
+--# domain that was changed later
+create domain atk.d as int;
+create domain atk.e as int check (value > 0);
+create domain atk.n as int;
+create view atk.v as select 1::atk.d as n;
+create function atk.f(x int) returns atk.e language sql stable as 'select x';
+alter domain atk.d add constraint c check (atk.lockb(value)) not valid;
+alter domain atk.e add constraint c2 check (atk.lockb(value));
+alter domain atk.e add constraint c3 check (value < 100);
+--> locks
+select 1::d
+select '1'::d
+select n from v
+select f(1)
+select 5::e
+select '{5}'::e[]
+--> free
+select 1::n
+
+--# domain over domain over array of composite
+create domain atk.a1 as int check (atk.lockb(value));
+create domain atk.a2 as atk.a1 check (value > 0);
+create type atk.c as (x atk.a2[], y int);
+create domain atk.a3 as atk.c[];
+create type atk.c2 as (z atk.a3);
+create table atk.t(w atk.c2, k int);
+insert into atk.t values (null, 1);
+create view atk.v as select '("{\"({1},2)\"}")'::text as s;
+--> locks
+select s::c2 from v
+select '{"({1},2)"}'::a3
+select row('{"({1},2)"}')::c2
+select jsonb_populate_record(null::t, '{"w": {"z": [{"x": [1]}]}}')
+select array['({1},2)'::c]::a3
+select pg_input_is_valid('{"({1},2)"}', 'a3')
+select '("(""{\\""({1},2)\\""}"")",1)'::t
+--> free
+select w from t
+select s from v
+
+--# text becomes a type by its input function : d
+create type atk.c as (a atk.d);
+create table atk.t(s text, v varchar, j jsonb, ok text);
+insert into atk.t values ('1', '(1)', '{"a":1}', '7');
+create function atk.f(atk.c) returns int language sql immutable as 'select ($1).a';
+create cast (text as atk.c) with inout as implicit;
+--> locks
+select s::d from t
+select v::text::c from t
+select cast(v as c) from t
+select s::int::d from t
+select (s || '')::d from t
+select ('{' || s || '}')::d[] from t
+select f(v::text) from t
+select (j ->> 'a')::d from t
+select (j -> 'a')::int::d from t
+select s::d::text from t
+--> free
+select s::int from t
+select ok::bigint from t
+select v from t
+
+--# domains in aggregates and operators : d
+create function atk.sf(s int, v atk.d) returns int language sql immutable as 'select v::int';
+create function atk.sf2(s atk.d, v int) returns atk.d language sql immutable as 'select v';
+create aggregate atk.a1(atk.d) (sfunc = atk.sf, stype = int);
+create aggregate atk.a2(int) (sfunc = atk.sf2, stype = atk.d, initcond = '0');
+create function atk.ff(s int) returns atk.d language plpgsql immutable as $z$begin return s; end$z$;
+create aggregate atk.a3(int) (sfunc = int4pl, stype = int, finalfunc = atk.ff, initcond = '0');
+create function atk.plus(a atk.d, b atk.d) returns int language plpgsql immutable as $z$begin return 1; end$z$;
+create operator atk.%%% (leftarg = atk.d, rightarg = atk.d, function = atk.plus);
+create aggregate atk.oka(int) (sfunc = int4pl, stype = int, initcond = '0');
+create function atk.minus(a int, b int) returns int language plpgsql as $z$begin return a - b; end$z$;
+create operator atk.<<->> (leftarg = int, rightarg = int, function = atk.minus);
+--> locks
+select a1(g) from generate_series(1, 3) g
+select a1(g) over () from generate_series(1, 3) g
+select a2(g) from generate_series(1, 3) g
+select a3(g) from generate_series(1, 3) g
+select 1 %%% 2
+select 1 operator(atk.%%%) 2
+select g %%% g from generate_series(1, 3) g
+--> free
+select oka(g) from generate_series(1, 3) g
+select 5 <<->> 3
+
+--# names in two schemas
+--: undo drop schema if exists evil cascade
+create schema evil;
+create function evil.helper(int) returns int language plpgsql stable as $z$begin return atk.lockit($1); end$z$;
+create function atk.helper(int) returns int language plpgsql stable as $z$begin return $1; end$z$;
+create view evil.v as select atk.lockit(1) as n;
+create view atk.v as select 1 as n;
+create domain evil.d as int check (atk.lockb(value));
+create domain atk.d as int check (value > 0);
+create function atk.f() returns int language plpgsql stable set search_path = evil as $z$begin return helper(1); end$z$;
+create function atk.g() returns int language sql stable set search_path = evil, atk as $z$select n from v$z$;
+create function atk.h() returns int language plpgsql stable set search_path = evil as $z$declare x d := 1; begin return x; end$z$;
+create function atk.ok() returns int language plpgsql stable set search_path = atk as $z$declare x d := 1; begin return helper(x); end$z$;
+--> locks
+select evil.helper(1)
+select * from evil.v
+select 1::evil.d
+select f()
+select g()
+select h()
+select n from evil.v natural join v
+select helper(1) + evil.helper(1)
+--> free
+select helper(1)
+select * from v
+select 1::d
+select ok()
+select atk.helper(2)
+
+--# overloads chosen by types
+create function atk.f(int) returns int language sql stable as 'select 1';
+create function atk.f(text) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.f(bool, int) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.f(int, int) returns int language sql stable as 'select 2';
+create function atk.g(anyelement) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.g(int) returns int language sql stable as 'select 1';
+create function atk.h(int[]) returns int language sql stable as 'select 1';
+create function atk.h(anyarray) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.numeric_(float8) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.numeric_(int) returns int language sql stable as 'select 1';
+--> locks
+select f('x'::text)
+select f('x')
+select f(null)
+select f(true, 1)
+select g('x'::text)
+select g(1.5)
+select h(array['x'])
+select numeric_(1.5)
+select f('a'::varchar)
+select f('1')
+select numeric_('1')
+--> free
+select f(1)
+select f(1, 2)
+select g(1)
+select h(array[1])
+select numeric_(1)
+
+--# functional notation of records, parents and views
+create table atk.p(a int);
+create table atk.k(b int) inherits (atk.p);
+insert into atk.k values (1, 2);
+create view atk.v as select 1 as z;
+create type atk.ct as (x int);
+create domain atk.dct as atk.ct;
+create table atk.t(d atk.dct);
+insert into atk.t values (row(1));
+create function atk.fp(atk.p) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.fv(atk.v) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.fc(atk.ct) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.fr(record) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.fa(anyelement) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.okp(atk.p) returns int language plpgsql stable as $z$begin return $1.a; end$z$;
+--> locks
+select k.fp from k
+select (k).fp from k
+select p.fp from p
+select v.fv from v
+select (v).fv from v
+select (d).fc from t
+select (t.d).fc from t
+select q.fr from (select 1 as a) q
+select q.fa from (select 1 as a) q
+select t.fr from t
+select k.fa from k
+select (row(1, 2)).fr
+with q as (select 1 as a) select q.fr from q
+select x.fr from (values (1)) x
+select count(q.fr) from (select 1 as a) q
+select x.fr from generate_series(1, 2) g, lateral (select g) x
+--> free
+select k.okp from k
+select p.okp from p
+select q.a from (select 1 as a) q
+
+--# relations that hide the server's own
+--: path atk, pg_catalog
+create view atk.pg_class as select atk.lockit(1) as oid;
+create table atk.pg_prepared_xacts(gid text);
+create view atk.pg_roles as select 1 as n;
+--> locks
+select * from pg_class
+select oid from atk.pg_class
+select count(oid) from pg_class
+--> free
+select count(*) > 0 from pg_catalog.pg_class
+select gid from atk.pg_prepared_xacts
+select n from atk.pg_roles
+
+--# relations that the server's own hide
+create view atk.pg_class as select atk.lockit(1) as oid;
+create domain atk.int4 as int check (atk.lockb(value));
+create function atk.lower(text) returns text language plpgsql stable as $z$begin return atk.lockit(1); end$z$;
+create function atk.cat_(text, text) returns text language plpgsql stable as $z$begin return atk.lockit(1); end$z$;
+create operator atk.|| (leftarg = text, rightarg = text, function = atk.cat_);
+--> locks
+select * from atk.pg_class
+select 1::atk.int4
+select atk.lower('X')
+select 'a'::text operator(atk.||) 'b'
+--> free
+select count(*) > 0 from pg_class
+select 1::int4
+select lower('X')
+select 'a'::text || 'b'
+
+--# types that hide the server's own
+--: path atk, pg_catalog
+create domain atk.int4 as pg_catalog.int4 check (atk.lockb(value));
+create domain atk.text as pg_catalog.text check (atk.lockb(1));
+create domain atk."int" as pg_catalog.int4 check (atk.lockb(1));
+create domain atk.date as pg_catalog.date check (atk.lockb(1));
+--> locks
+select 1::int4
+select 'x'::text
+select text 'x'
+select 1::"int"
+select date '2020-01-01'
+select '{1}'::int4[]
+select '{x}'::_text
+select cast(1 as int4)
+select * from json_to_record('{"a":1}') as x(a int4)
+--> free
+select 1::int
+select 1::integer
+select 'x'::varchar
+select 1::pg_catalog.int4
+select '2020-01-01'::timestamp
+
+--# forms that always mean the server's own functions
+--: path atk, pg_catalog
+create function atk.extract(text, date) returns numeric language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.substring(text, int, int) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.position(text, text) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.timezone(text, timestamp) returns timestamptz language plpgsql stable as $z$begin perform lockit(1); return now(); end$z$;
+create function atk.btrim(text) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.overlay(text, text, int) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.like_escape(text, text) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk."overlaps"(date, date, date, date) returns bool language plpgsql stable as $z$begin return lockb(1); end$z$;
+--> locks
+select "extract"('year', date '2020-01-01')
+select "substring"('abc'::text, 1, 2)
+select "position"('a'::text, 'b'::text)
+select timezone('utc', timestamp '2020-01-01')
+select btrim(' a ')
+select "overlay"('a'::text, 'b'::text, 1)
+select like_escape('a', 'b')
+select atk.substring('abc', 1, 2)
+--> free
+select extract(year from date '2020-01-01')
+select substring('abc' from 1 for 2)
+select position('a' in 'b')
+select timestamp '2020-01-01' at time zone 'utc'
+select trim(' a ')
+select overlay('a' placing 'b' from 1)
+select 'a' like 'b' escape 'c'
+select (date '2020-01-01', date '2020-01-02') overlaps (date '2020-01-01', date '2020-01-03')
+
+--# words that are operators
+--: path atk, pg_catalog
+create function atk.lowt(a text, b text) returns bool language plpgsql stable as $z$begin return lockb(1); end$z$;
+create operator atk.~~ (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.!~~ (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.~~* (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.!~~* (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.~ (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.!~ (leftarg = text, rightarg = text, function = atk.lowt);
+create operator atk.<> (leftarg = text, rightarg = text, function = atk.lowt);
+create table atk.t(a text, n int);
+insert into atk.t values ('x', 1);
+--> locks
+select a like 'x' from t
+select a not like 'x' from t
+select a ilike 'x' from t
+select a not ilike 'x' from t
+select a similar to 'x' from t
+select a not similar to 'x' from t
+select a like any (array['x']) from t
+select a not like all (array['x', 'y']) from t
+select a like 'x' escape '\' from t
+select a <> 'x' from t
+select a != 'x' from t
+select a not in ('x', 'y') from t
+select a <> all (array['x']) from t
+select a like any (select a from t) from t
+--> free
+select a = 'x' from t
+select a in ('x', 'y') from t
+select n <> 2 from t
+select n not in (2, 3) from t
+select a is distinct from 'x' from t
+
+--# names of CTEs
+create view atk.v as select atk.lockit(1) as n;
+create sequence atk.s;
+select nextval('atk.s');
+--> locks
+with v as (select * from v) select * from v
+with q as (with v as (select 1 as n) select * from v) select * from v
+with v as (select 1 as n) select * from atk.v
+select * from (with v as (select 1 as n) select * from v) x, v
+with w as (select * from v), v as (select 1 as n) select * from w
+with v as (select 1 as n) select (select n from atk.v) from v
+(with v as (select 1 as n) select * from v) union all select * from v
+with v as (select 1 as n) select * from v union all select n from atk.v
+with recursive q as (select n from v union all select n + 1 from q where n < 2) select * from q
+--> differs
+with s as (select last_value from s) select * from s
+with q as (with s as (select 1) select * from s) select last_value from s
+with s as (select 1 as last_value) select last_value from atk.s
+--> free
+with v as (select 1 as n) select * from v
+with s as (select 1 as last_value) select last_value from s
+with recursive v as (select 1 as n union all select n + 1 from v where n < 2) select * from v
+with v as (select 1 as n) select (select n from v), (with w as (select n from v) select n from w)
+with v as (select 1 as n), w as (select n from v) select * from w
+
+--# aliases that are called as something unsafe
+create table atk.t(a int, nextval int);
+insert into atk.t values (1, 2);
+create view atk.v as select atk.lockit(1) as n;
+--> locks
+select lockit from lockit(1)
+select lockit.lockit from lockit(1) as lockit
+select x from lockit(1) as x
+select (select v from v)
+select lockit.x from lockit(1) as lockit(x)
+--> free
+select lockit from (select 1 as lockit) q
+select lockit.a from t lockit
+select v.a from t as v
+select t.nextval from t
+select nextval from t
+select pg_notify from t as q(pg_notify, z)
+select a as lockit from t
+select a as set_config from t order by set_config
+select lockb.* from t lockb
+with lockit as (select 1 as a) select a from lockit
+
+--# descriptions of what is unsafe
+create sequence atk.s;
+create table atk.t(id serial primary key, b int default atk.lockit(1), c int generated always as identity);
+insert into atk.t(b) values (5);
+create view atk.v as select atk.lockit(1) as n;
+create domain atk.d as int default atk.lockit(7) check (atk.lockb(value));
+--> differs
+select last_value from t_id_seq
+select last_value, is_called, log_cnt from t_c_seq
+--> refused
+select currval(pg_get_serial_sequence('t', 'id'))
+select nextval('t_id_seq'::regclass)
+--> free
+select max(id) from t
+select pg_get_serial_sequence('t', 'id')
+select pg_get_viewdef('atk.v'::regclass)
+select 'atk.lockit(int)'::regprocedure
+select 'atk.s'::regclass::text
+select to_regclass('s')::text
+select proname, prosrc from pg_proc where proname = 'lockit'
+select has_function_privilege('atk.lockit(int)', 'execute')
+select pg_get_expr(adbin, adrelid) from pg_attrdef where adrelid = 'atk.t'::regclass order by 1
+select pg_get_functiondef('atk.lockit(int)'::regprocedure)
+select to_regtype('atk.d')::text
+select format_type('atk.d'::regtype, -1)
+select sequence_name, start_value from information_schema.sequences where sequence_schema = 'atk' order by 1
+select column_default from information_schema.columns where table_schema = 'atk' and table_name = 't' order by 1
+select tableoid::regclass::text from t
+select nullif(pg_typeof(null::d)::text, 'x') is not null from t where false
+
+--# what only writers run
+create function atk.tr() returns trigger language plpgsql as $z$begin perform lockit(1); return new; end$z$;
+create table atk.t(a int check (atk.lockb(a)), b int default atk.lockit(1), c text);
+create trigger tr before insert or update on atk.t for each row execute function atk.tr();
+insert into atk.t values (1, 2, 'x');
+create rule r as on insert to atk.t do also select atk.lockit(1);
+create rule u as on update to atk.t do instead nothing;
+create table atk.fk(a int primary key);
+create table atk.fk2(a int references atk.fk);
+create view atk.v as select a, b from atk.t with local check option;
+alter view atk.v alter column b set default atk.lockit(1);
+create function atk.it() returns trigger language plpgsql as $z$begin perform lockit(1); return new; end$z$;
+create trigger it instead of insert on atk.v for each row execute function atk.it();
+--> refused
+insert into v values (1, 2)
+delete from t
+--> free
+select * from t
+select count(*) from t where b = 2
+select * from v
+select * from fk2 join fk using (a)
+
+--# functions that call each other
+create function atk.a(int) returns int language plpgsql stable as $z$begin if $1 = 0 then return 0; end if; return b($1 - 1); end$z$;
+create function atk.b(int) returns int language plpgsql stable as $z$begin if $1 = 0 then return c(1); end if; return a($1 - 1); end$z$;
+create function atk.c(int) returns int language sql stable as $z$select atk.lockit($1)$z$;
+create function atk.oka(int) returns int language plpgsql stable as $z$begin if $1 = 0 then return 0; end if; return okb($1 - 1); end$z$;
+create function atk.okb(int) returns int language plpgsql stable as $z$begin if $1 = 0 then return 1; end if; return oka($1 - 1); end$z$;
+create function atk.fact(int) returns int language plpgsql as $z$begin return case when $1 < 2 then 1 else $1 * fact($1 - 1) end; end$z$;
+--> locks
+select a(1)
+select b(0)
+select a(3)
+select * from a(1)
+--> free
+select oka(3)
+select okb(2)
+select fact(5)
+
+--# prepared texts and several statements
+create view atk.v as select atk.lockit(1) as n;
+--> locks
+prepare p as select lockit(1); execute p
+prepare p(int) as select lockit($1); execute p(5)
+prepare p as select * from v; execute p; deallocate p
+select 1; select n from v; select 2
+select 1; table v
+begin; select * from v; rollback
+begin read only; select n from v; commit
+select 1; prepare p as table v; execute p; deallocate all
+set local atk.mark = 'x'; select n from v
+start transaction isolation level repeatable read; select n from v; commit
+begin; savepoint s; select n from v; rollback to s; commit
+show server_version; select n from v
+copy (select 1) to stdout; select n from v
+explain select 1; select n from v
+--> free
+select 1; select 2
+show server_version; select 1
+
+--# volatile by default and only computing
+create function atk.f1(a int, b int) returns int language sql as 'select a + b';
+create function atk.f2(a text) returns text language plpgsql as $z$begin return upper(a) || '!'; end$z$;
+create function atk.f3(a int) returns setof int language plpgsql as $z$begin for i in 1..a loop return next i; end loop; end$z$;
+create function atk.f4(a jsonb) returns int language plpgsql as $z$declare k text; n int := 0; begin for k in select jsonb_object_keys(a) loop n := n + length(k); end loop; return n; end$z$;
+create function atk.f5(a int[]) returns int language sql as 'select sum(x)::int from unnest(a) x';
+create function atk.f6(a date) returns date language sql return a + 1;
+create function atk.f7(a int default 3) returns int language sql begin atomic select a * 2; end;
+create function atk.f8(a int, out b int, out c text) language plpgsql as $z$begin b := a; c := a::text; end$z$;
+create table atk.t(a int, b text);
+insert into atk.t values (1, 'x'), (2, 'y');
+create function atk.f9() returns bigint language plpgsql as $z$begin return (select count(*) from t where a > 0); end$z$;
+create function atk.f10(k int) returns text language sql as 'select b from atk.t where a = k';
+create function atk.f11() returns setof atk.t language plpgsql as $z$begin return query select * from t order by a; end$z$;
+create function atk.bad(a int) returns int language sql as 'select atk.lockit(a)';
+create function atk.bad2() returns bigint language plpgsql as $z$begin return (select count(bad(a)) from t); end$z$;
+create view atk.v as select atk.f1(a, 1) as n, atk.f2(b) as u from atk.t;
+--> locks
+select bad(1)
+select bad2()
+select f1(bad(1), 2)
+--> free
+select f1(1, 2)
+select f2('x')
+select * from f3(3)
+select f4('{"a": 1, "bc": 2}')
+select f5(array[1, 2])
+select f6('2020-01-01')
+select f7()
+select * from f8(1)
+select f9()
+select f10(1)
+select * from f11()
+select * from v
+select f1(a, f1(1, 2)) from t where f2(b) = 'X!'
