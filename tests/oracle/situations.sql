@@ -3898,3 +3898,722 @@ select f10(1)
 select * from f11()
 select * from v
 select f1(a, f1(1, 2)) from t where f2(b) = 'X!'
+
+--# partitions three levels deep : li
+create table atk.t(a int, b int, c int) partition by list (c);
+create table atk.t1 partition of atk.t for values in (1) partition by range (b);
+create table atk.t11 partition of atk.t1 for values from (0) to (100) partition by range ((a + atk.li(1)));
+create table atk.t111 partition of atk.t11 for values from (0) to (100);
+create table atk.okt(a int, b int) partition by list (b);
+create table atk.okt1 partition of atk.okt for values in (1) partition by range (a);
+create table atk.okt11 partition of atk.okt1 for values from (0) to (100);
+insert into atk.okt values (1, 1);
+--> locks
+select * from t
+select count(*) from t where c = 1
+select * from t1
+select * from t11 where a = 1
+select * from t where a = (select 1)
+select x.a from t x join okt y using (a)
+--> free
+select * from okt where a = 1
+select * from t where c = 2
+select count(*) from okt1
+
+--# inheritance three levels deep : li
+create table atk.p(a int);
+create table atk.k() inherits (atk.p);
+create table atk.g(check (a > atk.li(0))) inherits (atk.k);
+create table atk.other(b int);
+create table atk.both_() inherits (atk.p, atk.other);
+create view atk.v as select p.a from atk.p;
+--> locks
+select * from p where a = 5
+select * from k where a = 5
+select * from v where a = 5
+select a from only other, p where a = 1
+select (select count(*) from p where a = 7)
+--> free
+select * from only p where a = 5
+select * from other where b = 1
+select * from both_
+
+--# check constraints in a union : li
+create table atk.solo(a int check (a > atk.li(0)), b int);
+create table atk.okt(a int check (a > 0), b int);
+create view atk.v as select a from atk.solo union all select a from atk.okt;
+create function atk.f() returns setof int language sql stable as 'select a from atk.v where a = 3';
+--> locks
+select * from (select * from solo union all select * from okt) q where a = 5
+select a from v where a = 5
+select * from f()
+select * from (select a from okt union all select a from v) q where a < 7
+--> free
+select * from (select * from okt union all select * from okt) q where a = 5
+select * from okt where a = 5
+
+--# indexes over operators and casts
+create function atk.li(a int, b int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a + b; end$z$;
+create operator atk.<+> (leftarg = int, rightarg = int, function = atk.li);
+create table atk.t(a int, b int);
+insert into atk.t select g, g from generate_series(1, 50) g;
+create index on atk.t ((a <+> (1 <+> 2)));
+create domain atk.d as int check ((value <+> 1) > 0);
+create table atk.u(a int, b int);
+create index on atk.u (a) where b > (1 <+> 2);
+create table atk.w(a int, b int);
+insert into atk.w select g, g from generate_series(1, 50) g;
+create statistics atk.st on (a + (1 <+> 1)), b from atk.w;
+analyze atk.w;
+create table atk.p(a int) partition by range ((a + (1 <+> 1)));
+create table atk.p1 partition of atk.p for values from (0) to (100);
+create table atk.okt(a int, b int);
+create index on atk.okt ((a + (1 + 2)));
+create table atk.z(a int);
+create index on atk.z ((a + 5::atk.d::int));
+--> locks
+select * from t where a = 5
+select * from u
+select * from w where a = 5
+select * from p
+select count(*) from t
+explain select * from t
+select 5::d
+--> free
+select * from okt where a = 5
+
+--# policies over operators, casts and domains
+--: role reader
+create function atk.lowop(a int, b int) returns bool language plpgsql stable as $z$begin return atk.lockb(1); end$z$;
+create operator atk.=~ (leftarg = int, rightarg = int, function = atk.lowop);
+create domain atk.d as int check (atk.lockb(value));
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bool language plpgsql stable as $z$begin return atk.lockb(1); end$z$;
+create cast (atk.ct as bool) with function atk.c2b(atk.ct) as implicit;
+create function atk.df(a int default atk.lockit(1)) returns int language sql stable as 'select a';
+create view atk.v as select atk.lockit(1) as n;
+create table atk.t1(a int);
+create table atk.t2(a int);
+create table atk.t3(a atk.ct);
+create table atk.t4(a int);
+create table atk.t5(a int);
+create table atk.t6(a int);
+insert into atk.t1 values (1);
+insert into atk.t2 values (1);
+insert into atk.t3 values (row(1));
+insert into atk.t4 values (1);
+insert into atk.t5 values (1);
+insert into atk.t6 values (1);
+alter table atk.t1 enable row level security;
+alter table atk.t2 enable row level security;
+alter table atk.t3 enable row level security;
+alter table atk.t4 enable row level security;
+alter table atk.t5 enable row level security;
+create policy p on atk.t1 using (a operator(atk.=~) 1);
+create policy p on atk.t2 using (a::atk.d > 0);
+create policy p on atk.t3 using (a);
+create policy p on atk.t4 using (a = atk.df());
+create policy p on atk.t5 using (a in (select n from atk.v));
+create policy p on atk.t6 using (atk.lockb(a));
+create table atk.t7(a int);
+insert into atk.t7 values (1);
+alter table atk.t7 enable row level security;
+create policy p on atk.t7 to postgres using (atk.lockb(a));
+create policy q on atk.t7 to reader using (a = 1);
+grant select on all tables in schema atk to reader;
+--> locks
+select * from t1
+select * from t2
+select * from t3
+select * from t4
+select * from t5
+select count(*) from t1 natural join t2
+--> free
+select * from t6
+select * from t7
+
+--# policies as the superuser meets them
+create table atk.t(a int);
+insert into atk.t values (1);
+alter table atk.t enable row level security;
+create policy p on atk.t using (atk.lockb(a));
+create role asker;
+grant usage on schema atk to asker;
+grant select on atk.t to asker;
+create view atk.v with (security_invoker = false) as select * from atk.t;
+create view atk.w as select * from atk.t;
+alter view atk.w owner to asker;
+--: undo drop role asker
+--> locks
+select * from w
+select count(*) from w where a = 1
+
+--# set-returning defaults, row types and records
+create type atk.ct as (x int, y text);
+create function atk.f(a atk.ct default row(atk.lockit(1), 'x')) returns int language sql stable as 'select ($1).x';
+create function atk.g(a int[] default array[atk.lockit(1)]) returns int language sql stable as 'select $1[1]';
+create function atk.h(a json default json_build_object('a', atk.lockit(1))) returns text language sql stable as $z$select $1 ->> 'a'$z$;
+create function atk.i(a int, b int default 2, c int default atk.lockit(3)) returns int language sql stable as 'select a + b + c';
+create procedure atk.p(a int default atk.lockit(1)) language sql as 'select a';
+create function atk.k(a int, b text default 'atk.lockit(1)') returns text language sql stable as 'select b';
+create function atk.l(a int default 1, b int default case when true then 5 else atk.lockit(1) end) returns int language sql stable as 'select a';
+--> locks
+select f()
+select g()
+select h()
+select i(1)
+select i(1, 5)
+select i(b => 1, a => 2)
+call p()
+select i(a => g(), c => 3)
+--> free
+select f(row(1, 'x'))
+select i(1, 2, 3)
+select i(a => 1, c => 3)
+select k(1)
+select g(array[1])
+
+--# types reached by the result of a function
+create type atk.ct as (x int);
+create function atk.eq(a atk.ct, b atk.ct) returns bool language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x = b.x; end$z$;
+create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create operator atk.= (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 3 =, function 1 atk.cmp(atk.ct,atk.ct);
+create function atk.f(int) returns atk.ct language sql immutable as 'select row($1)::atk.ct';
+create function atk.fs() returns setof atk.ct language sql stable as 'values (row(1)::atk.ct), (row(2)::atk.ct)';
+create function atk.fa() returns atk.ct[] language sql stable as 'select array[row(1)::atk.ct]';
+create function atk.ft() returns table(c atk.ct, n int) language sql stable as 'values (row(1)::atk.ct, 1), (row(2)::atk.ct, 2)';
+create function atk.fj() returns record language sql stable as 'select row(1)::atk.ct, 1';
+create function atk.fo(out c atk.ct, out n int) language sql stable as 'select row(1)::atk.ct, 1';
+create view atk.v as select atk.f(g) as c, g as n from generate_series(1, 2) g;
+--> locks
+select f(1) = f(2)
+select f(1) in (f(2), f(3))
+select f(g) from generate_series(1, 2) g order by 1
+select fs() order by 1
+select fa() = fa()
+select distinct c from ft()
+select * from ft() order by c
+select fj() = fj()
+select fo() = fo()
+select (fo()).c = (fo()).c
+select c from v order by c
+select y from (select fs()) x(y) order by y
+select count(*) from v group by c
+select f(1) is distinct from f(2)
+select case f(1) when f(2) then 1 end
+select max(array[f(g)]) from generate_series(1, 2) g
+select array_agg(f(g) order by f(g)) from generate_series(1, 2) g
+select f(1) between f(0) and f(2) from (select 1) q where f(1) = f(1)
+select n from v where c = f(1)
+--> free
+select f(1)
+select * from fs()
+select n from ft() order by n
+select n from v order by n
+select (fo()).n = 1
+
+--# arrays and elements : op
+create table atk.a(xs atk.ct[], n int);
+insert into atk.a values (array[row(1), row(2)]::atk.ct[], 1);
+--> locks
+select xs[1] = xs[2] from a
+select xs[1] = any (xs) from a
+select row(1)::ct = any (xs) from a
+select n from a where xs[1] in (row(1)::ct)
+select n from a where row(1)::ct <> all (xs)
+select bool_and(x = row(1)::ct) from (select unnest(xs) from a) q(x)
+--> free
+select xs from a
+select array_length(xs, 1) from a
+select unnest(xs) from a
+select cardinality(xs) = 2 from a
+select xs[1] from a
+
+--# an operator that compares types across
+create type atk.ct as (x int);
+create function atk.lowci(a atk.ct, b int) returns bool language plpgsql stable as $z$begin return lockb(1); end$z$;
+create function atk.lowic(a int, b atk.ct) returns bool language plpgsql stable as $z$begin return lockb(1); end$z$;
+create operator atk.= (leftarg = atk.ct, rightarg = int, function = atk.lowci);
+create operator atk.= (leftarg = int, rightarg = atk.ct, function = atk.lowic);
+create function atk.neg(atk.ct) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create operator atk.- (rightarg = atk.ct, function = atk.neg);
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1);
+create table atk.u(a int);
+insert into atk.u values (1);
+--> locks
+select a = 1 from t
+select 1 = a from t
+select n = a from t
+select n from t where a in (1, 2)
+select n from t where n in (a)
+select n from t where a = any (array[1, 2])
+select n from t where 1 = any (array[a])
+select case a when 1 then 2 end from t
+select -a from t
+select - a from t
+select n from t where a in (select a from u)
+select nullif(n, a) is null from t
+--> free
+select n = 1 from t
+select -n from t
+select n from t where n in (1, 2)
+select u.a from u join t on u.a = t.n
+
+--# casts in functions with a parsed body
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bigint language plpgsql volatile as $z$begin return lockit(1); end$z$;
+create cast (atk.ct as bigint) with function atk.c2b(atk.ct) as implicit;
+create domain atk.d as int check (atk.lockb(value));
+create table atk.t(a atk.ct, n bigint);
+insert into atk.t values (row(1), 1);
+create function atk.f1() returns bigint language sql stable return row(1)::atk.ct + 1;
+create function atk.f2() returns bigint language sql stable begin atomic select sum(t.a) from atk.t; end;
+create function atk.f3(x int) returns int language sql stable begin atomic select x::atk.d; end;
+create function atk.f4() returns bool language sql stable return exists (select from atk.t where t.a = t.n);
+create function atk.f5() returns setof bigint language sql stable begin atomic select t.n from atk.t order by t.a::bigint; end;
+create function atk.f6() returns int language sql stable return (select 1 limit row(1)::atk.ct);
+create function atk.ok1() returns bigint language sql stable return (select n + 1 from atk.t);
+create function atk.ok2() returns setof atk.ct language sql stable begin atomic select a from atk.t; end;
+create view atk.v as select n from atk.t where a > 0;
+--> locks
+select f1()
+select f2()
+select f3(1)
+select f4()
+select * from f5()
+select f6()
+select * from v
+select f1() from t where n = f2()
+--> free
+select ok1()
+select * from ok2()
+select n from t
+
+--# tablefunc runs SQL as text
+create extension tablefunc schema atk;
+create view atk.v as select 'r'::text as r, 'c'::text as c, atk.lockit(1) as n;
+create view atk.tree as select 'b'::text as k, 'a'::text as p, atk.lockit(1) as n;
+create table atk.t(r text, c text, n int);
+insert into atk.t values ('a', 'x', 1);
+create function atk.f() returns setof record language sql stable as $z$select * from crosstab('select r, c, n from atk.v') as t(r text, c1 int)$z$;
+--> locks
+select * from crosstab('select r, c, n from atk.v') as t(r text, c1 int)
+select * from crosstab('select r, c, n from v', 'select ''c''') as t(r text, c1 int)
+select * from crosstab('select r, c, atk.lock' || 'it(n) from atk.t order by 1') as t(r text, c1 int)
+select * from connectby('atk.tree', 'k', 'p', 'a', 0) as t(k text, p text, l int)
+select * from connectby('(select k, p, atk.lockit(1) as n from atk.tree) x', 'k', 'p', 'a', 1, '~') as t(k text, p text, l int, b text)
+select * from f() as t(r text, c1 int)
+
+--# harmless extensions
+create extension citext schema atk;
+create extension hstore schema atk;
+create extension pg_trgm schema atk;
+create extension ltree schema atk;
+create extension cube schema atk;
+create table atk.t(a atk.citext, h atk.hstore, l atk.ltree, n int);
+insert into atk.t values ('X', 'a=>1', 'a.b', 1), ('x', 'a=>2', 'a.c', 2);
+create domain atk.cd as atk.citext check (atk.lockb(1));
+create function atk.lowh(atk.hstore) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+--> locks
+select lowh(h) from t
+select (t.h).lowh from t
+select a::cd from t
+select 'x'::cd
+--> free
+select a from t where a = 'x'
+select count(distinct a) from t
+select a from t order by a, n
+select h -> 'a' from t
+select h ? 'a' from t
+select l <@ 'a'::ltree from t
+select n from t where n in (1, 2)
+select similarity('abc', 'abd') > 0
+select a || 'y' from t
+select cube(1, 2) @> cube(1, 2)
+
+--# shadowing aggregates and windows
+--: path atk, pg_catalog
+create function atk.sf(s int8, v int) returns int8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create aggregate atk.sum(int) (sfunc = atk.sf, stype = int8);
+create aggregate atk.max(int) (sfunc = atk.sf, stype = int8, initcond = '1');
+create function atk.sf0(s int8) returns int8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create aggregate atk.count(*) (sfunc = atk.sf0, stype = int8);
+create function atk.row_number() returns int8 language plpgsql as $z$begin return lockit(1); end$z$;
+--> locks
+select sum(g) from generate_series(1, 2) g
+select max(g) from generate_series(1, 2) g
+select count(*) from generate_series(1, 2) g
+select sum(g) over () from generate_series(1, 2) g
+select row_number()
+select count(*) over () from generate_series(1, 2) g
+--> free
+select pg_catalog.sum(g) from generate_series(1, 2) g
+select count(g) from generate_series(1, 2) g
+select min(g) from generate_series(1, 2) g
+select sum(g::numeric) from generate_series(1, 2) g
+
+--# functions over whole rows
+create table atk.t(a int, b text);
+insert into atk.t values (1, 'x');
+create view atk.v as select a, atk.lockit(a) as z from atk.t;
+create function atk.f(atk.t) returns int language plpgsql stable as $z$begin return lockit($1.a); end$z$;
+create function atk.g(r record) returns text language plpgsql stable as $z$begin return r::text; end$z$;
+create function atk.h(atk.v) returns int language sql stable as 'select ($1).a';
+--> locks
+select f(t) from t
+select f(t.*) from t
+select f(row(1, 'x'))
+select f(q) from (select * from t) q(a, b), t where false or lockb(1)
+select g(v) from v
+select h(v) from v
+select v from v
+select to_jsonb(v) from v
+select array_agg(v) from v
+select row_to_json(v)->'a' from v
+select (select v) is null from v
+select v.* from v
+select v is not null from v
+--> free
+select g(t) from t
+select t from t
+select t.* from t
+select row_to_json(t) from t
+select t is not null from t
+
+--# views with the clauses of a query
+create table atk.t(a int, b int);
+insert into atk.t values (1, 2), (2, 3);
+create view atk.v1 as select a from atk.t limit atk.lockit(1);
+create view atk.v2 as select a from atk.t order by atk.lockit(b);
+create view atk.v3 as select count(*) from atk.t group by atk.lockit(a);
+create view atk.v4 as select a from atk.t union select atk.lockit(3);
+create view atk.v5 as select a, sum(b) over (order by a rows atk.lockit(1) preceding) as s from atk.t;
+create view atk.v6 as select x.a from atk.t x join atk.t y on atk.lockb(x.a);
+create view atk.v7 as values (1), (atk.lockit(2));
+create view atk.v8 as select a from atk.t where a in (select atk.lockit(1));
+create view atk.v9 as select distinct on (atk.lockit(a)) a from atk.t;
+create view atk.v10 as select a from atk.t group by grouping sets ((a), (atk.lockit(b), a));
+create view atk.v11 as select j.* from json_table('[{}]', '$[*]' columns (a int path '$.a' default atk.lockit(1) on empty)) j;
+create view atk.v12 as select count(*) filter (where atk.lockb(a)) from atk.t;
+create view atk.ok1 as select a from atk.t order by b limit 1;
+create view atk.ok2 as select a, sum(b) over (order by a rows 1 preceding) as s from atk.t;
+create view atk.ok3 as select a from atk.t union select 3 order by 1;
+--> locks
+select * from v1
+select * from v2
+select * from v3
+select * from v4
+select * from v5
+select * from v6
+select * from v7
+select * from v8
+select * from v9
+select * from v10
+select * from v11
+select * from v12
+--> free
+select * from ok1
+select * from ok2
+select * from ok3
+
+--# functions in sql with the clauses of a query
+create table atk.t(a int, b int);
+insert into atk.t values (1, 2), (2, 3);
+create function atk.f1() returns setof int language sql stable as 'select a from atk.t limit atk.lockit(1)';
+create function atk.f2() returns setof int language sql stable as 'select a from atk.t order by atk.lockit(b)';
+create function atk.f3() returns setof int language sql stable as 'values (1), (atk.lockit(2))';
+create function atk.f4() returns setof int language sql stable as 'select 1; select a from atk.t where atk.lockb(a)';
+create function atk.f5(x int) returns int language sql stable as 'select (array[1, 2])[atk.lockit(x)]';
+create function atk.f6(x int) returns int language sql stable as 'select case $1 when atk.lockit($1) then 1 end';
+create function atk.f7() returns setof int language sql stable as 'select f1()';
+create function atk.f8(x text) returns text language sql stable as $z$select $1 || E'\'' || atk.lockit(1)$z$;
+create function atk.f9(x int) returns text language sql stable as $z$select '$1' || atk.lockit(x) || '--'$z$;
+create function atk.f10() returns bigint language sql stable as 'with recursive q as (select 1 as n union all select atk.lockit(n) + 1 from q where n < 3) select count(*) from q';
+create function atk.ok1() returns setof int language sql as 'select a from atk.t order by b limit 1';
+create function atk.ok2() returns bigint language sql as 'with recursive q as (select 1 as n union all select n + 1 from q where n < 3) select count(*) from q';
+create function atk.ok3(x text) returns text language sql as $z$select $1 || E'\'' || 'atk.lockit(1)'$z$;
+--> locks
+select * from f1()
+select * from f2()
+select * from f3()
+select * from f4()
+select f5(1)
+select f6(1)
+select f7()
+select f8('x')
+select f9(1)
+select f10()
+--> free
+select * from ok1()
+select ok2()
+select ok3('x')
+
+--# casts and names in arguments of built-ins
+create type atk.e as enum ('a', 'b');
+create function atk.e2t(atk.e) returns text language plpgsql stable as $z$begin return lockit(1); end$z$;
+create cast (atk.e as text) with function atk.e2t(atk.e) as implicit;
+create table atk.t(e atk.e, s text, n int);
+insert into atk.t values ('a', 'a', 1);
+--> locks
+select e < 'b' from t
+select e = 'a' from t
+select upper(e) from t
+select concat(e::text, 'x') from t
+select s = e from t
+select s like e from t
+select s in ('x', e) from t
+select md5(e) from t
+select split_part(e, 'a', 1) from t
+select string_agg(e, ',') from t
+select regexp_replace(s, e, 'x') from t
+select starts_with(s, e) from t
+--> free
+select e from t
+select concat(e, 'x') from t
+select format('%s', e) from t
+select count(*) from t group by e
+select enum_range(e) from t
+
+--# casts to bool
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bool language plpgsql stable as $z$begin return lockb(1); end$z$;
+create cast (atk.ct as bool) with function atk.c2b(atk.ct) as assignment;
+create table atk.t(a atk.ct, n int, ok bool);
+insert into atk.t values (row(1), 1, true);
+create function atk.f() returns int language plpgsql stable as $z$begin if (select a from t) then return 1; end if; return 2; end$z$;
+create function atk.g() returns int language plpgsql stable as $z$begin while (select a from t) loop return 1; end loop; return 2; end$z$;
+create function atk.h() returns int language plpgsql stable as $z$begin loop exit when (select a from t); end loop; return 2; end$z$;
+create function atk.i() returns int language plpgsql stable as $z$begin assert (select a from t); return 2; end$z$;
+create function atk.ok() returns int language plpgsql stable as $z$begin if (select ok from t) then return 1; end if; return 2; end$z$;
+--> locks
+select f()
+select g()
+select h()
+select i()
+select a::bool from t
+select n from t where a::bool
+--> free
+select ok()
+select n from t where ok
+
+--# casts to int in PL/pgSQL
+create type atk.ct as (x int);
+create function atk.c2i(atk.ct) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create cast (atk.ct as int) with function atk.c2i(atk.ct) as assignment;
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1);
+create function atk.f1() returns int language plpgsql stable as $z$begin for i in (select a from t)..1 loop null; end loop; return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare x int[] := array[1, 2]; begin x[(select a::int from t)] := 5; return 1; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare r t; n int; begin select * into r from t; n := r.a; return n; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare r t; begin select * into r from t; r.n := r.a; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare r t; begin select * into r from t; return r.a; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare r record; n int; begin for r in select * from t loop n = r.a; end loop; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare n int; begin execute 'select a from t' into n; return n; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare a int; b int; begin select t.n, t.a into a, b from t; return 1; end$z$;
+create function atk.f9(x atk.ct) returns int language plpgsql stable as $z$begin return x; end$z$;
+create function atk.f10(x atk.ct, out y int) language plpgsql stable as $z$begin y := x; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare r t; begin select * into r from t; return r.n; end$z$;
+create function atk.ok2() returns int language plpgsql stable as $z$declare n bigint := 5; m int; begin m := n; return m; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9(row(1)::ct)
+select f10('(1)')
+--> free
+select ok1()
+select ok2()
+select a from t
+
+--# casts of rows that PL/pgSQL makes
+create domain atk.d as int check (atk.lockb(value));
+create type atk.src as (a int, b int);
+create type atk.dst as (a atk.d, b int);
+create table atk.t(a int, b int);
+insert into atk.t values (1, 2);
+create function atk.f1() returns int language plpgsql stable as $z$declare r dst; begin r := row(1, 2); return 1; end$z$;
+create function atk.f2() returns int language plpgsql stable as $z$declare r dst; begin select a, b into r from t; return 1; end$z$;
+create function atk.f3() returns atk.dst language plpgsql stable as $z$declare r record; begin select a, b into r from t; return row(r.a, r.b)::dst; end$z$;
+create function atk.f4() returns int language plpgsql stable as $z$declare r dst; begin for r in select a, b from t loop null; end loop; return 1; end$z$;
+create function atk.f5() returns int language plpgsql stable as $z$declare r dst; begin r.b := 1; r.a := 2; return 1; end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare r dst[]; begin r[1].a := 2; return 1; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare r dst; begin r := jsonb_populate_record(null::dst, '{"a": 1}'); return 1; end$z$;
+create function atk.f8() returns int language plpgsql stable as $z$declare s text := '(1,2)'; r dst; begin r := s; return 1; end$z$;
+create function atk.f9() returns setof atk.dst language plpgsql stable as $z$declare r dst; begin r.a := 1; return next r; end$z$;
+create function atk.f10() returns int language plpgsql stable as $z$declare s text := '1'; r d; begin r := s; return 1; end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare r src; begin select a, b into r from t; return r.b; end$z$;
+create function atk.ok2() returns setof atk.src language plpgsql stable as $z$declare r src; begin r.a := 1; return next r; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select * from f9()
+select f10()
+--> free
+select ok1()
+select * from ok2()
+select row(1, 2)::src
+
+--# records compared in PL/pgSQL
+create type atk.ct as (x int);
+create function atk.eq(a atk.ct, b atk.ct) returns bool language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x = b.x; end$z$;
+create function atk.cmp(a atk.ct, b atk.ct) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a.x - b.x; end$z$;
+create operator atk.= (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator atk.< (leftarg=atk.ct, rightarg=atk.ct, function=atk.eq);
+create operator class atk.cto default for type atk.ct using btree as operator 1 <, operator 3 =, function 1 atk.cmp(atk.ct,atk.ct);
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1), (row(2), 2);
+create function atk.f1() returns bool language plpgsql stable as $z$declare x t; y t; begin select * into x from t limit 1; y := x; return x = y; end$z$;
+create function atk.f2() returns bool language plpgsql stable as $z$declare x record; begin select * into x from t limit 1; return x = x; end$z$;
+create function atk.f3() returns int language plpgsql stable as $z$declare x t; begin select * into x from t limit 1; case x when x then return 1; else return 2; end case; end$z$;
+create function atk.f4() returns bool language plpgsql stable as $z$declare x ct[]; begin select array_agg(a) into x from t; return x = x; end$z$;
+create function atk.f5() returns bool language plpgsql stable as $z$declare x ct; begin x.x := 1; return x in (x); end$z$;
+create function atk.f6() returns int language plpgsql stable as $z$declare r record; begin for r in select distinct a from t loop return (r.a).x; end loop; end$z$;
+create function atk.f7() returns int language plpgsql stable as $z$declare r record; begin for r in select * from t order by 1 loop return r.n; end loop; end$z$;
+create function atk.f8() returns bool language plpgsql stable as $z$declare x t; begin select * into x from t limit 1; return x is distinct from x; end$z$;
+create function atk.f9() returns bool language plpgsql stable as $z$begin return (select (select t from t limit 1) = (select t from t limit 1)); end$z$;
+create function atk.ok1() returns int language plpgsql stable as $z$declare r record; begin for r in select * from t order by n loop return r.n; end loop; end$z$;
+create function atk.ok2() returns bool language plpgsql stable as $z$declare x t; begin select * into x from t limit 1; return x.n = 1; end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select f8()
+select f9()
+--> free
+select ok1()
+select ok2()
+
+--# comparing support without operators : ct btree
+create function atk.f1(a atk.ct, b atk.ct) returns bool language sql stable as 'select a in (select a from atk.t order by a)';
+create view atk.v1 as select a, count(*) from atk.t group by a;
+create view atk.v2 as select a from atk.t union select a from atk.t;
+create view atk.v3 as select row_number() over (partition by a) as r from atk.t;
+create view atk.v4 as select array_agg(a order by a) as r from atk.t;
+create view atk.v5 as select greatest(a, row(3)::atk.ct) as g from atk.t;
+create view atk.ok as select a, n from atk.t order by n;
+--> locks
+select f1(row(1)::ct, row(2)::ct)
+select * from v1
+select * from v2
+select * from v3
+select * from v4
+select * from v5
+select x.n from (select a, n from t order by a limit 2) x
+select n from t where a = (select a from t order by a limit 1)
+select array(select a from t order by a)
+(select a from t order by a limit 1) union all select a from t
+with q as (select a from t order by a) select count(*) from q limit (select count(*) from (select distinct a from t) z)
+--> free
+select * from ok
+select n from ok order by n
+
+--# multiranges and ranges of users' types : bt
+create function atk.lt(atk.bt,atk.bt) returns bool language internal immutable strict as 'int4lt';
+create function atk.cmp(a atk.bt, b atk.bt) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a::text::int - b::text::int; end$z$;
+create operator atk.< (leftarg=atk.bt, rightarg=atk.bt, function=atk.lt);
+create operator class atk.bto default for type atk.bt using btree as operator 1 <, function 1 atk.cmp(atk.bt,atk.bt);
+create type atk.br as range (subtype = atk.bt, multirange_type_name = atk.bmr);
+create table atk.t(m atk.bmr, r atk.br, n int);
+insert into atk.t values ('{[1,2),[3,4)}', '[1,5)', 1), ('{[1,3)}', '[2,5)', 2);
+create view atk.v as select m + m as m from atk.t;
+create function atk.f(atk.bmr) returns bool language sql immutable as 'select $1 = $1';
+create function atk.fj() returns bool language plpgsql stable as $z$declare x br := '[1,2)'; begin return isempty(x); end$z$;
+--> locks
+select '{[1,2)}'::bmr
+select m @> '1'::bt from t
+select m && r from t
+select m = m from t
+select r = r from t
+select r * r from t
+select m from v
+select f(m) from t
+select n from t order by r
+select n from t order by m
+select bmr(r) from t where bmr(r, r) is not null
+select range_merge(m) is null, m + m from t
+select array[r] = array[r] from t
+select fj()
+select br('1', '2')
+select range_agg(r) from t
+--> free
+select n from t
+select isempty(m) from t
+select lower(r) from t
+select upper_inf(r) from t
+
+--# names of types in texts : d
+create table atk.t(s text);
+insert into atk.t values ('atk.d'), ('int4');
+create function atk.f(text) returns bool language sql stable as $z$select pg_input_is_valid('1', $1)$z$;
+create function atk.g(text) returns text language plpgsql stable as $z$begin return (select message from pg_input_error_info('1', $1)); end$z$;
+create view atk.v as select pg_input_is_valid('1', s) as ok from atk.t;
+--> locks
+select pg_input_is_valid('1', s) from t
+select f('d')
+select g('atk.d')
+select ok from v
+select pg_input_is_valid('1', 'D')
+select pg_input_is_valid('1', '"d"')
+select pg_input_is_valid('1', ' d ')
+select pg_input_is_valid('1', 'd[]') or pg_input_is_valid('{1}', '_d')
+select pg_input_is_valid('1', format('%I', 'd'))
+select (pg_input_error_info('1', 'd')).message
+--> free
+select pg_input_is_valid('x', 'int4')
+select pg_input_is_valid('x', 'date')
+select message from pg_input_error_info('x', 'pg_catalog.int4')
+
+--# a sequence in every guise
+create sequence atk.s increment 5;
+create sequence atk."S";
+select nextval('atk.s'), nextval('atk."S"');
+create function atk.now_() returns bigint language sql stable as 'select last_value from atk.s';
+create domain atk.d as bool check (value = (atk.now_() > 100));
+create function atk.f(a bigint default atk.now_()) returns bigint language sql stable return a;
+create table atk.t(a int);
+insert into atk.t values (1);
+create function atk.cmp(a int, b int) returns bool language sql stable as 'select atk.now_() > $1';
+create operator atk.<<< (leftarg = int, rightarg = int, function = atk.cmp);
+create type atk.ct as (x int);
+create function atk.c2b(atk.ct) returns bigint language sql stable as 'select atk.now_()';
+create cast (atk.ct as bigint) with function atk.c2b(atk.ct);
+create function atk.sf(s bigint, v int) returns bigint language sql stable as 'select atk.now_()';
+create aggregate atk.agg(int) (sfunc = atk.sf, stype = bigint);
+create function atk.g(atk.t) returns bigint language plpgsql stable as $z$begin return now_(); end$z$;
+create view atk.v as select t.g from atk.t;
+--> differs
+select f()
+select 50 <<< 1
+select row(1)::ct::bigint
+select agg(a) from t
+select t.g from t
+select g from v
+select last_value from "S"
+select x.* from t, lateral (select last_value from s) x
+select now_() + f()
+select pg_input_is_valid('true', 'd')
+select array(select last_value from s)
+select count(*) from generate_series(1, f())
+copy (select f()) to stdout
+--> free
+select f(5)
+select a from t
+select 1 < 2

@@ -26,10 +26,10 @@ FREE_SHARE = 0.0
 
 LOCK = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4242 and pid = {}"
 STATE = """
-select coalesce(current_setting('atk.mark', true), ''),
-    (select count(*) from pg_prepared_statements),
-    (select count(*) from pg_cursors where is_holdable),
-    random()
+select coalesce(pg_catalog.current_setting('atk.mark', true), ''),
+    (select pg_catalog.count(*) from pg_catalog.pg_prepared_statements),
+    (select pg_catalog.count(*) from pg_catalog.pg_cursors where is_holdable),
+    pg_catalog.random()
 """
 RESET = """
 select (select stats_reset from pg_stat_database where datname = current_database()),
