@@ -1274,7 +1274,6 @@ select count(*) from t where b = 1
 select * from v
 select f()
 select * from h where a = 1
-select * from l where li(a) = 1
 explain (costs off) select * from t
 select (select max(a) from t)
 select 1 where exists (select from t)

@@ -16,12 +16,12 @@ from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import classify
 from router.sql.intent import Intent, Kind
 from router.testing import Cluster, Server
-from tests.oracle.situations import SITUATIONS, Situation, Statement
+from tests.oracle.situations import PROOFS, SITUATIONS, Situation, Statement
 
 NAME = "situations"
 PRIMARYS = (Kind.WRITE, Kind.SESSION, Kind.TRANSACTION)
 
-FREE_SHARE = 0.0
+FREE_SHARE = 0.68
 """How many of the harmless statements are called reads, at least: raise it when it is more."""
 
 LOCK = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4242 and pid = {}"
@@ -203,12 +203,17 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    """Both servers, for all situations."""
+def cluster() -> Iterator[Cluster]:
+    """A primary and a replica, for all situations."""
     with Cluster(1) as started:
-        made = Bench(started)
-        yield made
-        made.close()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def bench(cluster: Cluster) -> Iterator[Bench]:
+    made = Bench(cluster)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.name)
@@ -247,8 +252,9 @@ def test_what_is_harmless_is_read(bench: Bench) -> None:
 
 def test_the_table_is_large() -> None:
     """The table has what it was made to have, each situation once and each statement once."""
-    primarys = sum(1 for s in SITUATIONS for _ in s.of("locks", "held", "differs", "stays"))
+    silent = [p for p in PROOFS if p not in ("free", "refused")]
+    primarys = sum(1 for s in SITUATIONS for _ in s.of(*silent))
     assert len({s.name for s in SITUATIONS}) == len(SITUATIONS) >= 150
-    assert primarys >= 450
+    assert primarys >= 1800
     assert sum(1 for s in SITUATIONS if any(s.of("free"))) >= 60
     assert all(len(set(s.statements)) == len(s.statements) for s in SITUATIONS)
