@@ -4616,3 +4616,201 @@ copy (select f()) to stdout
 select f(5)
 select a from t
 select 1 < 2
+
+--# estimators of ranges
+create function atk.diff(a int, b int) returns float8 language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a - b; end$z$;
+create type atk.r as range (subtype = int, subtype_diff = atk.diff);
+create table atk.t(a atk.r, n int);
+insert into atk.t select atk.r(g, g + 5), g from generate_series(1, 100) g;
+analyze atk.t;
+create table atk.u(a atk.r, n int);
+insert into atk.u values ('[1,2)', 1);
+create view atk.v as select n from atk.t where a && '[3,7)'::atk.r;
+--> locks
+explain select n from t where a && '[3,7)'::r
+explain (costs off) select n from t where a @> 5
+select n from t where a && '[3,7)'::r
+select count(*) from t where a <@ '[3,70)'::r
+select * from v
+explain select * from v
+--> free
+select n from u
+select '[1,2)'::r
+select n from t where n = 1
+select r(1, 2) && r(2, 3)
+explain (costs off) select n from t
+
+--# estimators of arrays : ct btree
+create table atk.a(xs atk.ct[], n int);
+insert into atk.a select array[row(g), row(g % 7)]::atk.ct[], g from generate_series(1, 100) g;
+analyze atk.a;
+create view atk.v as select n from atk.a where xs && array[row(1), row(2)]::atk.ct[];
+--> locks
+explain select n from a where xs && array[row(1), row(2)]::ct[]
+explain select n from a where xs <@ array[row(1), row(2)]::ct[]
+explain (costs off) select n from a where xs = array[row(1)]::ct[] and xs && array[row(1), row(3)]::ct[]
+select n from a where xs @> array[row(1), row(2)]::ct[]
+explain select * from v
+select * from v
+--> free
+select n from a where n = 3
+select xs[1] from a where n = 3
+explain (costs off) select n from a
+
+--# estimators of equality and order : bt
+create function atk.lt(atk.bt,atk.bt) returns bool language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return $1::text::int < $2::text::int; end$z$;
+create function atk.eq(atk.bt,atk.bt) returns bool language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return $1::text::int = $2::text::int; end$z$;
+create function atk.cmp(atk.bt,atk.bt) returns int language internal immutable strict as 'btint4cmp';
+create operator atk.< (leftarg=atk.bt, rightarg=atk.bt, function=atk.lt, restrict=scalarltsel, join=scalarltjoinsel);
+create operator atk.= (leftarg=atk.bt, rightarg=atk.bt, function=atk.eq, restrict=eqsel, join=eqjoinsel, merges);
+create operator class atk.bto default for type atk.bt using btree as operator 1 <, operator 3 =, function 1 atk.cmp(atk.bt,atk.bt);
+create table atk.t(a atk.bt, n int);
+insert into atk.t select (g % 9)::text::atk.bt, g from generate_series(1, 100) g;
+analyze atk.t;
+create table atk.c(a atk.bt, n int);
+insert into atk.c select g::text::atk.bt, g from generate_series(1, 300) g;
+analyze atk.c;
+--> locks
+explain select n from t where a = '3'
+explain select n from t where a in ('3', '4')
+explain select n from t where a = any ('{3,4}')
+explain select n from c where a < '30'
+explain select x.n from t x join t y using (a)
+explain select n from t where not a = '3'
+explain (costs off) select n from t where a = '3' or n = 1
+select n from t where a = '3'
+--> free
+select n from t where n = 3
+select a from t
+explain (costs off) select n from t where n = 3
+
+--# other names for the server's own functions
+create function atk.calm(int8) returns void language internal stable as 'pg_advisory_lock_shared_int8';
+create function atk.quiet(int8) returns bool language internal immutable as 'pg_try_advisory_lock_int8';
+create function atk.plain(text, text, bool) returns text language internal stable as 'set_config_by_name';
+create function atk.next(regclass) returns int8 language internal stable as 'nextval_oid';
+create function atk.loud(text) returns text language internal immutable strict as 'upper';
+create function atk.pg_notify_(text) returns text language internal as 'lower';
+create extension dblink schema atk;
+create function atk.still(text, text) returns setof record language c stable strict as '$libdir/dblink', 'dblink_record';
+create sequence atk.s;
+create function atk.last(regclass) returns int8 language internal stable as 'pg_sequence_last_value';
+select nextval('atk.s');
+create view atk.v as select atk.quiet(4242) as q;
+--> locks
+select calm(4242)
+select quiet(4242)
+select * from quiet(4242)
+select 1 where quiet(4242)
+select * from v
+explain select 1 where quiet(4242)
+--> stays
+select plain('atk.mark', 'x', false)
+select * from plain('atk.mark', 'x', false)
+--> differs
+select last('s')
+select * from still('host=127.0.0.1 user=postgres dbname=postgres port=' || current_setting('port'), 'select pg_is_in_recovery()') as t(a bool)
+--> refused
+select next('s')
+--> free
+select loud('x')
+select pg_notify_('X')
+
+--# the server's own functions behind operators, casts and aggregates
+create operator atk.!!! (rightarg = int8, function = pg_try_advisory_lock);
+create operator atk.!!? (rightarg = int8, function = pg_advisory_lock_shared);
+create operator atk.<!> (leftarg = int, rightarg = int, function = pg_try_advisory_lock);
+create cast (int8 as bool) with function pg_try_advisory_lock(int8);
+create aggregate atk.setall(text, bool) (sfunc = set_config, stype = text, initcond = 'atk.mark');
+create domain atk.d as int check (pg_try_advisory_lock(4242));
+create type atk.c as (a atk.d);
+create function atk.f(a int, b bool default pg_try_advisory_lock(4242)) returns int language sql stable as 'select case when b then a end';
+create operator atk.|+| (leftarg = int, rightarg = int, function = int4pl);
+create aggregate atk.oksum(int) (sfunc = int4pl, stype = int, initcond = '0');
+create domain atk.okd as int check (int4gt(value, 0));
+create view atk.v as select !!! 4242::int8 as l;
+create function atk.g() returns bool language plpgsql stable as $z$begin return 4242::int8::bool; end$z$;
+create function atk.h() returns bool language plpgsql stable as $z$declare b bool; begin b := !!! 4242::int8; return b; end$z$;
+--: undo drop cast if exists (int8 as bool)
+--> locks
+select !!! 4242::int8
+select !!? 4242::int8
+select 0 <!> 4242
+select 4242::int8::bool
+select cast(4242::int8 as bool)
+select 1::d
+select row(1)::c
+select f(1)
+select l from v
+select g()
+select h()
+select operator(atk.!!!) 4242::int8
+select array[4242::int8]::bool[]
+select 1 where cast(4242::int8 as bool)
+--> stays
+select setall('x', false)
+select setall(x, false) from (values ('x')) v(x)
+--> free
+select 1 |+| 2
+select oksum(g) from generate_series(1, 3) g
+select 1::okd
+select 1::bool
+select f(1, true)
+
+--# a member of a family for two types
+--: undo alter database situations reset enable_seqscan
+create type atk.fb;
+create function atk.fb_in(cstring) returns atk.fb language internal immutable strict as 'int4in';
+create function atk.fb_out(atk.fb) returns cstring language internal immutable strict as 'int4out';
+create type atk.fb (input = atk.fb_in, output = atk.fb_out, like = int4);
+create function atk.eq(int, atk.fb) returns bool language internal immutable strict as 'int4eq';
+create function atk.lt(int, atk.fb) returns bool language internal immutable strict as 'int4lt';
+create operator atk.= (leftarg = int, rightarg = atk.fb, function = atk.eq);
+create operator atk.< (leftarg = int, rightarg = atk.fb, function = atk.lt);
+create function atk.cmp(a int, b atk.fb) returns int language plpgsql immutable strict as $z$begin perform pg_advisory_lock_shared(4242); return a - b::text::int; end$z$;
+alter operator family pg_catalog.integer_ops using btree add operator 1 atk.< (int, atk.fb), operator 3 atk.= (int, atk.fb), function 1 (int, atk.fb) atk.cmp(int, atk.fb);
+create table atk.t(a int, n int);
+insert into atk.t select g, g from generate_series(1, 100) g;
+create index on atk.t (a);
+analyze atk.t;
+alter database situations set enable_seqscan = off;
+create view atk.v as select n from atk.t where a = '7'::atk.fb;
+--> locks
+select n from t where a = '5'::fb
+select n from t where a in ('5'::fb)
+select * from v
+select (1, 2) = ('1'::fb, 2) and exists (select from t where a = '3'::fb)
+--> free
+select n from t where a = 5
+select n from t where n = 5
+select '5'::fb
+
+--# XML types
+create domain atk.d as int check (atk.lockb(value));
+create table atk.t(x text);
+insert into atk.t values ('<a>1</a>');
+--> unbuilt
+select * from xmltable('/a' passing ('<a>1</a>'::xml) columns a d path '.')
+select * from t, xmltable('/a' passing (x::xml) columns a int path '.' default lockit(1)) q
+select xmlelement(name a, lockit(1))
+select xmlforest(lockit(1) as a)
+select xmlparse(document '<a>' || lockit(1) || '</a>')
+select xmlagg(x::xml) from t where lockb(1)
+--> free
+select x from t
+
+--# a security barrier and a function that is leakproof
+create function atk.leak(int) returns bool language plpgsql stable cost 0.0001 leakproof as $z$begin return lockb($1); end$z$;
+create function atk.okleak(int) returns bool language plpgsql stable cost 0.0001 leakproof as $z$begin return $1 > 0; end$z$;
+create table atk.t(a int);
+insert into atk.t values (1), (2);
+create view atk.sb with (security_barrier) as select a from atk.t where a > 1;
+create view atk.sl with (security_barrier) as select a from atk.t where atk.leak(a);
+--> locks
+select * from sb where leak(a)
+select * from sl
+select a from sl where a = 1
+select count(*) from sb where lockb(a)
+--> free
+select * from sb where okleak(a)
+select * from sb
