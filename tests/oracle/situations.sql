@@ -4814,3 +4814,101 @@ select count(*) from sb where lockb(a)
 --> free
 select * from sb where okleak(a)
 select * from sb
+
+--# a language of another name
+--: undo drop language calm cascade
+create language calm handler plpgsql_call_handler inline plpgsql_inline_handler validator plpgsql_validator;
+create function atk.f() returns int language calm immutable as $z$begin return lockit(1); end$z$;
+create function atk.g() returns int language calm stable as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create view atk.v as select atk.g() as n;
+create function atk.h() returns int language sql stable as 'select atk.f()';
+--> locks
+select f()
+select g()
+select * from v
+select h()
+explain select f()
+do language calm $z$begin perform atk.lockit(1); end$z$
+
+--# a function that is named like a type
+create domain atk.okd as int check (atk.lockb(value));
+create function atk.okd(int) returns int language sql immutable as 'select $1 + 1';
+create domain atk.sd as int check (value > 0);
+create function atk.sd(int) returns int language plpgsql stable as $z$begin return lockit($1); end$z$;
+create type atk.ct as (x int);
+create function atk.ct(int) returns int language plpgsql stable as $z$begin return lockit($1); end$z$;
+create function atk.f() returns int language plpgsql stable as $z$declare x sd := 1; begin return x; end$z$;
+create function atk.g() returns int language plpgsql stable as $z$declare x int := okd(1); begin return x; end$z$;
+create function atk.h() returns int language plpgsql stable as $z$declare x okd := 1; begin return x; end$z$;
+--> locks
+select okd('1')
+select sd(1)
+select 1::okd
+select okd '1'
+select ct(1)
+select h()
+select '{1}'::okd[]
+select sd(okd(1))
+--> free
+select okd(1)
+select 1::sd
+select sd '1'
+select sd('1')
+select row(1)::ct
+select f()
+select g()
+
+--# a column that is named like a function
+create table atk.t(a int, lockx int, nextval int);
+insert into atk.t values (1, 2, 3);
+create function atk.lockx(atk.t) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create function atk.locky(atk.t) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create view atk.v as select t.lockx as l from atk.t;
+create view atk.w as select t.locky as l from atk.t;
+create function atk.f() returns int language plpgsql stable as $z$declare r t; begin select * into r from t; return r.lockx; end$z$;
+create function atk.g() returns int language plpgsql stable as $z$begin return (select locky(t) from t); end$z$;
+--> locks
+select lockx(t) from t
+select t.locky from t
+select (t).locky from t
+select a from t where t.locky = 1
+select l from w
+select g()
+select locky(t.*) from t
+select lockx(x) from (select t from t) q(x)
+--> free
+select t.lockx from t
+select (t).lockx from t
+select lockx from t
+select nextval(t) from t
+select a(t) from t
+select l from v
+select f()
+select q.locky from (select 1 as locky) q
+
+--# keys that end the walk early
+create function atk.f(a int) returns int language sql stable as 'select a';
+create function atk.f(a int, b int) returns int language plpgsql stable as $z$begin return lockit(a); end$z$;
+create view atk.f as select atk.f(1, 2) as n;
+create domain atk.g as int check (value > 0);
+create table atk.g2(g atk.g);
+insert into atk.g2 values (1);
+create function atk.g(int, int) returns int language plpgsql stable as $z$begin return lockit(1); end$z$;
+create operator atk.%> (leftarg = int, rightarg = int, function = atk.g);
+create operator atk.%> (leftarg = text, rightarg = text, function = starts_with);
+create function atk.h() returns int language plpgsql stable as $z$declare f int := 1; g int := 2; begin return f + g; end$z$;
+create function atk.i() returns int language plpgsql stable as $z$declare f int := 1; begin return f(f, 2); end$z$;
+--> locks
+select f(1, 2)
+select * from f
+select n from atk.f
+select g(1, 2)
+select 1 %> 2
+select i()
+select f(f.n) from f
+--> free
+select f(1)
+select 1::g
+select g from g2
+select 'ab'::text %> 'a'::text
+select h()
