@@ -567,6 +567,7 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
     bound = [line for line in (*loud, *silent) if line["bound"]]
     kept = [line for line in harmless if line["kind"] == "WRITE"]
     lost = [line for line in plain if line["kind"] != "READ"]
+    named = [line for line in lost if _names_volatile(line)]
     distinct = {line["text"] for line in lines}
     plain_texts = {line["text"] for line in plain}
     lost_texts = {line["text"] for line in lost}
@@ -578,7 +579,10 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
         f"  accepted harmlessly: {len(harmless):,}, kept on the primary: {len(kept):,}\n"
         f"  plain SELECTs among these: {len(plain):,}, kept on the primary: {len(lost):,}"
         f" ({len(lost) / max(1, len(plain)):.2%}); distinct {len(plain_texts):,},"
-        f" {len(lost_texts):,} ({len(lost_texts) / max(1, len(plain_texts)):.2%})"
+        f" {len(lost_texts):,} ({len(lost_texts) / max(1, len(plain_texts)):.2%})\n"
+        f"  of these by a volatile function that the text itself names: {len(named):,},"
+        f" by anything else: {len(lost) - len(named):,}"
+        f" ({(len(lost) - len(named)) / max(1, len(plain)):.2%})"
     )
     for title, found in (("loud", loud), ("silent", silent), ("kept", kept), ("lost", lost)):
         _write(work / f"{group}-{title}.jsonl", found)
@@ -591,6 +595,11 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
     for reason, n in reasons.most_common(25):
         print(f"  {n:5} LOST [{reason}]")
     return int(len(loud) + len(silent) > len(bound))
+
+
+def _names_volatile(line: dict[str, Any]) -> bool:
+    found = re.search(r"([\w$]+)\(\) is volatile", line["reason"])
+    return found is not None and found[1].lower() in line["text"].lower()
 
 
 def _short(text: str) -> str:
