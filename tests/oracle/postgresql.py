@@ -362,7 +362,7 @@ class Run:
                 self._script(database, path)
             except psycopg.Error as error:
                 print(f"  {path.name} was given up: {str(error).strip()[:200]}", flush=True)
-            if not prepared and path.name == "create_cast.sql":
+            if path.name == "create_cast.sql":
                 database.reader.execute(LEFT_CAST)
                 database.dirty = True
             took = time.monotonic() - started
