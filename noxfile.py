@@ -197,7 +197,7 @@ def suite_django(session: nox.Session) -> None:
 
 @nox.session
 def oracle(session: nox.Session) -> None:
-    """Ask a standby about every statement of SQLAlchemy's and Django's tests (minutes)."""
+    """Ask a standby about each statement of SQLAlchemy's, Django's and PostgreSQL's tests."""
     _install(session, "suites")
     session.run("python", "-m", "tests.oracle.record", *session.posargs)
 

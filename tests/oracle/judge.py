@@ -44,6 +44,11 @@ def run(connection: Connection, text: str, *, transaction: bool) -> Verdict:
     raw.exec_(b"rollback")
     raw.exec_(b"discard all")
     raw.exec_(b"set statement_timeout = '5s'")
+    return verdict(result)
+
+
+def verdict(result: pq.abc.PGresult) -> Verdict:
+    """What a standby's `result` says of a statement."""
     state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     message = result.error_message.decode()
     refused = state == "25006" or (

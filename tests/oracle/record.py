@@ -1,6 +1,8 @@
-"""Asks a real standby about every statement of SQLAlchemy's and Django's own test suites.
+"""Asks a real standby about every statement of SQLAlchemy's and Django's own test suites, and of
+PostgreSQL's own regression scripts.
 
-    python -m tests.oracle.record [--only sqlalchemy|django] [--keep DIR] [--apps APP …]
+    python -m tests.oracle.record [--only sqlalchemy|django|postgresql] [--keep DIR]
+        [--files FILE …] [--apps APP …] [--scripts SCRIPT …] [--volatile-cast]
 
 Prints three rates and every text that spoils one. Exits with 1 if there is any. The texts stay in
 a temporary directory. `nox -s oracle` runs it.
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from router.testing import Cluster
+from tests.oracle import postgresql
 from tests.suites import sqlalchemy_suite
 from tests.suites.sdist import fetch
 
@@ -54,22 +57,32 @@ DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 """
 
+COLLECTIONS = ("sqlalchemy", "django", "postgresql")
 TIMEOUT = 2400  # seconds for one suite
 
 
 def main() -> int:
     """Record, judge, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=("sqlalchemy", "django"), help="one of the two")
+    parser.add_argument("--only", choices=COLLECTIONS, help="one of the three")
     parser.add_argument("--keep", metavar="DIR", help="work in DIR and leave it there")
     parser.add_argument("--files", nargs="*", default=list(SQLALCHEMY), help="of SQLAlchemy")
     parser.add_argument("--apps", nargs="*", default=DJANGO, help="of Django")
+    parser.add_argument("--scripts", nargs="*", default=[], help="of PostgreSQL")
+    parser.add_argument("--volatile-cast", action="store_true", help="add one to PostgreSQL's")
     known = parser.parse_args()
     worst = 0
     with tempfile.TemporaryDirectory(prefix="pg-router-oracle-") as scratch:
         work = Path(known.keep or scratch)
         work.mkdir(parents=True, exist_ok=True)
-        for suite in (known.only,) if known.only else ("sqlalchemy", "django"):
+        for suite in (known.only,) if known.only else COLLECTIONS:
+            if suite == "postgresql":
+                with Cluster(1, settings=postgresql.SETTINGS) as cluster:
+                    done = postgresql.run(
+                        work, cluster, volatile_cast=known.volatile_cast, only=known.scripts
+                    )
+                worst = max(worst, postgresql.report(done, work))
+                continue
             target = work / f"{suite}.jsonl"
             target.unlink(missing_ok=True)
             with Cluster(1, password="recorded") as cluster:
