@@ -106,9 +106,11 @@ class CatalogReader:
         arguments = await self._loop.outside(lambda: self._connect_args(node))
         connection = await connect(self._loop, arguments)
         try:
-            # One message is one transaction, to which the limit is local: behind a PgBouncer all
-            # clients share a session.
-            limit = f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT};".encode()
+            # One message is one transaction, to which these are local: behind a PgBouncer all
+            # clients share a session. A user's own operators must not hide the server's.
+            limit = (
+                f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT};SET LOCAL search_path = pg_catalog;"
+            ).encode()
             queries = Catalog.QUERIES.items()
             return {part: await connection.query(limit + sql.encode()) for part, sql in queries}
         finally:

@@ -12,7 +12,7 @@ from typing import Any
 from router.sql import functions, parser
 from router.sql.graph import Graph, Node
 from router.sql.names import Names
-from router.sql.nodetree import uses
+from router.sql.nodetree import items, uses
 from router.sql.objects import Effect
 from router.sql.plpgsql import scan
 from router.sql.tables import Tables
@@ -114,8 +114,10 @@ class Closure(Tables):
             self.builtins.setdefault(name, []).append(node)
 
     def _make_nodes(self) -> None:
-        for oid, schema, name, _, _, _, volatile, language, *_ in self.rows["functions"]:
-            node = self.functions[oid] = Node(f"calls {schema}.{name}()")
+        for oid, schema, name, _, _, _, volatile, language, *_, arguments in self.rows[
+            "functions"
+        ]:
+            node = self.functions[oid] = Node(f"calls {schema}.{name}({arguments})")
             node.volatile, node.inlined = volatile, language == "sql"
             self.function_names.setdefault(name, []).append((schema, oid))
         for oid, schema, name, kind, _, _ in self.rows["relations"]:
@@ -126,8 +128,8 @@ class Closure(Tables):
         for oid, schema, name, *_ in self.rows["types"]:
             self.types[oid] = Node(f"uses type {schema}.{name}")
             self.type_names.setdefault(name, []).append((schema, oid))
-        for oid, _, name, left, right, *_ in self.rows["operators"]:
-            node = self.operators[oid] = Node(f"uses operator {name}")
+        for oid, schema, name, left, right, *_ in self.rows["operators"]:
+            node = self.operators[oid] = Node(f"uses operator {schema}.{name}")
             of = frozenset(t for t in (left, right) if t in self.types)
             self.symbols.setdefault(name, []).append((of, node))
         for oid, name, _ in self.rows["classes"]:
@@ -273,8 +275,8 @@ class Closure(Tables):
 
     def _function(self, row: Sequence[Any]) -> None:
         (
-            oid, schema, name, _, _, _, volatile, language, source, tree, defaults, _, _,
-            twins, extension, parts, sort, states,
+            oid, schema, name, n, _, _, volatile, language, source, tree, defaults, _, _,
+            twins, extension, parts, sort, states, _,
         ) = row  # fmt: skip
         node = self.functions[oid]
         for part in self.signatures[oid]:
@@ -288,7 +290,9 @@ class Closure(Tables):
             node.does(Effect.ACTS, why)
             node.binds = functions.binds(name)
         if defaults:
-            self.use_tree(node, uses(defaults), "the default of an argument")
+            trees = items(defaults)
+            for which, default in enumerate(trees, n - len(trees) + 1):
+                self.use_tree(node, uses(default), f"the default of its {_nth(which)} argument")
         if parts is not None:
             self._aggregate(node, parts, sort, states)
         elif language == "sql" and tree:
@@ -345,6 +349,13 @@ class Closure(Tables):
             named = scan(source) if language == "plpgsql" else sql_body(source)
         self.bodies[key] = named
         return named
+
+
+def _nth(n: int) -> str:
+    """`n` as an ordinal, "2nd"."""
+    if n % 100 in (11, 12, 13):
+        return f"{n}th"
+    return f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th') }"
 
 
 def ruled(rules: frozenset[str], schema: str | None, name: str) -> bool:

@@ -45,3 +45,21 @@ def uses(tree: str) -> Uses:
         else:
             into.update(map(int, several.split()))
     return found
+
+
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+def items(tree: str) -> list[str]:
+    """The nodes of `tree`, the text of a list of them."""
+    found: list[str] = []
+    depth = begins = 0
+    for match in _BRACE.finditer(tree):
+        if match[0] == "{":
+            begins = begins if depth else match.start()
+            depth += 1
+        elif match[0] == "}":
+            depth -= 1
+            if not depth:
+                found.append(tree[begins : match.end()])
+    return found

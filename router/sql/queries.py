@@ -24,7 +24,7 @@ _FUNCTIONS = f"""
         case when l.lanname = 'sql' and p.prosrc = '' then to_jsonb(p) ->> 'prosqlbody' end,
         p.proargdefaults::text, p.prorettype::int8,
         coalesce(p.proallargtypes, p.proargtypes::oid[])::int8[],
-        case when l.lanname = 'internal' and p.prokind in ('f', 'p') then array(
+        case when l.lanname = 'internal' and p.prokind <> 'a' then array(
             select b.oid::int8 from pg_catalog.pg_proc b
             where b.prosrc = p.prosrc and b.prolang = p.prolang and b.oid < {FIRST}
         ) end,
@@ -38,7 +38,8 @@ _FUNCTIONS = f"""
             a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn,
             a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn
         ]::oid[]::int8[] end,
-        a.aggsortop::int8, array[a.aggtranstype, a.aggmtranstype]::int8[]
+        a.aggsortop::int8, array[a.aggtranstype, a.aggmtranstype]::int8[],
+        pg_catalog.oidvectortypes(p.proargtypes)
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     join pg_catalog.pg_language l on l.oid = p.prolang

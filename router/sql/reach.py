@@ -147,9 +147,13 @@ class Reach:
         why = functions.unsafe(name)
         if why is not None:
             self._unsafe(name, n, why)
-        elif not (users or self.names.loose or (n == 1 and name in judge.catalog.types)):
+        elif not (users or self.names.loose or (n == 1 and self._is_type(name))):
             self.binds = True  # it may set what the journal never sees
             self._unknown(f"{name}()", called=True)
+
+    def _is_type(self, name: str) -> bool:
+        """Whether a call of what is called `name`, and no function, is a cast."""
+        return name in TYPES or name in self.judge.catalog.types
 
     def _functions(self, users: Iterable[Function]) -> None:
         for function in users:

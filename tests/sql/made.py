@@ -24,7 +24,7 @@ def function(
     """The row of a function with `n` arguments of type int, without its oid."""
     return [
         schema, name, n, 0, False, volatile, language, source, None, None, 23, [23] * n, twins,
-        extension, None, None, [None, None],
+        extension, None, None, [None, None], ", ".join(["integer"] * n),
     ]  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Writes ``rows.json``: what a server that has run `SCHEMA` says of its catalog.
+"""Writes ``rows.json``: what a server that has run ``schema.sql`` says of its catalog.
 
     python -m tests.sql.record_rows
 
-To be run when `SCHEMA` or the catalog's queries change; test_catalog compares with a live server.
+To be run when that or the catalog's queries change; test_catalog compares with a live server.
 """
 
 import json
@@ -13,16 +13,17 @@ import psycopg
 from router.sql.queries import QUERIES
 from router.testing import Cluster
 
+SCHEMA = Path(__file__).with_name("schema.sql")
 TARGET = Path(__file__).with_name("rows.json")
 
 
 def main() -> None:
     """Start a server, run the schema, ask, write one row a line."""
-    from tests.sql.statements import SCHEMA
+    schema = SCHEMA.read_text("utf-8")
 
     with Cluster(0) as cluster:
         cluster.primary.execute("create database recorded")
-        cluster.primary.execute(SCHEMA, dbname="recorded")
+        cluster.primary.execute(schema, dbname="recorded")
         with psycopg.connect(cluster.primary.conninfo("recorded")) as connection:
             answers = {name: connection.execute(sql).fetchall() for name, sql in QUERIES.items()}
     parts = [
