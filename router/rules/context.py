@@ -104,16 +104,19 @@ class Pins:
     Attributes:
         by_cluster: the pins by cluster id.
         reads: where the request read last, by cluster id.
+        asked: replicas that told the request something of themselves, by cluster id; see
+            `router.sql.intent.Intent.server_local`.
         arrived: pins that came with the request and no Router has taken yet.
         changes: how often a pin was set in this process; tells whether the client has to
             be given new ones.
     """
 
-    __slots__ = ("arrived", "by_cluster", "changes", "reads")
+    __slots__ = ("arrived", "asked", "by_cluster", "changes", "reads")
 
     def __init__(self) -> None:
         self.by_cluster: dict[str, Pin] = {}
         self.reads: dict[str, LastRead] = {}
+        self.asked: dict[str, Node] = {}
         self.arrived: Arrivals | None = None
         self.changes: int = 0
 

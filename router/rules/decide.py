@@ -75,6 +75,8 @@ def decide(
             transaction is Transaction.EXPLICIT and not policy.lazy_transactions
         ):  # row 4
             return _primary(view, Reason.EXPLICIT, now)
+        elif _is_the_primarys(intent, policy):  # row 5a
+            return _primary(view, Reason.SERVER_LOCAL, now)
         elif transaction is Transaction.ON_REPLICA and (left := _left(view.replicas, failed)):
             return Decision(left, Reason.HELD, False)
     reason = Reason.READ_ONLY if transaction is Transaction.READ_ONLY else Reason.READ  # row 5
@@ -160,6 +162,7 @@ def read_alone(
         intent.kind is not READ
         or decision is None
         or intent.needs_transaction
+        or intent.server_local
         or pins.by_cluster
         or pins.arrived
         or (held is not None and held not in decision.nodes)
@@ -187,10 +190,12 @@ def _go_on(
     if node is None or (situation.leaves and intent.kind is not Kind.TRANSACTION):
         return None
     reads = intent.kind is READ
-    if situation.transaction is Transaction.READ_ONLY:
+    if situation.transaction is Transaction.READ_ONLY:  # whose session it is that answers
         return _in_read_only(intent, node, view, situation.isolation)
     if situation.transaction is not Transaction.ON_REPLICA or (reads and force == "primary"):
         return None
+    if force is None and _is_the_primarys(intent, policy):  # row 5a
+        return _primary(view, Reason.SERVER_LOCAL, now)
     if reads and node.name in view.snapshot.strays:
         return _substitute(view, policy, now, situation.failed)
     if reads and force is None and shows_less(node, view, policy, pin, last, now):
@@ -215,6 +220,8 @@ def _forced(
     if force == "primary":
         return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.writes)
     if intent.kind is WRITE:
+        if intent.signals:
+            raise ReplicaWriteRefused(f"a replica was asked for, {_SIGNALS.format(intent.reason)}")
         raise ReplicaWriteRefused(
             f"a replica was asked for, but the statement writes ({intent.reason}): "
             "run it outside using_replica(), or drop router='replica'"
@@ -223,6 +230,17 @@ def _forced(
     if not replicas:
         return _fallback(view, policy, now, None, failed)
     return Decision(replicas, Reason.FORCED_REPLICA, False)
+
+
+_SIGNALS = (
+    "but the statement signals a process ({}), which the router does on the primary only: "
+    "for a process of a replica, connect to that server itself"
+)
+
+
+def _is_the_primarys(intent: Intent, policy: Policy) -> bool:
+    """Row 5a: whether the answer to `intent` is the server's own, and the primary's is meant."""
+    return intent.server_local and not policy.any_server_local
 
 
 def _within(kind: Kind, view: View, now: float) -> Decision:
@@ -263,6 +281,10 @@ def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
     """The error for `intent` in a read-only transaction on a standby, which would run it."""
+    if intent.signals:
+        return ReplicaWriteRefused(
+            f"a read-only transaction runs on a replica, {_SIGNALS.format(intent.reason)}"
+        )
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
         "not be refused: run it outside that transaction, or list its function in read_functions "

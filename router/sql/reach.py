@@ -42,7 +42,7 @@ class Walk(Tree):
                 self._type(item)
             else:
                 self._named(item.call)
-        if not (self.found or self.doubt or self.binds or self._plan_only):
+        if not (self.found or self.doubt or self.binds or self.local or self._plan_only):
             judge.harmless |= seen
 
     def _function(self, f: Function) -> None:
@@ -136,6 +136,9 @@ class Walk(Tree):
             self.binds = True
         if DEFINES.search(source):
             self.ddl = True
+        for setting in functions.LOCAL_SETTINGS:  # in string literals too, for current_setting()
+            if setting in source.lower():
+                self._answers(setting)
         for match in WORD.finditer(source):
             word, op = match["word"], match["op"]
             if op is not None:
@@ -154,6 +157,8 @@ class Walk(Tree):
                 continue
             if not self._ruled(self.judge.read, [name]):
                 self._mentioned(name, match)
+                if name in functions.LOCAL:
+                    self._answers(name)
             if name in functions.PRIMARYS:
                 self._refuse(f"{name}: {functions.PRIMARYS[name]}")
             self._todo.extend(catalog.relations.get(name, ()))
@@ -165,6 +170,7 @@ class Walk(Tree):
         why = functions.unsafe(name)
         if why is not None:
             self.binds = self.binds or functions.binds(name)
+            self.signals = self.signals or name in functions.SIGNALS
             self._refuse(f"{name}(): {why}")
             return
         found = self.catalog.functions.get(name)

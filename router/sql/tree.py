@@ -36,11 +36,14 @@ class Tree:
         acts: a standby does not refuse something it reaches.
         unseen: it reaches a function or operator that nobody knows.
         varies: what makes a second run on another node give something else.
+        local: what it names first whose answer is the server's own; see `functions.LOCAL`.
+        signals: it calls a function that signals a process.
     """
 
     __slots__ = (
         "_owner", "_plan_only", "_scope", "_seen", "_todo", "_touched", "acts", "binds",
-        "catalog", "configs", "ddl", "doubt", "found", "holds", "judge", "unseen", "varies",
+        "catalog", "configs", "ddl", "doubt", "found", "holds", "judge", "local", "signals",
+        "unseen", "varies",
     )  # fmt: skip
 
     def __init__(self, judge: Judge, *, plan_only: bool = False) -> None:
@@ -53,6 +56,8 @@ class Tree:
         self.unseen: bool = False
         self.configs: list[SetConfig] = []
         self.varies: str = ""
+        self.local: str = ""
+        self.signals: bool = False
         self.catalog: Catalog = judge.catalog
         self.judge: Judge = judge
         self._plan_only = plan_only
@@ -82,6 +87,12 @@ class Tree:
             self.acts = True
         if not self.found:
             self.found = f"{reason}, inside {self._owner}" if self._owner else reason
+
+    def _answers(self, what: str) -> None:
+        """Note `what` it reads, whose answer is the server's own; a plan is the same anywhere."""
+        if not (self.local or self._plan_only):
+            self.local = f"{what}, inside {self._owner}" if self._owner else what
+            self.varies = self.varies or what
 
     def _unknown(self, what: str, *, called: bool = False) -> None:
         if called:
@@ -169,8 +180,11 @@ class Tree:
             self.varies = name
         found = self.catalog.relations.get(name, ())
         builtin = name in RELATIONS
-        if name in functions.PRIMARYS and schema in (None, "pg_catalog"):
-            self._refuse(f"{name}: {functions.PRIMARYS[name]}")
+        if builtin and schema in (None, "pg_catalog"):
+            if name in functions.PRIMARYS:
+                self._refuse(f"{name}: {functions.PRIMARYS[name]}")
+            elif name in functions.LOCAL:
+                self._answers(name)
         if schema is not None:
             if schema == "information_schema" or (schema == "pg_catalog" and builtin):
                 return False
@@ -202,6 +216,10 @@ class Tree:
         ):
             self.configs.append(_config(args))
             return True
+        if names[-1] == "current_setting" and args:
+            setting = (grammar.constant(args[0]) or "").lower()
+            if setting in functions.LOCAL_SETTINGS:
+                self._answers(setting)
         self._names(names, None if node.get("func_variadic") else len(args))
         return True
 
@@ -219,6 +237,8 @@ class Tree:
         if users:
             self._reach(users)
         if builtin and name in functions.SAFE:
+            if name in functions.LOCAL:
+                self._answers(f"{name}()")
             if name in functions.HARMLESS:
                 self.varies = self.varies or f"{name}()"
             return
@@ -237,6 +257,7 @@ class Tree:
             return  # the planner does not run it
         if functions.binds(name):
             self.binds = self.holds = True
+        self.signals = self.signals or name in functions.SIGNALS
         self._refuse(f"{name}(): {why}", acts=name not in functions.REFUSED)
 
     def _users(self, name: str, schema: str | None, n: int | None) -> tuple[Function, ...]:
