@@ -12,7 +12,6 @@ from router.checkout.dedicated import with_session
 from router.checkout.node_connection import NodeConnection
 from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
-from router.checkout.signals import note_asked
 from router.checkout.transaction import BOUND, Transactions
 from router.cluster.gate import GivenUp
 from router.connect.dialing import patient
@@ -104,8 +103,6 @@ class Checkout(Transactions[H]):
         situation = self._situation(asked, failed)
         self.slow = ()
         held, decision = self._hold(intent, situation, forced, context)
-        if intent.server_local and not decision.on_primary:
-            note_asked(self, held.node, context)
         fresh = not held.in_transaction
         route = Route(self, text, intent, held, decision, context, fresh, asked)
         if prepared(route, situation):

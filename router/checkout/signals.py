@@ -2,18 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-from router.model import Node
 from router.rules.context import RoutingContext
 
 if TYPE_CHECKING:
+    from router.checkout.route import Route
     from router.checkout.transaction import Transactions
 
 
-def note_asked(checkout: "Transactions[Any]", node: Node, context: RoutingContext) -> None:
-    """`node`, a replica, is about to tell `checkout`, in `context`, something of itself."""
+def note_asked(route: "Route[Any]") -> None:
+    """The replica of `route` is about to tell something of itself, which may be a process id."""
+    checkout, node = route.checkout, route.held.node
     checkout.asked = node
-    if not context.root:  # outside any request nobody knows whose process id it was
-        context.pins.asked[checkout.router.cluster] = node
+    if not route.context.root:  # outside any request nobody knows who will use it
+        route.context.pins.asked[checkout.router.cluster] = node
 
 
 def warn_of_signal(checkout: "Transactions[Any]", context: RoutingContext) -> None:

@@ -71,12 +71,8 @@ def decide(
             if not _begins_read_only(intent):
                 return _primary(view, Reason.WRITE, now, pins=intent.writes)
             transaction = Transaction.READ_ONLY
-        elif transaction is Transaction.ISOLATED or (
-            transaction is Transaction.EXPLICIT and not policy.lazy_transactions
-        ):  # row 4
-            return _primary(view, Reason.EXPLICIT, now)
-        elif _is_the_primarys(intent, policy):  # row 5a
-            return _primary(view, Reason.SERVER_LOCAL, now)
+        elif (reason := _stays(intent, transaction, policy)) is not None:  # rows 4 and 5a
+            return _primary(view, reason, now)
         elif transaction is Transaction.ON_REPLICA and (left := _left(view.replicas, failed)):
             return Decision(left, Reason.HELD, False)
     reason = Reason.READ_ONLY if transaction is Transaction.READ_ONLY else Reason.READ  # row 5
@@ -189,20 +185,20 @@ def _go_on(
     node = situation.replica
     if node is None or (situation.leaves and intent.kind is not Kind.TRANSACTION):
         return None
-    reads = intent.kind is READ
     if situation.transaction is Transaction.READ_ONLY:  # whose session it is that answers
         return _in_read_only(intent, node, view, situation.isolation)
-    if situation.transaction is not Transaction.ON_REPLICA or (reads and force == "primary"):
+    if situation.transaction is not Transaction.ON_REPLICA:
         return None
-    if force is None and _is_the_primarys(intent, policy):  # row 5a
-        return _primary(view, Reason.SERVER_LOCAL, now)
-    if reads and node.name in view.snapshot.strays:
-        return _substitute(view, policy, now, situation.failed)
-    if reads and force is None and shows_less(node, view, policy, pin, last, now):
-        return _primary(view, Reason.PIN_PRIMARY, now)
-    if reads or intent.kind is SESSION or intent.verb in (Verb.COMMIT, Verb.ROLLBACK):
-        return Decision((node,), Reason.HELD, False)
-    return None
+    if intent.kind is READ:
+        if force == "primary" or (force is None and _is_the_primarys(intent, policy)):
+            return None
+        if node.name in view.snapshot.strays:
+            return _substitute(view, policy, now, situation.failed)
+        if force is None and shows_less(node, view, policy, pin, last, now):
+            return _primary(view, Reason.PIN_PRIMARY, now)
+    elif intent.kind is not SESSION and intent.verb not in (Verb.COMMIT, Verb.ROLLBACK):
+        return None
+    return Decision((node,), Reason.HELD, False)
 
 
 def _in_read_only(intent: Intent, node: Node, view: View, isolation: str) -> Decision:
@@ -241,6 +237,15 @@ _SIGNALS = (
 def _is_the_primarys(intent: Intent, policy: Policy) -> bool:
     """Row 5a: whether the answer to `intent` is the server's own, and the primary's is meant."""
     return intent.server_local and not policy.any_server_local
+
+
+def _stays(intent: Intent, transaction: Transaction, policy: Policy) -> Reason | None:
+    """Why a read or a setting stays on the primary for what it is, or for what surrounds it."""
+    if transaction is Transaction.ISOLATED or (
+        transaction is Transaction.EXPLICIT and not policy.lazy_transactions
+    ):  # row 4
+        return Reason.EXPLICIT
+    return Reason.SERVER_LOCAL if _is_the_primarys(intent, policy) else None
 
 
 def _within(kind: Kind, view: View, now: float) -> Decision:

@@ -181,10 +181,7 @@ class Tree:
         found = self.catalog.relations.get(name, ())
         builtin = name in RELATIONS
         if builtin and schema in (None, "pg_catalog"):
-            if name in functions.PRIMARYS:
-                self._refuse(f"{name}: {functions.PRIMARYS[name]}")
-            elif name in functions.LOCAL:
-                self._answers(name)
+            self._builtin(name)
         if schema is not None:
             if schema == "information_schema" or (schema == "pg_catalog" and builtin):
                 return False
@@ -195,6 +192,13 @@ class Tree:
         elif not builtin:
             self._unknown(name)
         return False
+
+    def _builtin(self, name: str) -> None:
+        """A relation of pg_catalog."""
+        if name in functions.PRIMARYS:
+            self._refuse(f"{name}: {functions.PRIMARYS[name]}")
+        elif name in functions.LOCAL:
+            self._answers(name)
 
     def _sample(self, node: dict[str, Any]) -> bool:
         self._names(strings(node["method"]), None)
