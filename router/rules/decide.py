@@ -216,11 +216,10 @@ def _forced(
     if force == "primary":
         return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.writes)
     if intent.kind is WRITE:
-        if intent.signals:
-            raise ReplicaWriteRefused(f"a replica was asked for, {_SIGNALS.format(intent.reason)}")
+        does, further = ("signals a process", _SIGNALLED) if intent.signals else ("writes", "")
         raise ReplicaWriteRefused(
-            f"a replica was asked for, but the statement writes ({intent.reason}): "
-            "run it outside using_replica(), or drop router='replica'"
+            f"a replica was asked for, but the statement {does} ({intent.reason}): "
+            f"run it outside using_replica(), or drop router='replica'{further}"
         )
     replicas = _left(view.replicas, failed)
     if not replicas:
@@ -228,9 +227,8 @@ def _forced(
     return Decision(replicas, Reason.FORCED_REPLICA, False)
 
 
-_SIGNALS = (
-    "but the statement signals a process ({}), which the router does on the primary only: "
-    "for a process of a replica, connect to that server itself"
+_SIGNALLED = (
+    "; that signals a process of the primary: for one of a replica connect to that server itself"
 )
 
 
@@ -286,14 +284,12 @@ def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
     """The error for `intent` in a read-only transaction on a standby, which would run it."""
+    cure = ", or list its function in read_functions if it is harmless"
     if intent.signals:
-        return ReplicaWriteRefused(
-            f"a read-only transaction runs on a replica, {_SIGNALS.format(intent.reason)}"
-        )
+        cure = _SIGNALLED
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
-        "not be refused: run it outside that transaction, or list its function in read_functions "
-        "if it is harmless"
+        f"not be refused: run it outside that transaction{cure}"
     )
 
 
