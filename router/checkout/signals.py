@@ -14,7 +14,8 @@ def note_asked(route: "Route[Any]") -> None:
     checkout, node = route.checkout, route.held.node
     checkout.asked = node
     if not route.context.root:  # outside any request nobody knows who will use it
-        route.context.pins.asked[checkout.router.cluster] = node
+        pins = route.context.pins
+        pins.asked = {**pins.asked, checkout.router.cluster: node}
 
 
 def warn_of_signal(checkout: "Transactions[Any]", context: RoutingContext) -> None:
