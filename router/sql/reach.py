@@ -74,8 +74,15 @@ class Walk(Tree):
         elif f.language != "internal":
             self.binds = self.binds or f.volatile
             self._refuse(f"{f.language}, which may do anything")
-        elif f.source not in functions.SAFE:
-            self._refuse(f"{f.source}")
+        else:
+            self._internal(f.source)
+
+    def _internal(self, name: str) -> None:
+        """The function of PostgreSQL's own that one of the user's calls by the name in C."""
+        if name not in functions.SAFE:
+            self._refuse(name)
+        elif name in functions.LOCAL:
+            self._answers(f"{name}()")
 
     def _folded(self, f: Function) -> None:
         """The planner may run a function that is not volatile, to fold or to estimate."""

@@ -281,6 +281,8 @@ class Tree:
             self._reach(users)
         if (why := functions.UNSAFE.get(name)) is not None:
             self._refuse(f"{name}(): {why}")
+        elif name in functions.LOCAL:
+            self._answers(f"{name}()")
 
     def _column(self, node: dict[str, Any]) -> bool:
         # x.f calls f(x) when x has no column f.

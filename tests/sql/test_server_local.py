@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from router.sql.builtins import RELATIONS, STABLE, VOLATILE
-from router.sql.catalog import Catalog, Function, Relation
+from router.sql.catalog import Catalog, Function, Operator, Relation
 from router.sql.classifier import Classifier, classify
 from router.sql.functions import HARMLESS, LOCAL, LOCAL_SETTINGS, PRIMARYS, SIGNALS, UNSAFE
 from router.sql.intent import Intent, Kind
@@ -144,6 +144,8 @@ def test_a_view_is_the_servers_own_where_what_it_calls_is(
         ("SELECT * FROM busy", "pg_locks, inside busy"),
         ("SELECT * FROM busier", "pg_locks, inside busy"),
         ("SELECT me()", "pg_backend_pid, inside me()"),
+        ("SELECT mine()", "pg_backend_pid(), inside mine()"),
+        ("SELECT ~~~ 1", "pg_blocking_pids(), inside ~~~"),
         ("SELECT read_only()", "transaction_read_only, inside read_only()"),
     ],
 )
@@ -166,6 +168,7 @@ CATALOG = Catalog(
         "me": (
             Function("public", "me", 0, 0, False, "plpgsql", "begin return pg_backend_pid(); end"),
         ),
+        "mine": (Function("public", "mine", 0, 0, False, "internal", "pg_backend_pid"),),
         "read_only": (
             Function(
                 "public", "read_only", 0, 0, False, "plpgsql",
@@ -173,6 +176,7 @@ CATALOG = Catalog(
             ),
         ),
     },
+    operators={"~~~": (Operator("public", "~~~", "pg_blocking_pids"),)},
 )  # fmt: skip
 JUDGE = Classifier(CATALOG)
 
