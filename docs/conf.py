@@ -22,6 +22,8 @@ myst_substitutions = {
     "statements": goes.statements(),
     "unsafe_functions": goes.unsafe(),
     "harmless_functions": goes.harmless(),
+    "server_local": goes.server_local(),
+    "local_settings": goes.local_settings(),
 }
 myst_heading_anchors = 3
 autodoc_typehints = "description"

@@ -37,6 +37,7 @@ class Explanation:
                 (intent.binds, "the checkout then stays on the primary"),
                 (intent.local, "it lasts until the transaction ends"),
                 (intent.needs_transaction, "it needs a real transaction"),
+                (intent.server_local, "using_replica() asks a replica"),
                 (intent.no_transaction, "it cannot run in a transaction"),
                 (intent.ddl, "the catalog is read again afterwards"),
             )

@@ -1,6 +1,7 @@
 """The tables of "What goes where", made by the classifier itself so that they cannot drift."""
 
 from router.sql import functions
+from router.sql.builtins import RELATIONS
 from router.sql.catalog import Catalog
 from router.sql.classifier import classify
 from router.sql.closure import FOREIGN, SEQUENCE, UNLOGGED
@@ -15,6 +16,9 @@ VALUES (1), (2)
 TABLE users
 SELECT random(), now(), gen_random_uuid()
 SHOW search_path
+SHOW transaction_read_only
+SELECT pg_backend_pid()
+SELECT * FROM pg_locks
 EXPLAIN SELECT * FROM users
 COPY users TO STDOUT
 DECLARE c CURSOR FOR SELECT * FROM users
@@ -109,6 +113,8 @@ def goes(intent: Intent) -> str:
 def beside(intent: Intent) -> str:
     """What else follows from it."""
     notes = []
+    if intent.server_local:
+        notes.append("of the primary")
     if intent.binds:
         notes.append("binds the checkout to the primary")
     if intent.local:
@@ -122,12 +128,12 @@ def beside(intent: Intent) -> str:
     return "; ".join(notes)
 
 
-def grouped(table: "dict[str, str]") -> str:
-    """Functions by reason, as a Markdown table."""
+def grouped(table: "dict[str, str]", head: str = "| reason | functions |") -> str:
+    """What is in `table` by reason, as a Markdown table."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in sorted(table.items()):
         by_reason.setdefault(reason, []).append(f"`{name}`")
-    rows = ["| reason | functions |", "|---|---|"]
+    rows = [head, "|---|---|"]
     rows += [f"| {reason} | {', '.join(names)} |" for reason, names in sorted(by_reason.items())]
     return "\n".join(rows)
 
@@ -135,6 +141,22 @@ def grouped(table: "dict[str, str]") -> str:
 def unsafe() -> str:
     """Built-in functions that only the primary may run."""
     return grouped(dict(functions.UNSAFE))
+
+
+def server_local() -> str:
+    """Functions, with brackets, and relations whose answer is the server's own."""
+    shown = {}
+    for name, reason in functions.LOCAL.items():
+        many = name.startswith("pg_stat_get_")  # one for each column of the views
+        called = "pg_stat_get_*()" if many else f"{name}()"
+        shown[name if name in RELATIONS else called] = reason
+    return grouped(shown, "| what it is about | functions and relations |")
+
+
+def local_settings() -> str:
+    """Settings that are another on a replica by its nature."""
+    rows = [f"| `{name}` | {why} |" for name, why in functions.LOCAL_SETTINGS.items()]
+    return "\n".join(["| setting | why |", "|---|---|", *rows])
 
 
 def harmless() -> str:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, TypeVar
 
 from router.checkout.node_connection import NodeConnection
+from router.checkout.signals import note_asked
 from router.errors import SessionRefused
 from router.model import Node
 from router.rules.decide import SESSION
@@ -25,6 +26,8 @@ def prepared(route: "Route[H]", situation: Situation) -> bool:
         Exception: what the driver raised, where the statement must not go elsewhere.
     """
     checkout, held, intent = route.checkout, route.held, route.intent
+    if intent.server_local and not route.decision.on_primary:
+        note_asked(route)
     transaction = needs_transaction(intent, situation, route.decision, checkout.router.policy)
     if transaction:
         _must_span(checkout, held.node)

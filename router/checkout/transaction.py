@@ -6,7 +6,9 @@ from typing import Any, Literal, TypeVar
 from router.checkout.connections import Connections
 from router.checkout.node_connection import DEFAULTS, Characteristics, NodeConnection
 from router.checkout.route import Route
+from router.checkout.signals import warn_of_signal
 from router.errors import CommitUnknown, RouterError
+from router.model import Node
 from router.rules.context import Pins, RoutingContext, current_context
 from router.rules.decide import SESSION
 from router.rules.journal import Entry
@@ -31,6 +33,7 @@ class Transactions(Connections[H]):
         declared_read_only: the open transaction began with a ``BEGIN READ ONLY``.
         characteristics: the settings of the transactions to come.
         pins: those of a Session with a context of its own, in place of the current context's.
+        asked: the replica that last told something of itself, such as a process id.
     """
 
     open: bool
@@ -43,6 +46,7 @@ class Transactions(Connections[H]):
     declared_read_only: bool = False
     characteristics: Characteristics = DEFAULTS
     pins: Pins | None = None
+    asked: Node | None = None
     # The contexts whose writes are not known to be committed, in the order of their writes: a set
     # would have them in another one in each process, and no history could be replayed.
     _writers: tuple[RoutingContext, ...] = ()
@@ -75,6 +79,8 @@ class Transactions(Connections[H]):
     def writing(self, context: RoutingContext, intent: Intent) -> None:
         """`intent`, a write, is about to be sent: pin `context` first, so no read slips in."""
         self.router.pinning.wrote(context, done=False)
+        if intent.signals:
+            warn_of_signal(self, context)
         self._sent = self.router.clock()
         self._note_writer(context)
         if intent.ddl:

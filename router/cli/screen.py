@@ -20,7 +20,9 @@ from router.rules.decision import Reason
 from router.status.history import QUIET, words
 
 READ_ON_REPLICA = frozenset({Reason.READ, Reason.PIN_REPLICA, Reason.READ_ONLY, Reason.HELD})
-READ_ON_PRIMARY = frozenset({Reason.PIN_PRIMARY, Reason.MONOTONIC_PRIMARY, Reason.NO_REPLICA})
+READ_ON_PRIMARY = frozenset(
+    {Reason.PIN_PRIMARY, Reason.MONOTONIC_PRIMARY, Reason.NO_REPLICA, Reason.SERVER_LOCAL}
+)
 READS = READ_ON_REPLICA | READ_ON_PRIMARY | {Reason.RETRIED}
 
 NOTICE = 10.0

@@ -56,6 +56,9 @@ class Config(FromSources):
             autobegun ones: under READ COMMITTED, reads before the first write may use a replica.
         reads_in_transaction: run reads outside explicit transactions in a real transaction, as
             plain SQLAlchemy does, at its price of two more round trips.
+        server_local: "primary" or "any": who answers what each server answers for itself, such as
+            ``pg_backend_pid()``, ``pg_locks`` and ``pg_stat_activity``; "any" takes that for a
+            read like others.
         balance: "weighted", "random" (the same), "round_robin", "least_outstanding", "latency" or
             a callable, see `router.balance.Balancer`.
         discovery: a callable that returns every server of the cluster, as `replicas` takes them;
@@ -116,6 +119,7 @@ class Config(FromSources):
     fallback: Literal["primary", "error"] = "primary"
     transactions: Literal["primary", "lazy"] = "primary"
     reads_in_transaction: bool = False
+    server_local: Literal["primary", "any"] = "primary"
     balance: str | Balancer = "weighted"
     discovery: Callable[[], Iterable[str | Mapping[str, object]]] | None = None
     discovery_interval: float = 10.0
@@ -285,6 +289,7 @@ class Config(FromSources):
             fallback=self.fallback == "primary",
             lazy_transactions=self.transactions == "lazy",
             reads_in_transaction=self.reads_in_transaction,
+            any_server_local=self.server_local == "any",
         )
 
     def limits(self) -> Limits:

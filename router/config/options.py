@@ -185,6 +185,7 @@ _CHECKS: Mapping[str, Check] = {
     "fallback": _one_of("primary", "error"),
     "transactions": _one_of("primary", "lazy"),
     "reads_in_transaction": _truth,
+    "server_local": _one_of("primary", "any"),
     "balance": _balance,
     "discovery": _called("that returns servers"),
     "discovery_interval": _number(),

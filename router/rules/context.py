@@ -10,6 +10,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar, cast
 
 from router import registry
@@ -98,22 +99,28 @@ _writing = registry.lock()
 """One lock for all `Pins`, held for a few steps: `router.registry` would have to know each."""
 
 
+_NOBODY: Mapping[str, Node] = MappingProxyType({})
+
+
 class Pins:
     """The pins of one request, one per cluster. Read without a lock; writing takes one.
 
     Attributes:
         by_cluster: the pins by cluster id.
         reads: where the request read last, by cluster id.
+        asked: replicas that told the request something of themselves, by cluster id; replaced
+            whole. See `router.sql.intent.Intent.server_local`.
         arrived: pins that came with the request and no Router has taken yet.
         changes: how often a pin was set in this process; tells whether the client has to
             be given new ones.
     """
 
-    __slots__ = ("arrived", "by_cluster", "changes", "reads")
+    __slots__ = ("arrived", "asked", "by_cluster", "changes", "reads")
 
     def __init__(self) -> None:
         self.by_cluster: dict[str, Pin] = {}
         self.reads: dict[str, LastRead] = {}
+        self.asked: Mapping[str, Node] = _NOBODY
         self.arrived: Arrivals | None = None
         self.changes: int = 0
 

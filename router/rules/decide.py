@@ -71,10 +71,8 @@ def decide(
             if not _begins_read_only(intent):
                 return _primary(view, Reason.WRITE, now, pins=intent.writes)
             transaction = Transaction.READ_ONLY
-        elif transaction is Transaction.ISOLATED or (
-            transaction is Transaction.EXPLICIT and not policy.lazy_transactions
-        ):  # row 4
-            return _primary(view, Reason.EXPLICIT, now)
+        elif (reason := _stays(intent, transaction, policy)) is not None:  # rows 4 and 5a
+            return _primary(view, reason, now)
         elif transaction is Transaction.ON_REPLICA and (left := _left(view.replicas, failed)):
             return Decision(left, Reason.HELD, False)
     reason = Reason.READ_ONLY if transaction is Transaction.READ_ONLY else Reason.READ  # row 5
@@ -160,6 +158,7 @@ def read_alone(
         intent.kind is not READ
         or decision is None
         or intent.needs_transaction
+        or intent.server_local
         or pins.by_cluster
         or pins.arrived
         or (held is not None and held not in decision.nodes)
@@ -186,18 +185,20 @@ def _go_on(
     node = situation.replica
     if node is None or (situation.leaves and intent.kind is not Kind.TRANSACTION):
         return None
-    reads = intent.kind is READ
-    if situation.transaction is Transaction.READ_ONLY:
+    if situation.transaction is Transaction.READ_ONLY:  # whose session it is that answers
         return _in_read_only(intent, node, view, situation.isolation)
-    if situation.transaction is not Transaction.ON_REPLICA or (reads and force == "primary"):
+    if situation.transaction is not Transaction.ON_REPLICA:
         return None
-    if reads and node.name in view.snapshot.strays:
-        return _substitute(view, policy, now, situation.failed)
-    if reads and force is None and shows_less(node, view, policy, pin, last, now):
-        return _primary(view, Reason.PIN_PRIMARY, now)
-    if reads or intent.kind is SESSION or intent.verb in (Verb.COMMIT, Verb.ROLLBACK):
-        return Decision((node,), Reason.HELD, False)
-    return None
+    if intent.kind is READ:
+        if force == "primary" or (force is None and _is_the_primarys(intent, policy)):
+            return None
+        if node.name in view.snapshot.strays:
+            return _substitute(view, policy, now, situation.failed)
+        if force is None and shows_less(node, view, policy, pin, last, now):
+            return _primary(view, Reason.PIN_PRIMARY, now)
+    elif intent.kind is not SESSION and intent.verb not in (Verb.COMMIT, Verb.ROLLBACK):
+        return None
+    return Decision((node,), Reason.HELD, False)
 
 
 def _in_read_only(intent: Intent, node: Node, view: View, isolation: str) -> Decision:
@@ -215,14 +216,34 @@ def _forced(
     if force == "primary":
         return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.writes)
     if intent.kind is WRITE:
+        does, further = ("signals a process", _SIGNALLED) if intent.signals else ("writes", "")
         raise ReplicaWriteRefused(
-            f"a replica was asked for, but the statement writes ({intent.reason}): "
-            "run it outside using_replica(), or drop router='replica'"
+            f"a replica was asked for, but the statement {does} ({intent.reason}): "
+            f"run it outside using_replica(), or drop router='replica'{further}"
         )
     replicas = _left(view.replicas, failed)
     if not replicas:
         return _fallback(view, policy, now, None, failed)
     return Decision(replicas, Reason.FORCED_REPLICA, False)
+
+
+_SIGNALLED = (
+    "; that signals a process of the primary: for one of a replica connect to that server itself"
+)
+
+
+def _is_the_primarys(intent: Intent, policy: Policy) -> bool:
+    """Row 5a: whether the answer to `intent` is the server's own, and the primary's is meant."""
+    return intent.server_local and not policy.any_server_local
+
+
+def _stays(intent: Intent, transaction: Transaction, policy: Policy) -> Reason | None:
+    """Why a read or a setting stays on the primary for what it is, or for what surrounds it."""
+    if transaction is Transaction.ISOLATED or (
+        transaction is Transaction.EXPLICIT and not policy.lazy_transactions
+    ):  # row 4
+        return Reason.EXPLICIT
+    return Reason.SERVER_LOCAL if _is_the_primarys(intent, policy) else None
 
 
 def _within(kind: Kind, view: View, now: float) -> Decision:
@@ -263,10 +284,12 @@ def must_follow(node: Node, snapshot: Snapshot, isolation: str) -> None:
 
 def acts_on_replica(intent: Intent) -> ReplicaWriteRefused:
     """The error for `intent` in a read-only transaction on a standby, which would run it."""
+    cure = ", or list its function in read_functions if it is harmless"
+    if intent.signals:
+        cure = _SIGNALLED
     return ReplicaWriteRefused(
         f"a read-only transaction runs on a replica, where this ({intent.reason}) would act and "
-        "not be refused: run it outside that transaction, or list its function in read_functions "
-        "if it is harmless"
+        f"not be refused: run it outside that transaction{cure}"
     )
 
 

@@ -15,6 +15,7 @@ class Reason(enum.Enum):
     BOUND = "the session holds something only the primary's session has"
     WRITE = "a write, or not positively a read"
     EXPLICIT = "an explicit transaction that is not read-only"
+    SERVER_LOCAL = "a read whose answer is the server's own"
     READ_ONLY = "a read-only transaction"
     PIN_REPLICA = "pinned, and the replica has replayed the pin"
     PIN_PRIMARY = "pinned, and no replica has replayed the pin"
@@ -61,6 +62,7 @@ class Policy(NamedTuple):
         fallback: whether reads may use the primary when no replica is eligible.
         lazy_transactions: explicit transactions start on the primary only at their first write.
         reads_in_transaction: reads begin a transaction, as writes do.
+        any_server_local: reads whose answer is the server's own are reads like others.
     """
 
     consistency: str = "lsn"
@@ -68,3 +70,4 @@ class Policy(NamedTuple):
     fallback: bool = True
     lazy_transactions: bool = False
     reads_in_transaction: bool = False
+    any_server_local: bool = False

@@ -10,6 +10,7 @@ WHY: Mapping[Reason, str] = {
     Reason.WRITE: "writes, and what is not surely a read",
     Reason.TRANSACTION: "in a transaction that had written already",
     Reason.EXPLICIT: "in a transaction that the application began",
+    Reason.SERVER_LOCAL: "questions about the server itself, such as its locks and its activity",
     Reason.BOUND: "in a session with something of its own there, such as a temporary table",
     Reason.PIN_PRIMARY: "reads just after a write, so that its author sees it",
     Reason.MONOTONIC_PRIMARY: "reads for which every replica was behind what was seen already",

@@ -33,8 +33,8 @@ class Catalog:
         loaded: False until it was read; then no user's object is known to be safe.
         unsafe_types: types whose values may not occur in a read: what comes with them is unsafe.
         operators: symbols that users gave an operator.
-        unsafe_operators: operators by unsafe functions, by symbol.
-        unsafe_casts: casts by unsafe functions that a statement has to ask for.
+        judged_operators: operators by unsafe functions, by symbol.
+        judged_casts: casts by unsafe functions that a statement has to ask for.
         ddl_binds: an event trigger leaves something in the session that runs DDL.
         bodies: what bodies of functions name, for the next reading.
     """
@@ -47,8 +47,8 @@ class Catalog:
     types: Mapping[str, tuple[Type, ...]] = field(default_factory=dict)
     unsafe_types: Mapping[int, Verdict] = field(default_factory=dict)
     operators: frozenset[str] = frozenset()
-    unsafe_operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
-    unsafe_casts: tuple[Cast, ...] = ()
+    judged_operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
+    judged_casts: tuple[Cast, ...] = ()
     ddl_binds: bool = False
     bodies: Bodies = field(default_factory=dict, repr=False)
 
@@ -91,8 +91,8 @@ class _Told:
         self._planned = graph.planned(self._run)
         self._binds = graph.binding()
         self._locals = graph.reaching(n for n in graph.nodes if n.local)
-        self._operators = self._unsafe_operators(graph)
-        self._casts = self._unsafe_casts()
+        self._operators = self._judged_operators(graph)
+        self._casts = self._judged_casts()
         self._unsafe = {t: self._run[n] for t, n in closure.types.items() if n in self._run}
         self._suspects = frozenset(
             [t for o in self._operators for t in o.operands]
@@ -111,8 +111,8 @@ class _Told:
             "types": _by_name(map(self._type, self._closure.rows["types"])),
             "unsafe_types": self._unsafe,
             "operators": frozenset(row[2] for row in operators),
-            "unsafe_operators": _by_name(self._operators),
-            "unsafe_casts": self._casts,
+            "judged_operators": _by_name(self._operators),
+            "judged_casts": self._casts,
             "ddl_binds": self._closure.ddl in self._binds,
             "bodies": self._closure.bodies,
         }
@@ -151,27 +151,24 @@ class _Told:
     def _suspect(self, types: frozenset[int]) -> frozenset[int]:
         return types & self._suspects or NO_TYPES
 
-    def _unsafe_operators(self, graph: Graph) -> tuple[Operator, ...]:
+    def _judged_operators(self, graph: Graph) -> tuple[Operator, ...]:
         found = []
         for oid, _, name, left, right, _, _ in self._closure.rows["operators"]:
             node = self._closure.operators[oid]
-            if node in self._run:
-                verdicts = self._run[node], self._planned.get(node)
-                found.append(Operator(name, *verdicts, _users(left, right)))
+            if node in self._run or node in self._locals:
+                verdicts = self._run.get(node), self._planned.get(node)
+                operands = _users(left, right)
+                found.append(Operator(name, *verdicts, operands, self._local(node)))
         return tuple(found)
 
-    def _unsafe_casts(self) -> tuple[Cast, ...]:
-        return tuple(
-            Cast(
-                source if source >= FIRST else 0,
-                target,
-                name,
-                self._run[node],
-                self._planned.get(node),
-            )
-            for (source, target, _, _, _, name), node in self._closure.casts
-            if node in self._run
-        )
+    def _judged_casts(self) -> tuple[Cast, ...]:
+        found = []
+        for (source, target, _, _, _, name), node in self._closure.casts:
+            if node in self._run or node in self._locals:
+                verdicts = self._run.get(node), self._planned.get(node)
+                source_ = source if source >= FIRST else 0
+                found.append(Cast(source_, target, name, *verdicts, self._local(node)))
+        return tuple(found)
 
 
 def _users(*types: int) -> frozenset[int]:

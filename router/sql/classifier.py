@@ -82,7 +82,13 @@ def _strongest(intents: list[Intent]) -> Intent:
     kinds = {i.kind for i in intents}
     needs = any(i.needs_transaction for i in intents)
     if kinds == {Kind.READ}:
-        return Intent(Kind.READ, intents[0].reason, needs_transaction=needs)
+        own = next((i for i in intents if i.server_local), None)
+        return Intent(
+            Kind.READ,
+            (own or intents[0]).reason,
+            needs_transaction=needs,
+            server_local=own is not None,
+        )
     if kinds == {Kind.SESSION} and len({(i.local, i.no_transaction) for i in intents}) == 1:
         return _settings(intents)
     return _several(intents)
@@ -104,6 +110,7 @@ def _several(intents: list[Intent]) -> Intent:
         ddl=any(i.ddl for i in intents),
         no_transaction=any(i.no_transaction for i in intents),
         on_standby=_together(intents),
+        signals=any(i.signals for i in intents),
     )
 
 

@@ -93,25 +93,31 @@ class Closure(Tables):
     # -- what there is ---------------------------------------------------------------------------
 
     def _make_builtins(self) -> None:
+        """Of PostgreSQL's own, what a replica must not run, or answers otherwise."""
         for oid, name, n in self.rows["builtins"]:
             if n < 0:
                 node = self.relations[oid] = Node(f"reads {name}")
                 self.builtin_relations[name] = node
-                node.does(Effect.ACTS, functions.PRIMARYS[name])
-                continue
-            why = functions.unsafe(name)
-            if why is None and name in functions.HARMLESS:
-                continue
-            if name in functions.THREE and n == 3:
-                continue
-            node = self.functions[oid] = Node(f"calls {name}()")
-            node.volatile = name in functions.PLANNED or why is None
-            effect = Effect.REFUSED if name in functions.REFUSED else Effect.ACTS
-            if why is None:
-                effect, why = Effect.UNKNOWN, "nobody knows what it does"
-            node.does(effect, why)
-            node.binds = functions.binds(name)
-            self.builtins.setdefault(name, []).append(node)
+                if name in functions.PRIMARYS:
+                    node.does(Effect.ACTS, functions.PRIMARYS[name])
+                node.local = functions.LOCAL.get(name, "")
+            elif not (name in functions.THREE and n == 3):
+                self._make_builtin(oid, name)
+
+    def _make_builtin(self, oid: int, name: str) -> None:
+        why, local = functions.unsafe(name), functions.LOCAL.get(name, "")
+        known = name in functions.SAFE
+        if known and not local:
+            return
+        node = self.functions[oid] = Node(f"calls {name}()")
+        self.builtins.setdefault(name, []).append(node)
+        node.volatile = name in functions.PLANNED or not (known or why)
+        node.local = local
+        node.binds, node.signals = functions.binds(name), name in functions.SIGNALS
+        if why is not None:
+            node.does(Effect.REFUSED if name in functions.REFUSED else Effect.ACTS, why)
+        elif not known:
+            node.does(Effect.UNKNOWN, "nobody knows what it does")
 
     def _make_nodes(self) -> None:
         for oid, schema, name, _, _, _, volatile, language, *_, arguments in self.rows[

@@ -9,7 +9,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from router.sql.builtins import STABLE, VOLATILE
+from router.sql.builtins import RELATIONS, STABLE, VOLATILE
 
 _HARMLESS: Mapping[str, str] = {
     # volatile because each call gives another value; they change nothing
@@ -108,6 +108,48 @@ _UNSAFE: Mapping[str, str] = {
     "tsvector_update_trigger* unique_key_recheck pg_event_trigger_*": "not for callers",
 }
 
+_LOCAL: Mapping[str, str] = {
+    "pg_backend_pid": "the process that answers",
+    "pg_my_temp_schema pg_is_other_temp_schema": "temporary tables of the session that answers",
+    "pg_cursor pg_cursors pg_prepared_statement pg_prepared_statements pg_listening_channels": (
+        "what the session that answers has open"
+    ),
+    "pg_lock_status pg_locks pg_blocking_pids pg_safe_snapshot_blocking_pids "
+    "pg_isolation_test_session_is_blocked": "locks of that server's processes",
+    "pg_stat_* pg_statio_*": "activity and counters there",
+    "pg_notification_queue_usage": "the queue of notifications there",
+    "pg_get_replication_slots pg_replication_slots pg_show_replication_origin_status "
+    "pg_replication_origin_status": "who replicates from there, and how far",
+    "pg_get_aios pg_aios pg_get_backend_memory_contexts pg_backend_memory_contexts "
+    "pg_get_shmem_allocations pg_shmem_allocations pg_get_shmem_allocations_numa "
+    "pg_shmem_allocations_numa pg_get_loaded_modules": "memory and I/O of that server's processes",
+    "pg_postmaster_start_time pg_conf_load_time": "since when that server runs",
+    "pg_show_all_settings pg_settings pg_show_all_file_settings pg_file_settings "
+    "pg_hba_file_rules pg_ident_file_mappings": "how that server is configured",
+    "pg_control_checkpoint pg_control_recovery": "that server's control file",
+    "pg_available_wal_summaries pg_wal_summary_contents pg_get_wal_summarizer_state": (
+        "WAL summaries there"
+    ),
+}
+# Not in it, though they may differ: what is asked to learn which server answers
+# (`pg_is_in_recovery()`, `pg_last_wal_replay_lsn()`, `inet_server_port()`, `inet_client_port()`,
+# SHOW port), what a replica has from its primary (planner statistics, sizes on disk), and what the
+# installation brings, which is the same wherever one cluster runs (`version()`, `pg_config()`).
+
+LOCAL_SETTINGS: Mapping[str, str] = {
+    "transaction_read_only": "a replica's transactions always are",
+    "in_hot_standby": "on for a replica",
+    "primary_conninfo": "a replica's only",
+    "primary_slot_name": "a replica's only",
+}
+"""Settings, as SHOW names them, that are another on a standby by its nature, each with the reason.
+What is set for a session is the same on every node, see `router.rules.journal`."""
+
+SIGNALS = frozenset(
+    {"pg_cancel_backend", "pg_terminate_backend", "pg_log_backend_memory_contexts"}
+)
+"""Functions that take a process id and signal that process, of the server they run on."""
+
 PRIMARYS: Mapping[str, str] = {
     "pg_prepared_xacts": _UNSAFE["pg_prepared_xact"],
     "pg_sequences": _UNSAFE["pg_sequence_last_value pg_get_sequence_data"],
@@ -175,8 +217,9 @@ TYPE_WORDS: Mapping[str, str] = {
 """Words of the grammar that name a type of PostgreSQL's own, with the name in the catalog."""
 
 
-def _expand(table: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    known = STABLE | VOLATILE
+def _expand(
+    table: Mapping[str, str], known: frozenset[str] = STABLE | VOLATILE
+) -> Iterator[tuple[str, str]]:
     for patterns, reason in table.items():
         for pattern in patterns.split():
             for name in fnmatch.filter(known, pattern) if "*" in pattern else (pattern,):
@@ -189,14 +232,20 @@ UNSAFE: Mapping[str, str] = dict(_expand(_UNSAFE))
 HARMLESS: Mapping[str, str] = {n: r for n, r in _expand(_HARMLESS) if n not in UNSAFE}
 """Functions that are volatile and yet fine on a replica, each with the reason."""
 
+LOCAL: Mapping[str, str] = {
+    n: r for n, r in _expand(_LOCAL, STABLE | VOLATILE | RELATIONS) if n not in UNSAFE
+}
+"""Functions and relations of pg_catalog whose answer describes the server or the session that
+gives it, each with what it is about. Another server's is no less true, and another answer."""
+
 PLANNED = VOLATILE
 """Functions that never run while a statement is only planned: the planner folds none of these."""
 
 SAFE = (STABLE | frozenset(HARMLESS)) - frozenset(UNSAFE)
 """Every function of pg_catalog and information_schema that a replica may run."""
 
-STABLE_SAFE = SAFE - frozenset(HARMLESS)
-"""Functions a replica may run that are not volatile either."""
+STABLE_SAFE = SAFE - frozenset(HARMLESS) - frozenset(LOCAL) - {"current_setting"}
+"""Functions a replica may run that are not volatile either, and say the same wherever they run."""
 
 _PATTERNS = tuple(
     (pattern, reason)

@@ -16,12 +16,13 @@ class Node:
         changes: objects that are used where a body changes rows; no standby comes so far.
         volatile: of a function: the planner does not run it; None for what is no function.
         inlined: the planner may put its body in its place.
-        binds, ddl: it does so by itself.
+        binds, ddl, signals: it does so by itself.
         local: why its answer is one server's own, by itself.
     """
 
     __slots__ = (
-        "binds", "changes", "ddl", "inlined", "label", "local", "own", "uses", "volatile",
+        "binds", "changes", "ddl", "inlined", "label", "local", "own", "signals", "uses",
+        "volatile",
     )  # fmt: skip
 
     def __init__(self, label: str) -> None:
@@ -33,6 +34,7 @@ class Node:
         self.inlined: bool = False
         self.binds: bool = False
         self.ddl: bool = False
+        self.signals: bool = False
         self.local: str = ""
 
     def does(self, effect: Effect, why: str) -> None:
@@ -92,13 +94,14 @@ class Graph:
         """What running each does, for those that are not safe."""
         binds = self.binding()
         ddl = self.reaching((node for node in self.nodes if node.ddl), changes=True)
+        signals = self.reaching((node for node in self.nodes if node.signals), changes=True)
         found: dict[Node, Verdict] = {}
         for effect in (Effect.ACTS, Effect.UNKNOWN, Effect.REFUSED):
             reached = self.reaching(node for node in self.nodes if effect in node.own)
             for node in reached:
                 if node not in found:
                     why = told(node, reached, effect)
-                    found[node] = Verdict(effect, why, node in binds, node in ddl)
+                    found[node] = Verdict(effect, why, node in binds, node in ddl, node in signals)
         return found
 
     def binding(self) -> Reached:

@@ -57,6 +57,9 @@ class Intent:
         ddl: it changes what the catalog says.
         no_transaction: it cannot run in a transaction block.
         on_standby: of WRITE: what a standby would make of it.
+        server_local: of READ: its answer describes the server or the session that gives it, such
+            as a process id, locks or counters, so that another node's would be another one.
+        signals: it signals a process, by an id that means something on one server only.
     """
 
     kind: Kind
@@ -72,6 +75,8 @@ class Intent:
     ddl: bool = False
     no_transaction: bool = False
     on_standby: OnStandby = OnStandby.ACTS
+    server_local: bool = False
+    signals: bool = False
 
     @property
     def writes(self) -> bool:

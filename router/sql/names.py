@@ -70,27 +70,13 @@ class Names:
         ddl: it makes or changes a relation.
         loose: there was no tree: any word may be a name, and each assignment a cast.
         configs: calls of set_config().
+        local: a setting it asks for that is another one on each server; empty for none.
     """
 
     __slots__ = (
-        "_scope",
-        "aliases",
-        "attributes",
-        "binds",
-        "calls",
-        "casts",
-        "columns",
-        "configs",
-        "ddl",
-        "forms",
-        "holds",
-        "loose",
-        "mentioned",
-        "operators",
-        "relations",
-        "types",
-        "whole",
-        "written",
+        "_scope", "aliases", "attributes", "binds", "calls", "casts", "columns", "configs",
+        "ddl", "forms", "holds", "local", "loose", "mentioned", "operators", "relations",
+        "types", "whole", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -110,6 +96,7 @@ class Names:
         self.binds: bool = False
         self.holds: bool = False
         self.ddl: bool = False
+        self.local: str = ""
         self.loose: bool = False
         self._scope = NO_NAMES
 
@@ -148,6 +135,11 @@ class Names:
     def refuse(self, reason: str, effect: Effect, *, executed: bool = False) -> None:
         """It is no read, for `reason`."""
         self.forms.append(Form(reason, effect, executed))
+
+    def asks(self, setting: str | None) -> None:
+        """It asks for `setting`, None for one that is no constant."""
+        if setting is not None and setting.lower() in functions.LOCAL_SETTINGS:
+            self.local = self.local or setting.lower()
 
     def _query(self, node: dict[str, Any]) -> bool:
         if "withClause" in node:
@@ -216,6 +208,8 @@ class Names:
         if name == "set_config" and names[0] in ("set_config", "pg_catalog"):
             self.configs.append(_config(args))
             return True
+        if name == "current_setting" and args:
+            self.asks(grammar.constant(args[0]))
         if name in _NAMING_TYPES and self._names_type(args):
             return True
         n = len(args)

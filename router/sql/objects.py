@@ -32,12 +32,14 @@ class Verdict:
         why: the shortest chain of uses that leads to it, printable.
         binds: it leaves something in its session, or nobody knows.
         ddl: it changes what the catalog says, or nobody knows.
+        signals: it signals a process of the server.
     """
 
     effect: Effect
     why: str
     binds: bool = False
     ddl: bool = False
+    signals: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,33 +104,37 @@ class Type:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """An operator by an unsafe function, in statements where its operands can occur.
+    """An operator that no read may have, or whose answer is one server's own.
 
     Attributes:
         operands: types, all of which a statement must have to mean it; PostgreSQL's own are left
             out, for any statement may have them.
         planned: what it does in a statement that is only planned; None for nothing.
+        local: what makes its answer one server's own; empty for none.
     """
 
     name: str
-    verdict: Verdict
-    planned: Verdict | None
+    verdict: Verdict | None
+    planned: Verdict | None = None
     operands: frozenset[int] = NO_TYPES
+    local: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cast:
-    """A cast by an unsafe function that has to be asked for.
+    """A cast that has to be asked for, by a function that no read may call, or a local one.
 
     Attributes:
         source: type whose values it takes, 0 for one of PostgreSQL's own.
         target: type it gives.
         target_name: name of that type.
         planned: what it does in a statement that is only planned; None for nothing.
+        local: what makes its answer one server's own; empty for none.
     """
 
     source: int
     target: int
     target_name: str
-    verdict: Verdict
-    planned: Verdict | None
+    verdict: Verdict | None
+    planned: Verdict | None = None
+    local: str = ""

@@ -178,6 +178,8 @@ def _name(names: Names, tokens: list[_Token], i: int, dotted: bool, called: bool
         if name == "set_config" and schema in (None, "pg_catalog"):
             names.configs.append(_config(tokens, i + 2))
         else:
+            if name == "current_setting" and i + 2 < len(tokens):
+                names.asks(tokens[i + 2].text if tokens[i + 2].kind == "literal" else None)
             names.calls[Call(schema, name, None)] = None
             if not name.isascii():
                 names.calls[Call(schema, name.lower(), None)] = None

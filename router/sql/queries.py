@@ -184,11 +184,11 @@ def _array(names: "frozenset[str] | set[str]") -> str:
 _BUILTINS = f"""
     select p.oid::int8, p.proname, p.pronargs from pg_catalog.pg_proc p
     where p.oid < {FIRST} and (
-        p.provolatile = 'v' or p.proname = any ({_array(frozenset(functions.UNSAFE))})
+        p.provolatile = 'v' or p.proname = any ({_array({*functions.UNSAFE, *functions.LOCAL})})
     )
     union all
     select c.oid::int8, c.relname, -1 from pg_catalog.pg_class c
-    where c.oid < {FIRST} and c.relname = any ({_array(frozenset(functions.PRIMARYS))})
+    where c.oid < {FIRST} and c.relname = any ({_array({*functions.PRIMARYS, *functions.LOCAL})})
 """
 
 QUERIES: Mapping[str, str] = MappingProxyType(

@@ -32,11 +32,13 @@ class Reach:
         holds: it does so for certain.
         ddl: it changes what the catalog says, or runs code that seems to.
         varies: what makes a second run on another node give something else.
+        local: what it names first whose answer is the server's own; see `functions.LOCAL`.
+        signals: it signals a process of the server.
     """
 
     __slots__ = (
         "_plan_only", "_types", "binds", "ddl", "doubt", "effect", "found", "holds", "judge",
-        "names", "varies",
+        "local", "names", "signals", "varies",
     )  # fmt: skip
 
     def __init__(self, names: Names, judge: Judge, *, plan_only: bool = False) -> None:
@@ -47,6 +49,8 @@ class Reach:
         self.holds: bool = names.holds
         self.ddl: bool = names.ddl
         self.varies: str = ""
+        self.local: str = ""
+        self.signals: bool = False
         self.names: Names = names
         self.judge: Judge = judge
         self._plan_only = plan_only
@@ -54,6 +58,7 @@ class Reach:
         for form in names.forms:
             if not (plan_only and form.executed):
                 self._refuse(form.reason, form.effect)
+        self._answers(names.local)
         self._ask()
 
     @property
@@ -97,7 +102,7 @@ class Reach:
             self._mentioned(name)
         if names.written or names.ddl:
             self._changes()
-        if self._types or catalog.unsafe_operators or catalog.unsafe_casts:
+        if self._types or catalog.judged_operators or catalog.judged_casts:
             self._by_types()
 
     def _refuse(self, reason: str, effect: Effect) -> None:
@@ -105,6 +110,12 @@ class Reach:
         self.effect = max(self.effect, effect)
         if not self.found:
             self.found = reason
+
+    def _answers(self, what: str) -> None:
+        """Note `what` it reads, whose answer is the server's own; a plan is the same anywhere."""
+        if what and not (self.local or self._plan_only):
+            self.local = what
+            self.varies = self.varies or what
 
     def _unknown(self, what: str, *, called: bool = False) -> None:
         if called:
@@ -119,11 +130,13 @@ class Reach:
         verdict = found.planned if self._plan_only else found.verdict
         if verdict is not None:
             self._weigh_verdict(verdict)
+        self._answers(found.local)
 
     def _weigh_verdict(self, verdict: Verdict) -> None:
         self._refuse(verdict.why, verdict.effect)
         self.binds = self.binds or verdict.binds
         self.ddl = self.ddl or verdict.ddl
+        self.signals = self.signals or verdict.signals
 
     # -- functions -------------------------------------------------------------------------------
 
@@ -141,6 +154,8 @@ class Reach:
         ]
         self._functions(users)
         if schema in _OWN_SCHEMAS and name in functions.SAFE:
+            if name in functions.LOCAL:
+                self._answers(f"{name}()")
             if name in functions.HARMLESS and not self.varies:
                 self.varies = f"{name}()"
             return
@@ -168,6 +183,7 @@ class Reach:
             return  # the planner does not run it
         if functions.binds(name):
             self.binds = self.holds = True
+        self.signals = self.signals or name in functions.SIGNALS
         refused = name in functions.REFUSED
         self._refuse(f"{name}(): {why}", Effect.REFUSED if refused else Effect.ACTS)
 
@@ -191,6 +207,8 @@ class Reach:
         builtin = name in RELATIONS and schema in (None, "pg_catalog")
         if builtin and name in functions.PRIMARYS:
             self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
+        elif builtin and name in functions.LOCAL:
+            self._answers(name)
         found = False
         for item in self.judge.catalog.relations.get(name, ()):
             if schema is None or schema == item.schema:
@@ -219,6 +237,8 @@ class Reach:
         catalog = self.judge.catalog
         if name in functions.PRIMARYS:
             self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
+        elif name in functions.LOCAL and name in RELATIONS:
+            self._answers(name)
         for relation in catalog.relations.get(name, ()):
             self._weigh(relation)
             self._types |= self.names.met(name, relation.columns)
@@ -243,13 +263,13 @@ class Reach:
         catalog = self.judge.catalog
         for type_ in sorted(self._types & catalog.unsafe_types.keys()):
             self._weigh_verdict(catalog.unsafe_types[type_])
-        for symbol in self.names.operators & catalog.unsafe_operators.keys():
-            for operator in catalog.unsafe_operators[symbol]:
+        for symbol in self.names.operators & catalog.judged_operators.keys():
+            for operator in catalog.judged_operators[symbol]:
                 if operator.operands <= self._types:
                     self._weigh(operator)
-        targets = self._targets() if catalog.unsafe_casts else NO_TYPES
+        targets = self._targets() if catalog.judged_casts else NO_TYPES
         names = {name for _, name in self.names.casts}
-        for cast in catalog.unsafe_casts:
+        for cast in catalog.judged_casts:
             if (not cast.source or cast.source in self._types or self.names.loose) and (
                 cast.target in targets or cast.target_name in names
             ):

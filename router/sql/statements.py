@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from router.sql import grammar
+from router.sql import functions, grammar
 from router.sql.intent import Intent, Kind, OnStandby, Verb
 from router.sql.judge import Judge
 from router.sql.names import Names
@@ -13,6 +13,9 @@ from router.sql.plpgsql import scan
 from router.sql.reach import Reach
 
 _SELECT = Intent(Kind.READ, "SELECT")
+
+OWN_ANSWER = "whose answer is that server's own"
+"""What the reason of a read says that is `server_local`."""
 
 
 def statement(node: dict[str, Any], judge: Judge) -> Intent:
@@ -40,7 +43,15 @@ def _write(walk: Reach, reason: str, *, stays: bool = False, **rest: Any) -> Int
     # The journal does not see a set_config() in a write, so the session must be kept.
     stays = stays or any(not c.local for c in walk.names.configs)
     binds, holds = walk.binds or stays, walk.holds or stays
-    return Intent(Kind.WRITE, reason, binds=binds, holds=holds, **rest)
+    signals = walk.signals
+    return Intent(Kind.WRITE, reason, binds=binds, holds=holds, signals=signals, **rest)
+
+
+def _read(what: str, local: str) -> Intent:
+    """A read by `what`; `local` is what it names whose answer is the server's own, if anything."""
+    if local:
+        return Intent(Kind.READ, f"{what}, {OWN_ANSWER}: {local}", server_local=True)
+    return Intent(Kind.READ, what)
 
 
 def _there(name: str, node: dict[str, Any], walk: Reach) -> OnStandby:
@@ -59,7 +70,9 @@ def _select(node: dict[str, Any], judge: Judge) -> Intent:
     walk = Reach(Names().walk(node), judge)
     if walk.reason:
         return _write(walk, walk.reason, ddl=walk.ddl, on_standby=walk.on_standby)
-    return _session(walk) if walk.names.configs else _SELECT
+    if walk.names.configs:
+        return _session(walk)
+    return _read("SELECT", walk.local) if walk.local else _SELECT
 
 
 def _session(walk: Reach) -> Intent:
@@ -185,7 +198,9 @@ def _constraints(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _show(body: dict[str, Any], judge: Judge) -> Intent:
-    return Intent(Kind.READ, "SHOW")
+    name = body["name"].lower()
+    own = name in functions.LOCAL_SETTINGS or name == "all"
+    return _read("SHOW", name if own else "")
 
 
 def _explain(body: dict[str, Any], judge: Judge) -> Intent:
@@ -224,7 +239,7 @@ def _copy(body: dict[str, Any], judge: Judge) -> Intent:
         there = OnStandby.ACTS if configs else walk.on_standby
         reason = f"COPY of {walk.reason or 'set_config()'}"
         return _write(walk, reason, stays=bool(configs), on_standby=there)
-    return Intent(Kind.READ, "COPY TO STDOUT")
+    return _read("COPY TO STDOUT", walk.local)
 
 
 def _declare(body: dict[str, Any], judge: Judge) -> Intent:
@@ -234,7 +249,8 @@ def _declare(body: dict[str, Any], judge: Judge) -> Intent:
     if intent.kind is not Kind.READ:
         reason = f"DECLARE CURSOR for {intent.reason}"
         return replace(intent, kind=Kind.WRITE, reason=reason, binds=True)
-    return Intent(Kind.READ, "DECLARE CURSOR", needs_transaction=True)
+    reason = f"DECLARE CURSOR for {intent.reason}" if intent.server_local else "DECLARE CURSOR"
+    return replace(intent, reason=reason, needs_transaction=True)
 
 
 def _cursor(verb: str) -> Callable[[dict[str, Any], Judge], Intent]:
@@ -253,15 +269,15 @@ def _discard(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _code(body: dict[str, Any], judge: Judge) -> Intent:
-    binds = ddl = False
+    binds = ddl = signals = False
     for argument in body.get("args", ()):
         element = argument.get("DefElem", {})
         if element.get("defname") == "as":
             names = scan(grammar.constant(element.get("arg")) or "")
             walk = Reach(names, judge)
             binds = binds or walk.binds or any(not c.local for c in names.configs)
-            ddl = ddl or walk.ddl
-    return Intent(Kind.WRITE, "DO", binds=binds, ddl=ddl)
+            ddl, signals = ddl or walk.ddl, signals or walk.signals
+    return Intent(Kind.WRITE, "DO", binds=binds, ddl=ddl, signals=signals)
 
 
 _STATEMENTS: Mapping[str, Callable[[dict[str, Any], Judge], Intent]] = {

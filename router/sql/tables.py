@@ -78,6 +78,7 @@ class Tables:
             node.does(Effect.ACTS, "set_config(): changes session state")
         node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
         node.ddl = node.ddl or named.ddl
+        node.local = named.local
         if named.ddl:
             node.changes.setdefault(self.ddl, "")
         for call in named.calls:

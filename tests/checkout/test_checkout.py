@@ -99,7 +99,10 @@ class EventLoop(Checkout[Any]):
         return super().route(sql, explicit=explicit, force=force, stream=stream, **more)
 
 
-READS = ("SELECT 1", "SELECT now()", "DECLARE c CURSOR FOR SELECT 1", "SHOW work_mem", "UPDATE t")
+READS = (
+    "SELECT 1", "SELECT now()", "DECLARE c CURSOR FOR SELECT 1", "SHOW work_mem", "UPDATE t",
+    "SELECT pg_backend_pid()",
+)  # fmt: skip
 situations = st.fixed_dictionaries(
     {
         "sql": st.sampled_from(READS),

@@ -28,7 +28,7 @@ def test_no_server_side_cursor_is_opened(connect: Connect) -> None:
     Item.objects.bulk_create([Item(name=str(n)) for n in range(50)])
     rows = Item.objects.order_by("id").iterator(chunk_size=10)
     next(rows)
-    with routed.connection.cursor() as cursor:
+    with routed.connection.cursor() as cursor, using_replica():
         cursor.execute("SELECT count(*) FROM pg_cursors")
         assert cursor.fetchone() == (0,)
     assert len(list(rows)) == 49

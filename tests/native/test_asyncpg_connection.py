@@ -37,10 +37,11 @@ def test_who_listens_hears_of_its_session_s_end(database: Database) -> None:
 
                 con.add_termination_listener(later)
                 con.add_termination_listener(told.append)
-                port, pid = await con.fetchrow("SELECT inet_server_port(), pg_backend_pid()")
-                end = f"SELECT pg_terminate_backend({pid}, 5000)"
-                await asyncio.to_thread(database.served_by(port).execute, end)
-                assert await con.fetchval("SELECT pg_backend_pid()") != pid
+                with using_replica():
+                    port, pid = await con.fetchrow("SELECT inet_server_port(), pg_backend_pid()")
+                    end = f"SELECT pg_terminate_backend({pid}, 5000)"
+                    await asyncio.to_thread(database.served_by(port).execute, end)
+                    assert await con.fetchval("SELECT pg_backend_pid()") != pid
                 assert told == []
                 await con.add_listener("news", print)
                 assert not con.is_closed()

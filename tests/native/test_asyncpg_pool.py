@@ -483,7 +483,7 @@ def test_a_connection_that_ends_as_it_comes_back_fails_nobody(items: Database) -
     async def run() -> None:
         async with opened(items, max_size=1) as pool:
             for steps in range(8):
-                with request_context():
+                with request_context(), router.using_replica():
                     async with pool.acquire() as con:
                         pid = await con.fetchval("SELECT pg_backend_pid()")
                         (held,) = con._held()

@@ -32,6 +32,7 @@ B = Node("b", "b.example")
 GONE = Node("gone", "gone.example")
 
 READ = Intent(Kind.READ, "a SELECT")
+LOCAL = Intent(Kind.READ, "a SELECT of pg_locks", server_local=True)
 WRITE = Intent(Kind.WRITE, "an INSERT")
 SESSION = Intent(Kind.SESSION, "a SET")
 CONTROL = Intent(Kind.TRANSACTION, "a BEGIN")
@@ -88,6 +89,8 @@ def went(decision: Decision) -> str:
 PINNED = Pin(98.0, Lsn(1000), 1)
 AHEAD = Pin(98.0, Lsn(1001), 1)
 LAZY = Policy(lazy_transactions=True)
+STRICT = Policy(fallback=False)
+ANY = Policy(any_server_local=True)
 TIME = Policy(consistency="time", pin_duration=5.0)
 OFF = Policy(consistency="off")
 ONE_BEHIND = View(snapshot(b=999), out())
@@ -130,6 +133,21 @@ ISOLATED = Transaction.ISOLATED
         ("ab", Reason.READ, False, READ, E, {"policy": LAZY}),
         ("p", Reason.EXPLICIT, False, READ, ISOLATED, {}),
         ("p", Reason.EXPLICIT, False, READ, ISOLATED, {"policy": LAZY}),
+        # 5a: an answer that is the server's own; a transaction or the caller says of which
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, N, {}),
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, N, {"pin": AHEAD}),
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, N, {"last": LastRead(B, 99.5)}),
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, E, {"policy": LAZY}),
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, ON_R, {}),
+        ("p", Reason.SERVER_LOCAL, False, LOCAL, N, {"view": ALONE, "policy": STRICT}),
+        ("p", Reason.EXPLICIT, False, LOCAL, E, {}),
+        ("p", Reason.TRANSACTION, False, LOCAL, ON_P, {}),
+        ("p", Reason.BOUND, False, LOCAL, BOUND, {}),
+        ("ab", Reason.READ_ONLY, False, LOCAL, RO, {}),
+        ("ab", Reason.FORCED_REPLICA, False, LOCAL, N, {"force": "replica"}),
+        ("ab", Reason.READ, False, LOCAL, N, {"policy": ANY}),
+        ("ab", Reason.HELD, False, LOCAL, ON_R, {"policy": ANY}),
+        ("p", Reason.PIN_PRIMARY, False, LOCAL, N, {"policy": ANY, "pin": AHEAD}),
         # 5: declared read-only; a write in it fails as PostgreSQL fails it
         ("ab", Reason.READ_ONLY, False, READ, RO, {}),
         ("ab", Reason.READ_ONLY, False, REFUSED, RO, {}),
@@ -260,6 +278,8 @@ def test_reads_go_on_without_a_primary() -> None:
     assert went(asked(view=view)) == "ab"
     with pytest.raises(PrimaryUnavailable):
         asked(view=view, pin=AHEAD)
+    with pytest.raises(PrimaryUnavailable):
+        asked(LOCAL, view=view)
 
 
 def test_a_blacklisted_primary_still_takes_writes_unless_it_was_given_a_duration() -> None:
@@ -387,11 +407,13 @@ policies = st.builds(
     st.just(5.0),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
+    st.booleans(),
 )
 situations = st.fixed_dictionaries(
     {
         "intent": st.sampled_from(
-            [READ, WRITE, REFUSED, DOUBTED, UNSEEN, SESSION, CONTROL, BEGIN_READ_ONLY]
+            [READ, LOCAL, WRITE, REFUSED, DOUBTED, UNSEEN, SESSION, CONTROL, BEGIN_READ_ONLY]
         ),
         "transaction": st.sampled_from(Transaction),
         "view": views(),
@@ -450,6 +472,19 @@ def test_a_write_never_goes_to_a_replica(
     situation["transaction"] = not_read_only
     decision = attempt(situation)
     assert decision is None or (decision.on_primary and decision.pins)
+
+
+@many
+@given(situations, st.sampled_from([t for t in Transaction if t is not RO]))
+def test_an_answer_that_is_the_servers_own_is_the_primarys(
+    situation: dict[str, Any], not_read_only: Transaction
+) -> None:
+    """Unless a replica was asked for, by a block, an option or a declared transaction."""
+    policy = situation["policy"]._replace(any_server_local=False)
+    force = situation["force"] if situation["force"] != "replica" else None
+    situation |= {"intent": LOCAL, "transaction": not_read_only, "policy": policy, "force": force}
+    decision = attempt(situation)
+    assert decision is None or (decision.on_primary and not decision.pins)
 
 
 @given(situations)

@@ -21,6 +21,7 @@ from tests.rules.test_decide import (
     ALONE,
     DOUBTED,
     HEALTHY,
+    LOCAL,
     NOW,
     PINNED,
     READ,
@@ -113,6 +114,14 @@ def test_a_read_that_would_miss_a_write_leaves_the_open_transaction() -> None:
     assert goes(SESSION, OPEN, pin=AHEAD) == ("a", Reason.HELD)
 
 
+def test_what_is_the_servers_own_leaves_a_transaction_that_nobody_declared() -> None:
+    """It is asked of the primary, unless a replica was asked for; in one that is read-only it is
+    asked of that transaction's own session."""
+    assert goes(LOCAL, OPEN) == ("p", Reason.SERVER_LOCAL)
+    assert goes(LOCAL, OPEN, force="replica") == ("a", Reason.HELD)
+    assert goes(LOCAL, READ_ONLY) == ("a", Reason.READ_ONLY)
+
+
 def test_what_nobody_knows_does_not_follow_in_a_read_only_transaction() -> None:
     """A replica would run it in silence, so it is refused before it is sent."""
     with pytest.raises(ReplicaWriteRefused):
@@ -133,7 +142,7 @@ def test_a_node_that_failed_gets_the_statement_again_only_as_the_primary(
         return
     assert decision.on_primary or not failed.intersection(decision.nodes)
     if decision.reason is Reason.NO_REPLICA:
-        assert P not in failed
+        assert not failed.intersection(decision.nodes)
 
 
 def test_the_last_node_that_failed_leaves_nothing() -> None:
@@ -161,6 +170,7 @@ def test_a_read_alone_is_row_seven(view: View, pin: Any, last: LastRead | None, 
         context.set("one", pin)
     if last is not None:
         context.reads["one"] = last
+    assert read_alone(LOCAL, view, context, "one", held) is None
     found = read_alone(READ, view, context, "one", held)
     if found is None:
         return
@@ -186,6 +196,7 @@ def test_what_is_open_on_the_primary_comes_first(facts: dict[str, bool]) -> None
     ("intent", "situation", "needed"),
     [
         (READ, Situation(), False),
+        (LOCAL, Situation(), False),
         (READ, Situation(stream=True), True),
         (READ, Situation(settings_open=True), True),
         (READ, Situation(Transaction.EXPLICIT), True),

@@ -63,8 +63,8 @@ MUTANTS = (
       "decision.nodes[0] is not primary or view.timeline != timeline:",
       "not primary:", ("split brain",)),
     M("going on where the replica shows less", "rules/decide.py",
-      "    if reads and force is None and shows_less(node, view, policy, pin, last, now):",
-      "    if False:", LATE),
+      "        if force is None and shows_less(node, view, policy, pin, last, now):",
+      "        if False:", LATE),
     # -- pins --------------------------------------------------------------------------------------
     M("a pin resolved by a sample from before", "model.py",
       "        if not samples or samples[-1].started <= at:\n            return None\n",

@@ -104,3 +104,12 @@ create extension if not exists dblink;
 create extension if not exists pg_trgm;
 create server files foreign data wrapper file_fdw;
 create foreign table remote_log (line text) server files options (filename '/etc/hostname');
+
+create view busy as select pid, name from pg_locks, users;
+create view busier as select * from busy;
+create function me() returns int language plpgsql stable as $$begin return pg_backend_pid(); end$$;
+create function mine() returns int language internal stable as 'pg_backend_pid';
+create function read_only() returns text language plpgsql stable as
+    $$begin return current_setting('transaction_read_only'); end$$;
+create function blockers(int) returns int[] language sql stable as 'select pg_blocking_pids($1)';
+create operator ~~~ (rightarg = int, function = blockers);
