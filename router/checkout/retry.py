@@ -95,6 +95,19 @@ def failed_fast_read(
         held.interrupted(FAST_READ)
 
 
+def failed_midway(route: "Route[H]", error: BaseException, cursor: Any) -> None:
+    """The statement of `route`, whose rows come or go one by one, failed with `error`, raised from
+    `cursor` and to be raised again: rows may have been delivered. The next time it goes to the
+    primary, where a standby has refused it."""
+    checkout, held = route.checkout, route.held
+    if held.report_failure(error, cursor):
+        return
+    failure = _failure(route, error)
+    why = may_run_again(route.intent, failure, (held.node,), fresh=True, bound=False)
+    if why is Reason.HEALED:
+        checkout.router.catalog.heal(route.sql, failure.state, checkout.pool.reason(error))
+
+
 def _noticed(
     checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:

@@ -8,6 +8,7 @@ from router.sql import grammar
 from router.sql.intent import Intent, Kind, OnStandby, Verb
 from router.sql.judge import Judge
 from router.sql.reach import Walk
+from router.sql.settings import repeats
 
 _SELECT = Intent(Kind.READ, "SELECT")
 
@@ -59,11 +60,11 @@ def _select(node: dict[str, Any], judge: Judge) -> Intent:
     walk.run(node)
     if walk.reason:
         return _write(walk, walk.reason, ddl=walk.ddl, on_standby=walk.on_standby)
-    return _session(walk) if walk.configs else _SELECT
+    return _session(walk, computed=not repeats(node)) if walk.configs else _SELECT
 
 
-def _session(walk: Walk) -> Intent:
-    """A SELECT that calls set_config."""
+def _session(walk: Walk, *, computed: bool) -> Intent:
+    """A SELECT that calls set_config, perhaps with a value that is `computed`."""
     configs = walk.configs
     local = configs[0].local
     if walk.varies or any(c.local is not local for c in configs) or local is None:
@@ -72,15 +73,22 @@ def _session(walk: Walk) -> Intent:
             why = f"set_config() beside {walk.varies}"
         elif local is not None:
             why = "set_config() local and not"
-        sets = not all(c.local for c in configs)
-        # Local settings end with the transaction, which is all on one node.
-        there = OnStandby.ACTS if sets else OnStandby.DOUBTED
-        return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
+        return _unjournaled(why, sets=not all(c.local for c in configs))
     names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
+    if computed and settings is None:  # nobody can ask what it has set
+        return _unjournaled("set_config() of a name that is not a constant", sets=not local)
     return _special_setting(settings, None) or Intent(
-        Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local
-    )
+        Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local,
+        computed=computed,
+    )  # fmt: skip
+
+
+def _unjournaled(why: str, *, sets: bool) -> Intent:
+    """A SELECT that calls set_config and cannot be brought to another node; with `sets` what it
+    sets outlives the transaction. Else it ends with that, which is all on one node."""
+    there = OnStandby.ACTS if sets else OnStandby.DOUBTED
+    return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
 
 
 def _special_setting(settings: Iterable[str] | None, value: str | None) -> Intent | None:
@@ -175,7 +183,7 @@ def _set(body: dict[str, Any], judge: Judge) -> Intent:
     read_only = _on(value) if name == "default_transaction_read_only" else None
     return _special_setting((name,), value) or Intent(
         Kind.SESSION, f"{verb} {name}", local=local, settings=(name,), needs_transaction=local,
-        read_only=read_only,
+        read_only=read_only, computed=kind == "VAR_SET_CURRENT",
     )  # fmt: skip
 
 
@@ -216,15 +224,14 @@ def _copy(body: dict[str, Any], judge: Judge) -> Intent:
     walk = Walk(judge)
     walk.run(body)
     if body.get("is_from"):
-        return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds, on_standby=OnStandby.REFUSED)
+        return _write(walk, "COPY FROM", on_standby=OnStandby.REFUSED)
     if body.get("is_program"):
-        return Intent(Kind.WRITE, "COPY TO PROGRAM", binds=walk.binds)
+        return _write(walk, "COPY TO PROGRAM")
     if body.get("filename"):
-        return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
+        return _write(walk, "COPY TO a file")
     if walk.reason or walk.configs:
         there = OnStandby.ACTS if walk.configs else walk.on_standby
-        reason = f"COPY of {walk.reason or 'set_config()'}"
-        return _write(walk, reason, stays=bool(walk.configs), on_standby=there)
+        return _write(walk, f"COPY of {walk.reason or 'set_config()'}", on_standby=there)
     return Intent(Kind.READ, "COPY TO STDOUT")
 
 

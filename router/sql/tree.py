@@ -10,6 +10,7 @@ from router.sql.catalog import Catalog, Function
 from router.sql.grammar import strings
 from router.sql.intent import OnStandby
 from router.sql.judge import Judge, Object
+from router.sql.settings import pasted
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,11 @@ class Tree:
     def _statement(self, key: str, node: dict[str, Any]) -> bool:
         if not (self._plan_only and key in grammar.DML):
             self._refuse(grammar.statement_name(key), acts=not grammar.refused(key, node))
+        if key == "UpdateStmt" and grammar.names(node["relation"], "pg_settings"):
+            # Its rule calls set_config() instead, which a standby does as well.
+            self.acts = True
+            if not self._plan_only:
+                self.binds = self.holds = True
         return self._query(node)
 
     def _locking(self, node: dict[str, Any]) -> bool:
@@ -377,7 +383,8 @@ def _learn(key: str) -> _Check | None:
 def _config(args: Any) -> SetConfig:
     if len(args) != 3 or any("NamedArgExpr" in a for a in args):
         return SetConfig(None, None)
-    name, local = grammar.constant(args[0]), (grammar.constant(args[2]) or "").lower()
+    name, local = (None if pasted(args[i]) else grammar.constant(args[i]) for i in (0, 2))
+    local = (local or "").lower()
     known = local in grammar.ON or local in grammar.OFF
     return SetConfig(
         None if name is None else name.lower(), local in grammar.ON if known else None
