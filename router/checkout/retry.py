@@ -14,6 +14,7 @@ from router.rules.retry import (
     may_be_committed,
     may_run_again,
 )
+from router.sql.classifier import refused
 from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
     intent = route.intent
     if reason is Reason.HEALED:
         router.catalog.heal(route.sql, failure.state, pool.reason(error))
-        intent = Intent(Kind.WRITE, f"a replica refused it ({failure.state})")
+        intent = refused(intent, f"a replica refused it ({failure.state})")
     else:
         router.telemetry.event(
             "retried", level="info", node=held.node.name, reason=pool.reason(error)

@@ -137,6 +137,12 @@ def _together(intents: list[Intent]) -> OnStandby:
     return max(found, key=list(OnStandby).index)
 
 
+def refused(intent: Intent, reason: str) -> Intent:
+    """`intent` as that of a write, for `reason`: a standby has refused it."""
+    sets = intent.binds or (intent.kind is Kind.SESSION and not intent.local)
+    return Intent(Kind.WRITE, reason, binds=sets, holds=sets, on_standby=OnStandby.REFUSED)
+
+
 class Classifier:
     """Intents by text: bounded, safe under threads, bound to a catalog and to users' rules.
 
@@ -194,9 +200,10 @@ class Classifier:
         return {"entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses}
 
     def learn_write(self, sql: str, reason: str) -> None:
-        """Take `sql` for a write from now on, for `reason`: a replica refused it."""
+        """Take `sql` for a write from now on, for `reason`: a replica refused it. The journal does
+        not see then what it sets."""
+        intent = refused(self(sql), reason)
         with self._lock:
-            intent = Intent(Kind.WRITE, reason, on_standby=OnStandby.REFUSED)
             self._bound(self._learnt)[sql] = intent
             self._bound(self.known)[sql] = self._learnt[sql]
 

@@ -139,8 +139,6 @@ def test_what_was_computed_is_journaled_as_it_came_out() -> None:
     sql = "SELECT set_config('a.b', now()::text, true), set_config('a.c', version(), true)"
     (entry,) = added(sql, ("x",), "it's", "C:\\x")
     assert entry.sql == (
-        "SELECT set_config('a.c', 'it''s', true), set_config('a.b', E'C:\\\\x', true)"
-    ) or entry.sql == (
         "SELECT set_config('a.b', 'it''s', true), set_config('a.c', E'C:\\\\x', true)"
     )
     assert (entry.parameters, entry.local) == (None, True)

@@ -234,6 +234,25 @@ def test_a_literal_pasted_for_a_parameter_decides_nothing() -> None:
     assert found.binds
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT set_config('a.b', version(), false)",
+        "SELECT set_config('a.b', 'c', %s)",
+        "SET work_mem = '5MB'",
+    ],
+)
+def test_what_a_replica_refused_still_sets(classifier: Classifier, sql: str) -> None:
+    """Known for a write by then, it runs on the primary, where its session is kept."""
+    classifier.learn_write(sql, "a replica refused it")
+    classifier.learn_write(sql, "a replica refused it again")
+    assert (classifier(sql).kind, classifier(sql).binds) == (Kind.WRITE, True)
+    local = "SELECT set_config('a.b', version(), true)"
+    for text in (local, "SELECT 1"):
+        classifier.learn_write(text, "a replica refused it")
+        assert not classifier(text).binds
+
+
 def texts() -> Iterator[str]:
     yield from ("true", "false", "yes", "no", "on", "off", "1", "0", "t", "f")
 
