@@ -358,3 +358,26 @@ def test_stream_and_copy_of_a_read_are_routed(database: Any, make_pool: Any) -> 
             ports(connection, "SELECT add_item()")
         assert ports(connection, "SELECT add_item()") == [primary] * 2
     assert database.execute("SELECT count(*) FROM item") == [(2,)]
+
+
+def test_a_setting_that_a_replica_refused_is_not_lost(database: Any, make_pool: Any) -> None:
+    """It is made on the primary, where the checkout stays; and so is it the next time."""
+    database.execute(
+        "CREATE FUNCTION add_item() RETURNS text LANGUAGE sql AS "
+        "$$INSERT INTO item (name) VALUES ('a') RETURNING '7'$$"
+    )
+    database.cluster.wait_caught_up()
+    door = make_pool(read_functions=["add_item"])
+    for _ in range(2):
+        with request_context(), door.connection() as connection:
+            door.run(connection, "SELECT set_config('app.x', add_item(), false)")
+            assert door.run(connection, SEEN) == [(database.cluster.primary.port, "7")]
+
+
+@pytest.mark.doors("asyncpg")
+def test_fetchmany_sets_for_every_node(native: Native) -> None:
+    """As executemany does."""
+    sets = [("app.x", str(n), False) for n in range(8)]
+    with request_context(), native.door.connection() as connection:
+        native.door.loop(connection.fetchmany(BOUND[True], sets))
+        assert seen(native, connection) == EVERYWHERE
