@@ -11,6 +11,7 @@ import pytest
 import router
 from router import request_context
 from router.errors import ReplicaWriteRefused
+from tests.native.conftest import EVERY_WAY
 from tests.native.kit import Native
 
 SEEN = "SELECT inet_server_port(), current_setting('app.x', true)"
@@ -55,6 +56,7 @@ def test_is_local_as_a_parameter(native: Native) -> None:
         assert seen(native, connection)["replica"] in (None, "")
 
 
+@EVERY_WAY
 def test_a_local_one_binds_nothing(native: Native) -> None:
     """With True it ends with its transaction, and what follows goes to a replica."""
     door = native.door
@@ -98,6 +100,7 @@ def test_pg_settings_binds(native: Native) -> None:
         with request_context(), native.door.connection() as connection:
             native.door.run(connection, "SET statement_timeout = '6s'")
             native.door.run(connection, sql)
+            native.settle()
             assert native.door.run(connection, ask) == [(native.cluster.primary.port, "7s")]
 
 
