@@ -9,11 +9,12 @@ import asyncpg
 
 from router.asyncpg.checkout import AsyncpgCheckout
 from router.asyncpg.node_connection import DRIVER_ERRORS, AsyncpgConnection
-from router.checkout.route import Route
+from router.checkout.route import Asked, Route
 from router.greenlets import greenlet_spawn
 from router.rules.context import current_context
-from router.rules.decide import READ
+from router.rules.decide import READ, SESSION
 from router.rules.decision import Decision, Reason
+from router.rules.journal import streamed
 from router.sql.intent import Intent, Kind
 
 
@@ -56,27 +57,31 @@ class PreparedStatement:
         return self._real.get_attributes()
 
     async def fetch(self, *args: Any, **kw: Any) -> Any:
-        return await self._ran(self._usable().fetch(*args, **kw))
+        return await self._ran(self._usable().fetch(*args, **kw), (args,))
 
     async def fetchrow(self, *args: Any, **kw: Any) -> Any:
-        return await self._ran(self._usable().fetchrow(*args, **kw))
+        return await self._ran(self._usable().fetchrow(*args, **kw), (args,))
 
     async def fetchval(self, *args: Any, **kw: Any) -> Any:
-        return await self._ran(self._usable().fetchval(*args, **kw))
+        return await self._ran(self._usable().fetchval(*args, **kw), (args,))
 
     async def fetchmany(self, args: Any, **kw: Any) -> Any:
-        return await self._ran(self._usable().fetchmany(args, **kw))
+        sets = self._routed.repeatable(self._query, args)
+        return await self._ran(self._usable().fetchmany(sets, **kw), sets)
 
     async def executemany(self, args: Any, **kw: Any) -> None:
-        await self._ran(self._usable().executemany(args, **kw))
+        sets = self._routed.repeatable(self._query, args)
+        await self._ran(self._usable().executemany(sets, **kw), sets)
 
     async def explain(self, *args: Any, analyze: bool = False) -> Any:
         """As asyncpg's: its plan; with `analyze` it runs, in a transaction that asyncpg rolls
         back."""
-        return await self._ran(self._usable().explain(*args, analyze=analyze))
+        return await self._ran(self._usable().explain(*args, analyze=analyze), ())
 
     def cursor(self, *args: Any, **kw: Any) -> Any:
         made = self._usable().cursor(*args, **kw)
+        if self._held is self._routed.replica:
+            self._routed.must_not_act(streamed(self._intent))
         self._route().begin()
         return made
 
@@ -99,7 +104,8 @@ class PreparedStatement:
         context = current_context()
         return Route(self._routed, self._query, self._intent, held, decision, context, False)
 
-    async def _ran(self, execution: Coroutine[Any, Any, Any]) -> Any:
+    async def _ran(self, execution: Coroutine[Any, Any, Any], sets: Any) -> Any:
+        """What `execution` gives, which runs it for each of the `sets` of arguments."""
         route = self._route()
         route.begin()
         try:
@@ -115,9 +121,14 @@ class PreparedStatement:
                 self._routed.writing(route.context, self._intent)
             raise
         kind = self._intent.kind
-        # A setting stays in this session, to which every statement of the checkout is bound.
         if kind is READ:
             route.done()
+        elif kind is SESSION:
+            # On the primary every statement of the checkout is bound to this session. On a replica
+            # others follow elsewhere, when the read-only transaction has ended.
+            if self._held is self._routed.replica and sets:
+                route.asked = Asked(many=True)
+                await greenlet_spawn(route.done, sets)
         elif kind is Kind.TRANSACTION or (
             self._pins and self._routed.router.pinning.asks_position
         ):

@@ -17,6 +17,10 @@ COPY_OUT = Intent(Kind.WRITE, "COPY of a table", on_standby=OnStandby.DOUBTED)
 COPY_IN = Intent(Kind.WRITE, "COPY FROM", on_standby=OnStandby.REFUSED)
 
 
+MANY = frozenset({"executemany", "fetchmany"})
+"""Methods that run a statement once for each set of arguments."""
+
+
 class Statements:
     """Runs statements with the names that asyncpg's connection has for it."""
 
@@ -39,7 +43,8 @@ class Statements:
         """As asyncpg's: run a statement once for each set of arguments, all or none of them."""
         # An iterator can be walked through once only, and so cannot be sent a second time.
         again = isinstance(args, list | tuple)
-        await self._sent("executemany", command, (args,), {"timeout": timeout}, again=again)
+        sets = (self._routed.repeatable(command, args),)
+        await self._sent("executemany", command, sets, {"timeout": timeout}, again=again)
 
     def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
         """As asyncpg's: the rows of `query` as its records."""
@@ -56,7 +61,8 @@ class Statements:
     async def fetchmany(self, query: str, args: Any, **kw: Any) -> Any:
         """As asyncpg's: the rows of a statement run once for each set of arguments."""
         again = isinstance(args, list | tuple)
-        return await self._sent("fetchmany", query, (args,), kw, again=again)
+        sets = (self._routed.repeatable(query, args),)
+        return await self._sent("fetchmany", query, sets, kw, again=again)
 
     async def copy_from_query(self, query: str, *args: Any, **kw: Any) -> str:
         """Copy the rows of a query out, from the node the query is routed to."""
@@ -102,7 +108,7 @@ class Statements:
         def call(held: AsyncpgConnection, text: str = query) -> Any:
             return await_only(getattr(held.con, method)(text, *args, **kw))
 
-        return await self._spawned(self._run, query, call, args, again)
+        return await self._spawned(self._run, query, call, args, again, method in MANY)
 
     async def _at_once(
         self, route: Route[AsyncpgConnection], method: str, query: str, args: Any,
@@ -132,7 +138,7 @@ class Statements:
         def call(held: AsyncpgConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
-        return await self._spawned(self._run, None, call, None, False, intent)
+        return await self._spawned(self._run, None, call, None, False, False, intent)
 
     async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
         """`run` in a greenlet, one at a time: two would each take a connection of the same
@@ -150,14 +156,17 @@ class Statements:
 
     def _run(
         self, sql: str | None, call: Callable[..., Any], args: Any, again: bool,
-        intent: Intent | None = None,
+        many: bool = False, intent: Intent | None = None,
     ) -> Any:  # fmt: skip
         routed = self._routed
         # Asyncpg's Transaction sends these two texts.
         if sql in ("COMMIT;", "ROLLBACK;") and self.is_in_transaction():
             routed.commit() if sql == "COMMIT;" else routed.rollback()
             return sql[:-1]
-        route: Route[AsyncpgConnection] = routed.route(sql, explicit=False, intent=intent)
+        args = args[0] if many else args
+        route: Route[AsyncpgConnection] = routed.route(
+            sql, explicit=False, many=many, parameters=args, intent=intent
+        )
         commented = sql is not None and routed.router.config.sql_comment
 
         def run(held: AsyncpgConnection) -> Any:
@@ -211,9 +220,10 @@ class CursorFactory:
         def make(held: AsyncpgConnection, text: str = "") -> Any:
             return held.con.cursor(self._query, *self._args, **self._kw)
 
-        connection = self._connection
+        connection, query, args = self._connection, self._query, self._args
+        intent = connection._routed.intent_of(query, args, rows=True)
         run = connection._run
-        return await connection._spawned(run, self._query, make, self._args, False)
+        return await connection._spawned(run, query, make, args, False, False, intent)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._open().__await__()

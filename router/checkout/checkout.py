@@ -6,13 +6,14 @@ driver were blocking; an asynchronous adapter runs it in a greenlet.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from router.checkout.dedicated import with_session
+from router.checkout.intents import UNKNOWN, Intents
 from router.checkout.node_connection import NodeConnection
 from router.checkout.preparation import prepared
 from router.checkout.route import ALONE, Asked, Route
-from router.checkout.transaction import BOUND, Transactions
+from router.checkout.transaction import BOUND
 from router.cluster.gate import GivenUp
 from router.connect.dialing import patient
 from router.errors import NoReplicaAvailable, PrimaryUnavailable, RouterError
@@ -20,9 +21,10 @@ from router.model import Node
 from router.rules.context import RoutingContext, current_context
 from router.rules.decide import READ, must_follow, must_not_act, one_more, read_alone
 from router.rules.decision import Decision, Reason
+from router.rules.journal import streamed
 from router.rules.pgbouncer import needs_session
 from router.rules.situation import WITHOUT_TRANSACTION, Situation, surrounding
-from router.sql.intent import Intent, Kind, OnStandby
+from router.sql.intent import Intent
 
 GOES_ON = frozenset({Reason.HELD, Reason.READ_ONLY})
 """Why a statement runs in the transaction that is open on a replica."""
@@ -33,14 +35,12 @@ ASKED_AGAIN = 3
 NO_REPLICA = Reason.NO_REPLICA
 """By a name of its own: in Python 3.11 a member is slow to reach through its enumeration."""
 
-UNKNOWN = Intent(Kind.WRITE, "not a statement the router can see", on_standby=OnStandby.UNSEEN)
-
 _NOTHING: Iterator[int] = iter(())
 
 H = TypeVar("H", bound=NodeConnection)
 
 
-class Checkout(Transactions[H]):
+class Checkout(Intents[H]):
     """At most one connection to the primary and one to a replica, and where statements go.
 
     It belongs to one thread or task at a time.
@@ -61,6 +61,8 @@ class Checkout(Transactions[H]):
         explicit: bool,
         force: str | None = None,
         stream: bool = False,
+        many: bool = False,
+        parameters: Any = None,
         intent: Intent | None = None,
         failed: tuple[Node, ...] = (),
     ) -> Route[H]:
@@ -72,6 +74,8 @@ class Checkout(Transactions[H]):
             force: "primary", "replica" or "session" when the statement's options say so; the
                 last is the primary, not by way of a PgBouncer that shares its sessions.
             stream: a server-side cursor is wanted, which lives in a transaction.
+            many: there are several sets of parameters.
+            parameters: with which it is to be run, as the adapter has them; `given` reads them.
             intent: what the statement does, when that is known already.
             failed: nodes that have failed this statement.
 
@@ -79,41 +83,51 @@ class Checkout(Transactions[H]):
             RouterError: nowhere to run it, says which node and why; as the adapter has it.
             Exception: this checkout is closed; as `closed_error` has it.
         """
-        if not self.open:
-            self._must_be_open()
         router = self.router
-        if not router.started:
-            with self._translating():
-                self.pool.start_router()
+        if not self.open or not router.started:
+            self._start()
+        text = sql or ""
         if intent is None:
             classifier = router.classifier
             intent = UNKNOWN if sql is None else classifier.known.get(sql) or classifier(sql)
+            if intent.parameters:
+                intent = self.given(text, intent, parameters, many=many)
         forced = force
         if router.pooled or force == "session":
             forced = with_session(self, intent, force)
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
-        text = sql or ""
         if forced is None and not failed:
             at_once = self._at_once(text, intent, context, not explicit and not stream, True)
             if at_once is not None:
                 return at_once
-        asked = Asked(explicit, force, stream)
+        intent = streamed(intent, rows=stream)  # which the short way above leaves alone
+        asked = Asked(explicit, force, stream, many)
         situation = self._situation(asked, failed)
         self.slow = ()
         held, decision = self._hold(intent, situation, forced, context)
-        fresh = not held.in_transaction
-        route = Route(self, text, intent, held, decision, context, fresh, asked)
+        route = Route(self, text, intent, held, decision, context, not held.in_transaction, asked)
         if prepared(route, situation):
-            held.streams = held.streams or stream
+            held.streams |= stream
             self.last = held
             return route
-        # A pooled connection that has died meanwhile, and nothing of the statement was sent:
-        # another replica may run it, or the primary on a fresh connection.
+        return self._elsewhere(route, failed)
+
+    def _start(self) -> None:
+        """Make sure that this checkout is open, and its Router started."""
+        self._must_be_open()
+        if not self.router.started:
+            with self._translating():
+                self.pool.start_router()
+
+    def _elsewhere(self, route: Route[H], failed: tuple[Node, ...]) -> Route[H]:
+        """The statement of `route` routed once more: its pooled connection has died meanwhile, and
+        nothing was sent. Another replica may run it, or the primary on a fresh connection."""
+        held = route.held
         self.drop(held)
         failed = (*failed, held.node)
-        return self.route(sql, **asked._asdict(), intent=intent, failed=failed)
+        return self.route(route.sql, **route.asked._asdict(), intent=route.intent, failed=failed)
 
     @contextmanager
     def _translating(self) -> Iterator[None]:
@@ -273,7 +287,7 @@ class Checkout(Transactions[H]):
         if replica is not None and not replica.in_autocommit:
             return None
         intent = router.classifier(sql)
-        if router.pooled and needs_session(intent):
+        if intent.parameters or (router.pooled and needs_session(intent)):
             return None
         return self._at_once(sql, intent, current_context(), not self.explicit, False)
 

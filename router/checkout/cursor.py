@@ -49,7 +49,12 @@ class Routing(Generic[H]):
         own = self.__dict__  # as in `RoutedCursor.execute`
         routed = own["_routed"]
         sql = query if isinstance(query, str) else text_of(query)
-        route = routed.route(sql, explicit=routed.explicit, stream=own["_stream"])
+        many = method == "executemany"
+        if many:
+            params = routed.repeatable(sql, params)
+        route = routed.route(
+            sql, explicit=routed.explicit, stream=own["_stream"], many=many, parameters=params
+        )
         router = routed.router
         if router.instrumented and (router.timed_balancer is not None or sql is query):
             return self._instrumented(route, method, query, params, kwargs)
@@ -219,6 +224,8 @@ _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", 
 
 def text_of(query: Any) -> str | None:
     """The text of a driver's `query`; None where only a connection can tell it."""
+    if isinstance(query, str):
+        return query
     if isinstance(query, bytes):
         return query.decode("utf-8", "replace")
     as_string = getattr(query, "as_string", None)

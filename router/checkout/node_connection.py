@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from router.connect.hangup import HangUp
 from router.model import Node
 from router.rules.blacklist import ENDED, LOST, among
-from router.rules.journal import Entry, Journal
+from router.rules.journal import Entry, Journal, literal
 from router.runtime import Runtime
 from router.sql.intent import Intent, Kind
 
@@ -223,7 +223,7 @@ class NodeConnection(ABC):
         known = self.first_settings
         missing = [n for n in names or () if n not in known and not self._is_changed(n)]
         if missing:
-            asked = ", ".join(f"current_setting({_literal(n)}, true)" for n in missing)
+            asked = ", ".join(f"current_setting({literal(n)}, true)" for n in missing)
             row = self.ask(f"SELECT {asked}")
             known.update((n, v or "") for n, v in zip(missing, row, strict=True))
 
@@ -246,7 +246,7 @@ class NodeConnection(ABC):
         ordered = sorted(names, key=lambda name: (name != "role", name))
         for name in ordered:
             value = known[name] or ("none" if name == "role" else "")
-            self.run(f"SELECT set_config({_literal(name)}, {_literal(value)}, false)")
+            self.run(f"SELECT set_config({literal(name)}, {literal(value)}, false)")
         return True
 
     def release(self, journal: Journal) -> None:
@@ -275,8 +275,3 @@ class NodeConnection(ABC):
             self.discard(distrust=False)
             raise
         self.give_back()
-
-
-def _literal(text: str) -> str:
-    quoted = text.replace("'", "''")
-    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"

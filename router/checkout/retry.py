@@ -14,6 +14,7 @@ from router.rules.retry import (
     may_be_committed,
     may_run_again,
 )
+from router.sql.classifier import refused
 from router.sql.intent import Intent, Kind
 
 if TYPE_CHECKING:
@@ -95,6 +96,19 @@ def failed_fast_read(
         held.interrupted(FAST_READ)
 
 
+def failed_midway(route: "Route[H]", error: BaseException, cursor: Any) -> None:
+    """The statement of `route`, whose rows come or go one by one, failed with `error`, raised from
+    `cursor` and to be raised again: rows may have been delivered. The next time it goes to the
+    primary, where a standby has refused it."""
+    checkout, held = route.checkout, route.held
+    if held.report_failure(error, cursor):
+        return
+    failure = _failure(route, error)
+    why = may_run_again(route.intent, failure, (held.node,), fresh=True, bound=False)
+    if why is Reason.HEALED:
+        checkout.router.catalog.heal(route.sql, failure.state, checkout.pool.reason(error))
+
+
 def _noticed(
     checkout: "Checkout[H]", held: H, error: BaseException, cursor: Any, *, on_primary: bool
 ) -> None:
@@ -131,7 +145,7 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
     intent = route.intent
     if reason is Reason.HEALED:
         router.catalog.heal(route.sql, failure.state, pool.reason(error))
-        intent = Intent(Kind.WRITE, f"a replica refused it ({failure.state})")
+        intent = refused(intent, f"a replica refused it ({failure.state})")
     else:
         router.telemetry.event(
             "retried", level="info", node=held.node.name, reason=pool.reason(error)

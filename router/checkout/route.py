@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from router.checkout.node_connection import NodeConnection
 from router.rules.context import RoutingContext
-from router.rules.decide import READ
+from router.rules.decide import READ, WRITE
 from router.rules.decision import Decision
 from router.sql.intent import Intent, Kind
 
@@ -26,11 +26,13 @@ class Asked(NamedTuple):
         explicit: the caller began the surrounding transaction.
         force: "primary", "replica" or "session", as the statement's options name it.
         stream: a server-side cursor is wanted.
+        many: it comes with several sets of parameters.
     """
 
     explicit: bool = False
     force: str | None = None
     stream: bool = False
+    many: bool = False
 
 
 ALONE = Asked()
@@ -88,6 +90,19 @@ class Route(Generic[H]):
             self.held.wrote = True
         if decision.pins:
             checkout.writing(self.context, self.intent)
+
+    def begin_rows(self) -> None:
+        """As `begin`, where rows come or go one by one: until the last one its caller may do
+        something else, or go away, so what it leaves in its session counts from now on."""
+        self.begin()
+        if self.intent.binds and self.decision.on_primary:
+            self.checkout.bound = True
+        self.note_left()
+
+    def note_left(self) -> None:
+        """Have its connection closed at the end if it leaves settings that nobody puts back."""
+        if self.intent.kind is WRITE and self.intent.settings != ():
+            self.held.spoilt = True
 
     def failed(self) -> None:
         """The statement has raised, here and wherever else it was tried."""

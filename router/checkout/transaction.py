@@ -11,7 +11,7 @@ from router.errors import CommitUnknown, RouterError
 from router.model import Node
 from router.rules.context import Pins, RoutingContext, current_context
 from router.rules.decide import SESSION
-from router.rules.journal import Entry
+from router.rules.journal import entries
 from router.sql.intent import Intent, Kind, OnStandby, Verb
 
 H = TypeVar("H", bound=NodeConnection)
@@ -100,12 +100,21 @@ class Transactions(Connections[H]):
             # In a read-only transaction on a replica, which binds nobody: its pool's next user
             # must not find the prepared statement, or the isolation level a standby refuses.
             held.spoilt = True
+        route.note_left()
         kind = intent.kind
         if kind is SESSION:
             transactional = held.in_transaction
             if transactional or not intent.local:
-                entry = Entry(route.sql, parameters, intent.local, intent.settings)
-                held.applied.append(self.journal.add(entry, transactional=transactional))
+                try:
+                    for entry in entries(
+                        route.sql, intent, parameters, many=route.asked.many, ask=held.ask
+                    ):
+                        held.applied.append(self.journal.add(entry, transactional=transactional))
+                except BaseException as error:
+                    # Nobody knows what was set there: it must not be used any more.
+                    held.broken = True
+                    held.report_failure(error)
+                    raise
                 if not transactional:
                     self._tidy()
         elif kind is Kind.TRANSACTION:

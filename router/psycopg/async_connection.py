@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 
-from router.checkout.retry import failed_fast_read, recover
+from router.checkout.retry import failed_fast_read, failed_midway, recover
 from router.checkout.route import Route
-from router.greenlets import greenlet_spawn
+from router.greenlets import await_only, greenlet_spawn
 from router.psycopg.blocking import BlockingConnection, real_of
-from router.psycopg.connection import Beginning, Connection
+from router.psycopg.connection import NO_ROW, Beginning, Connection
 from router.psycopg.cursor import Lasting
 from router.psycopg.facade import new_cursor
 from router.psycopg.node_connection import PsycopgConnection
@@ -128,30 +128,53 @@ class AsyncCursor(Beginning):
 
     async def stream(self, query: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """As psycopg's: iterate row by row over a query's result, from where the rules send it."""
-        async with self._sent(query, params) as real:
-            async for row in real.stream(query, params, **kwargs):
-                yield row
+        rows: Any = None
+        first: Any = None
+
+        def begin(cursor: Any) -> None:
+            nonlocal rows, first
+            rows = cursor.real.stream(query, params, **kwargs)
+            first = await_only(anext(rows, NO_ROW))
+
+        async with self._begun(query, params, begin):
+            try:
+                if first is not NO_ROW:
+                    yield first
+                async for row in rows:
+                    yield row
+            finally:
+                await rows.aclose()
 
     @asynccontextmanager
     async def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> AsyncIterator[Any]:
         """As psycopg's block around a COPY, where the rules send it."""
-        async with (
-            self._sent(statement, params) as real,
-            real.copy(statement, params, **kwargs) as copy,
-        ):
-            yield copy
+        copy: Any = None
+        async with AsyncExitStack() as stack:
+
+            def begin(cursor: Any) -> None:
+                nonlocal copy
+                block = cursor.real.copy(statement, params, **kwargs)
+                copy = await_only(stack.enter_async_context(block))
+
+            async with self._begun(statement, params, begin), stack.pop_all():
+                yield copy
 
     @asynccontextmanager
-    async def _sent(self, statement: Any, params: Any) -> AsyncIterator[Any]:
-        """The real cursor on the node a statement belongs to, while it runs there."""
-        route, real = await greenlet_spawn(self.send, statement)
+    async def _begun(
+        self, statement: Any, params: Any, begin: Callable[[Any], None]
+    ) -> AsyncIterator[None]:
+        """Around the rows of a statement that `begin` sends to the node it belongs to."""
+        route = await greenlet_spawn(self._rows_of, statement, params, begin)
         try:
-            yield real.real
+            yield
         except psycopg.Error as error:
-            await greenlet_spawn(route.held.report_failure, error, real)
+            await greenlet_spawn(failed_midway, route, error, self._real)
             raise
         except asyncio.CancelledError:
             route.held.broken = True
+            raise
+        except GeneratorExit:
+            await greenlet_spawn(route.failed)
             raise
         await greenlet_spawn(route.done, params)
 

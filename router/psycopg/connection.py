@@ -10,8 +10,9 @@ from weakref import ref
 import psycopg
 from psycopg import IsolationLevel
 
-from router.checkout.cursor import text_of
 from router.checkout.node_connection import Characteristics
+from router.checkout.retry import failed_midway
+from router.checkout.route import Route
 from router.errors import RouterError
 from router.model import Node
 from router.psycopg import cursor, facade, source
@@ -156,6 +157,10 @@ class PoolSource(source.PsycopgSource):
         self.undo = [each for each in self.undo if each[0] is not line.dbapi]
 
 
+NO_ROW = object()
+"""In the place of the first row where there is none."""
+
+
 class Beginning(cursor.Closing):
     """With the first statement a transaction may begin, as psycopg's do without autocommit."""
 
@@ -167,15 +172,11 @@ class Beginning(cursor.Closing):
         self._owner.beginning()
         return super()._run(method, query, params, kwargs)
 
-    def send(self, statement: Any) -> tuple[Any, Any]:
-        """Route a `statement` that the real cursor is about to send: its route, and that
-        cursor."""
+    def _rows_of(
+        self, statement: Any, params: Any, begin: Callable[[Any], None]
+    ) -> Route[PsycopgConnection]:
         self._owner.beginning()
-        routed = self._routed
-        route = routed.route(text_of(statement), explicit=routed.explicit)
-        real = self._on(route.held)
-        route.begin()
-        return route, real
+        return super()._rows_of(statement, params, begin)
 
 
 class Cursor(Beginning, cursor.Cursor):
@@ -183,17 +184,30 @@ class Cursor(Beginning, cursor.Cursor):
 
     def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
         """As psycopg's: iterate row by row over a query's result, from where the rules send it."""
-        route, real = self.send(query)
+        rows: Any = None
+        first: Any = None
+
+        def begin(cursor: Any) -> None:
+            nonlocal rows, first
+            rows = cursor.stream(query, params, **kwargs)
+            first = next(rows, NO_ROW)
+
+        route = self._rows_of(query, params, begin)
         try:
-            yield from real.stream(query, params, **kwargs)
+            if first is not NO_ROW:
+                yield first
+            yield from rows
         except psycopg.Error as error:
-            route.held.report_failure(error, real)
+            failed_midway(route, error, self._real)
+            raise
+        except GeneratorExit:
+            rows.close()
+            route.failed()
             raise
         route.done(params)
 
     def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
         """As psycopg's block around a COPY, where the rules send it."""
-        self._connection.beginning()
         return super().copy(statement, params, **kwargs)
 
     def __next__(self) -> Any:

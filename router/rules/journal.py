@@ -4,8 +4,11 @@ Pure bookkeeping: adapters run the entries. What a rollback undoes on the server
 too, so a node taken later is given exactly what is in force.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from router.sql.intent import Intent, Kind, OnStandby
 
 ACTS = frozenset({"role", "session_authorization"})
 """Settings that decide what else may be set."""
@@ -26,6 +29,64 @@ class Entry:
     parameters: Any
     local: bool
     settings: tuple[str, ...] | None = None
+
+
+def entries(
+    sql: str, intent: Intent, parameters: Any, *, many: bool, ask: Callable[[str], tuple[Any, ...]]
+) -> Iterator[Entry]:
+    """What the statement `sql`, which has been run and does `intent`, adds to a journal.
+
+    Args:
+        sql: its text.
+        intent: what it does, of the kind SESSION.
+        parameters: with which it was run, as the driver takes them.
+        many: they are several sets, of which each was run.
+        ask: asks for a row where it was run. What was computed must not be computed again, for
+            another node may come to another result.
+    """
+    names, local = intent.settings, intent.local
+    if not intent.computed or names is None:
+        for each in parameters if many else (parameters,):
+            yield Entry(sql, _kept(each), local, names)
+        return
+    asked = ", ".join(f"current_setting({literal(n)}, true)" for n in names)
+    found = {n: v for n, v in zip(names, ask(f"SELECT {asked}"), strict=True) if v is not None}
+    if found:  # else no row called set_config()
+        said = str(local).lower()
+        calls = ", ".join(
+            f"set_config({literal(n)}, {literal(v)}, {said})" for n, v in found.items()
+        )
+        yield Entry(f"SELECT {calls}", None, local, tuple(found))
+
+
+def _kept(parameters: Any) -> Any:
+    """`parameters` as they are now, whatever their owner changes in them later."""
+    if isinstance(parameters, dict | list):
+        return parameters.copy()
+    return parameters
+
+
+def literal(text: str) -> str:
+    """`text` as a literal in SQL."""
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'" if "\\" not in text else "E'" + quoted.replace("\\", "\\\\") + "'"
+
+
+def streamed(intent: Intent, *, rows: bool = True) -> Intent:
+    """`intent`, with `rows` that of a statement whose rows are asked for one by one.
+
+    A setting is made when a row is asked for, if one ever is, so no journal can say what is in
+    force. As for a DECLARE CURSOR, its session is kept; and it ends after that with the settings,
+    which nobody puts back.
+    """
+    if not rows or intent.kind is not Kind.SESSION:
+        return intent
+    sets = not intent.local
+    there = OnStandby.ACTS if sets else OnStandby.DOUBTED
+    return Intent(
+        Kind.WRITE, f"{intent.reason}, row by row", binds=sets, holds=sets,
+        settings=intent.settings if sets else (), on_standby=there,
+    )  # fmt: skip
 
 
 class Journal:

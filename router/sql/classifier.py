@@ -6,11 +6,12 @@ write: the primary runs it, which is always right.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from router import registry
-from router.sql import bounds, parser
+from router.sql import bounds, parser, settings
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.grammar import names_temp
 from router.sql.intent import Intent, Kind, OnStandby, Rule
@@ -21,6 +22,10 @@ from router.sql.reach import Reach
 from router.sql.statements import statement
 
 _EMPTY = Intent(Kind.READ, "empty")
+_SETS = 100
+"""Different sets of parameters of one statement that are looked at."""
+
+K = TypeVar("K", str, tuple[str, tuple[settings.Value, ...]])
 
 
 def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
@@ -34,9 +39,14 @@ def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
     return _classified(sql, Judge(catalog))
 
 
-def _classified(sql: str, judge: Judge) -> Intent:
+def _classified(
+    sql: str, judge: Judge, known: Mapping[settings.Key, settings.Value] | None = None
+) -> Intent:
+    """What `sql` does by the grammar, where this much is `known` of its parameters."""
     try:
         statements = parser.parse(sql)
+        if known is not None:
+            settings.fill(sql, statements, known)
         intents = [statement(node["stmt"], judge) for node in statements]
     except bounds.TooComplex as error:
         return _unparsed(sql, str(error), judge)
@@ -50,6 +60,8 @@ def _classified(sql: str, judge: Judge) -> Intent:
     if "pg_temp" in sql.lower() and any(names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True, holds=True)
+    if known is None and (keys := settings.parameters(sql, statements)):
+        intent = replace(intent, parameters=keys)
     return intent
 
 
@@ -117,11 +129,15 @@ def _several(intents: list[Intent]) -> Intent:
 def _settings(intents: list[Intent]) -> Intent:
     """Several SETs of one kind as one that sets it all."""
     names: list[str] = []
+    computed = any(i.computed for i in intents)
     for i in intents:
         if i.settings is None:
-            return replace(intents[0], settings=None)
+            # What was computed cannot be asked for without its name.
+            return _several(intents) if computed else replace(intents[0], settings=None)
         names.extend(n for n in i.settings if n not in names)
-    return replace(intents[0], settings=tuple(names), read_only=None, isolation=None)
+    return replace(
+        intents[0], settings=tuple(names), read_only=None, isolation=None, computed=computed
+    )
 
 
 def _together(intents: list[Intent]) -> OnStandby:
@@ -130,6 +146,12 @@ def _together(intents: list[Intent]) -> OnStandby:
         return OnStandby.ACTS
     found = {i.on_standby for i in intents if i.kind is Kind.WRITE}
     return max(found, key=list(OnStandby).index)
+
+
+def refused(intent: Intent, reason: str) -> Intent:
+    """`intent` as that of a write, for `reason`: a standby has refused it."""
+    sets = intent.binds or (intent.kind is Kind.SESSION and not intent.local)
+    return Intent(Kind.WRITE, reason, binds=sets, holds=sets, on_standby=OnStandby.REFUSED)
 
 
 class Classifier:
@@ -172,6 +194,7 @@ class Classifier:
         self._max = max_entries
         self._lock = registry.lock()
         self.known: dict[str, Intent] = {}
+        self._given: dict[tuple[str, tuple[settings.Value, ...]], Intent] = {}
         self._learnt: dict[str, Intent] = {}
         self._misses = 0
 
@@ -188,9 +211,10 @@ class Classifier:
         return {"entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses}
 
     def learn_write(self, sql: str, reason: str) -> None:
-        """Take `sql` for a write from now on, for `reason`: a replica refused it."""
+        """Take `sql` for a write from now on, for `reason`: a replica refused it. The journal does
+        not see then what it sets."""
+        intent = refused(self(sql), reason)
         with self._lock:
-            intent = Intent(Kind.WRITE, reason, on_standby=OnStandby.REFUSED)
             self._bound(self._learnt)[sql] = intent
             self._bound(self.known)[sql] = self._learnt[sql]
 
@@ -201,6 +225,32 @@ class Classifier:
             self._judge = judge
             # A new dict: a miss under way keeps writing into the one it started with.
             self.known = dict(self._learnt)
+            self._given = {}
+
+    def given(self, sql: str, intent: Intent, sets: Iterable[Any]) -> Intent:
+        """What `sql`, which does `intent` as far as its text says, does with all `sets` of
+        parameters, as drivers take them: `Intent.parameters` says which of them are looked at."""
+        keys = intent.parameters
+        found = dict.fromkeys(settings.values(keys, each) for each in sets)
+        if not found or len(found) > _SETS:
+            return intent
+        return _strongest(list(dict.fromkeys(self._with(sql, intent, v) for v in found)))
+
+    def _with(self, sql: str, intent: Intent, values: tuple[settings.Value, ...]) -> Intent:
+        """What `sql` does whose parameters at the places that `intent` names have `values`."""
+        if all(v is None for v in values):
+            return replace(intent, parameters=())
+        key = sql, values
+        found = self._given.get(key)
+        if found is not None:
+            return found
+        with self._lock:
+            cache, judge = self._given, self._judge
+            self._misses += 1
+        found = _classified(sql, judge, dict(zip(intent.parameters, values, strict=True)))
+        with self._lock:
+            self._bound(cache)[key] = found
+        return found
 
     def _miss(self, sql: str) -> Intent:
         with self._lock:
@@ -223,10 +273,10 @@ class Classifier:
             if isinstance(said, Kind):
                 return Intent(said, "the rule given by the user")
             if said is not None:
-                return said
+                return replace(said, parameters=())  # it has the last word
         return _classified(sql, judge)
 
-    def _bound(self, cache: dict[str, Intent]) -> dict[str, Intent]:
+    def _bound(self, cache: dict[K, Intent]) -> dict[K, Intent]:
         """Make room in `cache`: the oldest tenth goes."""
         if len(cache) >= self._max:
             for key in list(cache)[: max(1, self._max // 10)]:

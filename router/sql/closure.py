@@ -344,6 +344,10 @@ class Closure(Tables):
             for oid in uses(tree).relations:
                 if oid in self.written:
                     node.changes.setdefault(self.written[oid], "")
+                if self.relations.get(oid) is self.builtin_relations.get("pg_settings"):
+                    # Its rule calls set_config() instead, which a standby does as well.
+                    node.does(Effect.ACTS, "UPDATE pg_settings")
+                    node.binds = True
         elif ":rowMarks ({" in tree:
             node.does(Effect.REFUSED, "it locks rows")
 

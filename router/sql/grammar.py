@@ -128,6 +128,12 @@ def strings(nodes: Iterable[dict[str, Any]]) -> list[str]:
     return [n["String"].get("sval", "") for n in nodes if "String" in n]
 
 
+def names(relation: Mapping[str, Any], name: str) -> bool:
+    """Whether the RangeVar `relation` may be the one in pg_catalog that is called `name`."""
+    named = relation.get("relname") == name
+    return named and relation.get("schemaname", "pg_catalog") == "pg_catalog"
+
+
 def names_temp(root: dict[str, Any], kind: Kind) -> bool:
     """Whether something below `root` names pg_temp. A literal does not, unless the statement is of
     the `kind` SESSION: SET search_path names schemas in literals."""

@@ -49,7 +49,8 @@ class Intent:
             advisory lock, PREPARE, LISTEN …), or takes it away from the journal's sight.
         holds: it binds for certain, as the statement itself says; not by what a function might do.
         local: of SESSION: what it sets ends with the transaction.
-        settings: of SESSION: the settings it changes, in lower case; None when any may be.
+        settings: of SESSION: the settings it changes, in lower case; None when any may be. Of a
+            WRITE that binds: those that must not stay behind in its session.
         verb: of TRANSACTION: which.
         read_only: the declared mode, None when nothing was declared.
         isolation: the declared level, in upper case, None when nothing was declared.
@@ -60,6 +61,10 @@ class Intent:
         server_local: of READ: its answer describes the server or the session that gives it, such
             as a process id, locks or counters, so that another node's would be another one.
         signals: it signals a process, by an id that means something on one server only.
+        parameters: the parameters that decide what it does, by position from 0 or by name, and
+            are not looked at yet: those that say what a set_config() sets, and for how long.
+        computed: of SESSION: what it sets is not known before it has run, and need not be the same
+            if it runs again.
     """
 
     kind: Kind
@@ -77,6 +82,8 @@ class Intent:
     on_standby: OnStandby = OnStandby.ACTS
     server_local: bool = False
     signals: bool = False
+    parameters: tuple[int | str, ...] = ()
+    computed: bool = False
 
     @property
     def writes(self) -> bool:

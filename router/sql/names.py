@@ -8,6 +8,7 @@ from router.sql import functions, grammar
 from router.sql.builtins import TYPES
 from router.sql.grammar import strings
 from router.sql.objects import NO_TYPES, Effect
+from router.sql.settings import pasted
 
 NO_NAMES: frozenset[str] = frozenset()
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
@@ -167,6 +168,10 @@ class Names:
             self.written.add(Named(target.get("schemaname"), target["relname"]))
         effect = Effect.REFUSED if grammar.refused(key, node) else Effect.ACTS
         self.refuse(grammar.statement_name(key), effect, executed=dml)
+        if key == "UpdateStmt" and grammar.names(node["relation"], "pg_settings"):
+            # Its rule calls set_config() instead, which a standby does as well.
+            self.refuse("UPDATE pg_settings", Effect.ACTS)
+            self.binds = self.holds = True
         return self._query(node)
 
     def _locking(self, node: dict[str, Any]) -> bool:
@@ -370,7 +375,8 @@ def _learn(key: str) -> _Check | None:
 def _config(args: Any) -> SetConfig:
     if len(args) != 3 or any("NamedArgExpr" in a for a in args):
         return SetConfig(None, None)
-    name, local = grammar.constant(args[0]), (grammar.constant(args[2]) or "").lower()
+    name, local = (None if pasted(args[i]) else grammar.constant(args[i]) for i in (0, 2))
+    local = (local or "").lower()
     known = local in grammar.ON or local in grammar.OFF
     return SetConfig(
         None if name is None else name.lower(), local in grammar.ON if known else None

@@ -5,7 +5,10 @@ be more than a value, so the rewriting cannot hide a call.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+PASTED = "0"
+"""The literal that stands for a parameter where the grammar takes none."""
 
 _SKIP = r"""
     [^'"$%:/-]*+
@@ -45,12 +48,12 @@ def dollars(n: int) -> str:
 
 def literals(n: int) -> str:
     """Some value for parameter `n`, where the grammar takes no parameter (``SET x = %s``)."""
-    return " '0' "
+    return f" '{PASTED}' "
 
 
 def lists(n: int) -> str:
     """Some tuple for parameter `n`, as some drivers paste it (``IN %s``)."""
-    return " ('0') "
+    return f" ('{PASTED}') "
 
 
 def percent(sql: str, form: Callable[[int], str] = dollars) -> str | None:
@@ -67,8 +70,44 @@ def _rewrite(
     sql: str, pattern: re.Pattern[str], form: Callable[[int], str], escaped: str
 ) -> str | None:
     out: list[str] = []
-    at = copied = count = 0
+    copied = count = 0
     changed = False
+    for match in _found(sql, pattern):
+        kind = match.lastgroup or ""
+        out.append(sql[copied : match.start(kind)])
+        if kind == "mark":
+            count += 1
+            out.append(form(count))
+            changed = True
+        else:
+            out.append(escaped)
+            changed = changed or escaped == "%"
+        copied = match.end()
+    return "".join([*out, sql[copied:]]) if changed else None
+
+
+def keys(sql: str, *, colon: bool = False) -> tuple[int | str, ...]:
+    """Where a driver finds the parameters of `sql`: for each placeholder in turn its name, or its
+    position among those without one. They are psycopg's, or with `colon` ``:name``."""
+    found: list[int | str] = []
+    position = 0
+    for match in _found(sql, _COLON if colon else _PERCENT):
+        mark = match.group("mark")
+        if mark is None:
+            continue
+        name = mark[1:] if colon else mark[2 : mark.rindex(")")] if mark[1] == "(" else None
+        if name is None:
+            found.append(position)
+            position += 1
+        else:
+            found.append(name)
+    return tuple(found)
+
+
+def _found(sql: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
+    """Each placeholder and each escape of one that `pattern` finds outside of literals, quoted
+    identifiers and comments."""
+    at = 0
     while (match := pattern.match(sql, at)) is not None:
         kind = match.lastgroup
         at = match.end()
@@ -76,18 +115,9 @@ def _rewrite(
             comment = kind == "comment"
             at = _comment_end(sql, at) if comment else _quote_end(sql, match["dollar"], at)
             if at < 0:
-                break
+                return
         elif kind == "mark" or kind == "escape":
-            out.append(sql[copied : match.start(kind)])
-            if kind == "mark":
-                count += 1
-                out.append(form(count))
-                changed = True
-            else:
-                out.append(escaped)
-                changed = changed or escaped == "%"
-            copied = at
-    return "".join([*out, sql[copied:]]) if changed else None
+            yield match
 
 
 def uncommented(sql: str) -> str | None:

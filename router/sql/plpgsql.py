@@ -229,9 +229,13 @@ def _written(names: Names, tokens: list[_Token], i: int) -> None:
         i += 1
     if i < len(tokens) and tokens[i].kind in ("word", "name"):
         if i + 2 < len(tokens) and tokens[i + 1].text == ".":
-            names.written.add(Named(tokens[i].text, tokens[i + 2].text))
+            i += 2
+            names.written.add(Named(tokens[i - 2].text, tokens[i].text))
         else:
             names.written.add(Named(None, tokens[i].text))
+        if tokens[i].text == "pg_settings":  # its rule calls set_config() instead
+            names.binds = True
+            names.refuse("UPDATE pg_settings", Effect.ACTS)
 
 
 def _dynamic(names: Names, tokens: list[_Token], i: int, source: str) -> None:

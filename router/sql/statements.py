@@ -11,6 +11,7 @@ from router.sql.names import Names
 from router.sql.objects import Effect
 from router.sql.plpgsql import scan
 from router.sql.reach import Reach
+from router.sql.settings import repeats
 
 _SELECT = Intent(Kind.READ, "SELECT")
 
@@ -71,12 +72,12 @@ def _select(node: dict[str, Any], judge: Judge) -> Intent:
     if walk.reason:
         return _write(walk, walk.reason, ddl=walk.ddl, on_standby=walk.on_standby)
     if walk.names.configs:
-        return _session(walk)
+        return _session(walk, computed=not repeats(node))
     return _read("SELECT", walk.local) if walk.local else _SELECT
 
 
-def _session(walk: Reach) -> Intent:
-    """A SELECT that calls set_config."""
+def _session(walk: Reach, *, computed: bool) -> Intent:
+    """A SELECT that calls set_config, perhaps with a value that is `computed`."""
     configs = walk.names.configs
     local = configs[0].local
     if walk.varies or any(c.local is not local for c in configs) or local is None:
@@ -85,15 +86,22 @@ def _session(walk: Reach) -> Intent:
             why = f"set_config() beside {walk.varies}"
         elif local is not None:
             why = "set_config() local and not"
-        sets = not all(c.local for c in configs)
-        # Local settings end with the transaction, which is all on one node.
-        there = OnStandby.ACTS if sets else OnStandby.DOUBTED
-        return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
+        return _unjournaled(why, sets=not all(c.local for c in configs))
     names = [c.name for c in reversed(configs)]  # the walk goes from the last to the first
     settings = None if None in names else tuple(dict.fromkeys(n for n in names if n))
+    if computed and settings is None:  # nobody can ask what it has set
+        return _unjournaled("set_config() of a name that is not a constant", sets=not local)
     return _special_setting(settings, None) or Intent(
-        Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local
-    )
+        Kind.SESSION, "set_config()", local=local, settings=settings, needs_transaction=local,
+        computed=computed,
+    )  # fmt: skip
+
+
+def _unjournaled(why: str, *, sets: bool) -> Intent:
+    """A SELECT that calls set_config and cannot be brought to another node; with `sets` what it
+    sets outlives the transaction. Else it ends with that, which is all on one node."""
+    there = OnStandby.ACTS if sets else OnStandby.DOUBTED
+    return Intent(Kind.WRITE, why, binds=sets, holds=sets, on_standby=there)
 
 
 def _special_setting(settings: Iterable[str] | None, value: str | None) -> Intent | None:
@@ -188,7 +196,7 @@ def _set(body: dict[str, Any], judge: Judge) -> Intent:
     read_only = _on(value) if name == "default_transaction_read_only" else None
     return _special_setting((name,), value) or Intent(
         Kind.SESSION, f"{verb} {name}", local=local, settings=(name,), needs_transaction=local,
-        read_only=read_only,
+        read_only=read_only, computed=kind == "VAR_SET_CURRENT",
     )  # fmt: skip
 
 
@@ -229,16 +237,15 @@ def _explain(body: dict[str, Any], judge: Judge) -> Intent:
 def _copy(body: dict[str, Any], judge: Judge) -> Intent:
     walk = Reach(Names().walk(body), judge)
     if body.get("is_from"):
-        return Intent(Kind.WRITE, "COPY FROM", binds=walk.binds, on_standby=OnStandby.REFUSED)
+        return _write(walk, "COPY FROM", on_standby=OnStandby.REFUSED)
     if body.get("is_program"):
-        return Intent(Kind.WRITE, "COPY TO PROGRAM", binds=walk.binds)
+        return _write(walk, "COPY TO PROGRAM")
     if body.get("filename"):
-        return Intent(Kind.WRITE, "COPY TO a file", binds=walk.binds)
+        return _write(walk, "COPY TO a file")
     configs = walk.names.configs
     if walk.reason or configs:
         there = OnStandby.ACTS if configs else walk.on_standby
-        reason = f"COPY of {walk.reason or 'set_config()'}"
-        return _write(walk, reason, stays=bool(configs), on_standby=there)
+        return _write(walk, f"COPY of {walk.reason or 'set_config()'}", on_standby=there)
     return _read("COPY TO STDOUT", walk.local)
 
 

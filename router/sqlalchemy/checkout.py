@@ -60,6 +60,13 @@ class EngineCheckout(Checkout[DbapiConnection]):
         """A connection to `node`, the primary, by ``session_url``."""
         return self.pool.session(node)
 
+    def given(self, sql: str, intent: Intent, parameters: Any, *, many: bool) -> Intent:
+        """As the base class has it; `parameters` may be the execution context they are in."""
+        sets = getattr(parameters, "router_sets", None)
+        if sets is not None:
+            parameters, many = sets(), True
+        return super().given(sql, intent, parameters, many=many)
+
     def introduce(self, meet: Callable[[Any], None]) -> None:
         """Let the dialect meet a server by `meet`, which is given the driver's connection: to a
         replica if there is one, where this checkout's reads then stay."""

@@ -16,8 +16,9 @@ from router.checkout.cursor import RoutedCursor
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
 from router.rules.context import RoutingContext
-from router.rules.decide import READ
+from router.rules.decide import READ, SESSION
 from router.rules.decision import Reason
+from router.sql.intent import Kind
 from router.sqlalchemy.checkout import EngineCheckout, RoutedConnection
 from router.sqlalchemy.drivers import driver_of
 from router.sqlalchemy.node_connection import DbapiConnection
@@ -59,14 +60,19 @@ class ByListener:
 
         return ListenersCursor(cast(Any, self), self._connection.dbapi_connection, make)
 
-    def route(self, sql: str | None, **_: Any) -> Route[DbapiConnection]:
-        """As the checkout routes `sql`, with what the statement's options say."""
+    def route(
+        self, sql: str | None, *, many: bool = False, parameters: Any = None, **_: Any
+    ) -> Route[DbapiConnection]:
+        """As the checkout routes `sql` with its `parameters`, of which with `many` there are
+        several sets, and with what the statement's options say."""
         routed, root = self._connection.routed, self._root
         route = routed.route(
             sql,
             explicit=not routed.autobegun,
             force=self._options.get(OPTION),
             stream=self.stream,
+            many=many,
+            parameters=parameters,
         )
         if root._echo:
             root._log_info("%s: %s", route.held.node.name, route.decision.reason)
@@ -123,7 +129,7 @@ class RoutedContext:
             self.router_inside = routed, held, context
         else:
             self.router_route = route = routed.route(
-                sql, explicit=not routed.autobegun, force=force, stream=stream
+                sql, explicit=not routed.autobegun, force=force, stream=stream, parameters=self
             )
             held, reason = route.held, route.decision.reason
         this._dbapi_connection = held.fairy
@@ -133,6 +139,17 @@ class RoutedContext:
             return super().create_cursor()  # type: ignore[misc]
         this._is_server_side = bool(stream)
         return this.create_server_side_cursor() if stream else held.dbapi.cursor()
+
+    def router_sets(self) -> list[Any]:
+        """The sets of parameters it comes with, as far as they are known before its cursor is
+        made: by name as they were given, or as the driver gets them."""
+        this: Any = self
+        of = "parameters" if this.compiled is None else "compiled_parameters"
+        sets: list[Any] = getattr(this, of, [])  # not known where a default is executed
+        names = getattr(this.compiled, "positiontup", None)
+        if names is None:
+            return sets
+        return [[each.get(name) for name in names] for each in sets]
 
     def on_another_node(self, held: DbapiConnection) -> Any:
         """Put a cursor on `held`, another node, in place; the first one delivered nothing."""
@@ -166,13 +183,17 @@ def _elsewhere(execute: Any, *arguments: Any) -> Callable[[DbapiConnection], Non
 
 
 def _stays(route: Route[DbapiConnection], statement: str) -> bool:
-    """Whether `statement`, which took the place of the one routed, may run on the same node."""
-    return route.decision.on_primary and (
-        route.intent.writes or not route.checkout.router.classifier(statement).writes
-    )
+    """Whether `statement`, which took the place of the one routed, may run on the same node, and
+    leaves there no more than that."""
+    intent = route.checkout.router.classifier(statement)
+    if intent.binds or intent.kind is SESSION or intent.kind is Kind.TRANSACTION:
+        return False
+    return route.decision.on_primary and (route.intent.writes or not intent.writes)
 
 
-def _again(route: Route[DbapiConnection], cursor: Any, statement: str, context: Any) -> Any:
+def _again(
+    route: Route[DbapiConnection], cursor: Any, statement: str, parameters: Any, context: Any
+) -> Any:
     """Route a statement once more, and give the cursor it is to be executed with."""
     checkout, before = route.checkout, route.held
     again = checkout.route(
@@ -180,6 +201,8 @@ def _again(route: Route[DbapiConnection], cursor: Any, statement: str, context: 
         explicit=not checkout.autobegun,
         force=context.execution_options.get(OPTION),
         stream=context._is_server_side,
+        many=route.asked.many,
+        parameters=parameters,
     )
     route.sql, route.intent, route.context = statement, again.intent, again.context
     route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
@@ -264,7 +287,7 @@ class RoutedDialect(DefaultDialect):
         ):
             # A listener changed it, and may have made a write of it; or it ended the transaction.
             context.router_inside = None
-            route = routed.route(statement, explicit=not routed.autobegun)
+            route = routed.route(statement, explicit=not routed.autobegun, parameters=parameters)
             context.router_route = route
             if route.held is not held:
                 cursor = context.on_another_node(route.held)
@@ -291,12 +314,14 @@ class RoutedDialect(DefaultDialect):
         ):
             # A listener's own statement came between, and went elsewhere or had this one's
             # connection given back.
-            cursor = _again(route, cursor, statement, context)
-        elif statement is not route.sql and _rewritten(route.sql, statement):
+            cursor = _again(route, cursor, statement, parameters, context)
+        elif (
+            statement is not route.sql
+            and _rewritten(route.sql, statement)
+            and not _stays(route, statement)
+        ):
             # A listener changed the statement after it was routed, or it is a default's own one.
-            cursor = (
-                cursor if _stays(route, statement) else _again(route, cursor, statement, context)
-            )
+            cursor = _again(route, cursor, statement, parameters, context)
         if checkout.router.instrumented:
             by = _watched(route, by or self._above_execute)
         route.begin()
@@ -319,6 +344,9 @@ class RoutedDialect(DefaultDialect):
     ) -> None:
         """As `do_execute`, for several sets of parameters."""
         run = self._above_executemany
+        route: Route[DbapiConnection] | None = getattr(context, "router_route", None)
+        if route is not None:
+            route.asked = route.asked._replace(many=True)
         RoutedDialect.do_execute(self, cursor, statement, parameters, context, run)
 
     def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.rules.journal import Entry, Journal
+from router.rules.journal import Entry, Journal, entries, streamed
+from router.sql.classifier import classify
+from router.sql.intent import Kind
 
 Set = tuple[str, bool]  # text, local
 Step = tuple[str, str]
@@ -104,6 +106,56 @@ def test_entries_keep_order_text_and_parameters() -> None:
     assert journal.add(one, transactional=False) is one
     assert journal.add(two, transactional=False) is two
     assert journal.entries == [one, two]
+
+
+def added(sql: str, parameters: object, *row: str | None, many: bool = False) -> list[Entry]:
+    """What a statement adds to a journal, where its settings are afterwards as `row` says."""
+
+    def ask(sql: str) -> tuple[str | None, ...]:
+        assert sql.count("current_setting(") == len(row)
+        return row
+
+    return list(entries(sql, classify(sql), parameters, many=many, ask=ask))
+
+
+def test_a_constant_is_journaled_as_it_was_run() -> None:
+    """Nothing is asked for; and whoever owns the parameters may change them."""
+    sql, parameters = "SELECT set_config('a.b', %s, false)", ["1"]
+    (entry,) = added(sql, parameters)
+    parameters[0] = "2"
+    assert (entry.sql, entry.parameters, entry.settings) == (sql, ["1"], ("a.b",))
+    (entry,) = added("SELECT set_config('a.b', %(x)s, true)", {"x": "1"})
+    assert (entry.parameters, entry.local) == ({"x": "1"}, True)
+
+
+def test_each_set_of_parameters_is_an_entry() -> None:
+    """As each of them was run."""
+    found = added("SELECT set_config('a.b', %s, false)", [("1",), ("2",)], many=True)
+    assert [e.parameters for e in found] == [("1",), ("2",)]
+
+
+def test_what_was_computed_is_journaled_as_it_came_out() -> None:
+    """With quotes and backslashes, and without parameters; a setting that is none was not made."""
+    sql = "SELECT set_config('a.b', now()::text, true), set_config('a.c', version(), true)"
+    (entry,) = added(sql, ("x",), "it's", "C:\\x")
+    assert entry.sql == (
+        "SELECT set_config('a.b', 'it''s', true), set_config('a.c', E'C:\\\\x', true)"
+    )
+    assert (entry.parameters, entry.local) == (None, True)
+    assert set(entry.settings or ()) == {"a.b", "a.c"}
+    assert added("SELECT set_config('a.b', version(), false)", None, None) == []
+    assert not classify(entry.sql).computed
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_setting_made_row_by_row_is_not_journaled(local: bool) -> None:
+    """It is a write that binds, unless it ends with its transaction."""
+    intent = classify(f"SELECT set_config('a.b', '1', {local})")
+    assert streamed(intent, rows=False) is intent
+    found = streamed(intent)
+    assert (found.kind, found.binds, found.holds) == (Kind.WRITE, not local, not local)
+    read = classify("SELECT 1")
+    assert streamed(read) is read
 
 
 def test_equal_statements_are_different_entries() -> None:
