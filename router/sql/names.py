@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from router.sql import functions, grammar
-from router.sql.builtins import TYPES
 from router.sql.grammar import strings
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.settings import pasted
@@ -233,9 +232,10 @@ class Names:
             return False
         parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
         word = parts[-1].lower()
-        for name in (functions.TYPE_WORDS.get(word, word), parts[-1]):
-            if name in TYPES:
-                continue
+        for name in {
+            functions.TYPE_WORDS.get(word, parts[-1]),
+            word,
+        } - functions.TYPE_WORDS.keys():
             self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
         return True
 

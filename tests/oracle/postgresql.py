@@ -567,7 +567,7 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
     bound = [line for line in (*loud, *silent) if line["bound"]]
     kept = [line for line in harmless if line["kind"] == "WRITE"]
     lost = [line for line in plain if line["kind"] != "READ"]
-    named = [line for line in lost if _names_volatile(line)]
+    named = [line for line in lost if _names_it(line)]
     distinct = {line["text"] for line in lines}
     plain_texts = {line["text"] for line in plain}
     lost_texts = {line["text"] for line in lost}
@@ -580,7 +580,7 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
         f"  plain SELECTs among these: {len(plain):,}, kept on the primary: {len(lost):,}"
         f" ({len(lost) / max(1, len(plain)):.2%}); distinct {len(plain_texts):,},"
         f" {len(lost_texts):,} ({len(lost_texts) / max(1, len(plain_texts)):.2%})\n"
-        f"  of these by a volatile function that the text itself names: {len(named):,},"
+        f"  of these because the text itself names what acts or runs any SQL: {len(named):,},"
         f" by anything else: {len(lost) - len(named):,}"
         f" ({(len(lost) - len(named)) / max(1, len(plain)):.2%})"
     )
@@ -597,9 +597,11 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
     return int(len(loud) + len(silent) > len(bound))
 
 
-def _names_volatile(line: dict[str, Any]) -> bool:
-    found = re.search(r"([\w$]+)\(\) is volatile", line["reason"])
-    return found is not None and found[1].lower() in line["text"].lower()
+def _names_it(line: dict[str, Any]) -> bool:
+    """Whether the text itself names what is known to act, to run any SQL or to answer otherwise."""
+    return not re.search(
+        r"→|is not in the catalog|not loaded|does not parse|nobody|not parsed", line["reason"]
+    )
 
 
 def _short(text: str) -> str:
