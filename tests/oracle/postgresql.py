@@ -598,7 +598,7 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
 
 
 def _names_it(line: dict[str, Any]) -> bool:
-    """Whether the text itself names what is known to act, to run any SQL or to answer otherwise."""
+    """Whether the text itself names what acts, runs any SQL or answers otherwise there."""
     return not re.search(
         r"→|is not in the catalog|not loaded|does not parse|nobody|not parsed", line["reason"]
     )
