@@ -36,8 +36,9 @@ class CatalogInForce:
         with self._lock:
             if generation != self.generation:
                 return False
-            self.current = catalog
-            self.classifier.replace_catalog(catalog)
+            if self.current is not catalog:  # else what was classified by it stays known
+                self.current = catalog
+                self.classifier.replace_catalog(catalog)
             return True
 
     def ddl(self) -> None:

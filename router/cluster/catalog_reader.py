@@ -1,15 +1,19 @@
 """Reads the catalog for a Router: which functions, views and types the database has."""
 
 from collections.abc import Set as AbstractSet
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router.cluster.prober import ConnectArgs, connect
 from router.cluster.router import Router
 from router.messages import one_line
 from router.model import Node
 from router.polling import Loop, Task
-from router.sql.catalog import Catalog
-from router.sql.closure import Bodies
+from router.sql.catalog import BUILTIN, Catalog
+from router.sql.closure import Rows
+from router.sql.queries import FINGERPRINT, QUERIES
+
+if TYPE_CHECKING:
+    from router.connect.probe_connection import ProbeConnection
 
 CATALOG_INTERVAL = 60.0
 """Seconds between two readings of the catalog, for DDL run by other processes."""
@@ -22,6 +26,9 @@ CATALOG_RETRY = 5.0
 
 CATALOG_LOCK_WAIT = 100
 """Milliseconds one reading waits for a migration's lock: it must not queue in front of others."""
+
+CATALOG_ATTEMPTS = 3
+"""Times a catalog that changes while it is read is read anew, at once."""
 
 LOCKED = "55P03"
 """SQLSTATE lock_not_available: `CATALOG_LOCK_WAIT` ran out."""
@@ -40,7 +47,8 @@ class CatalogReader:
         self._connect_args = connect_args
         self._due = float("-inf")
         self._failed = False  # and the event was sent
-        self._bodies: Bodies = {}
+        # The last reading's fingerprint and outcome.
+        self._known: tuple[str, Catalog] = ("", BUILTIN)
 
     def due_now(self) -> None:
         """Let the next `begin` read, however recent the last reading is. Any thread."""
@@ -62,13 +70,15 @@ class CatalogReader:
 
     async def _learn(self, node: Node) -> None:
         loop, generation = self._loop, self.router.catalog.generation
-        asking = loop.spawn(self._rows(node))
+        asking = loop.spawn(self._ask(node))
         try:
             if not await loop.ends(asking, within=CATALOG_PATIENCE):
                 raise TimeoutError(f"no answer within {CATALOG_PATIENCE:g} s")
-            rows = asking.result()
-            # A database with many functions keeps it busy for seconds, at first.
-            catalog = await loop.beside(lambda: self._closed(rows), "pg-router catalog")
+            fingerprint, rows = asking.result()
+            if rows:
+                # A database with many functions keeps it busy for seconds, at first.
+                catalog = await loop.beside(lambda: self._closed(rows), "pg-router catalog")
+                self._known = fingerprint, catalog
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
             self._due = self.router.clock() + CATALOG_RETRY
             told = error
@@ -77,17 +87,19 @@ class CatalogReader:
         finally:
             asking.cancel()
         self._failed = False
+        catalog = self._known[1]
         if not await loop.outside(lambda: self.router.catalog.learn(catalog, generation)):
             self.due_now()
 
-    def _closed(self, rows: dict[str, list[tuple[Any, ...]]]) -> Catalog:
+    def _closed(self, rows: Rows) -> Catalog:
         """The catalog of `rows`, under the user's own rules; bodies seen before cost nothing."""
         config = self.router.config
-        catalog = Catalog.from_rows(
-            rows, read=config.read_functions, write=config.write_functions, bodies=self._bodies
+        return Catalog.from_rows(
+            rows,
+            read=config.read_functions,
+            write=config.write_functions,
+            bodies=self._known[1].bodies,
         )
-        self._bodies = catalog.bodies
-        return catalog
 
     def _unreadable(self, node: Node, error: Exception) -> None:
         locked = getattr(error, "sqlstate", None) == LOCKED
@@ -102,16 +114,30 @@ class CatalogReader:
                 "role may read pg_catalog",
             )
 
-    async def _rows(self, node: Node) -> dict[str, list[tuple[Any, ...]]]:
+    async def _ask(self, node: Node) -> tuple[str, Rows]:
+        """The catalog's fingerprint, with the rows where that is not the one of the last reading.
+
+        Raises:
+            RuntimeError: the catalog changed again and again meanwhile.
+        """
         arguments = await self._loop.outside(lambda: self._connect_args(node))
         connection = await connect(self._loop, arguments)
         try:
-            # One message is one transaction, to which these are local: behind a PgBouncer all
-            # clients share a session. A user's own operators must not hide the server's.
-            limit = (
-                f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT};SET LOCAL search_path = pg_catalog;"
-            ).encode()
-            queries = Catalog.QUERIES.items()
-            return {part: await connection.query(limit + sql.encode()) for part, sql in queries}
+            before = await self._query(connection, FINGERPRINT)
+            if before[0][0] == self._known[0]:
+                return before[0][0], {}
+            for _ in range(CATALOG_ATTEMPTS):
+                rows = {part: await self._query(connection, q) for part, q in QUERIES.items()}
+                after = await self._query(connection, FINGERPRINT)
+                if after == before:  # else parts of it may not belong together
+                    return after[0][0], rows
+                before = after
+            raise RuntimeError(f"it changed during each of {CATALOG_ATTEMPTS} readings")
         finally:
             connection.close()
+
+    async def _query(self, connection: "ProbeConnection", sql: str) -> list[tuple[Any, ...]]:
+        # One message is one transaction, to which these are local: behind a PgBouncer all clients
+        # share a session. A user's own operators must not hide the server's.
+        local = f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT};SET LOCAL search_path = pg_catalog;"
+        return await connection.query((local + sql).encode())

@@ -211,3 +211,27 @@ QUERIES: Mapping[str, str] = MappingProxyType(
     }
 )
 """What is asked, by name; each answer is a table of rows."""
+
+
+_CHANGING = {
+    "aggregate": "", "amop": "", "amproc": "", "cast": "", "event_trigger": "", "extension": "",
+    "inherits": "", "opclass": "", "operator": "", "partitioned_table": "", "policy": "",
+    "proc": "", "range": "", "statistic_ext": "", "trigger": "not tgisinternal",
+    "attrdef": "", "constraint": "contype in ('c', 'f')",
+    "index": "indexprs is not null or indpred is not null", "rewrite": f"ev_class >= {FIRST}",
+    "attribute": f"atttypid >= {FIRST}", "class": "relpersistence <> 't' and relkind <> 'i'",
+    "namespace": "nspname !~ '^pg_(temp|toast)'",
+    "type": "typnamespace not in (select oid from pg_catalog.pg_namespace "
+    "where nspname ~ '^pg_(temp|toast)')",
+}  # fmt: skip
+
+FINGERPRINT: str = "select concat_ws(' ', {})".format(
+    ", ".join(
+        f"(select concat(count(*), ':', sum(xmin::text::int8)) from pg_catalog.pg_{table} "
+        f"where {condition or 'true'})"
+        for table, condition in _CHANGING.items()
+    )
+)
+"""One row and column, another one whenever an answer to `QUERIES` may be: for each table of the
+catalog how many rows it has, and the sum of the transactions that wrote them. A row that is
+written again gets a later transaction, so no change leaves both as they were."""

@@ -1,0 +1,64 @@
+"""How a Router keeps its catalog: read whole where it changed, and kept where it did not."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import router
+from router.cluster.router import Router
+from router.sql.catalog import BUILTIN
+from router.testing import Cluster
+from tests.probing import until
+
+NAME = "catalog_reader"
+
+
+@pytest.fixture
+def watched(cluster: Cluster) -> Iterator[Router]:
+    """A started Router over a database of its own, that has read its catalog."""
+    cluster.primary.execute(f"create database {NAME}")
+    cluster.primary.execute(
+        "create table t (a int); create function f() returns int language sql as 'select 1'",
+        dbname=NAME,
+    )
+    for replica in cluster.replicas:
+        replica.wait_caught_up()
+    engine = router.create_engine(
+        cluster.primary.url(NAME), replicas=[r.url(NAME) for r in cluster.replicas]
+    )
+    try:
+        engine.router.start()
+        until(lambda: engine.router.catalog.current is not BUILTIN)
+        yield engine.router
+    finally:
+        engine.dispose()
+        cluster.primary.execute(f"drop database {NAME} with (force)")
+
+
+def test_what_was_classified_stays_known_while_nothing_changes(watched: Router) -> None:
+    """A reading that finds nothing new forgets no text."""
+    watched.intent("SELECT a FROM t")
+    catalog = watched.catalog
+    assert catalog.learn(catalog.current, catalog.generation)
+    assert "SELECT a FROM t" in catalog.classifier.known
+
+
+def test_what_another_process_changes_is_seen(cluster: Cluster, watched: Router) -> None:
+    """A function that acts now, by DDL of somebody else, is no read after the next reading."""
+    assert watched.intent("SELECT f()").kind.name == "READ"
+    cluster.primary.execute(
+        "create or replace function f() returns int language sql as "
+        "'select 1 from (select pg_advisory_lock(1)) x'",
+        dbname=NAME,
+    )
+    assert watched.monitor is not None
+    watched.monitor.refresh_catalog()
+    until(lambda: watched.intent("SELECT f()").kind.name == "WRITE")
+
+
+def test_ddl_that_was_rolled_back_costs_no_reading(watched: Router) -> None:
+    """After DDL of this process that came to nothing the catalog of before is in force again."""
+    before = watched.catalog.current
+    watched.catalog.ddl()
+    assert watched.catalog.current is BUILTIN
+    until(lambda: watched.catalog.current is before)
