@@ -9,7 +9,7 @@ from router.rules.decision import Decision
 from router.rules.situation import Situation, Transaction
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import classify
-from router.sql.intent import Intent
+from router.sql.intent import Intent, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Explanation:
             notes.append(f"it sets {', '.join(intent.settings)}")
         if notes:
             lines.append(f"note:    {'; '.join(notes)}")
+        if intent.kind is Kind.WRITE:
+            lines.append(f"standby: {intent.on_standby.value}")
         if self.decision is not None:
             nodes = " or ".join(str(node) for node in self.decision.nodes)
             lines += [f"goes to: {nodes}", f"because: {self.decision.reason}"]

@@ -103,6 +103,8 @@ class Facts:
         streaming: whether a standby receives from a primary.
         conflicts: reads a standby has cancelled in this database since it counts.
         catalog_problem: why its functions and tables could not be read, empty where they could.
+        unasked: what keeps statements from replicas that do not name it, see
+            `router.sql.catalog.Catalog.unasked`.
         pooler: what stands in front of it, None where nothing does.
     """
 
@@ -122,6 +124,7 @@ class Facts:
     streaming: bool | None = None
     conflicts: int = 0
     catalog_problem: str = ""
+    unasked: tuple[str, ...] = ()
     pooler: Pooler | None = None
 
     @property

@@ -413,6 +413,12 @@ def settings(case: Case) -> Iterator[Finding]:
                 f"its functions and tables cannot be read: {facts.catalog_problem}",
                 "let the user read pg_catalog; till then what uses them runs on the primary",
             )  # fmt: skip
+        for why in facts.unasked if facts is primary else ():
+            yield Finding(
+                "warning", "reads-kept", facts.node,
+                f"an operator or a cast keeps reads on the primary, {why}",
+                "name its function in read_functions where it does nothing of that, or drop it",
+            )  # fmt: skip
         if facts.encrypted is False:
             yield Finding(
                 "note", "plain-text", facts.node,

@@ -44,7 +44,7 @@ async def _ask(config: Config, name: str, server: Server) -> Facts:
     try:
         connection = await _within(_connect(arguments))
         try:
-            return await _facts(name, address, arguments, connection)
+            return await _facts(name, address, arguments, connection, config.read_functions)
         finally:
             connection.hang_up()
             await connection.close()
@@ -58,7 +58,11 @@ async def _ask(config: Config, name: str, server: Server) -> Facts:
 
 
 async def _facts(
-    name: str, address: str, arguments: Mapping[str, Any], connection: HangUpConnection
+    name: str,
+    address: str,
+    arguments: Mapping[str, Any],
+    connection: HangUpConnection,
+    read: Iterable[str],
 ) -> Facts:
     sent, began = time.time(), time.perf_counter()
     (row,) = await _rows(connection, facts.FACTS_SQL)
@@ -74,8 +78,8 @@ async def _facts(
             ((paused, streaming, conflicts),) = await _rows(connection, facts.STANDBY_SQL)
             found |= {"paused": paused, "streaming": streaming, "conflicts": conflicts or 0}
     try:
-        for sql in Catalog.QUERIES.values():
-            await _rows(connection, sql)
+        rows = {part: await _rows(connection, sql) for part, sql in Catalog.QUERIES.items()}
+        found["unasked"] = tuple(Catalog.from_rows(rows, read=read).unasked())
     except psycopg.Error as error:
         found["catalog_problem"] = one_line(error)
     # A server tells the number of its process when a connection is opened. A pooler tells a number

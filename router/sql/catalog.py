@@ -4,10 +4,11 @@ Nothing is executed here. `Catalog.QUERIES` is run by whoever has a connection, 
 the primary or a replica, by any role that may log in; `Catalog.from_rows` takes the rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, TypeVar
 
+from router.sql.builtins import OPERATORS
 from router.sql.closure import Bodies, Closure
 from router.sql.graph import Graph, Node, told
 from router.sql.objects import (
@@ -74,6 +75,20 @@ class Catalog:
         rules = frozenset(map(str.lower, read)), frozenset(map(str.lower, write))
         closure = Closure(rows, *rules, bodies or {})
         return cls(loaded=True, **_Told(closure).catalog())
+
+    def unasked(self) -> Iterator[str]:
+        """What keeps statements from replicas that do not name it, each with the statements and
+        the chain: operators, implicit casts and orders by unsafe functions."""
+        for cast in self.judged_casts:
+            if cast.implicit and cast.verdict is not None:
+                yield f"every statement: {cast.verdict.why}"
+        for symbol, operators in self.judged_operators.items():
+            for operator in operators:
+                if symbol in OPERATORS and not operator.operands and operator.verdict is not None:
+                    yield f"every statement with {symbol}: {operator.verdict.why}"
+        for verdict in self.unsafe_types.values():
+            if " → casts " in verdict.why or " its order " in verdict.why:
+                yield f"every statement that meets it: {verdict.why}"
 
     def __repr__(self) -> str:
         if not self.loaded:
@@ -163,11 +178,12 @@ class _Told:
 
     def _judged_casts(self) -> tuple[Cast, ...]:
         found = []
-        for (source, target, _, _, _, name), node in self._closure.casts:
+        for (source, target, _, implicit, _, name), node in self._closure.casts:
             if node in self._run or node in self._locals:
+                everywhere = implicit and not _users(source, target)
+                taken = source if source >= FIRST else 0
                 verdicts = self._run.get(node), self._planned.get(node)
-                source_ = source if source >= FIRST else 0
-                found.append(Cast(source_, target, name, *verdicts, self._local(node)))
+                found.append(Cast(taken, target, name, everywhere, *verdicts, self._local(node)))
         return tuple(found)
 
 

@@ -184,7 +184,9 @@ class Closure(Tables):
             node = Node(f"casts {source_name} to {target_name}")
             self.casts.append((row, node))
             self.use(node, self.functions, call)
-            if implicit or target in UNASKED:
+            if implicit and self.types.keys().isdisjoint((source, target)):
+                self.everywhere.append(node)
+            elif implicit or target in UNASKED:
                 # Whatever has a value of one of the two may cast it unasked.
                 for oid in (source, target):
                     if oid in self.types:
@@ -253,8 +255,9 @@ class Closure(Tables):
         written = self.written.get(oid)
         if written is None:
             return
-        if kind in _WRITTEN:
-            self.use_tree(written, named, _WRITTEN[kind].format(name))
+        if kind in _WRITTEN or kind in _PLANNED:
+            where = _WRITTEN.get(kind) or _WHERE[kind]
+            self.use_tree(written, named, where.format(name))
         if kind in ("rule", "view"):  # it changes some of the relations it names
             for relation in named.relations:
                 if relation in self.written:

@@ -100,7 +100,7 @@ class Reach:
             self._attributes()
         for name in names.mentioned:
             self._mentioned(name)
-        if names.written or names.ddl:
+        if names.written:
             self._changes()
         if self._types or catalog.judged_operators or catalog.judged_casts:
             self._by_types()
@@ -246,10 +246,8 @@ class Reach:
             self._types |= found.types
 
     def _changes(self) -> None:
-        """What triggers and the like leave in the session when rows or the catalog change."""
+        """What triggers and the like leave in the session when rows change."""
         catalog = self.judge.catalog
-        if self.ddl and catalog.ddl_binds:
-            self.binds = True
         for schema, name in self.names.written:
             if any(
                 r.written_binds
@@ -270,9 +268,9 @@ class Reach:
         targets = self._targets() if catalog.judged_casts else NO_TYPES
         names = {name for _, name in self.names.casts}
         for cast in catalog.judged_casts:
-            if (not cast.source or cast.source in self._types or self.names.loose) and (
-                cast.target in targets or cast.target_name in names
-            ):
+            met = not cast.source or cast.source in self._types or self.names.loose
+            asked = cast.target in targets or cast.target_name in names
+            if cast.implicit or (met and asked):
                 self._weigh(cast)
 
     def _targets(self) -> frozenset[int]:

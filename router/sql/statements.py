@@ -29,11 +29,13 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
         return special(body, judge)
     walk = Reach(Names().walk(node), judge)
     alone = grammar.runs_alone(body)
+    ddl = name not in grammar.NOT_DDL or walk.ddl
+    walk.binds = walk.binds or (ddl and judge.catalog.ddl_binds)  # by an event trigger
     return _write(
         walk,
         "ANALYZE" if name == "VacuumStmt" and not alone else grammar.statement_name(name),
         stays=name in grammar.BINDING,
-        ddl=name not in grammar.NOT_DDL or walk.ddl,
+        ddl=ddl,
         no_transaction=name in grammar.ALONE or alone,
         on_standby=_there(name, node, walk),
     )

@@ -41,6 +41,8 @@ class Tables:
         self.type_names: dict[str, list[tuple[str, int]]] = {}
         self.builtins: dict[str, list[Node]] = {}
         self.builtin_relations: dict[str, Node] = {}
+        # Implicit casts between types of PostgreSQL's own, which anything may mean.
+        self.everywhere: list[Node] = []
         # Operators by symbol, and casts by their source, that only some statements mean.
         self.symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
         self.asked: dict[int, list[tuple[int, str, Node]]] = {}
@@ -138,6 +140,8 @@ class Tables:
             for of, operator in self.symbols.get(symbol, ()):
                 if types >= of:
                     node.use(operator)
+        for cast in self.everywhere:
+            node.use(cast)
         for source, casts in self.asked.items():
             for target, name, cast in casts:
                 # A body assigns, to variables and as its result: any cast of its values may be.

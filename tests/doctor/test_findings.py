@@ -48,6 +48,12 @@ def codes(
     return [(f.level, f.code, f.node) for f in findings]
 
 
+def test_what_keeps_reads_unasked_is_told_once() -> None:
+    """An unsafe implicit cast is told of the primary alone: every node has the same catalog."""
+    found = {"unasked": ("every statement: casts int4 to bool → calls app.f(integer)",)}
+    assert codes(primary=found, replica=found) == [("warning", "reads-kept", "primary")]
+
+
 def test_nothing_is_found_of_sound_servers() -> None:
     """Servers that are as they should be give no finding."""
     assert codes() == []
