@@ -24,6 +24,7 @@ myst_substitutions = {
     "harmless_functions": goes.harmless(),
     "server_local": goes.server_local(),
     "local_settings": goes.local_settings(),
+    "vouched_extensions": goes.vouched(),
 }
 myst_heading_anchors = 3
 autodoc_typehints = "description"

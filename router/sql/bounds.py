@@ -8,6 +8,7 @@ parsed. The tokens are counted as well, because the parser holds the GIL while i
 
 import re
 from collections.abc import Mapping
+from string import ascii_lowercase
 
 MAX_LENGTH = 4 << 20
 """Characters of a text that is parsed, literals included; a megabyte of literals takes 10 ms."""
@@ -84,9 +85,10 @@ _LEVELS: Mapping[str, int] = {
 _QUERY = frozenset({"select", "values", "table", "with"})
 _JOINING = frozenset({"join", "union", "intersect", "except"})
 
-_KEYWORDS = frozenset({*_LEVELS, *_QUERY, *_JOINING, "and", "or"})
-_OPERATORS = dict.fromkeys(map(ord, "-+*/<>=~!@#%^&|`?:"))
-_LETTERS = re.compile(r"[a-z]+")
+# As bytes, which are taken apart in a fifth of the time that a str takes.
+_KEYWORDS = frozenset(k.encode() for k in (*_LEVELS, *_QUERY, *_JOINING, "and", "or"))
+_OPERATORS = b"-+*/<>=~!@#%^&|`?:"
+_LETTERS = bytes(b if chr(b) in ascii_lowercase else ord(" ") for b in range(256))
 
 
 def _plain(sql: str) -> bool:
@@ -95,11 +97,12 @@ def _plain(sql: str) -> bool:
         return True
     if len(sql) > MAX_TOKENS:
         return False
-    lower = sql.lower()
-    if "atomic" in lower:
+    text = sql.lower().encode(errors="surrogatepass")
+    if b"atomic" in text:
         return False
-    levels = len(sql) - len(sql.translate(_OPERATORS)) + 2 * (sql.count("(") + sql.count("["))
-    words = sum(map(_KEYWORDS.__contains__, _LETTERS.findall(lower)))
+    levels = len(text) - len(text.translate(None, _OPERATORS))
+    levels += 2 * (text.count(b"(") + text.count(b"["))
+    words = sum(map(_KEYWORDS.__contains__, text.translate(_LETTERS).split()))
     return levels + 2 * words <= MAX_DEPTH
 
 

@@ -114,7 +114,7 @@ class Names:
                         check = _learn(key)
                     if check is not leaf and (check is None or check(self, value)):
                         push(value)
-                elif kind is list:
+                elif kind is list and key not in _SAID:
                     extend(value)
         return self
 
@@ -249,11 +249,11 @@ class Names:
         return frozenset().union(*(columns[name] for name in columns.keys() & named))
 
     def _column(self, node: dict[str, Any]) -> bool:
-        fields = node["fields"]
+        first, *more = node["fields"]
         try:
-            self.columns.add(fields[0]["String"]["sval"])
+            self.columns.add(first["String"]["sval"])
             # x.f calls f(x) when x has no column f.
-            for item in fields[1:]:
+            for item in more:
                 name = item["String"]["sval"]
                 self.columns.add(name)
                 self.attributes.add(name)
@@ -324,6 +324,9 @@ def _LEAF(walk: Names, node: dict[str, Any]) -> bool:  # noqa: N802 - a constant
     """Nothing below is of interest."""
     return False
 
+
+_SAID = frozenset({"funcname", "name", "operName", "useOp"})
+"""Lists of the parts of a name, at which a check has looked."""
 
 _NAMING_TYPES = frozenset({"pg_input_is_valid", "pg_input_error_info"})
 

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def test_a_job_sees_what_the_request_that_queued_it_wrote(
     monkeypatch.setenv("PG_ROUTER_PIN_LSN", "commit")
     monkeypatch.setenv("PIN_SECRET", "a secret of the tests")
     jobs: Any = importlib.import_module("jobs")
+    # The worker handles them, and keeps its handlers when it ends.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with Redis.from_url(redis_url) as connection:
             queue = Queue(connection=connection)
@@ -46,5 +49,7 @@ def test_a_job_sees_what_the_request_that_queued_it_wrote(
             SimpleWorker([queue], connection=connection).work(burst=True)
             assert (pinned.return_value(), plain.return_value()) == (1, 0)
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         jobs.engine.dispose()
         del sys.modules["jobs"]

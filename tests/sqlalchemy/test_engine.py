@@ -616,8 +616,8 @@ def test_ddl_makes_the_catalog_unknown_until_it_is_read_again(routed: Routed) ->
     with router.request_context(), routed.engine.begin() as connection:
         connection.execute(
             sa.text(
-                "CREATE OR REPLACE FUNCTION turns() RETURNS int VOLATILE LANGUAGE sql AS "
-                "'SELECT inet_server_port()'"
+                "CREATE OR REPLACE FUNCTION turns() RETURNS int LANGUAGE sql AS "
+                "'SELECT inet_server_port() FROM (SELECT pg_advisory_xact_lock(1)) x'"
             )
         )
     with router.request_context(), routed.engine.connect() as connection:
