@@ -69,7 +69,7 @@ def decide(
     if transaction is not Transaction.READ_ONLY:
         if intent.kind is not READ and intent.kind is not SESSION:  # row 3
             if not _begins_read_only(intent):
-                return _primary(view, Reason.WRITE, now, pins=intent.writes)
+                return _primary(view, _no_read(intent), now, pins=intent.writes)
             transaction = Transaction.READ_ONLY
         elif (reason := _stays(intent, transaction, policy)) is not None:  # rows 4 and 5a
             return _primary(view, reason, now)
@@ -216,9 +216,11 @@ def _forced(
     if force == "primary":
         return _primary(view, Reason.FORCED_PRIMARY, now, pins=intent.writes)
     if intent.kind is WRITE:
-        does, further = ("signals a process", _SIGNALLED) if intent.signals else ("writes", "")
+        does, further = _ASKED_ONTO_REPLICA[_no_read(intent)]
+        if intent.signals:
+            does, further = "the statement signals a process", _SIGNALLED
         raise ReplicaWriteRefused(
-            f"a replica was asked for, but the statement {does} ({intent.reason}): "
+            f"a replica was asked for, but {does} ({intent.reason}): "
             f"run it outside using_replica(), or drop router='replica'{further}"
         )
     replicas = _left(view.replicas, failed)
@@ -226,6 +228,16 @@ def _forced(
         return _fallback(view, policy, now, None, failed)
     return Decision(replicas, Reason.FORCED_REPLICA, False)
 
+
+_ASKED_ONTO_REPLICA = {
+    Reason.WRITE: ("the statement writes", ""),
+    Reason.ACTS: ("the statement would act there, and not be refused", ""),
+    Reason.UNKNOWN: (
+        "nobody knows whether the statement only reads",
+        ", or list its function in read_functions if it is harmless",
+    ),
+}
+"""What is said of a statement that is no read where a replica was asked for, and the cure."""
 
 _SIGNALLED = (
     "; that signals a process of the primary: for one of a replica connect to that server itself"
@@ -256,6 +268,13 @@ def _begins_read_only(intent: Intent) -> bool:
     """Whether it begins a transaction that a replica may run: no standby knows SERIALIZABLE."""
     begins = intent.kind is Kind.TRANSACTION and bool(intent.read_only)
     return begins and intent.isolation != "SERIALIZABLE"
+
+
+def _no_read(intent: Intent) -> Reason:
+    """Why `intent` is no read, by what a standby would make of it."""
+    if intent.kind is not WRITE or intent.on_standby is OnStandby.REFUSED:
+        return Reason.WRITE
+    return Reason.ACTS if intent.on_standby is OnStandby.ACTS else Reason.UNKNOWN
 
 
 def _left(nodes: tuple[Node, ...], failed: tuple[Node, ...]) -> tuple[Node, ...]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from router.rules.decision import Reason
 
 WHY: Mapping[Reason, str] = {
-    Reason.WRITE: "writes, and what is not surely a read",
+    Reason.WRITE: "writes, which a replica refuses",
+    Reason.ACTS: "what would act on a replica in silence, such as a lock",
+    Reason.UNKNOWN: "what is not surely a read: functions or tables nobody knows",
     Reason.TRANSACTION: "in a transaction that had written already",
     Reason.EXPLICIT: "in a transaction that the application began",
     Reason.SERVER_LOCAL: "questions about the server itself, such as its locks and its activity",

@@ -91,7 +91,8 @@ def test_no_half_of_a_transaction_is_committed(native: Native) -> None:
 def test_row_3_what_is_not_positively_a_read_runs_on_the_primary(native: Native, sql: str) -> None:
     """Writes, locks, sequences and functions that are not known to be safe reach the primary."""
     native.database.execute(
-        "CREATE FUNCTION no_such_volatility() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT 1'"
+        "CREATE FUNCTION no_such_volatility() RETURNS int LANGUAGE sql VOLATILE AS "
+        "'SELECT 1 FROM (SELECT pg_advisory_xact_lock(1)) x'"
     )
     native.database.execute(INSERT)
     native.settle()

@@ -122,10 +122,13 @@ ISOLATED = Transaction.ISOLATED
         ("p", Reason.BOUND, False, READ, BOUND, {}),
         ("p", Reason.BOUND, True, WRITE, BOUND, {}),
         # 3: a write, or not positively a read
-        ("p", Reason.WRITE, True, WRITE, N, {}),
-        ("p", Reason.WRITE, True, WRITE, E, {}),
-        ("p", Reason.WRITE, True, WRITE, E, {"policy": LAZY}),
-        ("p", Reason.WRITE, True, WRITE, ON_R, {}),
+        ("p", Reason.ACTS, True, WRITE, N, {}),
+        ("p", Reason.ACTS, True, WRITE, E, {}),
+        ("p", Reason.ACTS, True, WRITE, E, {"policy": LAZY}),
+        ("p", Reason.ACTS, True, WRITE, ON_R, {}),
+        ("p", Reason.WRITE, True, REFUSED, N, {}),
+        ("p", Reason.UNKNOWN, True, DOUBTED, N, {}),
+        ("p", Reason.UNKNOWN, True, UNSEEN, E, {}),
         ("p", Reason.WRITE, False, CONTROL, N, {}),
         # 4: an explicit transaction
         ("p", Reason.EXPLICIT, False, READ, E, {}),

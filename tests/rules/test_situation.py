@@ -63,7 +63,7 @@ def test_a_transaction_open_on_a_replica_goes_on_there(intent: Intent) -> None:
 
 def test_a_write_leaves_the_transaction_open_on_a_replica() -> None:
     """In a transaction that is not read-only, a write goes to the primary."""
-    assert goes(WRITE, OPEN) == ("p", Reason.WRITE)
+    assert goes(WRITE, OPEN) == ("p", Reason.ACTS)
 
 
 def test_who_asks_for_the_primary_gets_it_beside_an_open_transaction() -> None:

@@ -95,7 +95,7 @@ def test_row_3_what_is_not_positively_a_read_runs_on_the_primary(routed: Routed,
     """Writes, locks, sequences and functions that are not known to be safe reach the primary."""
     routed.execute_on_primary(
         "CREATE OR REPLACE FUNCTION no_such_volatility() RETURNS int LANGUAGE sql VOLATILE "
-        "AS 'SELECT 1'",
+        "AS 'SELECT 1 FROM (SELECT pg_advisory_xact_lock(1)) x'",
         "INSERT INTO item (name) VALUES ('locked')",
     )
     routed.settle()
