@@ -470,6 +470,7 @@ class Run:
             "text": text,
             "kind": intent.kind.name,
             "reason": intent.reason,
+            "local": intent.server_local,
             "refused": said is not None and said.refused,
             "elsewhere": locked or bool(ELSEWHERE.search(NO_EFFECT.sub("", text))),
             "locked": locked,
@@ -568,6 +569,7 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
     kept = [line for line in harmless if line["kind"] == "WRITE"]
     lost = [line for line in plain if line["kind"] != "READ"]
     named = [line for line in lost if _names_it(line)]
+    local = sum(line["local"] for line in plain)
     distinct = {line["text"] for line in lines}
     plain_texts = {line["text"] for line in plain}
     lost_texts = {line["text"] for line in lost}
@@ -582,7 +584,8 @@ def _group(group: str, lines: list[dict[str, Any]], work: Path) -> int:
         f" {len(lost_texts):,} ({len(lost_texts) / max(1, len(plain_texts)):.2%})\n"
         f"  of these because the text itself names what acts or runs any SQL: {len(named):,},"
         f" by anything else: {len(lost) - len(named):,}"
-        f" ({(len(lost) - len(named)) / max(1, len(plain)):.2%})"
+        f" ({(len(lost) - len(named)) / max(1, len(plain)):.2%})\n"
+        f"  plain SELECTs the primary answers because the answer is the server's own: {local:,}"
     )
     for title, found in (("loud", loud), ("silent", silent), ("kept", kept), ("lost", lost)):
         _write(work / f"{group}-{title}.jsonl", found)

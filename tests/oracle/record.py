@@ -148,11 +148,13 @@ def rates(suite: str, target: Path) -> int:
     silent = [line for line in elsewhere if line["kind"] == "READ"]
     kept = [line for line in harmless if line["kind"] == "WRITE"]
     share = 1 - len(kept) / max(1, len(harmless))
+    local = sum(line["local"] for line in harmless)
     print(
         f"\n{suite}: {len(lines):,} distinct statements judged\n"
         f"  refused by the standby: {len(refused):,}, called a read: {len(loud)}\n"
         f"  accepted with an effect elsewhere: {len(elsewhere):,}, called a read: {len(silent)}\n"
-        f"  accepted harmlessly: {len(harmless):,}, free to leave the primary: {share:.2%}"
+        f"  accepted harmlessly: {len(harmless):,}, free to leave the primary: {share:.2%}\n"
+        f"  of these the primary answers because the answer is the server's own: {local:,}"
     )
     for title, wrong in (("LOUD", loud), ("SILENT", silent), ("KEPT", kept)):
         for line in wrong[:40]:

@@ -104,6 +104,7 @@ class Recorder:
             "text": text,
             "kind": intent.kind.name,
             "reason": intent.reason,
+            "local": intent.server_local,
             "refused": verdict.refused,
             "elsewhere": bool(ELSEWHERE.search(text)),
         }
