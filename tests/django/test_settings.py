@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from router import request_context, using_primary
 from tests.django.conftest import Routed
+
+pytestmark = pytest.mark.once  # it is about the server, not about Python
 
 SEEN = "SELECT inet_server_port(), current_setting('app.x', true)"
 HISTORY = (

@@ -13,6 +13,8 @@ from router.sql.intent import Kind
 from router.sql.nodetree import items, uses
 from router.testing import Cluster
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 SETUP = """
 drop schema if exists app cascade;
 create schema app;

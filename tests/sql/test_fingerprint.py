@@ -8,6 +8,8 @@ import pytest
 from router.sql.queries import FINGERPRINT, QUERIES
 from router.testing import Cluster
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 SCHEMA = """
 create schema fp;
 set search_path = fp;

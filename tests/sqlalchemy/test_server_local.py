@@ -15,6 +15,8 @@ from router.sql.builtins import RELATIONS
 from router.sql.functions import LOCAL, LOCAL_SETTINGS
 from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, PORT, Routed
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 PID = sa.text("SELECT pg_backend_pid()")
 WHERE = sa.text("SELECT inet_server_port(), pg_backend_pid()")
 CALLS = """SELECT proname, string_agg('NULL::' || format_type(type, NULL), ', ' ORDER BY place)
