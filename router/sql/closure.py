@@ -7,6 +7,7 @@ asks what was found of them here; nothing is followed for it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from router.sql import functions, parser
@@ -18,8 +19,8 @@ from router.sql.plpgsql import scan
 from router.sql.tables import Tables
 
 Rows = Mapping[str, Iterable[Sequence[Any]]]
-Bodies = dict[str, Names]
-"""What bodies name, by their text: kept from one reading of the catalog to the next."""
+Bodies = dict[bytes, Names]
+"""What bodies name, by a digest of their text: kept from one reading to the next."""
 
 UNASKED = (25, 114, 3802)
 """Oids of text, json and jsonb. Functions and operators of PostgreSQL's own, in SQL such as
@@ -356,11 +357,11 @@ class Closure(Tables):
 
     def _named(self, language: str, source: str) -> Names:
         """What a body names, as an earlier reading of the catalog found it or afresh."""
-        key = f"{language} {source}"
+        key = blake2b(f"{language} {source}".encode(errors="replace"), digest_size=16).digest()
         named = self._before.get(key) or self.bodies.get(key)
         if named is None:
             named = scan(source) if language == "plpgsql" else sql_body(source)
-        self.bodies[key] = named
+        self.bodies[key] = named.kept()
         return named
 
 

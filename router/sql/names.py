@@ -132,6 +132,15 @@ class Names:
             self.walk(node["stmt"])
         return self
 
+    def kept(self) -> "Names":
+        """The same, for keeping: what is empty takes no memory. Nothing may be added any more."""
+        for slot in self.__slots__:
+            value = getattr(self, slot)
+            for nothing in _NOTHING:
+                if type(value) is type(nothing) and not value:
+                    setattr(self, slot, nothing)
+        return self
+
     def refuse(self, reason: str, effect: Effect, *, executed: bool = False) -> None:
         """It is no read, for `reason`."""
         self.forms.append(Form(reason, effect, executed))
@@ -316,6 +325,8 @@ class Names:
             self.operators.add("=")
         return True
 
+
+_NOTHING: tuple[set[Any], dict[Any, None], list[Any]] = (set(), {}, [])
 
 _Check = Callable[[Names, dict[str, Any]], bool]
 

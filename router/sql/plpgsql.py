@@ -7,6 +7,7 @@ of record variables, takes each type for a scalar, and refuses bodies that Postg
 
 import re
 from collections.abc import Iterator
+from sys import intern
 from typing import NamedTuple
 
 from router.sql import bounds
@@ -140,9 +141,10 @@ def _comment_end(source: str, at: int) -> int:
 
 
 def _cut(name: str) -> str:
-    if len(name) * 4 <= NAME_BYTES:
-        return name
-    return name.encode()[:NAME_BYTES].decode(errors="ignore")
+    """`name` as far as it counts, the same object wherever it recurs: bodies share their names."""
+    if len(name) * 4 > NAME_BYTES:
+        name = name.encode(errors="replace")[:NAME_BYTES].decode(errors="ignore")
+    return intern(name)
 
 
 _NOTHING = _Token("", "")
