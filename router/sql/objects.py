@@ -6,7 +6,7 @@ and what running it would do.
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 NO_TYPES: frozenset[int] = frozenset()
@@ -86,7 +86,7 @@ class Relation:
     planned: Verdict | None = None
     written_binds: bool = False
     local: str = ""
-    columns: Mapping[str, frozenset[int]] = NO_COLUMNS
+    columns: Mapping[str, frozenset[int]] = field(default_factory=lambda: NO_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
