@@ -46,7 +46,7 @@ _PLANNED = frozenset({"constraint", "index", "statistics", "partition"})
 
 _WRITTEN = {
     "rule": "its rule {}", "default": "the default of its column {}", "when": "its trigger {}",
-    "check": "its policy {}", "type default": "its default",
+    "check": "its policy {}", "type default": "its default", "constraint": "its constraint {}",
 }  # fmt: skip
 """Expressions that are evaluated when rows change."""
 
@@ -81,6 +81,9 @@ class Closure(Tables):
             self.signatures[row[0]] = self.all_parts([row[11], *row[12]])
         for row in self.rows["functions"]:
             self._function(row)
+        for (oid,) in self.rows["temps"]:
+            if oid in self.functions:
+                self.functions[oid].binds = True
         self._make_triggers()
         every = (
             self.functions, self.relations, self.written, self.types, self.operators, self.classes
@@ -255,10 +258,19 @@ class Closure(Tables):
             return
         if kind in _WRITTEN:
             self.use_tree(written, named, _WRITTEN[kind].format(name))
-        if kind in ("rule", "view"):  # it changes some of the relations it names
+        if kind == "view" and oid in self._stored:  # it is run when that is refreshed
+            self.use_tree(written, named, "")
+        elif kind in ("rule", "view"):  # it changes some of the relations it names
             for relation in named.relations:
+                if self._sets(relation):
+                    written.binds = True
                 if relation in self.written:
                     written.changes.setdefault(self.written[relation], "")
+
+    def _sets(self, relation: int) -> bool:
+        """Whether `relation` is pg_settings, whose rule calls set_config() on UPDATE."""
+        own = self.builtin_relations.get("pg_settings")
+        return own is not None and self.relations.get(relation) is own
 
     def _inherit_key(self, parent: int, child: int) -> None:
         """What bounds a partition is made of its parent's key, and checked when it is read."""
@@ -312,6 +324,7 @@ class Closure(Tables):
         elif language == "internal":
             self._internal(node, twins)
         elif language == "c":
+            node.binds = functions.binds(name)
             if not functions.vouched(extension, name, volatile):
                 node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
         else:
@@ -344,8 +357,7 @@ class Closure(Tables):
             for oid in uses(tree).relations:
                 if oid in self.written:
                     node.changes.setdefault(self.written[oid], "")
-                if self.relations.get(oid) is self.builtin_relations.get("pg_settings"):
-                    # Its rule calls set_config() instead, which a standby does as well.
+                if self._sets(oid):  # which a standby does as well
                     node.does(Effect.ACTS, "UPDATE pg_settings")
                     node.binds = True
         elif ":rowMarks ({" in tree:

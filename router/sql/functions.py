@@ -167,7 +167,9 @@ REFUSED = frozenset(
 
 BINDS = (
     "pg_advisory_lock*", "pg_try_advisory_lock*", "dblink_connect*", "dblink_open",
-    "pg_replication_origin_session_setup", "setseed", "set_config",
+    "pg_replication_origin_session_setup", "setseed", "set_config", "set_limit",
+    "pg_create_*_replication_slot", "pg_copy_*_replication_slot",  # those may be temporary
+    "pg_backup_start", "pg_start_backup",
 )  # fmt: skip
 """Functions whose effect stays with the server session that ran them."""
 

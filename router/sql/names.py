@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 from router.sql import functions, grammar
 from router.sql.grammar import strings
+from router.sql.intent import Kind
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.settings import pasted
 
 NO_NAMES: frozenset[str] = frozenset()
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 """Operators that the form of an expression implies, though its text names none."""
+
+SYSTEM_COLUMNS = frozenset({"cmin", "cmax"})
+"""Columns that differ on a standby: no record of WAL has them, so replay sets others."""
 
 
 class Call(NamedTuple):
@@ -127,6 +131,9 @@ class Names:
                     self.ddl = self.ddl or name not in ("VariableSetStmt", "TransactionStmt")
                 if name in grammar.BINDING or name == "DiscardStmt":
                     self.binds = True
+                if name == "DeclareCursorStmt" or grammar.names_temp(body, Kind.WRITE):
+                    self.binds = True
+                self.ddl = self.ddl or name in grammar.FIRING
                 if name == "VariableSetStmt" and not body.get("is_local"):
                     self.binds = True
             self.walk(node["stmt"])
@@ -164,7 +171,12 @@ class Names:
         dml = key in grammar.DML
         if dml:
             target = node["relation"]
-            self.written.add(Named(target.get("schemaname"), target["relname"]))
+            self.writes(target)
+        elif key in grammar.CHANGING and "relation" in node:
+            self.writes(node["relation"])
+        elif key == "TruncateStmt":
+            for target in node["relations"]:
+                self.writes(target["RangeVar"])
         effect = Effect.REFUSED if grammar.refused(key, node) else Effect.ACTS
         self.refuse(grammar.statement_name(key), effect, executed=dml)
         if key == "UpdateStmt" and grammar.names(node["relation"], "pg_settings"):
@@ -172,6 +184,10 @@ class Names:
             self.refuse("UPDATE pg_settings", Effect.ACTS)
             self.binds = self.holds = True
         return self._query(node)
+
+    def writes(self, relation: Mapping[str, Any]) -> None:
+        """It changes the rows of the RangeVar `relation`."""
+        self.written.add(Named(relation.get("schemaname"), relation["relname"]))
 
     def _locking(self, node: dict[str, Any]) -> bool:
         lock = grammar.LOCKS.get(node.get("strength", ""), "FOR …")
@@ -228,7 +244,7 @@ class Names:
     def _names_type(self, args: Any) -> bool:
         """Whether a function that is given the name of a type as text says it as a constant."""
         said = grammar.constant(args[1]) if len(args) > 1 else None
-        if said is None:
+        if said is None or '"' in said:
             return False
         parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
         word = parts[-1].lower()
@@ -250,6 +266,9 @@ class Names:
 
     def _column(self, node: dict[str, Any]) -> bool:
         fields = node["fields"]
+        column = fields[-1].get("String", {}).get("sval")
+        if column in SYSTEM_COLUMNS:
+            self.refuse(column, Effect.ACTS)
         try:
             self.columns.add(fields[0]["String"]["sval"])
             # x.f calls f(x) when x has no column f.

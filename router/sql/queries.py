@@ -170,10 +170,17 @@ _TRIGGERS = f"""
     where evtenabled <> 'D' and evtevent <> 'login'
 """
 
-# A foreign key that changes the rows which refer to a changed one.
+# Foreign keys: rows may change that refer to a changed one, and TRUNCATE follows all of them.
 _CASCADES = """
     select confrelid::int8, conrelid::int8 from pg_catalog.pg_constraint
-    where contype = 'f' and not (confdeltype in ('a', 'r') and confupdtype in ('a', 'r'))
+    where contype = 'f'
+"""
+
+
+# Functions that make what they make without a schema in pg_temp.
+_TEMPS = f"""
+    select oid::int8 from pg_catalog.pg_proc
+    where oid >= {FIRST} and proconfig::text ~* '[{{,"]search_path=[\\\\" ]*pg_temp'
 """
 
 
@@ -207,6 +214,7 @@ QUERIES: Mapping[str, str] = MappingProxyType(
         "inherits": _INHERITS,
         "triggers": _TRIGGERS,
         "cascades": _CASCADES,
+        "temps": _TEMPS,
         "builtins": _BUILTINS,
     }
 )

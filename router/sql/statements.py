@@ -29,10 +29,11 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
         return special(body, judge)
     walk = Reach(Names().walk(node), judge)
     alone = grammar.runs_alone(body)
+    fires = name not in grammar.NOT_DDL or name in grammar.FIRING
     return _write(
         walk,
         "ANALYZE" if name == "VacuumStmt" and not alone else grammar.statement_name(name),
-        stays=name in grammar.BINDING,
+        stays=name in grammar.BINDING or (fires and judge.catalog.ddl_binds),
         ddl=name not in grammar.NOT_DDL or walk.ddl,
         no_transaction=name in grammar.ALONE or alone,
         on_standby=_there(name, node, walk),
@@ -235,7 +236,10 @@ def _explain(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _copy(body: dict[str, Any], judge: Judge) -> Intent:
-    walk = Reach(Names().walk(body), judge)
+    names = Names().walk(body)
+    if body.get("is_from"):
+        names.writes(body["relation"])
+    walk = Reach(names, judge)
     if body.get("is_from"):
         return _write(walk, "COPY FROM", on_standby=OnStandby.REFUSED)
     if body.get("is_program"):
