@@ -15,6 +15,7 @@ from router.sql.names import Names
 from router.sql.nodetree import items, uses
 from router.sql.objects import Effect
 from router.sql.plpgsql import scan
+from router.sql.queries import FIRST
 from router.sql.tables import Tables
 
 Rows = Mapping[str, Iterable[Sequence[Any]]]
@@ -29,6 +30,12 @@ SEQUENCE = "is a sequence, whose values a replica shows before they are given ou
 """WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
 
 Source: SEQ_LOG_VALS in https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/sequence.c
+"""
+
+FORMS = frozenset({"bool", "float4", "float8", "int4", "int8", "xml"})
+"""Types that some form takes, WHERE and LIMIT for instance, to which it casts as an assignment
+does. Source: coerce_to_boolean() and coerce_to_specific_type() in
+https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/parser/parse_coerce.c
 """
 
 UNLOGGED = "is unlogged: a replica has nothing of it"
@@ -129,7 +136,7 @@ class Closure(Tables):
             node = self.functions[oid] = Node(f"calls {schema}.{name}({arguments})")
             node.volatile, node.inlined = volatile, language == "sql"
             self.function_names.setdefault(name, []).append((schema, oid))
-        for oid, schema, name, kind, _, _ in self.rows["relations"]:
+        for oid, schema, name, kind, *_ in self.rows["relations"]:
             self.relations[oid] = Node(f"reads {schema}.{name}")
             self.written[oid] = Node(f"changes {schema}.{name}")
             if kind != "c":
@@ -162,6 +169,12 @@ class Closure(Tables):
             self.use(self.types[oid], self.classes, subclass)
             for call in calls:
                 self.use(self.types[oid], self.functions, call)
+        rows = {row[0]: row[5] for row in self.rows["relations"]}
+        kin = [(row[5], row[6]) for row in self.rows["relations"]]
+        kin += [(rows.get(child), rows.get(parent)) for parent, child in self.rows["inherits"]]
+        for oid, wider in kin:  # a row of the one is a row of the other, too
+            if oid in made_of and wider:
+                made_of[oid].append(wider)
         for oid in self.types:
             self.parts[oid] = self._parts(oid, made_of)
             for part in self.parts[oid]:
@@ -169,6 +182,9 @@ class Closure(Tables):
         for relation, name, oid in self.rows["columns"]:
             if oid in self.parts:
                 self.columns.setdefault(relation, {})[name] = self.parts[oid]
+        for relation, oid in rows.items():
+            if oid in self.parts:  # the whole row
+                self.columns.setdefault(relation, {})[""] = self.parts[oid]
         self._make_casts()
 
     def _parts(self, oid: int, made_of: dict[int, list[int]]) -> frozenset[int]:
@@ -183,10 +199,13 @@ class Closure(Tables):
 
     def _make_casts(self) -> None:
         for row in self.rows["casts"]:
-            source, target, call, implicit, source_name, target_name = row
+            source, target, call, context, source_name, target_name = row
+            implicit = context == "i" or (context == "a" and target_name in FORMS)
             node = Node(f"casts {source_name} to {target_name}")
             self.casts.append((row, node))
             self.use(node, self.functions, call)
+            if context != "e" and source < FIRST and target < FIRST:
+                self.anywhere.append(node)
             if implicit or target in UNASKED:
                 # Whatever has a value of one of the two may cast it unasked.
                 for oid in (source, target):
@@ -203,13 +222,16 @@ class Closure(Tables):
             for call in calls:
                 self.use(node, self.functions, call)
             for other in others:  # the planner may turn it round
-                self.use(node, self.operators, other)
+                if other in self.operators:  # and no mere name
+                    node.use(self.operators[other])
         families: dict[int, list[Node]] = {}
-        for family, left, right, call, operator in self.rows["families"]:
+        for family, left, right, call, operator, orders in self.rows["families"]:
             member = self.functions.get(call) or self.operators.get(operator)
             if member is None:
                 continue
             families.setdefault(family, []).append(member)
+            if orders and left < FIRST and right < FIRST:
+                self.anywhere.append(member)
             for oid in {left, right} & self.types.keys():
                 self.types[oid].use(member, "its order")
         for oid, _, family in self.rows["classes"]:
@@ -219,7 +241,7 @@ class Closure(Tables):
     # -- relations -------------------------------------------------------------------------------
 
     def _make_relations(self) -> None:
-        for oid, _, _, kind, persistence, _ in self.rows["relations"]:
+        for oid, _, _, kind, persistence, *_ in self.rows["relations"]:
             node = self.relations[oid]
             if kind == "S":
                 node.does(Effect.ACTS, SEQUENCE)

@@ -126,7 +126,7 @@ _LOCAL: Mapping[str, str] = {
     "pg_postmaster_start_time pg_conf_load_time": "since when that server runs",
     "pg_show_all_settings pg_settings pg_show_all_file_settings pg_file_settings "
     "pg_hba_file_rules pg_ident_file_mappings": "how that server is configured",
-    "pg_control_checkpoint pg_control_recovery": "that server's control file",
+    "pg_control_checkpoint pg_control_recovery pg_control_system": "that server's control file",
     "pg_available_wal_summaries pg_wal_summary_contents pg_get_wal_summarizer_state": (
         "WAL summaries there"
     ),
@@ -144,6 +144,8 @@ LOCAL_SETTINGS: Mapping[str, str] = {
 }
 """Settings, as SHOW names them, that are another on a standby by its nature, each with the reason.
 What is set for a session is the same on every node, see `router.rules.journal`."""
+
+SOME_SETTING = "a setting that is named only when it runs"
 
 SIGNALS = frozenset(
     {"pg_cancel_backend", "pg_terminate_backend", "pg_log_backend_memory_contexts"}
@@ -200,7 +202,7 @@ VOUCHED_VOLATILE = frozenset(
         "gen_random_bytes", "gen_random_uuid", "gen_salt", "pgp_pub_encrypt",
         "pgp_pub_encrypt_bytea", "pgp_sym_encrypt", "pgp_sym_encrypt_bytea", "uuid_generate_v1",
         "uuid_generate_v1mc", "uuid_generate_v4", "uuid_generate_v7", "normal_rand",
-        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages", "pgrowlocks",
+        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages",
     }
 )  # fmt: skip
 """Functions in C of those extensions that are volatile and yet fine on a replica."""

@@ -131,7 +131,10 @@ class Names:
                     self.ddl = self.ddl or name not in ("VariableSetStmt", "TransactionStmt")
                 if name in grammar.BINDING or name == "DiscardStmt":
                     self.binds = True
-                if name == "DeclareCursorStmt" or grammar.names_temp(body, Kind.WRITE):
+                temp = grammar.names_temp(body, Kind.WRITE)
+                if temp:
+                    self.refuse("names pg_temp", Effect.UNKNOWN)
+                if temp or name == "DeclareCursorStmt":
                     self.binds = True
                 self.ddl = self.ddl or name in grammar.FIRING
                 if name == "VariableSetStmt" and not body.get("is_local"):
@@ -145,7 +148,9 @@ class Names:
 
     def asks(self, setting: str | None) -> None:
         """It asks for `setting`, None for one that is no constant."""
-        if setting is not None and setting.lower() in functions.LOCAL_SETTINGS:
+        if setting is None:
+            self.local = self.local or functions.SOME_SETTING
+        elif setting.lower() in functions.LOCAL_SETTINGS:
             self.local = self.local or setting.lower()
 
     def _query(self, node: dict[str, Any]) -> bool:
@@ -229,7 +234,9 @@ class Names:
             self.configs.append(_config(args))
             return True
         if name == "current_setting" and args:
-            self.asks(grammar.constant(args[0]))
+            named = grammar.constant(args[0]) or _prefix(args[0])
+            if named is not None or not _is_parameter(args[0]):
+                self.asks(named)
         if name in _NAMING_TYPES and self._names_type(args):
             return True
         n = len(args)
@@ -389,6 +396,20 @@ def _learn(key: str) -> _Check | None:
     check = statement if key[-4:] == grammar.NODE_SUFFIX and key[0] <= "Z" else None
     _CHECKS[key] = check
     return check
+
+
+def _is_parameter(node: dict[str, Any]) -> bool:
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    return "ParamRef" in node
+
+
+def _prefix(name: dict[str, Any]) -> str | None:
+    """What `name` begins with, where that shows that it is no setting of PostgreSQL's own."""
+    while (joined := name.get("A_Expr", {})).get("kind") == "AEXPR_OP" and "lexpr" in joined:
+        name = joined["lexpr"]
+    begins = grammar.constant(name) or ""
+    return begins if "." in begins else None
 
 
 def _config(args: Any) -> SetConfig:

@@ -196,12 +196,19 @@ def _name(names: Names, tokens: list[_Token], i: int, dotted: bool, called: bool
             names.configs.append(_config(tokens, i + 2))
         else:
             if name == "current_setting" and i + 2 < len(tokens):
-                names.asks(tokens[i + 2].text if tokens[i + 2].kind == "literal" else None)
+                names.asks(_asked(tokens, i + 2))
             names.calls[Call(schema, name, None)] = None
             if not name.isascii():
                 names.calls[Call(schema, name.lower(), None)] = None
     elif dotted:
         names.attributes.add(name)
+
+
+def _asked(tokens: list[_Token], i: int) -> str | None:
+    """The setting that is named at `i`, None where nobody knows."""
+    kind, text = tokens[i]
+    whole = tokens[i + 1].text in (")", ",") if i + 1 < len(tokens) else True
+    return text if kind == "literal" and (whole or "." in text) else None
 
 
 def _statement(names: Names, tokens: list[_Token], i: int, following: str) -> None:
@@ -213,6 +220,8 @@ def _statement(names: Names, tokens: list[_Token], i: int, following: str) -> No
         if tokens[i].text == ",":
             _written(names, tokens, i + 1)
         i += 1
+    if word == "show":
+        names.asks(following)
     if word in _REFUSED:
         names.refuse(word.upper(), Effect.REFUSED)
         names.ddl = names.ddl or word in _DDL

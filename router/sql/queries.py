@@ -49,7 +49,7 @@ _FUNCTIONS = f"""
 
 _RELATIONS = f"""
     select c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
-        c.reltype::int8
+        c.reltype::int8, c.reloftype::int8
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where {_SCHEMA.format("c")} and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
         and c.relpersistence <> 't'
@@ -121,7 +121,7 @@ _RANGES = f"""
 """
 
 _CASTS = f"""
-    select k.castsource::int8, k.casttarget::int8, k.castfunc::int8, k.castcontext = 'i',
+    select k.castsource::int8, k.casttarget::int8, k.castfunc::int8, k.castcontext::text,
         s.typname, t.typname
     from pg_catalog.pg_cast k join pg_catalog.pg_type s on s.oid = k.castsource
     join pg_catalog.pg_type t on t.oid = k.casttarget
@@ -136,13 +136,17 @@ _OPERATORS = f"""
     where {_SCHEMA.format("o")} and o.oprcode <> 0
 """
 
-# A row for each member of an operator family: class 0 for those that belong to no class.
+# A row for each member of an operator family, and whether it is one of btree or hash.
 _FAMILIES = f"""
-    select amprocfamily::int8, amproclefttype::int8, amprocrighttype::int8, amproc::oid::int8, 0
-    from pg_catalog.pg_amproc where oid >= {FIRST}
+    select amprocfamily::int8, amproclefttype::int8, amprocrighttype::int8, amproc::oid::int8, 0,
+        f.opfmethod in (403, 405)
+    from pg_catalog.pg_amproc m join pg_catalog.pg_opfamily f on f.oid = amprocfamily
+    where m.oid >= {FIRST}
     union all
-    select amopfamily::int8, amoplefttype::int8, amoprighttype::int8, 0, amopopr::int8
-    from pg_catalog.pg_amop where oid >= {FIRST}
+    select amopfamily::int8, amoplefttype::int8, amoprighttype::int8, 0, amopopr::int8,
+        f.opfmethod in (403, 405)
+    from pg_catalog.pg_amop m join pg_catalog.pg_opfamily f on f.oid = amopfamily
+    where m.oid >= {FIRST}
 """
 
 _CLASSES = f"""

@@ -10,6 +10,8 @@ from router.sql.nodetree import Uses
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.queries import FIRST
 
+HIDDEN = "it uses what is not in the catalog as last read, of pg_temp for instance"
+
 
 class Tables:
     """The objects of a database.
@@ -43,6 +45,8 @@ class Tables:
         self.builtin_relations: dict[str, Node] = {}
         # Operators by symbol, and casts by their source, that only some statements mean.
         self.symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
+        # Casts and members of operator families that any statement may use unasked.
+        self.anywhere: list[Node] = []
         self.asked: dict[int, list[tuple[int, str, Node]]] = {}
 
     def all_parts(self, types: Iterable[int]) -> frozenset[int]:
@@ -56,6 +60,8 @@ class Tables:
         """Let `node` use what has `oid` in `table`, if that is a user's or may do harm."""
         if oid and oid in table:
             node.use(table[oid], where)
+        elif oid and oid >= FIRST:
+            node.does(Effect.UNKNOWN, HIDDEN)
 
     def use_tree(self, node: Node, named: Uses, where: str, *, planned: bool = False) -> None:
         """Let `node` use what a tree names; `where` says where the tree stands. With `planned`
@@ -66,8 +72,14 @@ class Tables:
         ):  # fmt: skip
             for oid in oids:
                 used = table.get(oid)
-                if used is not None and not (planned and used.volatile and not used.inlined):
+                if used is None:
+                    if oid >= FIRST and table is not self.relations:
+                        node.does(Effect.UNKNOWN, HIDDEN)
+                elif not (planned and used.volatile and not used.inlined):
                     node.use(used, where)
+        node.local = node.local or named.setting
+        if named.commands:
+            node.does(Effect.ACTS, "reads cmin or cmax, which replay sets otherwise")
 
     def use_body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
         """Let `node`, a function, use what its body names; `signature` has the types it takes
@@ -78,7 +90,7 @@ class Tables:
             node.does(Effect.ACTS, "set_config(): changes session state")
         node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
         node.ddl = node.ddl or named.ddl
-        node.local = named.local
+        node.local = node.local or named.local
         if named.ddl:
             node.changes.setdefault(self.ddl, "")
         for call in named.calls:
@@ -120,8 +132,9 @@ class Tables:
         names = {t.name for t in named.types} | named.mentioned
         names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
         for name in names:
-            for _, oid in self.type_names.get(name.removeprefix("_"), ()):
-                found |= self.parts[oid]
+            for called in {name, name.removeprefix("_")}:
+                for _, oid in self.type_names.get(called, ()):
+                    found |= self.parts[oid]
         for name in {r.name for r in named.relations} | named.mentioned:
             for _, oid in self.relation_names.get(name, ()):
                 found |= named.met(name, self.columns.get(oid, {}))
