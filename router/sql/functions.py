@@ -57,6 +57,7 @@ _UNSAFE: Mapping[str, str] = {
     "pg_stat_reset* pg_stat_force_next_flush pg_stat_clear_snapshot": (
         "changes statistics of the server it runs on"
     ),
+    "set_limit": "changes session state",  # of pg_trgm
     "setseed": "changes what random() gives in this session only",
     "pg_export_snapshot": "a snapshot of one server means nothing to another",
     "pg_current_snapshot txid_current_snapshot": "a snapshot of one server, not of its peers",

@@ -53,6 +53,9 @@ def uses(tree: str) -> Uses:
 
 
 _COMMANDS = re.compile(r":varattno -[35] ")  # cmin and cmax, access/sysattr.h
+CURRENT_SETTING = (2077, 3294)
+"""Oids of current_setting(), with one argument and with two."""
+
 _ASKED = re.compile(r":funcid (?:2077|3294) .*?:args \(\{(\w+)([^{}]*)")
 _BYTES = re.compile(r":constvalue \d+ \[ ([-\d ]+) \]")
 

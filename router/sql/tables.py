@@ -6,7 +6,7 @@ from typing import Any
 from router.sql import functions
 from router.sql.graph import Node
 from router.sql.names import Names
-from router.sql.nodetree import Uses
+from router.sql.nodetree import CURRENT_SETTING, Uses
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.queries import FIRST
 
@@ -58,7 +58,9 @@ class Tables:
 
     def use(self, node: Node, table: dict[int, Node], oid: int | None, where: str = "") -> None:
         """Let `node` use what has `oid` in `table`, if that is a user's or may do harm."""
-        if oid and oid in table:
+        if oid in CURRENT_SETTING and table is self.functions:
+            node.local = node.local or functions.SOME_SETTING
+        elif oid and oid in table:
             node.use(table[oid], where)
         elif oid and oid >= FIRST:
             node.does(Effect.UNKNOWN, HIDDEN)

@@ -5468,3 +5468,14 @@ select * from rf
 select * from lat
 select * from hav
 select * from tsq
+
+--# settings through other names
+create function atk.cs(text) returns text language internal stable strict as 'show_config_by_name';
+create operator atk.!! (rightarg = text, function = current_setting);
+create aggregate atk.ags(text) (sfunc = textcat, stype = text, finalfunc = current_setting);
+create view atk.v as select !! 'in_hot_standby' as a;
+--> differs
+select cs('in_hot_standby')
+select !! 'in_hot_standby'
+select ags('in_hot_standby')
+select * from v
