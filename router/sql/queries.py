@@ -17,6 +17,7 @@ FIRST = 16384
 
 _SCHEMA = f"n.nspname !~ '^pg_(temp|toast)' and {{}}.oid >= {FIRST}"
 
+# Those of PostgreSQL's own in SQL too: who owns them may replace them.
 _FUNCTIONS = f"""
     select p.oid::int8, n.nspname, p.proname, p.pronargs, p.pronargdefaults, p.provariadic <> 0,
         p.provolatile = 'v', l.lanname,
@@ -44,14 +45,24 @@ _FUNCTIONS = f"""
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     join pg_catalog.pg_language l on l.oid = p.prolang
     left join pg_catalog.pg_aggregate a on a.aggfnoid = p.oid
-    where {_SCHEMA.format("p")}
+    where n.nspname !~ '^pg_(temp|toast)'
+        and (p.oid >= {FIRST} or l.lanname in ('sql', 'plpgsql'))
+"""
+
+# Views of PostgreSQL's own that somebody replaced by what uses an object of a user.
+_REPLACED = f"""
+    select r.ev_class from pg_catalog.pg_depend d
+    join pg_catalog.pg_rewrite r on r.oid = d.objid
+    where d.classid = 'pg_catalog.pg_rewrite'::regclass
+        and d.objid < {FIRST} and d.refobjid >= {FIRST}
 """
 
 _RELATIONS = f"""
     select c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
         c.reltype::int8, c.reloftype::int8
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where {_SCHEMA.format("c")} and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
+    where n.nspname !~ '^pg_(temp|toast)' and (c.oid >= {FIRST} or c.oid in ({_REPLACED}))
+        and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
         and c.relpersistence <> 't'
 """
 
@@ -63,7 +74,7 @@ _COLUMNS = f"""
 _EXPRESSIONS = f"""
     select ev_class::int8, case ev_type when '1' then 'view' else 'rule' end, rulename::text,
         ev_action::text || ' ' || coalesce(ev_qual::text, '')
-    from pg_catalog.pg_rewrite where ev_class >= {FIRST}
+    from pg_catalog.pg_rewrite where ev_class >= {FIRST} or ev_class in ({_REPLACED})
     union all
     select polrelid::int8, case when polcmd in ('r', '*') then 'policy' else 'check' end,
         polname::text, concat_ws(' ', polqual::text, polwithcheck::text)

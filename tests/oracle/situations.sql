@@ -5479,3 +5479,18 @@ select cs('in_hot_standby')
 select !! 'in_hot_standby'
 select ags('in_hot_standby')
 select * from v
+
+--# a function of the server's own in SQL that was replaced
+--: undo create or replace function pg_catalog.lpad(text, integer) returns text language sql immutable parallel safe strict cost 1 return lpad($1, $2, ' ')
+create or replace function pg_catalog.lpad(text, integer) returns text language sql immutable strict as $z$select atk.lockit(1)::text$z$;
+create view atk.v as select lpad('x', 3);
+--> locks
+select lpad('a', 3)
+select * from v
+--# a view of information_schema that was replaced
+--: undo create or replace view information_schema.information_schema_catalog_name as select current_database()::information_schema.sql_identifier as catalog_name
+create or replace view information_schema.information_schema_catalog_name as select atk.lockit(1)::text::information_schema.sql_identifier as catalog_name;
+create view atk.v as select * from information_schema.information_schema_catalog_name;
+--> locks
+select * from information_schema.information_schema_catalog_name
+select * from v
