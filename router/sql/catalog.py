@@ -36,6 +36,8 @@ class Catalog:
         operators: symbols that users gave an operator.
         judged_operators: operators by unsafe functions, by symbol.
         judged_casts: casts by unsafe functions that a statement has to ask for.
+        local_types: types that make the answer one server's own, each with the reason.
+        everywhere: what any statement may do unasked: casts or orders of built-in types.
         ddl_binds: an event trigger leaves something in the session that runs DDL.
         bodies: what bodies of functions name, for the next reading.
     """
@@ -50,6 +52,8 @@ class Catalog:
     operators: frozenset[str] = frozenset()
     judged_operators: Mapping[str, tuple[Operator, ...]] = field(default_factory=dict)
     judged_casts: tuple[Cast, ...] = ()
+    local_types: Mapping[int, str] = field(default_factory=dict)
+    everywhere: Verdict | None = None
     ddl_binds: bool = False
     bodies: Bodies = field(default_factory=dict, repr=False)
 
@@ -79,9 +83,8 @@ class Catalog:
     def unasked(self) -> Iterator[str]:
         """What keeps statements from replicas that do not name it, each with the statements and
         the chain: operators, implicit casts and orders by unsafe functions."""
-        for cast in self.judged_casts:
-            if cast.implicit and cast.verdict is not None:
-                yield f"every statement: {cast.verdict.why}"
+        if self.everywhere is not None:
+            yield f"every statement: {self.everywhere.why}"
         for symbol, operators in self.judged_operators.items():
             for operator in operators:
                 if symbol in OPERATORS and not operator.operands and operator.verdict is not None:
@@ -109,10 +112,13 @@ class _Told:
         self._operators = self._judged_operators(graph)
         self._casts = self._judged_casts()
         self._unsafe = {t: self._run[n] for t, n in closure.types.items() if n in self._run}
+        self._local_types = {
+            t: told(n, self._locals) for t, n in closure.types.items() if n in self._locals
+        }
         self._suspects = frozenset(
             [t for o in self._operators for t in o.operands]
             + [t for c in self._casts for t in (c.source, c.target)]
-            + list(self._unsafe)
+            + [*self._unsafe, *self._local_types]
         )
 
     def catalog(self) -> dict[str, Any]:
@@ -128,6 +134,10 @@ class _Told:
             "operators": frozenset(row[2] for row in operators),
             "judged_operators": _by_name(self._operators),
             "judged_casts": self._casts,
+            "local_types": self._local_types,
+            "everywhere": next(
+                (self._run[n] for n in self._closure.anywhere if n in self._run), None
+            ),
             "ddl_binds": self._closure.ddl in self._binds,
             "bodies": self._closure.bodies,
         }
@@ -178,12 +188,11 @@ class _Told:
 
     def _judged_casts(self) -> tuple[Cast, ...]:
         found = []
-        for (source, target, _, implicit, _, name), node in self._closure.casts:
+        for (source, target, _, _, _, name), node in self._closure.casts:
             if node in self._run or node in self._locals:
-                everywhere = implicit and not _users(source, target)
                 taken = source if source >= FIRST else 0
                 verdicts = self._run.get(node), self._planned.get(node)
-                found.append(Cast(taken, target, name, everywhere, *verdicts, self._local(node)))
+                found.append(Cast(taken, target, name, *verdicts, self._local(node)))
         return tuple(found)
 
 

@@ -57,12 +57,33 @@ def _classified(
         reason = f"does not parse: {type(error).__name__}"
         return Intent(Kind.WRITE, reason, binds=True, ddl=True, on_standby=OnStandby.UNSEEN)
     intent = _strongest(intents)
-    if "pg_temp" in sql.lower() and any(names_temp(node, intent.kind) for node in statements):
+    if (
+        intent.kind is Kind.READ
+        and "%%" in sql
+        and any("%%" in o for o in judge.catalog.operators)
+    ):
+        intent = _as_it_is(sql, intent, judge)
+    if _may_name_temp(sql.lower()) and any(names_temp(node, intent.kind) for node in statements):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True, holds=True)
     if known is None and (keys := settings.parameters(sql, statements)):
         intent = replace(intent, parameters=keys)
     return intent
+
+
+def _as_it_is(sql: str, intent: Intent, judge: Judge) -> Intent:
+    """The intent of a read that has "%%" in it: `intent` where the driver makes one sign of it,
+    but a driver that is given no parameters sends it as it is."""
+    try:
+        intents = [statement(node["stmt"], judge) for node in parser.tree(sql)]
+    except parser.NotParsed:
+        return intent
+    return _strongest([intent, *intents])
+
+
+def _may_name_temp(sql: str) -> bool:
+    """Whether `sql`, in lower case, may name pg_temp, as it is or with escapes."""
+    return "pg_temp" in sql or "u&" in sql or "e'" in sql
 
 
 def _by_words(sql: str, reason: str, judge: Judge) -> Intent:

@@ -13,9 +13,10 @@ from typing import Any
 from router.sql import functions, parser
 from router.sql.graph import Graph, Node
 from router.sql.names import Names
-from router.sql.nodetree import items, uses
+from router.sql.nodetree import Uses, items, uses
 from router.sql.objects import Effect
 from router.sql.plpgsql import scan
+from router.sql.queries import FIRST
 from router.sql.tables import Tables
 
 Rows = Mapping[str, Iterable[Sequence[Any]]]
@@ -30,6 +31,12 @@ SEQUENCE = "is a sequence, whose values a replica shows before they are given ou
 """WAL logs a sequence 32 values ahead, so no replica, however near, has its ``last_value``.
 
 Source: SEQ_LOG_VALS in https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/commands/sequence.c
+"""
+
+FORMS = frozenset({"bool", "float4", "float8", "int4", "int8", "xml"})
+"""Types that some form takes, WHERE and LIMIT for instance, to which it casts as an assignment
+does. Source: coerce_to_boolean() and coerce_to_specific_type() in
+https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/parser/parse_coerce.c
 """
 
 UNLOGGED = "is unlogged: a replica has nothing of it"
@@ -47,7 +54,7 @@ _PLANNED = frozenset({"constraint", "index", "statistics", "partition"})
 
 _WRITTEN = {
     "rule": "its rule {}", "default": "the default of its column {}", "when": "its trigger {}",
-    "check": "its policy {}", "type default": "its default",
+    "check": "its policy {}", "type default": "its default", "constraint": "its constraint {}",
 }  # fmt: skip
 """Expressions that are evaluated when rows change."""
 
@@ -82,6 +89,9 @@ class Closure(Tables):
             self.signatures[row[0]] = self.all_parts([row[11], *row[12]])
         for row in self.rows["functions"]:
             self._function(row)
+        for (oid,) in self.rows["temps"]:
+            if oid in self.functions:
+                self.functions[oid].binds = True
         self._make_triggers()
         every = (
             self.functions, self.relations, self.written, self.types, self.operators, self.classes
@@ -127,7 +137,7 @@ class Closure(Tables):
             node = self.functions[oid] = Node(f"calls {schema}.{name}({arguments})")
             node.volatile, node.inlined = volatile, language == "sql"
             self.function_names.setdefault(name, []).append((schema, oid))
-        for oid, schema, name, kind, _, _ in self.rows["relations"]:
+        for oid, schema, name, kind, *_ in self.rows["relations"]:
             self.relations[oid] = Node(f"reads {schema}.{name}")
             self.written[oid] = Node(f"changes {schema}.{name}")
             if kind != "c":
@@ -145,6 +155,22 @@ class Closure(Tables):
     # -- types, and what comes with their values -------------------------------------------------
 
     def _make_types(self) -> None:
+        made_of = self._made_of()
+        rows = {row[0]: row[5] for row in self.rows["relations"]}
+        for oid in self.types:
+            self.parts[oid] = self._parts(oid, made_of)
+            for part in self.parts[oid]:
+                self.use(self.types[oid], self.types, part)
+        for relation, name, oid in self.rows["columns"]:
+            if oid in self.parts:
+                self.columns.setdefault(relation, {})[name] = self.parts[oid]
+        for relation, oid in rows.items():
+            if oid in self.parts:  # the whole row
+                self.columns.setdefault(relation, {})[""] = self.parts[oid]
+        self._make_casts()
+
+    def _made_of(self) -> dict[int, list[int]]:
+        """By type, those that a value of it has values of, or may be taken for."""
         columns: dict[int, list[int]] = {}
         for relation, _, oid in self.rows["columns"]:
             columns.setdefault(relation, []).append(oid)
@@ -160,14 +186,13 @@ class Closure(Tables):
             self.use(self.types[oid], self.classes, subclass)
             for call in calls:
                 self.use(self.types[oid], self.functions, call)
-        for oid in self.types:
-            self.parts[oid] = self._parts(oid, made_of)
-            for part in self.parts[oid]:
-                self.use(self.types[oid], self.types, part)
-        for relation, name, oid in self.rows["columns"]:
-            if oid in self.parts:
-                self.columns.setdefault(relation, {})[name] = self.parts[oid]
-        self._make_casts()
+        rows = {row[0]: row[5] for row in self.rows["relations"]}
+        kin = [(row[5], row[6]) for row in self.rows["relations"]]
+        kin += [(rows.get(child), rows.get(parent)) for parent, child in self.rows["inherits"]]
+        for oid, wider in kin:  # a row of the one is a row of the other, too
+            if oid in made_of and wider:
+                made_of[oid].append(wider)
+        return made_of
 
     def _parts(self, oid: int, made_of: dict[int, list[int]]) -> frozenset[int]:
         found: set[int] = set()
@@ -181,13 +206,14 @@ class Closure(Tables):
 
     def _make_casts(self) -> None:
         for row in self.rows["casts"]:
-            source, target, call, implicit, source_name, target_name = row
+            source, target, call, context, source_name, target_name = row
+            implicit = context == "i" or (context == "a" and target_name in FORMS)
             node = Node(f"casts {source_name} to {target_name}")
             self.casts.append((row, node))
             self.use(node, self.functions, call)
-            if implicit and self.types.keys().isdisjoint((source, target)):
-                self.everywhere.append(node)
-            elif implicit or target in UNASKED:
+            if context != "e" and source < FIRST and target < FIRST:
+                self.anywhere.append(node)
+            if implicit or target in UNASKED:
                 # Whatever has a value of one of the two may cast it unasked.
                 for oid in (source, target):
                     if oid in self.types:
@@ -203,13 +229,16 @@ class Closure(Tables):
             for call in calls:
                 self.use(node, self.functions, call)
             for other in others:  # the planner may turn it round
-                self.use(node, self.operators, other)
+                if other in self.operators:  # and no mere name
+                    node.use(self.operators[other])
         families: dict[int, list[Node]] = {}
-        for family, left, right, call, operator in self.rows["families"]:
+        for family, left, right, call, operator, orders in self.rows["families"]:
             member = self.functions.get(call) or self.operators.get(operator)
             if member is None:
                 continue
             families.setdefault(family, []).append(member)
+            if orders and left < FIRST and right < FIRST:
+                self.anywhere.append(member)
             for oid in {left, right} & self.types.keys():
                 self.types[oid].use(member, "its order")
         for oid, _, family in self.rows["classes"]:
@@ -219,7 +248,7 @@ class Closure(Tables):
     # -- relations -------------------------------------------------------------------------------
 
     def _make_relations(self) -> None:
-        for oid, _, _, kind, persistence, _ in self.rows["relations"]:
+        for oid, _, _, kind, persistence, *_ in self.rows["relations"]:
             node = self.relations[oid]
             if kind == "S":
                 node.does(Effect.ACTS, SEQUENCE)
@@ -253,16 +282,28 @@ class Closure(Tables):
         if node is not None and kind in _WHERE and not (kind == "view" and oid in self._stored):
             planned = kind in _PLANNED
             self.use_tree(node, named, _WHERE[kind].format(name), planned=planned)
-        written = self.written.get(oid)
-        if written is None:
-            return
-        if kind in _WRITTEN or kind in _PLANNED:
-            where = _WRITTEN.get(kind) or _WHERE[kind]
-            self.use_tree(written, named, where.format(name))
-        if kind in ("rule", "view"):  # it changes some of the relations it names
+        if oid in self.written:
+            if kind in _WRITTEN or kind in _PLANNED:
+                where = _WRITTEN.get(kind) or _WHERE[kind]
+                self.use_tree(self.written[oid], named, where.format(name))
+            self._rewritten(oid, kind, named)
+
+    def _rewritten(self, oid: int, kind: str, named: Uses) -> None:
+        """What a change of a view's rows, or one that a rule replaces, comes to."""
+        written = self.written[oid]
+        if kind == "view" and oid in self._stored:  # it is run when that is refreshed
+            self.use_tree(written, named, "")
+        elif kind in ("rule", "view"):  # it changes some of the relations it names
             for relation in named.relations:
+                if self._sets(relation):
+                    written.binds = True
                 if relation in self.written:
                     written.changes.setdefault(self.written[relation], "")
+
+    def _sets(self, relation: int) -> bool:
+        """Whether `relation` is pg_settings, whose rule calls set_config() on UPDATE."""
+        own = self.builtin_relations.get("pg_settings")
+        return own is not None and self.relations.get(relation) is own
 
     def _inherit_key(self, parent: int, child: int) -> None:
         """What bounds a partition is made of its parent's key, and checked when it is read."""
@@ -316,6 +357,7 @@ class Closure(Tables):
         elif language == "internal":
             self._internal(node, twins)
         elif language == "c":
+            node.binds = functions.binds(name)
             if not functions.vouched(extension, name, volatile):
                 node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
         else:
@@ -348,8 +390,7 @@ class Closure(Tables):
             for oid in uses(tree).relations:
                 if oid in self.written:
                     node.changes.setdefault(self.written[oid], "")
-                if self.relations.get(oid) is self.builtin_relations.get("pg_settings"):
-                    # Its rule calls set_config() instead, which a standby does as well.
+                if self._sets(oid):  # which a standby does as well
                     node.does(Effect.ACTS, "UPDATE pg_settings")
                     node.binds = True
         elif ":rowMarks ({" in tree:

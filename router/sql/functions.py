@@ -57,6 +57,7 @@ _UNSAFE: Mapping[str, str] = {
     "pg_stat_reset* pg_stat_force_next_flush pg_stat_clear_snapshot": (
         "changes statistics of the server it runs on"
     ),
+    "set_limit": "changes session state",  # of pg_trgm
     "setseed": "changes what random() gives in this session only",
     "pg_export_snapshot": "a snapshot of one server means nothing to another",
     "pg_current_snapshot txid_current_snapshot": "a snapshot of one server, not of its peers",
@@ -126,7 +127,7 @@ _LOCAL: Mapping[str, str] = {
     "pg_postmaster_start_time pg_conf_load_time": "since when that server runs",
     "pg_show_all_settings pg_settings pg_show_all_file_settings pg_file_settings "
     "pg_hba_file_rules pg_ident_file_mappings": "how that server is configured",
-    "pg_control_checkpoint pg_control_recovery": "that server's control file",
+    "pg_control_checkpoint pg_control_recovery pg_control_system": "that server's control file",
     "pg_available_wal_summaries pg_wal_summary_contents pg_get_wal_summarizer_state": (
         "WAL summaries there"
     ),
@@ -144,6 +145,8 @@ LOCAL_SETTINGS: Mapping[str, str] = {
 }
 """Settings, as SHOW names them, that are another on a standby by its nature, each with the reason.
 What is set for a session is the same on every node, see `router.rules.journal`."""
+
+SOME_SETTING = "a setting that is named only when it runs"
 
 SIGNALS = frozenset(
     {"pg_cancel_backend", "pg_terminate_backend", "pg_log_backend_memory_contexts"}
@@ -167,7 +170,9 @@ REFUSED = frozenset(
 
 BINDS = (
     "pg_advisory_lock*", "pg_try_advisory_lock*", "dblink_connect*", "dblink_open",
-    "pg_replication_origin_session_setup", "setseed", "set_config",
+    "pg_replication_origin_session_setup", "setseed", "set_config", "set_limit",
+    "pg_create_*_replication_slot", "pg_copy_*_replication_slot",  # those may be temporary
+    "pg_backup_start", "pg_start_backup",
 )  # fmt: skip
 """Functions whose effect stays with the server session that ran them."""
 
@@ -198,7 +203,7 @@ VOUCHED_VOLATILE = frozenset(
         "gen_random_bytes", "gen_random_uuid", "gen_salt", "pgp_pub_encrypt",
         "pgp_pub_encrypt_bytea", "pgp_sym_encrypt", "pgp_sym_encrypt_bytea", "uuid_generate_v1",
         "uuid_generate_v1mc", "uuid_generate_v4", "uuid_generate_v7", "normal_rand",
-        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages", "pgrowlocks",
+        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages",
     }
 )  # fmt: skip
 """Functions in C of those extensions that are volatile and yet fine on a replica."""

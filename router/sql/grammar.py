@@ -48,6 +48,10 @@ RUN_BY_STANDBY = frozenset(
 ROW_EXCLUSIVE = 3  # the strongest lock that can be taken during recovery, storage/lockdefs.h
 
 BINDING = frozenset({"PrepareStmt", "ExecuteStmt", "ListenStmt", "UnlistenStmt", "LoadStmt"})
+# Statements that change rows of the relation they name, or look at each row, though no query does.
+CHANGING = frozenset({"AlterTableStmt", "RefreshMatViewStmt"})
+# Statements that event triggers follow, though they change nothing the router knows.
+FIRING = frozenset({"CommentStmt", "SecLabelStmt", "ReindexStmt"})
 ALONE = frozenset(
     {"CreatedbStmt", "DropdbStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt",
      "AlterSystemStmt"}

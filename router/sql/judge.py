@@ -19,6 +19,8 @@ class Judge:
         self.write: frozenset[str] = frozenset(write)
         # Names that would be a call, or a cast, where a column is expected.
         self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(
+            (name for name in functions.LOCAL if name in functions.SAFE),
+            ("current_setting",),
             (name for name, same in catalog.functions.items() if any(map(_matters, same))),
             (name for name, same in catalog.types.items() if any(t.types for t in same)),
         )

@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 from router.sql import functions, grammar
 from router.sql.grammar import strings
+from router.sql.intent import Kind
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.settings import pasted
 
 NO_NAMES: frozenset[str] = frozenset()
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 """Operators that the form of an expression implies, though its text names none."""
+
+SYSTEM_COLUMNS = frozenset({"cmin", "cmax"})
+"""Columns that differ on a standby: no record of WAL has them, so replay sets others."""
 
 
 class Call(NamedTuple):
@@ -127,6 +131,12 @@ class Names:
                     self.ddl = self.ddl or name not in ("VariableSetStmt", "TransactionStmt")
                 if name in grammar.BINDING or name == "DiscardStmt":
                     self.binds = True
+                temp = grammar.names_temp(body, Kind.WRITE)
+                if temp:
+                    self.refuse("names pg_temp", Effect.UNKNOWN)
+                if temp or name == "DeclareCursorStmt":
+                    self.binds = True
+                self.ddl = self.ddl or name in grammar.FIRING
                 if name == "VariableSetStmt" and not body.get("is_local"):
                     self.binds = True
             self.walk(node["stmt"])
@@ -147,7 +157,9 @@ class Names:
 
     def asks(self, setting: str | None) -> None:
         """It asks for `setting`, None for one that is no constant."""
-        if setting is not None and setting.lower() in functions.LOCAL_SETTINGS:
+        if setting is None:
+            self.local = self.local or functions.SOME_SETTING
+        elif setting.lower() in functions.LOCAL_SETTINGS:
             self.local = self.local or setting.lower()
 
     def _query(self, node: dict[str, Any]) -> bool:
@@ -173,7 +185,12 @@ class Names:
         dml = key in grammar.DML
         if dml:
             target = node["relation"]
-            self.written.add(Named(target.get("schemaname"), target["relname"]))
+            self.writes(target)
+        elif key in grammar.CHANGING and "relation" in node:
+            self.writes(node["relation"])
+        elif key == "TruncateStmt":
+            for target in node["relations"]:
+                self.writes(target["RangeVar"])
         effect = Effect.REFUSED if grammar.refused(key, node) else Effect.ACTS
         self.refuse(grammar.statement_name(key), effect, executed=dml)
         if key == "UpdateStmt" and grammar.names(node["relation"], "pg_settings"):
@@ -181,6 +198,10 @@ class Names:
             self.refuse("UPDATE pg_settings", Effect.ACTS)
             self.binds = self.holds = True
         return self._query(node)
+
+    def writes(self, relation: Mapping[str, Any]) -> None:
+        """It changes the rows of the RangeVar `relation`."""
+        self.written.add(Named(relation.get("schemaname"), relation["relname"]))
 
     def _locking(self, node: dict[str, Any]) -> bool:
         lock = grammar.LOCKS.get(node.get("strength", ""), "FOR …")
@@ -222,7 +243,9 @@ class Names:
             self.configs.append(_config(args))
             return True
         if name == "current_setting" and args:
-            self.asks(grammar.constant(args[0]))
+            named = grammar.constant(args[0]) or _prefix(args[0])
+            if named is not None or not _is_parameter(args[0]):
+                self.asks(named)
         if name in _NAMING_TYPES and self._names_type(args):
             return True
         n = len(args)
@@ -237,7 +260,7 @@ class Names:
     def _names_type(self, args: Any) -> bool:
         """Whether a function that is given the name of a type as text says it as a constant."""
         said = grammar.constant(args[1]) if len(args) > 1 else None
-        if said is None:
+        if said is None or '"' in said:
             return False
         parts = [p.strip('" ') for p in said.split("(")[0].replace("[]", "").split(".")]
         word = parts[-1].lower()
@@ -258,7 +281,10 @@ class Names:
         return frozenset().union(*(columns[name] for name in columns.keys() & named))
 
     def _column(self, node: dict[str, Any]) -> bool:
-        first, *more = node["fields"]
+        first, *more = fields = node["fields"]
+        column = fields[-1].get("String", {}).get("sval")
+        if column in SYSTEM_COLUMNS:
+            self.refuse(column, Effect.ACTS)
         try:
             self.columns.add(first["String"]["sval"])
             # x.f calls f(x) when x has no column f.
@@ -384,6 +410,20 @@ def _learn(key: str) -> _Check | None:
     check = statement if key[-4:] == grammar.NODE_SUFFIX and key[0] <= "Z" else None
     _CHECKS[key] = check
     return check
+
+
+def _is_parameter(node: dict[str, Any]) -> bool:
+    while "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    return "ParamRef" in node
+
+
+def _prefix(name: dict[str, Any]) -> str | None:
+    """What `name` begins with, where that shows that it is no setting of PostgreSQL's own."""
+    while (joined := name.get("A_Expr", {})).get("kind") == "AEXPR_OP" and "lexpr" in joined:
+        name = joined["lexpr"]
+    begins = grammar.constant(name) or ""
+    return begins if "." in begins else None
 
 
 def _config(args: Any) -> SetConfig:

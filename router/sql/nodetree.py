@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from router.sql import functions
+
 _FIELD = re.compile(r":(\w+) (?:\(o ([\d ]+)\)|(\d{3,10})\b)")
 
 _FUNCTIONS = frozenset(
@@ -14,12 +16,15 @@ _RELATIONS = frozenset({"relid", "resorigtbl"})
 
 
 class Uses(NamedTuple):
-    """Oids of what a tree names."""
+    """Oids of what a tree names, a setting it asks for that is another one on each server, and
+    whether it reads the command counters of rows."""
 
     functions: set[int]
     operators: set[int]
     relations: set[int]
     types: set[int]
+    setting: str
+    commands: bool
 
 
 def uses(tree: str) -> Uses:
@@ -28,7 +33,7 @@ def uses(tree: str) -> Uses:
     The names of fields are those of PostgreSQL's nodes/primnodes.h and nodes/parsenodes.h, and
     each field that holds a type is called so at its end.
     """
-    found = Uses(set(), set(), set(), set())
+    found = Uses(set(), set(), set(), set(), _setting(tree), bool(_COMMANDS.search(tree)))
     for field, several, one in _FIELD.findall(tree):
         if field in _FUNCTIONS:
             into = found.functions
@@ -45,6 +50,27 @@ def uses(tree: str) -> Uses:
         else:
             into.update(map(int, several.split()))
     return found
+
+
+_COMMANDS = re.compile(r":varattno -[35] ")  # cmin and cmax, access/sysattr.h
+CURRENT_SETTING = (2077, 3294)
+"""Oids of current_setting(), with one argument and with two."""
+
+_ASKED = re.compile(r":funcid (?:2077|3294) .*?:args \(\{(\w+)([^{}]*)")
+_BYTES = re.compile(r":constvalue \d+ \[ ([-\d ]+) \]")
+
+
+def _setting(tree: str) -> str:
+    """The setting that current_setting() is asked for in `tree`, where it is another one on each
+    server or is not known; empty for none."""
+    for kind, fields in _ASKED.findall(tree):
+        value = _BYTES.search(fields)
+        if kind != "CONST" or value is None:
+            return functions.SOME_SETTING
+        name = bytes(int(b) & 255 for b in value[1].split())[4:].decode(errors="replace").lower()
+        if name in functions.LOCAL_SETTINGS:
+            return name
+    return ""
 
 
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)

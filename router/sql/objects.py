@@ -128,7 +128,6 @@ class Cast:
         source: type whose values it takes, 0 for one of PostgreSQL's own.
         target: type it gives.
         target_name: name of that type.
-        implicit: any statement may have it, for it is between types of PostgreSQL's own.
         planned: what it does in a statement that is only planned; None for nothing.
         local: what makes its answer one server's own; empty for none.
     """
@@ -136,7 +135,6 @@ class Cast:
     source: int
     target: int
     target_name: str
-    implicit: bool
     verdict: Verdict | None
     planned: Verdict | None = None
     local: str = ""

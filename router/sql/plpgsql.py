@@ -11,7 +11,7 @@ from sys import intern
 from typing import NamedTuple
 
 from router.sql import bounds
-from router.sql.names import COMPARISONS, Call, Named, Names, SetConfig
+from router.sql.names import COMPARISONS, SYSTEM_COLUMNS, Call, Named, Names, SetConfig
 from router.sql.objects import Effect
 
 NAME_BYTES = 63
@@ -56,13 +56,24 @@ _REFUSED = frozenset(
         "notify", "reassign", "refresh", "reindex", "revoke", "security", "truncate", "vacuum",
     }
 )  # fmt: skip
-_DDL = frozenset({"alter", "create", "drop", "import", "refresh", "reassign", "security"})
+_DDL = frozenset(
+    {
+        "alter", "comment", "create", "drop", "grant", "import", "refresh", "reassign", "reindex",
+        "revoke", "security",
+    }
+)  # fmt: skip
 _ACTS = frozenset(
-    {"copy", "deallocate", "discard", "do", "load", "lock", "prepare", "reset", "set", "unlisten"}
-)
+    {
+        "checkpoint", "copy", "deallocate", "discard", "do", "load", "lock", "prepare", "reset",
+        "set", "unlisten",
+    }
+)  # fmt: skip
 _ENDS = frozenset({"commit", "rollback", "abort", "savepoint"})
 _BINDS = frozenset({"discard", "do", "listen", "load", "prepare", "reset", "set", "unlisten"})
 _CHANGES = frozenset({"insert", "update", "delete", "merge"})
+_BEFORE_RELATION = frozenset(
+    {"(", "concurrently", "from", "into", "materialized", "only", "table", "view"}
+)
 _COMPARES = frozenset(
     {"in", "any", "some", "all", "case", "nullif", "distinct", "between", "using", "natural"}
 )
@@ -162,7 +173,8 @@ def _read(tokens: list[_Token], names: Names, source: str) -> None:
             _name(names, tokens, i, before.text == ".", following == "(")
             if kind == "word" and before.text != ".":
                 if starts:
-                    _statement(names, text, following)
+                    named = i + 2 < len(tokens) and tokens[i + 2].text == "."  # SET local.x = …
+                    _statement(names, tokens, i, "" if named else following)
                 _word(names, tokens, i, before.text, source)
         starts = text in _BEFORE and kind != "literal" and kind != "name"
         before = token
@@ -173,6 +185,11 @@ def _name(names: Names, tokens: list[_Token], i: int, dotted: bool, called: bool
     `called`, or `dotted`."""
     name = tokens[i].text
     names.mentioned.add(name)
+    if name in SYSTEM_COLUMNS:
+        names.refuse(name, Effect.ACTS)
+    if name.startswith("pg_temp"):
+        names.binds = True
+        names.refuse("names pg_temp", Effect.UNKNOWN)
     if not name.isascii():
         names.mentioned.add(name.lower())  # where an encoding has one byte for each letter
     if called:
@@ -181,7 +198,7 @@ def _name(names: Names, tokens: list[_Token], i: int, dotted: bool, called: bool
             names.configs.append(_config(tokens, i + 2))
         else:
             if name == "current_setting" and i + 2 < len(tokens):
-                names.asks(tokens[i + 2].text if tokens[i + 2].kind == "literal" else None)
+                names.asks(_asked(tokens, i + 2))
             names.calls[Call(schema, name, None)] = None
             if not name.isascii():
                 names.calls[Call(schema, name.lower(), None)] = None
@@ -189,8 +206,24 @@ def _name(names: Names, tokens: list[_Token], i: int, dotted: bool, called: bool
         names.attributes.add(name)
 
 
-def _statement(names: Names, word: str, following: str) -> None:
-    """What the statement that begins with `word` does, as far as no name in it says."""
+def _asked(tokens: list[_Token], i: int) -> str | None:
+    """The setting that is named at `i`, None where nobody knows."""
+    kind, text = tokens[i]
+    whole = tokens[i + 1].text in (")", ",") if i + 1 < len(tokens) else True
+    return text if kind == "literal" and (whole or "." in text) else None
+
+
+def _statement(names: Names, tokens: list[_Token], i: int, following: str) -> None:
+    """What the statement that begins with the word at `i` does, as far as no name in it says."""
+    word = tokens[i].text
+    if word in ("copy", "refresh", "truncate"):
+        _written(names, tokens, i + 1)
+    while word == "truncate" and i < len(tokens) and tokens[i].text != ";":
+        if tokens[i].text == ",":
+            _written(names, tokens, i + 1)
+        i += 1
+    if word == "show":
+        names.asks(following)
     if word in _REFUSED:
         names.refuse(word.upper(), Effect.REFUSED)
         names.ddl = names.ddl or word in _DDL
@@ -227,7 +260,7 @@ def _word(names: Names, tokens: list[_Token], i: int, before: str, source: str) 
 
 def _written(names: Names, tokens: list[_Token], i: int) -> None:
     """The relation changed by the statement whose first word stands before `i`."""
-    while i < len(tokens) and tokens[i].text in ("into", "from", "only"):
+    while i < len(tokens) and tokens[i].text in _BEFORE_RELATION:
         i += 1
     if i < len(tokens) and tokens[i].kind in ("word", "name"):
         if i + 2 < len(tokens) and tokens[i + 1].text == ".":
@@ -243,10 +276,15 @@ def _written(names: Names, tokens: list[_Token], i: int) -> None:
 def _dynamic(names: Names, tokens: list[_Token], i: int, source: str) -> None:
     """EXECUTE: a literal is read in turn, and of anything else nobody knows what it says."""
     if i < len(tokens) and tokens[i].kind == "literal":
-        end = tokens[i + 1].text if i + 1 < len(tokens) else ";"
-        if end in (";", "into", "using", "loop"):
+        end = tokens[i + 1] if i + 1 < len(tokens) else _Token("mark", ";")
+        # A literal goes on in the next one.
+        if end.kind != "literal" and end.text in (";", "into", "using", "loop"):
             inner = tokens[i].text
-            _read(list(_tokens(inner, names)), names, inner)
+            words = list(_tokens(inner, names))
+            if _Token("word", "declare") in words:
+                names.binds = True
+                names.refuse("DECLARE", Effect.ACTS)
+            _read(words, names, inner)
             return
     names.binds = True
     names.ddl = names.ddl or bool(_DEFINES.search(source))
@@ -269,7 +307,10 @@ def _config(tokens: list[_Token], i: int) -> SetConfig:
     if len(arguments) != 3:
         return SetConfig(None, None)
     (name, _, local) = arguments
-    known = len(local) == 1 and local[0].text.lower() in ("true", "false", "t", "f", "on", "off")
+    said = ("true", "false", "t", "f", "on", "off")
+    known = len(local) == 1 and (
+        local[0].text.lower() in said[: None if local[0].kind == "literal" else 2]
+    )
     return SetConfig(
         name[0].text.lower() if len(name) == 1 and name[0].kind == "literal" else None,
         local[0].text.lower() in ("true", "t", "on") if known else None,

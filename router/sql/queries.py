@@ -17,6 +17,7 @@ FIRST = 16384
 
 _SCHEMA = f"n.nspname !~ '^pg_(temp|toast)' and {{}}.oid >= {FIRST}"
 
+# Those of PostgreSQL's own in SQL too: who owns them may replace them.
 _FUNCTIONS = f"""
     select p.oid::int8, n.nspname, p.proname, p.pronargs, p.pronargdefaults, p.provariadic <> 0,
         p.provolatile = 'v', l.lanname,
@@ -44,14 +45,24 @@ _FUNCTIONS = f"""
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     join pg_catalog.pg_language l on l.oid = p.prolang
     left join pg_catalog.pg_aggregate a on a.aggfnoid = p.oid
-    where {_SCHEMA.format("p")}
+    where n.nspname !~ '^pg_(temp|toast)'
+        and (p.oid >= {FIRST} or l.lanname in ('sql', 'plpgsql'))
+"""
+
+# Views of PostgreSQL's own that somebody replaced by what uses an object of a user.
+_REPLACED = f"""
+    select r.ev_class from pg_catalog.pg_depend d
+    join pg_catalog.pg_rewrite r on r.oid = d.objid
+    where d.classid = 'pg_catalog.pg_rewrite'::regclass
+        and d.objid < {FIRST} and d.refobjid >= {FIRST}
 """
 
 _RELATIONS = f"""
     select c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
-        c.reltype::int8
+        c.reltype::int8, c.reloftype::int8
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where {_SCHEMA.format("c")} and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
+    where n.nspname !~ '^pg_(temp|toast)' and (c.oid >= {FIRST} or c.oid in ({_REPLACED}))
+        and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
         and c.relpersistence <> 't'
 """
 
@@ -63,7 +74,7 @@ _COLUMNS = f"""
 _EXPRESSIONS = f"""
     select ev_class::int8, case ev_type when '1' then 'view' else 'rule' end, rulename::text,
         ev_action::text || ' ' || coalesce(ev_qual::text, '')
-    from pg_catalog.pg_rewrite where ev_class >= {FIRST}
+    from pg_catalog.pg_rewrite where ev_class >= {FIRST} or ev_class in ({_REPLACED})
     union all
     select polrelid::int8, case when polcmd in ('r', '*') then 'policy' else 'check' end,
         polname::text, concat_ws(' ', polqual::text, polwithcheck::text)
@@ -121,7 +132,7 @@ _RANGES = f"""
 """
 
 _CASTS = f"""
-    select k.castsource::int8, k.casttarget::int8, k.castfunc::int8, k.castcontext = 'i',
+    select k.castsource::int8, k.casttarget::int8, k.castfunc::int8, k.castcontext::text,
         s.typname, t.typname
     from pg_catalog.pg_cast k join pg_catalog.pg_type s on s.oid = k.castsource
     join pg_catalog.pg_type t on t.oid = k.casttarget
@@ -136,13 +147,17 @@ _OPERATORS = f"""
     where {_SCHEMA.format("o")} and o.oprcode <> 0
 """
 
-# A row for each member of an operator family: class 0 for those that belong to no class.
+# A row for each member of an operator family, and whether it is one of btree or hash.
 _FAMILIES = f"""
-    select amprocfamily::int8, amproclefttype::int8, amprocrighttype::int8, amproc::oid::int8, 0
-    from pg_catalog.pg_amproc where oid >= {FIRST}
+    select amprocfamily::int8, amproclefttype::int8, amprocrighttype::int8, amproc::oid::int8, 0,
+        f.opfmethod in (403, 405)
+    from pg_catalog.pg_amproc m join pg_catalog.pg_opfamily f on f.oid = amprocfamily
+    where m.oid >= {FIRST}
     union all
-    select amopfamily::int8, amoplefttype::int8, amoprighttype::int8, 0, amopopr::int8
-    from pg_catalog.pg_amop where oid >= {FIRST}
+    select amopfamily::int8, amoplefttype::int8, amoprighttype::int8, 0, amopopr::int8,
+        f.opfmethod in (403, 405)
+    from pg_catalog.pg_amop m join pg_catalog.pg_opfamily f on f.oid = amopfamily
+    where m.oid >= {FIRST}
 """
 
 _CLASSES = f"""
@@ -170,10 +185,17 @@ _TRIGGERS = f"""
     where evtenabled <> 'D' and evtevent <> 'login'
 """
 
-# A foreign key that changes the rows which refer to a changed one.
+# Foreign keys: rows may change that refer to a changed one, and TRUNCATE follows all of them.
 _CASCADES = """
     select confrelid::int8, conrelid::int8 from pg_catalog.pg_constraint
-    where contype = 'f' and not (confdeltype in ('a', 'r') and confupdtype in ('a', 'r'))
+    where contype = 'f'
+"""
+
+
+# Functions that make what they make without a schema in pg_temp.
+_TEMPS = f"""
+    select oid::int8 from pg_catalog.pg_proc
+    where oid >= {FIRST} and proconfig::text ~* '[{{,"]search_path=[\\\\" ]*pg_temp'
 """
 
 
@@ -207,6 +229,7 @@ QUERIES: Mapping[str, str] = MappingProxyType(
         "inherits": _INHERITS,
         "triggers": _TRIGGERS,
         "cascades": _CASCADES,
+        "temps": _TEMPS,
         "builtins": _BUILTINS,
     }
 )

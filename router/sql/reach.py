@@ -100,8 +100,10 @@ class Reach:
             self._attributes()
         for name in names.mentioned:
             self._mentioned(name)
-        if names.written:
+        if names.written or self.ddl:
             self._changes()
+        if catalog.everywhere is not None:
+            self._weigh_verdict(catalog.everywhere)
         if self._types or catalog.judged_operators or catalog.judged_casts:
             self._by_types()
 
@@ -191,8 +193,10 @@ class Reach:
         """x.f calls f(x), or casts x, where x has no column f."""
         catalog = self.judge.catalog
         for name in sorted(self.judge.attributes & self.names.attributes):
-            if name in functions.UNSAFE:
+            if name in functions.UNSAFE or name in functions.LOCAL:
                 self._call(Call(None, name, 1))
+            elif name == "current_setting":
+                self._answers(functions.SOME_SETTING)
             elif name in catalog.functions and not ruled(self.judge.read, None, name):
                 self._functions(f for f in catalog.functions[name] if f.accepts(1))
             for found in catalog.types.get(name, ()):
@@ -221,15 +225,17 @@ class Reach:
     def _type(self, type_: Named) -> None:
         schema, name = type_
         own = schema in _OWN_SCHEMAS
-        if own and name in TYPES and name not in self.judge.catalog.types:
+        types = self.judge.catalog.types
+        if own and name in TYPES and name not in types:
             return
-        if name[:1] == "_" and (name[1:] in TYPES or name[1:] in self.judge.catalog.types):
-            name = name[1:]
-        found = self.judge.catalog.types.get(name, ())
+        element = name.removeprefix("_")  # its arrays have a name of their own
+        found = types.get(name, ())
+        if element != name:
+            found += types.get(element, ())
         for item in found:
             if schema is None or schema == item.schema:
                 self._types |= item.types
-        if not (found or (own and name in TYPES) or _is_row(schema, name, self.judge)):
+        if not (found or (own and element in TYPES) or _is_row(schema, name, self.judge)):
             self._unknown(f"type {name}")
 
     def _mentioned(self, name: str) -> None:
@@ -246,8 +252,10 @@ class Reach:
             self._types |= found.types
 
     def _changes(self) -> None:
-        """What triggers and the like leave in the session when rows change."""
+        """What triggers and the like leave in the session when rows or the catalog change."""
         catalog = self.judge.catalog
+        if self.ddl and catalog.ddl_binds:
+            self.binds = True
         for schema, name in self.names.written:
             if any(
                 r.written_binds
@@ -261,6 +269,8 @@ class Reach:
         catalog = self.judge.catalog
         for type_ in sorted(self._types & catalog.unsafe_types.keys()):
             self._weigh_verdict(catalog.unsafe_types[type_])
+        for type_ in sorted(self._types & catalog.local_types.keys()):
+            self._answers(catalog.local_types[type_])
         for symbol in self.names.operators & catalog.judged_operators.keys():
             for operator in catalog.judged_operators[symbol]:
                 if operator.operands <= self._types:
@@ -270,15 +280,16 @@ class Reach:
         for cast in catalog.judged_casts:
             met = not cast.source or cast.source in self._types or self.names.loose
             asked = cast.target in targets or cast.target_name in names
-            if cast.implicit or (met and asked):
+            if met and asked:
                 self._weigh(cast)
 
     def _targets(self) -> frozenset[int]:
         """The types that values are cast to, with those these are made of."""
         found: set[int] = set()
         for _, name in self.names.casts:
-            for item in self.judge.catalog.types.get(name.removeprefix("_"), ()):
-                found |= item.types
+            for called in {name, name.removeprefix("_")}:
+                for item in self.judge.catalog.types.get(called, ()):
+                    found |= item.types
         return frozenset(found)
 
 

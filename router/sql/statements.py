@@ -30,7 +30,8 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
     walk = Reach(Names().walk(node), judge)
     alone = grammar.runs_alone(body)
     ddl = name not in grammar.NOT_DDL or walk.ddl
-    walk.binds = walk.binds or (ddl and judge.catalog.ddl_binds)  # by an event trigger
+    fires = ddl or name in grammar.FIRING
+    walk.binds = walk.binds or (fires and judge.catalog.ddl_binds)  # by an event trigger
     return _write(
         walk,
         "ANALYZE" if name == "VacuumStmt" and not alone else grammar.statement_name(name),
@@ -237,7 +238,10 @@ def _explain(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _copy(body: dict[str, Any], judge: Judge) -> Intent:
-    walk = Reach(Names().walk(body), judge)
+    names = Names().walk(body)
+    if body.get("is_from"):
+        names.writes(body["relation"])
+    walk = Reach(names, judge)
     if body.get("is_from"):
         return _write(walk, "COPY FROM", on_standby=OnStandby.REFUSED)
     if body.get("is_program"):

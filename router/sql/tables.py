@@ -6,9 +6,11 @@ from typing import Any
 from router.sql import functions
 from router.sql.graph import Node
 from router.sql.names import Names
-from router.sql.nodetree import Uses
+from router.sql.nodetree import CURRENT_SETTING, Uses
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.queries import FIRST
+
+HIDDEN = "it uses what is not in the catalog as last read, of pg_temp for instance"
 
 
 class Tables:
@@ -41,10 +43,10 @@ class Tables:
         self.type_names: dict[str, list[tuple[str, int]]] = {}
         self.builtins: dict[str, list[Node]] = {}
         self.builtin_relations: dict[str, Node] = {}
-        # Implicit casts between types of PostgreSQL's own, which anything may mean.
-        self.everywhere: list[Node] = []
         # Operators by symbol, and casts by their source, that only some statements mean.
         self.symbols: dict[str, list[tuple[frozenset[int], Node]]] = {}
+        # Casts and members of operator families that any statement may use unasked.
+        self.anywhere: list[Node] = []
         self.asked: dict[int, list[tuple[int, str, Node]]] = {}
 
     def all_parts(self, types: Iterable[int]) -> frozenset[int]:
@@ -56,8 +58,12 @@ class Tables:
 
     def use(self, node: Node, table: dict[int, Node], oid: int | None, where: str = "") -> None:
         """Let `node` use what has `oid` in `table`, if that is a user's or may do harm."""
-        if oid and oid in table:
+        if oid in CURRENT_SETTING and table is self.functions:
+            node.local = node.local or functions.SOME_SETTING
+        elif oid and oid in table:
             node.use(table[oid], where)
+        elif oid and oid >= FIRST:
+            node.does(Effect.UNKNOWN, HIDDEN)
 
     def use_tree(self, node: Node, named: Uses, where: str, *, planned: bool = False) -> None:
         """Let `node` use what a tree names; `where` says where the tree stands. With `planned`
@@ -68,21 +74,19 @@ class Tables:
         ):  # fmt: skip
             for oid in oids:
                 used = table.get(oid)
-                if used is not None and not (planned and used.volatile and not used.inlined):
+                if used is None:
+                    if oid >= FIRST and table is not self.relations:
+                        node.does(Effect.UNKNOWN, HIDDEN)
+                elif not (planned and used.volatile and not used.inlined):
                     node.use(used, where)
+        node.local = node.local or named.setting
+        if named.commands:
+            node.does(Effect.ACTS, "reads cmin or cmax, which replay sets otherwise")
 
     def use_body(self, node: Node, named: Names, signature: frozenset[int]) -> None:
         """Let `node`, a function, use what its body names; `signature` has the types it takes
         and gives."""
-        for form in named.forms:
-            node.does(form.effect, form.reason)
-        if named.configs:
-            node.does(Effect.ACTS, "set_config(): changes session state")
-        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
-        node.ddl = node.ddl or named.ddl
-        node.local = named.local
-        if named.ddl:
-            node.changes.setdefault(self.ddl, "")
+        self._own(node, named)
         for call in named.calls:
             self._calls(node, call.schema, call.name, call.n)
         for name in sorted(named.attributes):
@@ -99,6 +103,18 @@ class Tables:
         for found in sorted(types):
             self.use(node, self.types, found)
         self.operate(node, named, types)
+
+    def _own(self, node: Node, named: Names) -> None:
+        """What the body of `node` does by itself."""
+        for form in named.forms:
+            node.does(form.effect, form.reason)
+        if named.configs:
+            node.does(Effect.ACTS, "set_config(): changes session state")
+        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
+        node.ddl = node.ddl or named.ddl
+        node.local = node.local or named.local
+        if named.ddl:
+            node.changes.setdefault(self.ddl, "")
 
     def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
         for where, oid in self.function_names.get(name, ()):
@@ -122,8 +138,9 @@ class Tables:
         names = {t.name for t in named.types} | named.mentioned
         names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
         for name in names:
-            for _, oid in self.type_names.get(name.removeprefix("_"), ()):
-                found |= self.parts[oid]
+            for called in {name, name.removeprefix("_")}:
+                for _, oid in self.type_names.get(called, ()):
+                    found |= self.parts[oid]
         for name in {r.name for r in named.relations} | named.mentioned:
             for _, oid in self.relation_names.get(name, ()):
                 found |= named.met(name, self.columns.get(oid, {}))
@@ -140,8 +157,6 @@ class Tables:
             for of, operator in self.symbols.get(symbol, ()):
                 if types >= of:
                     node.use(operator)
-        for cast in self.everywhere:
-            node.use(cast)
         for source, casts in self.asked.items():
             for target, name, cast in casts:
                 # A body assigns, to variables and as its result: any cast of its values may be.

@@ -144,4 +144,4 @@ def test_a_dry_run_of_the_blog_is_a_report_for_people(database: Database) -> Non
     assert second.endswith(f"%) and left it {statements - moved}.")
     told = "\n".join(rest)
     assert f"What would have stayed on the primary ({statements - moved}):" in told
-    assert "writes, and what is not surely a read" in told
+    assert "writes, which a replica refuses" in told

@@ -4912,3 +4912,585 @@ select 1::g
 select g from g2
 select 'ab'::text %> 'a'::text
 select h()
+
+--# casts of built-in types
+--: undo drop cast if exists (int4 as text); drop cast if exists (bigint as bool)
+create function atk.i2t(int4) returns text language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 'x'; end$z$;
+create cast (int4 as text) with function atk.i2t(int4) as implicit;
+--> locks
+select length(5)
+select upper(5)
+select 5::text
+select * from (values (5)) v(x) where x like 'x'
+
+--# assignment casts that a form asks for : ct
+create function atk.c2b(atk.ct) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create function atk.c2i(atk.ct) returns int language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.c2l(atk.ct) returns bigint language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.c2f(atk.ct) returns float8 language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.c2r(atk.ct) returns float4 language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.c2x(atk.ct) returns xml language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return null; end$z$;
+create cast (atk.ct as bool) with function atk.c2b(atk.ct) as assignment;
+create cast (atk.ct as int) with function atk.c2i(atk.ct) as assignment;
+create cast (atk.ct as bigint) with function atk.c2l(atk.ct) as assignment;
+create cast (atk.ct as float8) with function atk.c2f(atk.ct) as assignment;
+create cast (atk.ct as float4) with function atk.c2r(atk.ct) as assignment;
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1);
+--> locks
+select 1 from t where a
+select not a from t
+select case when a then 1 end from t
+select count(*) filter (where a) from t
+select a is true from t
+select 1 from t t1 join t t2 on t1.a
+select n from t limit (select a from t)
+select n from t offset (select a from t)
+select (array[1,2])[a] from t
+select (array[1,2])[1:a] from t
+select n from t tablesample system (50) repeatable ((select a from t))
+select sum(n) over (order by n rows (select a from t) preceding) from t
+
+--# default class of a builtin type
+create function atk.bc(a box, b box) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 0; end$z$;
+create operator class atk.bo default for type box using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.bc(box,box);
+create table atk.t(b box, n int);
+insert into atk.t values ('(1,1),(0,0)',1),('(1,1),(0,0)',2);
+--> locks
+select b from t order by b
+select b from t order by 1
+select distinct b from t
+select greatest(b, b) from t
+select b from t union select b from t
+select b, count(*) from t group by b
+select array[b] < array[b] from t
+
+--# default class of varchar
+create function atk.vc(a varchar, b varchar) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 0; end$z$;
+create function atk.vlt(a varchar, b varchar) returns bool language sql immutable as $z$select a::text < b::text$z$;
+create operator atk.< (leftarg=varchar, rightarg=varchar, function=atk.vlt);
+create operator atk.<= (leftarg=varchar, rightarg=varchar, function=atk.vlt);
+create operator atk.= (leftarg=varchar, rightarg=varchar, function=atk.vlt);
+create operator atk.>= (leftarg=varchar, rightarg=varchar, function=atk.vlt);
+create operator atk.> (leftarg=varchar, rightarg=varchar, function=atk.vlt);
+create operator class atk.vo default for type varchar using btree as operator 1 <, operator 2 <=, operator 3 =, operator 4 >=, operator 5 >, function 1 atk.vc(varchar,varchar);
+create table atk.t(b varchar, n int);
+insert into atk.t values ('a',1),('b',2);
+--> locks
+select b from t order by b
+select greatest(b, 'x'::varchar) from t
+
+--# cross type member of builtin family
+--: undo drop function if exists atk.x()
+create function atk.inlt(a int, b numeric) returns bool language sql immutable as $z$select a::numeric < b$z$;
+create function atk.ineq(a int, b numeric) returns bool language sql immutable as $z$select a::numeric = b$z$;
+create function atk.incmp(a int, b numeric) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return sign(a::numeric - b); end$z$;
+create operator atk.= (leftarg=int, rightarg=numeric, function=atk.ineq);
+create operator atk.< (leftarg=int, rightarg=numeric, function=atk.inlt);
+alter operator family integer_ops using btree add operator 3 atk.= (int, numeric), operator 1 atk.< (int,numeric), function 1 (int, numeric) atk.incmp(int, numeric);
+create table atk.t(a int primary key, n int);
+insert into atk.t select g, g from generate_series(1,1000) g;
+analyze atk.t;
+--> locks
+select row(1, 1) < row(1::numeric, 1)
+
+--# settings of a standby, named late
+create view atk.v as select current_setting('in_hot_standby');
+create view atk.w as select x, current_setting(x) from (values ('in_hot_standby')) v(x);
+create function atk.ba() returns text stable begin atomic select current_setting('transaction_read_only'); end;
+create function atk.pl(x text) returns text stable language plpgsql as $z$begin return current_setting(x); end$z$;
+create function atk.df(x text default current_setting('in_hot_standby')) returns text stable language sql as $z$select x$z$;
+create function atk.st() returns text stable language sql as $z$select current_setting('in_hot_standby')$z$;
+--> differs
+select * from v
+select * from w
+select ba()
+select pl('in_hot_standby')
+select df()
+select st()
+select current_setting('in_hot_' || 'standby')
+select current_setting(x) from (values ('in_hot_standby')) v(x)
+select ('in_hot_standby'::text).current_setting
+select current_setting('in_hot_standby')
+
+--# pg_temp function in a view
+--: undo discard temp
+create function pg_temp.f(x int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return x; end$z$;
+create view atk.v as select pg_temp.f(1);
+create domain pg_temp.d as int check (atk.lockb(value));
+create table atk.t(a int default pg_temp.f(1));
+create function atk.g(x int default pg_temp.f(1)) returns int stable language sql as $z$select $1$z$;
+create view atk.w as select 1::pg_temp.d;
+create aggregate pg_temp.ag(int) (sfunc=int4pl, stype=int, finalfunc=atk.lockit);
+create view atk.wa as select pg_temp.ag(1);
+--> locks
+select * from v
+select g()
+select * from w
+select * from wa
+
+--# row types of tables
+create table atk.t(a int, n int);
+insert into atk.t values (1,1);
+create function atk.teq(a atk.t, b atk.t) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create function atk.t2b(a atk.t) returns bigint language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.t2o(a atk.t) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.@@ (leftarg=atk.t, rightarg=atk.t, function=atk.teq);
+create operator atk.= (leftarg=atk.t, rightarg=atk.t, function=atk.teq);
+create cast (atk.t as bigint) with function atk.t2b(atk.t);
+create cast (atk.t as bool) with function atk.t2o(atk.t) as assignment;
+create table atk.ch(z int) inherits (atk.t);
+insert into atk.ch values (1,2,3);
+create view atk.vw as select * from atk.t;
+create view atk.vr as select t as r from atk.t;
+--> locks
+select x @@ x from t x
+select t @@ t from t
+select x::bigint from t x
+select 1 from t x where x
+select t = t from t
+select c @@ c from ch c
+select c::t::bigint from ch c
+select r @@ r from vr
+select q.x @@ q.x from (select x from t x) q
+select x in (select y from t y) from t x
+
+--# literals that go on after EXECUTE
+create function atk.doloop(x int) returns int language plpgsql volatile as $q$begin perform pg_advisory_lock_shared(4242); return x; end$q$;
+create function atk.f() returns int language plpgsql as $z$
+begin
+  execute 'select 1'
+  ';'
+  'select pg_advisory_lock_shared(4242)';
+  return 1;
+end$z$;
+create function atk.g() returns int language plpgsql as $z$
+begin
+  execute 'select atk.do'
+  'loop'
+  '(1)';
+  return 1;
+end$z$;
+--> locks
+select f()
+select g()
+
+--# cursors held by EXECUTE
+create function atk.f() returns int language plpgsql as $z$begin execute 'declare c cursor with hold for select 1'; return 1; end$z$;
+create function atk.g() returns int language sql as $z$declare c cursor with hold for select 1; select 1$z$;
+create function atk.h() returns int language plpgsql as $z$begin checkpoint; return 1; end$z$;
+create function atk.i() returns int language plpgsql as $z$begin set constraints.mark = 'x'; perform current_setting('constraints.mark'); perform 1/(case when current_setting('constraints.mark')='x' then 0 else 1 end); return 1; end$z$;
+--> stays
+select f()
+select g()
+
+--# underscore types
+create domain atk._d as int check (atk.lockb(value));
+create domain atk.d as int;
+create function atk.f() returns int language plpgsql stable as $z$declare v atk._d; begin v := 1; return 1; end$z$;
+create function atk.g() returns int language sql stable as $z$select 1::atk._d$z$;
+create function atk.h() returns int language plpgsql stable as $z$declare v int; begin v := 1::_d; return 1; end$z$;
+--> locks
+select 1::_d
+select 1::atk._d
+select '{1}'::__d
+select '{1}'::_d[]
+select cast(1 as _d)
+select f()
+select g()
+select _d(1)
+
+--# names of types quoted
+create domain atk." d" as int check (atk.lockb(value));
+create domain atk."d[]" as int check (atk.lockb(value));
+create domain atk."x.d" as int check (atk.lockb(value));
+create domain atk."d(" as int check (atk.lockb(value));
+create domain atk.d as int;
+--> locks
+select pg_input_is_valid('1', '" d"')
+select pg_input_is_valid('1', '"d[]"')
+select pg_input_is_valid('1', '"x.d"')
+select pg_input_is_valid('1', 'atk."x.d"')
+select pg_input_is_valid('1', '"d("')
+
+--# percent signs : d
+create sequence atk.s;
+select nextval('atk.s');
+create table atk.t(a int);
+insert into atk.t values (1);
+create function atk.lockrow(atk.t) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function atk.two(int,int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.%% (leftarg=int, rightarg=int, function=atk.two);
+--> locks
+select 5 %(1::d)s
+select 5 %(x.lockrow)s from t x
+select 1 %% 2
+--> differs
+select 5 %(select last_value from s)s
+
+--# operators percent
+create type atk.ct as (x int);
+create function atk.two(int,atk.ct) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create operator atk.% (leftarg=int, rightarg=atk.ct, function=atk.two);
+create table atk.t(s atk.ct, n int);
+insert into atk.t values (row(1), 1);
+--> locks
+select n %s from t
+select n %(s)s from t
+
+--# command counters of rows
+create table atk.t(a int);
+insert into atk.t values (1);
+insert into atk.t values (2);
+insert into atk.t values (3);
+create view atk.v as select cmin, a from atk.t;
+--> differs
+select cmin, a from t
+select t.cmax, a from t
+select * from v
+
+--# casts of results
+--: undo drop cast if exists (bigint as bool)
+create function atk.l2b(bigint) returns bool language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create cast (bigint as bool) with function atk.l2b(bigint) as assignment;
+create function atk.f() returns bool language sql stable as $z$select 4242::bigint$z$;
+create function atk.g() returns bool language plpgsql stable as $z$begin return 4242::bigint; end$z$;
+create function atk.h() returns table(a bool) language sql stable as $z$select count(*) from pg_class$z$;
+create function atk.i() returns bool language sql stable begin atomic select 4242::bigint; end;
+create function atk.j(out a bool) language plpgsql stable as $z$begin a := 4242::bigint; end$z$;
+create function atk.k() returns int language plpgsql stable as $z$begin if 4242::bigint then return 1; end if; return 2; end$z$;
+create function atk.l() returns int language plpgsql stable as $z$begin while 4242::bigint loop return 1; end loop; return 2; end$z$;
+create table atk.t(a bool);
+insert into atk.t values (true);
+create function atk.m() returns int language plpgsql stable as $z$declare r atk.t; begin r.a := 4242::bigint; return 2; end$z$;
+create function atk.n() returns int language plpgsql stable as $z$declare r atk.t.a%type; begin r := 4242::bigint; return 2; end$z$;
+create function atk.o() returns atk.t language plpgsql stable as $z$begin return row(4242::bigint); end$z$;
+create function atk.p() returns int language plpgsql stable as $z$declare r atk.t; begin select 4242::bigint into r; return 2; end$z$;
+--> locks
+select f()
+select g()
+select * from h()
+select j()
+select k()
+select l()
+select m()
+select n()
+select p()
+select 1 where 4242::bigint
+select not count(*) from pg_class
+select 1 having count(*)
+select case when count(*) then 1 end from pg_class
+
+--# domains over settings of a standby
+create domain atk.d as bool check (value <> (current_setting('in_hot_standby') = 'on'));
+create function atk.ib() returns bool language sql as $z$select current_setting('in_hot_standby')::bool$z$;
+create domain atk.e as bool check (value <> atk.ib());
+--> differs
+select pg_input_is_valid('t', 'd')
+select pg_input_is_valid('t', 'e')
+
+--# typed tables
+create type atk.ct as (x int);
+create function atk.loweq(a atk.ct, b atk.ct) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return a.x = b.x; end$z$;
+create operator atk.@@ (leftarg=atk.ct, rightarg=atk.ct, function=atk.loweq);
+create function atk.c2b(atk.ct) returns bool language plpgsql volatile as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create cast (atk.ct as bool) with function atk.c2b(atk.ct) as implicit;
+create table atk.t of atk.ct;
+insert into atk.t values (1);
+create function atk.pf(p atk.ct) returns int language sql stable as $z$select 1 where p @@ p$z$;
+--> locks
+select t @@ t from t
+select 1 from t where t::ct
+select pf(t) from t
+
+--# temp names in bodies
+--: undo discard temp
+create function pg_temp.f(x int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return x; end$z$;
+do $$begin execute format('create function atk.g() returns int language plpgsql as %L', format('begin return %I.f(1); end', pg_my_temp_schema()::regnamespace)); 
+execute format('create function atk.h() returns int language sql as %L', format('select %I.f(1)', pg_my_temp_schema()::regnamespace)); end$$;
+create domain pg_temp.d as int check (atk.lockb(value));
+create table atk.t(a pg_temp.d);
+create function pg_temp.cmp(int,int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 0; end$z$;
+create function pg_temp.two(int,int) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 0; end$z$;
+create operator atk.@@ (leftarg=int, rightarg=int, function=pg_temp.two);
+create aggregate atk.ag(int) (sfunc=pg_temp.two, stype=int);
+create function atk.dd(x int default pg_temp.f(1)) returns int stable language sql begin atomic select x; end;
+create policy p on atk.t using (true);
+create type atk.ee as enum('a');
+create function pg_temp.e2i(atk.ee) returns int language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return 0; end$z$;
+create cast (atk.ee as int) with function pg_temp.e2i(atk.ee);
+--> locks
+select g()
+select h()
+select jsonb_populate_record(null::t, '{"a":1}')
+select 1 @@ 2
+select ag(1)
+select dd()
+select 'a'::ee::int
+
+--# hidden types in other forms : d
+create table atk.t(a int, j jsonb);
+insert into atk.t values (1, '{"a": 1}');
+create type atk.c as (a atk.d);
+--> locks
+select json_value('{"a":1}', '$.a' returning atk.d)
+select json_query('{"a":{"a":1}}', '$.a' returning atk.c)
+select * from json_table('[1]', '$[*]' columns (a atk.d path '$'))
+select * from json_table('[{"a":1}]', '$[*]' columns (nested path '$' columns (b d path '$.a')))
+select x.* from jsonb_to_record('{"a":1}') as x(a atk.d)
+select * from rows from (jsonb_to_record('{"a":1}') as (a atk.d)) x
+select json_value('{"a":1}', '$.b' returning atk.d default 1 on empty)
+select json_object('a': 1::d)
+select (jsonb_populate_recordset(null::c, '[{"a":1}]')).a
+select cast('{1,2}' as d[])
+select cast(array[1] as d array)
+select d '1'
+select array[1]::d[1]
+select '(1)'::c
+select coalesce(null::d, 1)
+select nullif(1, 2)::atk.d
+
+--# sums and windows : ct
+create function atk.plus1(a atk.ct, b atk.ct) returns atk.ct language plpgsql immutable as $z$begin perform pg_advisory_lock_shared(4242); return a; end$z$;
+create operator atk.+ (leftarg=atk.ct, rightarg=atk.ct, function=atk.plus1);
+create aggregate atk.sum(atk.ct) (sfunc=atk.plus1, stype=atk.ct);
+create table atk.t(a atk.ct, n int);
+insert into atk.t values (row(1), 1), (row(2),2);
+create view atk.v as select a as b from atk.t;
+--> locks
+select sum(a) from t
+select atk.sum(b) from v
+select q.z + q.z from (select b from v) q(z)
+select z + z from v as v(z)
+with r as (table v) select b + b from r
+with r(y) as (select b from v) select y + y from r
+select (select b + v.b) from v
+select x + x from (values ((select b from v limit 1))) w(x)
+select b operator(atk.+) b from (v cross join (select 1) k)
+select y + y from (t join (select 1 as n) k using (n)) as j(n2, y)
+select j.a + j.a from (t join (select 1 as n) k using (n)) j
+select (b + b).x from v
+select array_agg(b + b) from v
+select b + '(1)' from v
+select lag(b + b) over () from v
+select (array_agg(a))[1] + (array_agg(a))[1] from t
+select (select array_agg(x) from t x)[1].a + row(1)::ct
+
+--# sql body casts of arguments
+--: undo drop cast if exists (text as int)
+create function atk.t2i(text) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (text as int) with function atk.t2i(text) as implicit;
+create function atk.takes(x int) returns int language sql stable as $z$select x$z$;
+create function atk.body() returns int language sql stable as $z$select abs('5'::text)$z$;
+create view atk.v as select 5 as a;
+--> locks
+select takes('5'::text)
+select abs('5'::text)
+select body()
+select upper('a')::int
+select generate_series(1, '3'::text)
+select substr('abc', '1'::text)
+select left('abc', '1'::text)
+
+--# settings of a standby in bodies
+create function atk.fset() returns text language sql stable set search_path = pg_catalog as $z$select current_setting('in_hot_standby')$z$;
+create function atk.shows() returns text language plpgsql as $z$declare r text; begin execute 'show in_hot_standby' into r; return r; end$z$;
+create function atk.shows2() returns text language plpgsql as $z$declare r text; begin for r in execute 'show transaction_read_only' loop return r; end loop; end$z$;
+create function atk.rec() returns text language plpgsql as $z$declare r text; begin r := current_setting('in_hot_' || 'standby'); return r; end$z$;
+create function atk.recov() returns text language plpgsql as $z$declare r text; begin r := setting from pg_settings where name = 'in_hot_standby'; return r; end$z$;
+--> differs
+select fset()
+select shows()
+select shows2()
+select rec()
+select recov()
+show in_hot_standby
+show transaction_read_only
+select name, setting from pg_settings where name = 'in_hot_standby'
+select pg_show_all_settings() from (select 1) x limit 500
+
+--# pgrowlocks
+--: undo select public.dblink_disconnect('c'); drop table public.locked; drop extension if exists pgrowlocks; drop extension if exists dblink
+create extension pgrowlocks schema public;
+create extension dblink schema public;
+create table public.locked(a int);
+insert into public.locked values (1);
+create view atk.v as select * from pgrowlocks('public.locked');
+commit;
+select public.dblink_connect('c', format('dbname=%s port=%s host=127.0.0.1 user=postgres', current_database(), current_setting('port')));
+select public.dblink_exec('c', 'begin');
+select * from public.dblink('c', 'select a from public.locked for update') as x(a int);
+--> differs
+select * from pgrowlocks('public.locked')
+select pids from public.pgrowlocks('public.locked')
+select * from v
+
+--# more plpgsql
+create type atk.ct as (x int);
+create function atk.c2i(atk.ct) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create cast (atk.ct as int) with function atk.c2i(atk.ct);
+create cast (atk.ct as bool) with inout;
+create table atk.t(a atk.ct, i int);
+insert into atk.t values (row(1), 1);
+create function atk.f1() returns int language plpgsql as $z$declare r record; begin for r in select a::int as b from t loop null; end loop; return 1; end$z$;
+create function atk.f2() returns int language plpgsql as $z$#variable_conflict use_column
+<<outer>>
+begin perform atk.lockit(1); return 1; end$z$;
+create function atk.f3() returns int language plpgsql as $z$declare c cursor (k int) for select lockit(k); x int; begin open c(1); fetch c into x; return x; end$z$;
+create function atk.f4() returns int language plpgsql as $z$begin case lockit(1) when 1 then return 1; else return 2; end case; end$z$;
+create function atk.f5() returns int language plpgsql as $z$begin raise debug using message = lockit(1)::text; return 1; end$z$;
+create function atk.f6() returns int language plpgsql as $z$begin return (select a::int from atk.t); end$z$;
+create function atk.f7(x int default 1, variadic y int[] default array[atk.lockit(1)]) returns int language plpgsql as $z$begin return 1; end$z$;
+create function atk.f8() returns setof int language plpgsql as $z$begin return query execute 'select atk.lo' || 'ckit(1)'; end$z$;
+create function atk.f9() returns int language plpgsql as $z$declare i int := 1; begin execute E'select atk.lock\x69t(1)'; return 1; end$z$;
+create function atk.fa() returns int language plpgsql as $z$begin execute $q$select $r$x$r$, atk.lockit(1)$q$; return 1; end$z$;
+create function atk.fb() returns int language plpgsql as $z$begin execute 'do $q$begin perform atk.lockit(1); end$q$'; return 1; end$z$;
+create function atk.fc() returns int language plpgsql as $z$declare "select" int; begin "select" := atk.lockit(1); return 1; end$z$;
+create function atk.fd() returns int language plpgsql as $z$begin assert lockit(1) = 1; return 1; end$z$;
+create function atk.fe() returns int language plpgsql as $z$begin return 1; exception when division_by_zero then return lockit(1); end$z$;
+create function atk.ff() returns int language plpgsql as $z$begin perform 1/0; exception when division_by_zero then perform lockit(1); return 1; end$z$;
+create function atk.fg() returns int language plpgsql as $z$begin execute 'select 1' using lockit(1); return 1; end$z$;
+create function atk.fh() returns int language plpgsql as $z$begin return 1 from (select lockit(1)) x; end$z$;
+create function atk.fi() returns int language plpgsql as $z$declare v int[] := array[0]; begin v[lockit(1)] := 2; return 1; end$z$;
+create function atk.fj() returns int language plpgsql as $z$begin execute concat('select atk.', 'lockit(1)'); return 1; end$z$;
+create function atk.fk() returns int language plpgsql as $z$begin for i in reverse lockit(1)..1 by lockit(1) loop null; end loop; return 1; end$z$;
+create function atk.fm() returns int language plpgsql as $z$declare r refcursor; x int; begin open r no scroll for execute 'select lockit(1)'; fetch r into x; return x; end$z$;
+create function atk.fn() returns int language plpgsql as $z$begin call atk.pr(); return 1; end$z$;
+create procedure atk.pr() language plpgsql as $z$begin perform lockit(1); end$z$;
+--> locks
+select f1()
+select f2()
+select f3()
+select f4()
+select f5()
+select f6()
+select f7()
+select * from f8()
+select f9()
+select fa()
+select fb()
+select fc()
+select fd()
+select ff()
+select fg()
+select fh()
+select fi()
+select fj()
+select fk()
+select fm()
+select fn()
+
+--# implied functions
+create type atk.ct as (x int);
+create function atk.minus(a atk.ct) returns atk.ct language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return a; end$z$;
+create operator atk.- (rightarg=atk.ct, function=atk.minus);
+create function atk.overlaps(int,int,int,int) returns bool language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create function atk.xlike(atk.ct, text) returns bool language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create operator atk.~~ (leftarg=atk.ct, rightarg=text, function=atk.xlike);
+create operator atk.~~* (leftarg=atk.ct, rightarg=text, function=atk.xlike);
+create operator atk.~ (leftarg=atk.ct, rightarg=text, function=atk.xlike);
+create operator atk.!~~ (leftarg=atk.ct, rightarg=text, function=atk.xlike);
+create function pg_catalog.overlaps(int,int,int,int) returns bool language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create function pg_catalog.timezone(text, int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.extract(text, int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.like_escape(int, int) returns text language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.is_normalized(int, text) returns bool language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return true; end$z$;
+create function pg_catalog.timezone(int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.position(int, int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.overlay(int, int, int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.btrim(int, int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.pg_collation_for(int) returns int language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.similar_to_escape(int, text) returns text language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+create function pg_catalog.substring(int, int, text) returns text language plpgsql as $z$begin perform pg_advisory_lock_shared(4242); return 1; end$z$;
+--: undo drop function pg_catalog.overlaps(int,int,int,int), pg_catalog.timezone(text, int), pg_catalog.extract(text, int), pg_catalog.like_escape(int,int), pg_catalog.is_normalized(int,text), pg_catalog.timezone(int), pg_catalog.position(int,int), pg_catalog.overlay(int,int,int), pg_catalog.btrim(int,int), pg_catalog.pg_collation_for(int), pg_catalog.similar_to_escape(int,text), pg_catalog.substring(int,int,text)
+create table atk.t(a atk.ct);
+insert into atk.t values (row(1));
+--> locks
+select - a from t
+select a like 'x' from t
+select a not like 'x' from t
+select a ilike 'x' from t
+select a similar to 'x' from t
+select (1,1) overlaps (1,1)
+select 1 at time zone 'x'
+select extract(day from 1)
+select 1 at local
+select 1 is nfc normalized
+select position(1 in 1)
+select overlay(1 placing 1 from 1)
+select trim(1 from 1)
+select substring(1 from 1 for 'x'::text)
+select 'x' like 1 escape 1
+select -t.a from t order by - a
+
+--# odd relations
+create domain atk.d as int check (atk.lockb(value));
+create table atk.src(a int, b text);
+insert into atk.src values (1, 'x');
+create view atk.v with (security_barrier) as select a::atk.d as x from atk.src;
+create view atk.vv as select 1 as one from atk.v offset 0;
+create materialized view atk.m as select 1 as a;
+create function atk.tr(int) returns table(x int) language sql as $z$select x from atk.v$z$;
+create view atk.rec as with recursive r(n) as (select 1 union all select n + 1 from r where n < atk.lockit(2)) select * from r;
+create view atk.tsq as select * from atk.src tablesample bernoulli (atk.lockit(50));
+create view atk.wi as select sum(a) over (order by a rows atk.lockit(1) preceding) from atk.src;
+create view atk.gs as select count(*) filter (where atk.lockb(0)) from atk.src group by grouping sets ((a), ());
+create view atk.js as select json_object('a': atk.lockit(1)), json_array(atk.lockit(2)) as b, json_arrayagg(atk.lockit(a)) as c from atk.src;
+create view atk.jv as select json_value(jsonb '1', '$' returning int default atk.lockit(1) on empty) from atk.src;
+create view atk.jt as select * from json_table(jsonb '[1]', '$[*]' passing atk.lockit(1) as z columns (a int path '$')) x;
+create view atk.jd as select * from json_table(jsonb '[1]', '$[*]' columns (a atk.d path '$')) x;
+create view atk.jq as select json_query(jsonb '1', '$' returning atk.d) x;
+create view atk.ar as select (array[1,2])[atk.lockit(1)];
+create view atk.co as select coalesce(null, atk.lockit(1)), greatest(1, atk.lockit(2)) as b, nullif(1, atk.lockit(1)) as c, array[atk.lockit(1)];
+create view atk.lim as select a from atk.src limit atk.lockit(1) offset atk.lockit(0);
+create view atk.dis as select distinct on (atk.lockit(a)) a from atk.src;
+create view atk.sub as select 1 where (1, 2) in (select atk.lockit(1), 2);
+create view atk.rf as select * from rows from (generate_series(1, atk.lockit(1)), unnest(array[1])) with ordinality;
+create view atk.lat as select * from atk.src, lateral (select atk.lockit(a)) l;
+create view atk.hav as select 1 from atk.src having count(*) > atk.lockit(0);
+--> locks
+select * from v
+select x from v
+select * from tr(1)
+select * from rec
+select * from wi
+select * from gs
+select * from js
+select * from jt
+select * from jd
+select * from jq
+select * from ar
+select * from co
+select * from lim
+select * from dis
+select * from sub
+select * from rf
+select * from lat
+select * from hav
+select * from tsq
+
+--# settings through other names
+create function atk.cs(text) returns text language internal stable strict as 'show_config_by_name';
+create operator atk.!! (rightarg = text, function = current_setting);
+create aggregate atk.ags(text) (sfunc = textcat, stype = text, finalfunc = current_setting);
+create view atk.v as select !! 'in_hot_standby' as a;
+--> differs
+select cs('in_hot_standby')
+select !! 'in_hot_standby'
+select ags('in_hot_standby')
+select * from v
+
+--# a function of the server's own in SQL that was replaced
+--: undo create or replace function pg_catalog.lpad(text, integer) returns text language sql immutable parallel safe strict cost 1 return lpad($1, $2, ' ')
+create or replace function pg_catalog.lpad(text, integer) returns text language sql immutable strict as $z$select atk.lockit(1)::text$z$;
+create view atk.v as select lpad('x', 3);
+--> locks
+select lpad('a', 3)
+select * from v
+--# a view of information_schema that was replaced
+--: undo create or replace view information_schema.information_schema_catalog_name as select current_database()::information_schema.sql_identifier as catalog_name
+create or replace view information_schema.information_schema_catalog_name as select atk.lockit(1)::text::information_schema.sql_identifier as catalog_name;
+create view atk.v as select * from information_schema.information_schema_catalog_name;
+--> locks
+select * from information_schema.information_schema_catalog_name
+select * from v
