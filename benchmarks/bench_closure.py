@@ -93,7 +93,7 @@ def measure(connection: psycopg.Connection, count: int) -> None:
     kept = Catalog.from_rows(rows)
     memory = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert len(kept.functions) == count
+    assert len(kept.functions) >= count
     print(
         f"{count:9,} {read * 1e3:9.0f} {size / 1e3:9.0f} {first * 1e3:10.1f} {again * 1e3:10.1f} "
         f"{longest * 1e3:17.1f} {memory / 1e6:11.1f}",

@@ -63,7 +63,9 @@ def _classified(
         and any("%%" in o for o in judge.catalog.operators)
     ):
         intent = _as_it_is(sql, intent, judge)
-    if _may_name_temp(sql.lower()) and any(names_temp(node, intent.kind) for node in statements):
+    if _may_name_temp(sql.lower(), intent.kind) and any(
+        names_temp(node, intent.kind) for node in statements
+    ):
         reason = intent.reason if intent.kind is Kind.WRITE else "names pg_temp"
         intent = replace(intent, kind=Kind.WRITE, reason=reason, binds=True, holds=True)
     if known is None and (keys := settings.parameters(sql, statements)):
@@ -81,9 +83,10 @@ def _as_it_is(sql: str, intent: Intent, judge: Judge) -> Intent:
     return _strongest([intent, *intents])
 
 
-def _may_name_temp(sql: str) -> bool:
-    """Whether `sql`, in lower case, may name pg_temp, as it is or with escapes."""
-    return "pg_temp" in sql or "u&" in sql or "e'" in sql
+def _may_name_temp(sql: str, kind: Kind) -> bool:
+    """Whether `sql`, in lower case, may name pg_temp, as it is or with escapes; in a literal only
+    where it is of the `kind` SESSION."""
+    return "pg_temp" in sql or "u&" in sql or (kind is Kind.SESSION and "e'" in sql)
 
 
 def _by_words(sql: str, reason: str, judge: Judge) -> Intent:

@@ -241,7 +241,7 @@ _CHANGING = {
     "inherits": "", "opclass": "", "operator": "", "partitioned_table": "", "policy": "",
     "proc": "", "range": "", "statistic_ext": "", "trigger": "not tgisinternal",
     "attrdef": "", "constraint": "contype in ('c', 'f')",
-    "index": "indexprs is not null or indpred is not null", "rewrite": f"ev_class >= {FIRST}",
+    "index": "indexprs is not null or indpred is not null", "rewrite": "",
     "attribute": f"atttypid >= {FIRST}", "class": "relpersistence <> 't' and relkind <> 'i'",
     "namespace": "nspname !~ '^pg_(temp|toast)'",
     "type": "typnamespace not in (select oid from pg_catalog.pg_namespace "
