@@ -14,6 +14,8 @@ from router.errors import ReplicaWriteRefused
 from tests.native.conftest import EVERY_WAY
 from tests.native.kit import Native
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 SEEN = "SELECT inet_server_port(), current_setting('app.x', true)"
 PSYCOPG = pytest.mark.doors("psycopg", "psycopg_async")
 

@@ -11,6 +11,8 @@ from router.sql.intent import Kind
 from router.testing import Cluster
 from tests.sql.statements import CATALOG, SCHEMA, STATEMENTS, Case
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 NAME = "catalog_test"
 
 

@@ -14,6 +14,8 @@ from router.sql.intent import Intent, Kind
 from router.testing import Cluster
 from tests.sql.statements import CATALOG
 
+pytestmark = pytest.mark.once  # it is about the server, not about Python
+
 WHO_ANSWERS = {
     "pg_is_in_recovery", "pg_is_wal_replay_paused", "pg_get_wal_replay_pause_state",
     "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn", "pg_last_xact_replay_timestamp",

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 import router
@@ -9,7 +10,7 @@ from tests.sqlalchemy.kit import EVERY_DRIVER, Routed
 
 SEEN = sa.text("SELECT inet_server_port(), current_setting('app.x', true)")
 
-pytestmark = EVERY_DRIVER
+pytestmark = [EVERY_DRIVER, pytest.mark.once]
 
 
 def seen(routed: Routed, connection: sa.Connection) -> dict[str, Any]:
