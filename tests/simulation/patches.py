@@ -24,6 +24,7 @@ from router.cluster import catalog_reader, prober
 from router.connect import hangup
 from router.pins import carrier
 from router.rules import context
+from router.sql.queries import QUERIES
 from tests.simulation.driver import Network, SimConnection, SimProbeConnection
 from tests.simulation.scheduler import (
     Scheduler,
@@ -34,17 +35,12 @@ from tests.simulation.scheduler import (
     current,
 )
 
-CATALOG: dict[str, list[tuple[Any, ...]]] = {
-    "functions": [],
+CATALOG: dict[str, list[tuple[Any, ...]]] = {key: [] for key in QUERIES} | {
     "relations": [
-        (1, "public", "item", "r", "p", "", []),
-        (2, "public", "counter", "r", "p", "", []),
-        (3, "public", "journal", "r", "p", "", []),
+        (1, "public", "item", "r", "p", 0, 0),
+        (2, "public", "counter", "r", "p", 0, 0),
+        (3, "public", "journal", "r", "p", 0, 0),
     ],
-    "inherits": [],
-    "types": [],
-    "casts": [],
-    "operators": [],
 }
 """What reading the catalog of the simulated database gives."""
 
@@ -97,13 +93,13 @@ def patched(
             if worker is not current():
                 worker.join(timeout)
 
-    async def rows(reader: Any, node: Any) -> dict[str, list[tuple[Any, ...]]]:
+    async def ask(reader: Any, node: Any) -> tuple[str, dict[str, list[tuple[Any, ...]]]]:
         connection = await SimProbeConnection.connect(reader._loop, reader._connect_args(node))
         try:
             await connection.ask(b"SELECT 1")
         finally:
             connection.close()
-        return CATALOG
+        return "simulated", {} if reader._known[0] == "simulated" else CATALOG
 
     pool, sched, base = psycopg_pool.pool, psycopg_pool.sched, psycopg_pool.base
     names: list[tuple[Any, str, Any]] = [
@@ -126,7 +122,7 @@ def patched(
         (context, "_writing", SimLock(scheduler)),
         (prober, "connect", SimProbeConnection.connect),
         (catalog_reader, "connect", SimProbeConnection.connect),
-        (catalog_reader.CatalogReader, "_rows", rows),
+        (catalog_reader.CatalogReader, "_ask", ask),
         (hangup, "socket", _Sockets(network)),
         (hangup, "unread", lambda line: False),
         (SimConnection, "network", network),
