@@ -79,7 +79,8 @@ async def _facts(
             found |= {"paused": paused, "streaming": streaming, "conflicts": conflicts or 0}
     try:
         rows = {part: await _rows(connection, sql) for part, sql in Catalog.QUERIES.items()}
-        found["unasked"] = tuple(Catalog.from_rows(rows, read=read).unasked())
+        if not standby:  # which has the same catalog
+            found["unasked"] = tuple(Catalog.from_rows(rows, read=read).unasked())
     except psycopg.Error as error:
         found["catalog_problem"] = one_line(error)
     # A server tells the number of its process when a connection is opened. A pooler tells a number

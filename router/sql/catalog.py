@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from router.sql.builtins import OPERATORS
 from router.sql.closure import Bodies, Closure
-from router.sql.graph import Graph, Node, told
+from router.sql.graph import Node, told
 from router.sql.objects import (
     NO_COLUMNS,
     NO_TYPES,
@@ -105,11 +105,11 @@ class _Told:
     def __init__(self, closure: Closure) -> None:
         graph = closure.graph()
         self._closure = closure
-        self._run: dict[Node, Verdict] = graph.verdicts()
-        self._planned = graph.planned(self._run)
         self._binds = graph.binding()
+        self._run: dict[Node, Verdict] = graph.verdicts(self._binds)
+        self._planned = graph.planned(self._run)
         self._locals = graph.reaching(n for n in graph.nodes if n.local)
-        self._operators = self._judged_operators(graph)
+        self._operators = self._judged_operators()
         self._casts = self._judged_casts()
         self._unsafe = {t: self._run[n] for t, n in closure.types.items() if n in self._run}
         self._local_types = {
@@ -176,7 +176,7 @@ class _Told:
     def _suspect(self, types: frozenset[int]) -> frozenset[int]:
         return types & self._suspects or NO_TYPES
 
-    def _judged_operators(self, graph: Graph) -> tuple[Operator, ...]:
+    def _judged_operators(self) -> tuple[Operator, ...]:
         found = []
         for oid, _, name, left, right, _, _ in self._closure.rows["operators"]:
             node = self._closure.operators[oid]

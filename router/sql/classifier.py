@@ -96,7 +96,7 @@ def _by_words(sql: str, reason: str, judge: Judge) -> Intent:
     return Intent(
         Kind.WRITE,
         reason,
-        binds=walk.binds or any(not c.local for c in names.configs),
+        binds=walk.binds or names.sets,
         ddl=walk.ddl,
         on_standby=OnStandby.ACTS if walk.effect is Effect.ACTS else OnStandby.UNSEEN,
     )

@@ -90,9 +90,8 @@ class Graph:
                     todo.append(user)
         return found
 
-    def verdicts(self) -> dict[Node, Verdict]:
-        """What running each does, for those that are not safe."""
-        binds = self.binding()
+    def verdicts(self, binds: Reached) -> dict[Node, Verdict]:
+        """What running each does, for those that are not safe; `binds` as `binding` has it."""
         ddl = self.reaching((node for node in self.nodes if node.ddl), changes=True)
         signals = self.reaching((node for node in self.nodes if node.signals), changes=True)
         found: dict[Node, Verdict] = {}
@@ -112,25 +111,20 @@ class Graph:
         """What planning a statement with each does, for those that are not safe; `run` is what
         running them does. The planner runs whole what it folds or estimates by, and looks into
         what it puts in place of a view or an inlined function."""
-        found: dict[Node, Verdict] = {}
-        for effect in (Effect.ACTS, Effect.UNKNOWN, Effect.REFUSED):
-            reached = self.reaching(
-                (node for node in self.nodes if _planned_does(node, effect, run)),
-                through=lambda node: not node.volatile or node.inlined,
-            )
-            for node in reached:
-                if node not in found:
-                    found[node] = run[node]
-        return found
+        reached = self.reaching(
+            (node for node in self.nodes if _planned_does(node, run)),
+            through=lambda node: not node.volatile or node.inlined,
+        )
+        return {node: run[node] for node in reached}
 
 
-def _planned_does(node: Node, effect: Effect, run: dict[Node, Verdict]) -> bool:
+def _planned_does(node: Node, run: dict[Node, Verdict]) -> bool:
     if node.volatile is None:
-        return effect in node.own
-    return not node.volatile and node in run and run[node].effect is effect
+        return bool(node.own)
+    return not node.volatile and node in run
 
 
-def told(node: Node, reached: Reached, effect: Effect | None = None, own: str = "") -> str:
+def told(node: Node, reached: Reached, effect: Effect | None = None) -> str:
     """The chain from `node` on, in words."""
     words = []
     at: Node | None = node
@@ -139,7 +133,7 @@ def told(node: Node, reached: Reached, effect: Effect | None = None, own: str = 
         words.append(f"{where} {at.label}".strip())
         step = reached[at]
         if step is None:
-            reason = at.own[effect] if effect is not None else own or at.local
+            reason = at.own[effect] if effect is not None else at.local
             if reason:
                 words[-1] += f": {reason}"
             return " → ".join(words)

@@ -21,14 +21,10 @@ class Judge:
         self.attributes: frozenset[str] = frozenset(functions.UNSAFE).union(
             (name for name in functions.LOCAL if name in functions.SAFE),
             ("current_setting",),
-            (name for name, same in catalog.functions.items() if any(map(_matters, same))),
+            (
+                name
+                for name, same in catalog.functions.items()
+                if any(f.verdict or f.local or f.types for f in same)
+            ),
             (name for name, same in catalog.types.items() if any(t.types for t in same)),
         )
-
-
-def _matters(function: object) -> bool:
-    return bool(
-        getattr(function, "verdict", None)
-        or getattr(function, "local", "")
-        or getattr(function, "types", None)
-    )

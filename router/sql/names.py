@@ -104,6 +104,11 @@ class Names:
         self.loose: bool = False
         self._scope = NO_NAMES
 
+    @property
+    def sets(self) -> bool:
+        """Whether it calls a set_config() that outlives the transaction, or may."""
+        return any(not config.local for config in self.configs)
+
     def walk(self, root: dict[str, Any]) -> "Names":
         """Look at every node from `root` down."""
         checks, leaf, stack = _CHECKS, _LEAF, [root]

@@ -56,7 +56,9 @@ _COMMANDS = re.compile(r":varattno -[35] ")  # cmin and cmax, access/sysattr.h
 CURRENT_SETTING = (2077, 3294)
 """Oids of current_setting(), with one argument and with two."""
 
-_ASKED = re.compile(r":funcid (?:2077|3294) .*?:args \(\{(\w+)([^{}]*)")
+_ASKED = re.compile(
+    rf":funcid (?:{'|'.join(map(str, CURRENT_SETTING))}) .*?:args \(\{{(\w+)([^{{}}]*)"
+)
 _BYTES = re.compile(r":constvalue \d+ \[ ([-\d ]+) \]")
 
 

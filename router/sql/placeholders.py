@@ -113,7 +113,7 @@ def _found(sql: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
         at = match.end()
         if kind == "comment" or kind == "dollar":
             comment = kind == "comment"
-            at = _comment_end(sql, at) if comment else _quote_end(sql, match["dollar"], at)
+            at = comment_end(sql, at) if comment else _quote_end(sql, match["dollar"], at)
             if at < 0:
                 return
         elif kind == "mark" or kind == "escape":
@@ -135,7 +135,7 @@ def uncommented(sql: str) -> str | None:
         kind = match.lastgroup
         if kind == "comment" or kind == "line":
             out += (sql[copied : match.start(kind)], " ")
-            copied = at = _comment_end(sql, at) if kind == "comment" else at
+            copied = at = comment_end(sql, at) if kind == "comment" else at
         elif kind == "dollar":
             at = _quote_end(sql, match["dollar"], at)
         if at < 0:
@@ -149,7 +149,7 @@ def _quote_end(sql: str, tag: str, at: int) -> int:
     return end if end < 0 else end + len(tag)
 
 
-def _comment_end(sql: str, at: int) -> int:
+def comment_end(sql: str, at: int) -> int:
     """Where the comment opened before `at` ends, -1 if it does not; comments nest."""
     depth = 1
     while depth and (match := _COMMENT.search(sql, at)) is not None:

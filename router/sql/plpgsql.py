@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sys import intern
 from typing import NamedTuple
 
-from router.sql import bounds
+from router.sql import bounds, placeholders
 from router.sql.names import COMPARISONS, SYSTEM_COLUMNS, Call, Named, Names, SetConfig
 from router.sql.objects import Effect
 
@@ -42,7 +42,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_COMMENT = re.compile(r"/\*|\*/")
 _DEFINES = re.compile(r"\b(?:create|alter|drop)\b", re.IGNORECASE)
 _ASCII = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _SPECIAL = frozenset("~!@#%^&|`?")
@@ -120,7 +119,7 @@ def _tokens(source: str, names: Names) -> Iterator[_Token]:
             yield _Token("literal", source[at:end])
             at = end + len(text)
         elif kind == "comment":
-            at = _comment_end(source, at)
+            at = placeholders.comment_end(source, at)
             if at < 0:
                 break
         elif kind == "operator":
@@ -140,15 +139,6 @@ def _operators(text: str) -> Iterator[_Token]:
     yield _Token("operator", {"!=": "<>"}.get(text[:end], text[:end]))
     for sign in text[end:]:
         yield _Token("operator", sign)
-
-
-def _comment_end(source: str, at: int) -> int:
-    """Where the comment opened before `at` ends, -1 if it does not; comments nest."""
-    depth = 1
-    while depth and (match := _COMMENT.search(source, at)) is not None:
-        depth += 1 if match.group() == "/*" else -1
-        at = match.end()
-    return -1 if depth else at
 
 
 def _cut(name: str) -> str:

@@ -209,10 +209,8 @@ class Reach:
         if not self.varies:
             self.varies = name
         builtin = name in RELATIONS and schema in (None, "pg_catalog")
-        if builtin and name in functions.PRIMARYS:
-            self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
-        elif builtin and name in functions.LOCAL:
-            self._answers(name)
+        if builtin:
+            self._own_relation(name)
         found = False
         for item in self.judge.catalog.relations.get(name, ()):
             if schema is None or schema == item.schema:
@@ -221,6 +219,13 @@ class Reach:
                 found = True
         if not (found or builtin or schema == "information_schema"):
             self._unknown(name)
+
+    def _own_relation(self, name: str) -> None:
+        """A table or view of pg_catalog."""
+        if name in functions.PRIMARYS:
+            self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
+        elif name in functions.LOCAL:
+            self._answers(name)
 
     def _type(self, type_: Named) -> None:
         schema, name = type_
@@ -241,10 +246,8 @@ class Reach:
     def _mentioned(self, name: str) -> None:
         """A name, in a text without a tree, that may be a relation's or a type's."""
         catalog = self.judge.catalog
-        if name in functions.PRIMARYS:
-            self._refuse(f"{name}: {functions.PRIMARYS[name]}", Effect.ACTS)
-        elif name in functions.LOCAL and name in RELATIONS:
-            self._answers(name)
+        if name in RELATIONS:
+            self._own_relation(name)
         for relation in catalog.relations.get(name, ()):
             self._weigh(relation)
             self._types |= self.names.met(name, relation.columns)

@@ -45,7 +45,7 @@ def statement(node: dict[str, Any], judge: Judge) -> Intent:
 def _write(walk: Reach, reason: str, *, stays: bool = False, **rest: Any) -> Intent:
     """A write that reaches what `walk` found; with `stays` it leaves something in its session."""
     # The journal does not see a set_config() in a write, so the session must be kept.
-    stays = stays or any(not c.local for c in walk.names.configs)
+    stays = stays or walk.names.sets
     binds, holds = walk.binds or stays, walk.holds or stays
     signals = walk.signals
     return Intent(Kind.WRITE, reason, binds=binds, holds=holds, signals=signals, **rest)
@@ -288,7 +288,7 @@ def _code(body: dict[str, Any], judge: Judge) -> Intent:
         if element.get("defname") == "as":
             names = scan(grammar.constant(element.get("arg")) or "")
             walk = Reach(names, judge)
-            binds = binds or walk.binds or any(not c.local for c in names.configs)
+            binds = binds or walk.binds or names.sets
             ddl, signals = ddl or walk.ddl, signals or walk.signals
     return Intent(Kind.WRITE, "DO", binds=binds, ddl=ddl, signals=signals)
 

@@ -110,7 +110,7 @@ class Tables:
             node.does(form.effect, form.reason)
         if named.configs:
             node.does(Effect.ACTS, "set_config(): changes session state")
-        node.binds = node.binds or named.binds or any(not c.local for c in named.configs)
+        node.binds = node.binds or named.binds or named.sets
         node.ddl = node.ddl or named.ddl
         node.local = node.local or named.local
         if named.ddl:
