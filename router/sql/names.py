@@ -18,6 +18,11 @@ SYSTEM_COLUMNS = frozenset({"cmin", "cmax"})
 """Columns that differ on a standby: no record of WAL has them, so replay sets others."""
 
 
+def type_names(name: str) -> tuple[str, ...]:
+    """`name` of a type, and where it may be that of its arrays, the name of their elements'."""
+    return (name, name[1:]) if name[:1] == "_" else (name,)
+
+
 class Call(NamedTuple):
     """A function that is called: its schema where one is given, and how many arguments it gets
     where that is known."""

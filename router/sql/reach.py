@@ -7,7 +7,7 @@ from router.sql.builtins import OPERATORS, RELATIONS, TYPES
 from router.sql.closure import ruled
 from router.sql.intent import OnStandby
 from router.sql.judge import Judge
-from router.sql.names import Call, Named, Names
+from router.sql.names import Call, Named, Names, type_names
 from router.sql.objects import (
     NO_TYPES,
     Cast,
@@ -233,14 +233,12 @@ class Reach:
         types = self.judge.catalog.types
         if own and name in TYPES and name not in types:
             return
-        element = name.removeprefix("_")  # its arrays have a name of their own
-        found = types.get(name, ())
-        if element != name:
-            found += types.get(element, ())
+        called = type_names(name)
+        found = [item for each in called for item in types.get(each, ())]
         for item in found:
             if schema is None or schema == item.schema:
                 self._types |= item.types
-        if not (found or (own and element in TYPES) or _is_row(schema, name, self.judge)):
+        if not (found or (own and called[-1] in TYPES) or _is_row(schema, name, self.judge)):
             self._unknown(f"type {name}")
 
     def _mentioned(self, name: str) -> None:
@@ -290,7 +288,7 @@ class Reach:
         """The types that values are cast to, with those these are made of."""
         found: set[int] = set()
         for _, name in self.names.casts:
-            for called in {name, name.removeprefix("_")}:
+            for called in type_names(name):
                 for item in self.judge.catalog.types.get(called, ()):
                     found |= item.types
         return frozenset(found)

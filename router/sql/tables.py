@@ -1,16 +1,23 @@
 """The nodes of a catalog's objects, by oid and by name, and what a body or a tree uses of them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from router.sql import functions
 from router.sql.graph import Node
-from router.sql.names import Names
+from router.sql.names import Names, type_names
 from router.sql.nodetree import CURRENT_SETTING, Uses
 from router.sql.objects import NO_TYPES, Effect
 from router.sql.queries import FIRST
 
 HIDDEN = "it uses what is not in the catalog as last read, of pg_temp for instance"
+
+
+def meant(
+    table: Mapping[str, Sequence[tuple[str, int]]], schema: str | None, name: str
+) -> Iterator[int]:
+    """The oids in `table`, by name, of what `name` may mean, in any schema where none is said."""
+    return (oid for where, oid in table.get(name, ()) if schema is None or schema == where)
 
 
 class Tables:
@@ -96,12 +103,11 @@ class Tables:
         for name in sorted(named.mentioned):
             self._reads(node, None, name)
         for schema, name in named.written:
-            for where, found in self.relation_names.get(name, ()):
-                if schema in (None, where):
-                    node.changes.setdefault(self.written[found], "")
+            for oid in meant(self.relation_names, schema, name):
+                node.changes.setdefault(self.written[oid], "")
         types = self.types_of(named, signature)
-        for found in sorted(types):
-            self.use(node, self.types, found)
+        for oid in sorted(types):
+            self.use(node, self.types, oid)
         self.operate(node, named, types)
 
     def _own(self, node: Node, named: Names) -> None:
@@ -117,18 +123,16 @@ class Tables:
             node.changes.setdefault(self.ddl, "")
 
     def _calls(self, node: Node, schema: str | None, name: str, n: int | None) -> None:
-        for where, oid in self.function_names.get(name, ()):
-            if schema in (None, where):
-                node.use(self.functions[oid])
+        for oid in meant(self.function_names, schema, name):
+            node.use(self.functions[oid])
         if schema in (None, "pg_catalog", "information_schema"):
             for builtin in self.builtins.get(name, ()):
                 if not (name in functions.THREE and n == 3):
                     node.use(builtin)
 
     def _reads(self, node: Node, schema: str | None, name: str) -> None:
-        for where, oid in self.relation_names.get(name, ()):
-            if schema in (None, where):
-                node.use(self.relations[oid])
+        for oid in meant(self.relation_names, schema, name):
+            node.use(self.relations[oid])
         if schema in (None, "pg_catalog") and name in self.builtin_relations:
             node.use(self.builtin_relations[name])
 
@@ -138,14 +142,14 @@ class Tables:
         names = {t.name for t in named.types} | named.mentioned
         names |= {c.name for c in named.calls if c.n in (None, 1)}  # d('1') may be a cast
         for name in names:
-            for called in {name, name.removeprefix("_")}:
-                for _, oid in self.type_names.get(called, ()):
+            for called in type_names(name):
+                for oid in meant(self.type_names, None, called):
                     found |= self.parts[oid]
         for name in {r.name for r in named.relations} | named.mentioned:
-            for _, oid in self.relation_names.get(name, ()):
+            for oid in meant(self.relation_names, None, name):
                 found |= named.met(name, self.columns.get(oid, {}))
         for name in {c.name for c in named.calls} | named.attributes:
-            for _, oid in self.function_names.get(name, ()):
+            for oid in meant(self.function_names, None, name):
                 found |= self.signatures[oid]
         return frozenset(found)
 
