@@ -52,12 +52,16 @@ def recover(
             route.begin()
             try:
                 attempt(again.held)
-                return
             except pool.driver_errors as next_error:
                 error, cursor = next_error, None
             except BaseException:
                 again.held.interrupted(route.intent)
                 raise
+            else:
+                if again.decision.reason is Reason.HEALED:
+                    # Only now: what the primary refuses as well is no misroute, but an error.
+                    _heal(route, error)
+                return
     finally:
         # This frame is in the traceback of what it raises. In a circle with that error, the
         # checkout would be given back when the garbage collector finds it, and not at once.
@@ -100,13 +104,13 @@ def failed_midway(route: "Route[H]", error: BaseException, cursor: Any) -> None:
     """The statement of `route`, whose rows come or go one by one, failed with `error`, raised from
     `cursor` and to be raised again: rows may have been delivered. The next time it goes to the
     primary, where a standby has refused it."""
-    checkout, held = route.checkout, route.held
+    held = route.held
     if held.report_failure(error, cursor):
         return
     failure = _failure(route, error)
     why = may_run_again(route.intent, failure, (held.node,), fresh=True, bound=False)
     if why is Reason.HEALED:
-        checkout.router.catalog.heal(route.sql, failure.state, checkout.pool.reason(error))
+        _heal(route, error)
 
 
 def _noticed(
@@ -144,7 +148,6 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
         held.broken = held.distrusted = True
     intent = route.intent
     if reason is Reason.HEALED:
-        router.catalog.heal(route.sql, failure.state, pool.reason(error))
         intent = refused(intent, f"a replica refused it ({failure.state})")
     else:
         router.telemetry.event(
@@ -159,6 +162,12 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
         return None
     again.decision = again.decision._replace(reason=reason)
     return again
+
+
+def _heal(route: "Route[H]", error: Any) -> None:
+    """Remember that a standby refused the statement of `route` with `error`."""
+    pool = route.checkout.pool
+    route.checkout.router.catalog.heal(route.sql, pool.sqlstate(error), pool.reason(error))
 
 
 def _failure(route: "Route[H]", error: Any) -> Failure:

@@ -13,11 +13,11 @@ from string import ascii_lowercase
 MAX_LENGTH = 4 << 20
 """Characters of a text that is parsed, literals included; a megabyte of literals takes 10 ms."""
 
-MAX_SCANNED = 1 << 19
+MAX_SCANNED = 1 << 17
 """Characters of a text that is searched by words where it is not parsed: 1.5 s per megabyte."""
 
-MAX_TOKENS = 65_536
-"""Tokens of a text that is parsed, and its commas, brackets and comments: 10 µs for each token."""
+MAX_TOKENS = 16_384
+"""Tokens of a text that is parsed, and its commas, brackets and comments."""
 
 MAX_DEPTH = 256
 """Levels of a text that is parsed, each of at most 310 bytes of stack.

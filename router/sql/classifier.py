@@ -8,10 +8,11 @@ write: the primary runs it, which is always right.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from router import registry
 from router.sql import bounds, parser, settings
+from router.sql.cache import Cache, key_of
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.grammar import names_temp
 from router.sql.intent import Intent, Kind, OnStandby, Rule
@@ -19,13 +20,15 @@ from router.sql.judge import Judge
 from router.sql.objects import Effect
 from router.sql.plpgsql import scan
 from router.sql.reach import Reach
+from router.sql.shorten import shortened
 from router.sql.statements import statement
 
 _EMPTY = Intent(Kind.READ, "empty")
 _SETS = 100
 """Different sets of parameters of one statement that are looked at."""
 
-K = TypeVar("K", str, tuple[str, tuple[settings.Value, ...]])
+MAX_BYTES = 16 << 20
+"""Bytes that the texts of which the intents are remembered may take."""
 
 
 def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
@@ -43,6 +46,7 @@ def _classified(
     sql: str, judge: Judge, known: Mapping[settings.Key, settings.Value] | None = None
 ) -> Intent:
     """What `sql` does by the grammar, where this much is `known` of its parameters."""
+    sql = shortened(sql)
     try:
         statements = parser.parse(sql)
         if known is not None:
@@ -191,6 +195,8 @@ class Classifier:
         write_patterns: regular expressions; a text in which one is found is a write, before all.
         rule: asked after the patterns; None leaves the answer to the grammar.
         max_entries: how many texts are remembered.
+        max_bytes: what they may take together; a text over 4,096 characters is not kept, but
+            known by a digest of it.
 
     Attributes:
         known: intents found already, by text; for reading.
@@ -206,6 +212,7 @@ class Classifier:
         write_patterns: Iterable[str | re.Pattern[str]] = (),
         rule: Rule | None = None,
         max_entries: int = 10_000,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._functions = (
             frozenset(f.lower() for f in read_functions),
@@ -215,12 +222,17 @@ class Classifier:
         self._read = tuple(re.compile(p) for p in read_patterns)
         self._write = tuple(re.compile(p) for p in write_patterns)
         self._rule = rule
-        self._max = max_entries
+        self._bounds = max_entries, max_bytes
         self._lock = registry.lock()
-        self.known: dict[str, Intent] = {}
-        self._given: dict[tuple[str, tuple[settings.Value, ...]], Intent] = {}
-        self._learnt: dict[str, Intent] = {}
         self._misses = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin with nothing; what is found by a miss under way goes into what it began with."""
+        self._known: Cache[str | bytes, Intent] = Cache(*self._bounds)
+        self._given: Cache[_Given, Intent] = Cache(*self._bounds)
+        self._learnt: Cache[str | bytes, str] = Cache(*self._bounds)
+        self.known: Mapping[str | bytes, Intent] = self._known.entries
 
     def __call__(self, sql: str) -> Intent:
         """What `sql` does."""
@@ -231,25 +243,30 @@ class Classifier:
         return len(self.known)
 
     def stats(self) -> dict[str, int]:
-        """Texts remembered, texts learnt as writes by healing, and parses so far."""
-        return {"entries": len(self.known), "learnt": len(self._learnt), "misses": self._misses}
+        """Texts remembered, the bytes they take, texts learnt as writes by healing, and parses so
+        far."""
+        return {
+            "entries": len(self.known),
+            "bytes": self._known.bytes + self._given.bytes + self._learnt.bytes,
+            "learnt": len(self._learnt.entries),
+            "misses": self._misses,
+        }
 
     def learn_write(self, sql: str, reason: str) -> None:
-        """Take `sql` for a write from now on, for `reason`: a replica refused it. The journal does
-        not see then what it sets."""
-        intent = refused(self(sql), reason)
+        """Take `sql`, and whatever differs from it in comments and constants only, for a write
+        while this catalog is in force, for `reason`: a replica refused it, and the primary did
+        not. The journal does not see then what it sets."""
+        intent, alike = refused(self(sql), reason), _alike(sql)
         with self._lock:
-            self._bound(self._learnt)[sql] = intent
-            self._bound(self.known)[sql] = self._learnt[sql]
+            self._learnt.put(alike, reason)
+            self._known.put(key_of(sql), intent)
 
     def replace_catalog(self, catalog: Catalog) -> None:
-        """Judge by `catalog` from now on; forgets what was judged by the one before."""
+        """Judge by `catalog` from now on; forgets what was judged or learnt by the one before."""
         judge = Judge(catalog, *self._functions)
         with self._lock:
             self._judge = judge
-            # A new dict: a miss under way keeps writing into the one it started with.
-            self.known = dict(self._learnt)
-            self._given = {}
+            self._forget()
 
     def given(self, sql: str, intent: Intent, sets: Iterable[Any]) -> Intent:
         """What `sql`, which does `intent` as far as its text says, does with all `sets` of
@@ -264,26 +281,34 @@ class Classifier:
         """What `sql` does whose parameters at the places that `intent` names have `values`."""
         if all(v is None for v in values):
             return replace(intent, parameters=())
-        key = sql, values
-        found = self._given.get(key)
-        if found is not None:
-            return found
         with self._lock:
             cache, judge = self._given, self._judge
+            key = key_of(sql), values
+            found = cache.entries.get(key)
+            if found is not None:
+                return found
             self._misses += 1
         found = _classified(sql, judge, dict(zip(intent.parameters, values, strict=True)))
         with self._lock:
-            self._bound(cache)[key] = found
+            cache.put(key, found)
         return found
 
     def _miss(self, sql: str) -> Intent:
+        key = key_of(sql)
         with self._lock:
-            cache, judge = self.known, self._judge
+            cache, learnt, judge = self._known, self._learnt, self._judge
+            found = cache.entries.get(key)
+            if found is not None:
+                return found
             self._misses += 1
         intent = self._decide(sql, judge)
+        if learnt.entries and intent.kind is not Kind.WRITE:
+            reason = learnt.entries.get(_alike(sql))
+            intent = intent if reason is None else refused(intent, reason)
         with self._lock:
-            self._bound(cache)[sql] = self._learnt.get(sql, intent)
-            return cache[sql]
+            if key not in cache.entries:  # else it was learnt meanwhile
+                cache.put(key, intent)
+            return cache.entries[key]
 
     def _decide(self, sql: str, judge: Judge) -> Intent:
         for pattern in self._write:
@@ -300,9 +325,14 @@ class Classifier:
                 return replace(said, parameters=())  # it has the last word
         return _classified(sql, judge)
 
-    def _bound(self, cache: dict[K, Intent]) -> dict[K, Intent]:
-        """Make room in `cache`: the oldest tenth goes."""
-        if len(cache) >= self._max:
-            for key in list(cache)[: max(1, self._max // 10)]:
-                del cache[key]
-        return cache
+
+_Given = tuple[str | bytes, tuple[settings.Value, ...]]
+
+
+def _alike(sql: str) -> str | bytes:
+    """What texts share that differ from `sql` in comments and constants only, where it parses."""
+    text = shortened(sql)
+    try:
+        return parser.fingerprint(text)
+    except (parser.NotParsed, RecursionError, ValueError, MemoryError):
+        return key_of(text)

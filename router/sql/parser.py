@@ -1,12 +1,14 @@
 """The way to the parser: placeholders rewritten, and nothing that would end the process."""
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import pgparse  # type: ignore[import-not-found]  # an extension module without stubs
 
 from router.sql import bounds, placeholders
+
+T = TypeVar("T")
 
 NotParsed = pgparse.PGQueryError
 
@@ -22,16 +24,30 @@ def parse(sql: str) -> list[dict[str, Any]]:
         NotParsed: it does not parse, in any reading.
         ValueError: it has a zero byte in it.
     """
+    return _read(sql, tree)
+
+
+def fingerprint(sql: str) -> str:
+    """What texts share that differ from `sql` in comments, spaces, constants and parameters only.
+
+    Raises:
+        bounds.TooComplex, NotParsed, ValueError: as `parse`.
+    """
+    return _read(sql, _fingerprint)
+
+
+def _read(sql: str, by: Callable[[str], T]) -> T:
+    """What `by` makes of `sql` in the first reading that parses."""
     if "\0" in sql:
         raise ValueError(sql)
     if len(sql) > bounds.MAX_TOKENS:
         bounds.check(sql)  # before placeholders are looked for, which takes its time
     try:
-        return tree(placeholders.percent(sql) or sql)
+        return by(placeholders.percent(sql) or sql)
     except NotParsed as error:
         for again in _variants(sql):
             try:
-                return tree(again)
+                return by(again)
             except NotParsed:
                 continue
         raise error from None
@@ -55,7 +71,7 @@ def _variants(sql: str) -> Iterable[str]:
 
 
 def tree(sql: str) -> list[dict[str, Any]]:
-    """Parse `sql`. This is the only way to the parser, so that nothing too deep reaches it.
+    """Parse `sql`. Only this and `fingerprint` lead to the parser: nothing too deep reaches it.
 
     Raises:
         bounds.TooComplex: it is too long or too deep for the parser.
@@ -63,6 +79,11 @@ def tree(sql: str) -> list[dict[str, Any]]:
     """
     bounds.check(sql)
     return pgparse.parse(sql)  # type: ignore[no-any-return]
+
+
+def _fingerprint(sql: str) -> str:
+    bounds.check(sql)
+    return pgparse.fingerprint(sql)  # type: ignore[no-any-return]
 
 
 def message(error: Exception) -> str:

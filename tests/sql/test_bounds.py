@@ -13,6 +13,7 @@ from router.sql import bounds
 from router.sql.catalog import BUILTIN
 from router.sql.classifier import Classifier, classify
 from router.sql.intent import Kind
+from router.sql.shorten import MAX_SHORTENED, shortened
 from tests.sql import made
 from tests.sql.shapes import FLAT, NESTING, Shape
 from tests.sql.statements import CATALOG
@@ -139,15 +140,17 @@ def tree_depth(tree: Any) -> int:
 # -- what is made of a text that is not parsed ----------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", NESTING, ids=str)
+@pytest.mark.parametrize(
+    "shape", [s for s in NESTING if shortened(s.text(700)) == s.text(700)], ids=str
+)
 def test_what_is_too_deep_is_a_write(shape: Shape) -> None:
     """A text that is not parsed runs on the primary, which says why."""
-    intent = classify(shape.text(5_000), CATALOG)
+    intent = classify(shape.text(700), CATALOG)
     assert intent.kind is Kind.WRITE
     assert intent.reason == "not parsed: it nests deeper than 256 levels"
 
 
-@pytest.mark.parametrize("n", [1, 100, 4_000])
+@pytest.mark.parametrize("n", [1, 100, 1_000])
 @pytest.mark.parametrize("shape", FLAT, ids=str)
 def test_what_is_flat_stays_a_read(shape: Shape, n: int) -> None:
     """A long list, a long chain of ANDs and a literal of any content are read on a replica."""
@@ -185,9 +188,9 @@ CHAIN = "1" + " + 1" * 1_000
         (f"CREATE TEMP TABLE t AS SELECT {CHAIN}", True, True),
         (f"BEGIN; SELECT {CHAIN}", True, False),
         (f"SET a.b = 'c'; SELECT {CHAIN}", True, False),
-        (f"SELECT '{'x' * bounds.MAX_LENGTH}'", True, True),
-        ("SELECT 1" + ", 1" * (bounds.MAX_SCANNED // 3), True, True),
-        ("SELECT 1" + ", 1" * (bounds.MAX_TOKENS + 1), False, False),
+        (f"SELECT '{'x' * MAX_SHORTENED}'", True, True),
+        ("SELECT 1" + ", a" * (bounds.MAX_SCANNED // 3), True, True),
+        ("SELECT 1" + ", a" * (bounds.MAX_TOKENS + 1), False, False),
     ],
     ids=lambda v: v[:20] + v[-30:] if isinstance(v, str) else None,
 )
@@ -213,7 +216,7 @@ def test_ddl_of_a_later_grammar() -> None:
 
 def test_what_the_catalog_holds_is_bounded_too() -> None:
     """Bodies are kept from the parser like statements; what reaches one is a write."""
-    deep = "SELECT " + "1+" * 100_000 + "1"
+    deep = "SELECT " + "1+" * 50_000 + "1"
     wide = "SELECT 1 " + "-- x\n" * bounds.MAX_LENGTH
     for text in (deep, wide):
         catalog = made.catalog(

@@ -497,7 +497,7 @@ def test_is_bounded() -> None:
 
 
 def test_learns_writes() -> None:
-    """A text a replica refused is a write from then on, whatever the catalog says later."""
+    """A text a replica refused is a write from then on, while the catalog stays the same."""
     classifier = Classifier(CATALOG)
     assert classifier("SELECT 1").kind is Kind.READ
     classifier.learn_write("SELECT 1", "a replica refused it (25006)")
@@ -505,7 +505,46 @@ def test_learns_writes() -> None:
         Kind.WRITE, "a replica refused it (25006)", on_standby=OnStandby.REFUSED
     )
     classifier.replace_catalog(BUILTIN)
-    assert classifier("SELECT 1").kind is Kind.WRITE
+    assert classifier("SELECT 1").kind is Kind.READ
+    assert classifier.stats()["learnt"] == 0
+
+
+@pytest.mark.parametrize(
+    "alike",
+    [
+        "SELECT peek(7) /* trace 8 */",
+        "-- trace 9\nSELECT  peek(8)",
+        "SELECT peek(%s)",
+        "SELECT peek(%(id)s) -- 1",
+        "SELECT peek($1)",
+    ],
+)
+def test_learns_what_differs_by_comments_and_constants(alike: str) -> None:
+    """What was refused is known again whatever its comment, spaces, constant or parameter; other
+    texts, and those that cannot be parsed, are not taken for it."""
+    classifier = Classifier(CATALOG, read_patterns=["^SELEC "])
+    classifier.learn_write("SELECT peek(1) /* trace 1 */", "a replica refused it (25006)")
+    assert classifier(alike).kind is Kind.WRITE
+    for other in ("SELECT lower('a')", "SELECT 1", "SELECT id FROM users"):
+        assert classifier(other).kind is Kind.READ, other
+    classifier.learn_write("SELEC 1", "a replica refused it (25006)")
+    assert classifier("SELEC 1").kind is Kind.WRITE
+    assert classifier("SELEC 2").kind is Kind.READ
+
+
+def test_the_cache_is_bounded_in_bytes() -> None:
+    """Whatever texts come, and whatever was learnt of them, they take no more than asked for; a
+    long one is known by a digest, and not parsed again."""
+    classifier = Classifier(CATALOG, max_bytes=100_000)
+    for i in range(200):
+        for size in (50, 4_000, 50_000):
+            assert classifier(f"SELECT '{i:0>{size}}'").kind is Kind.READ
+            assert classifier.stats()["bytes"] <= 100_000
+    assert sum(len(text) for text in classifier.known) < 100_000
+    parsed = classifier.stats()["misses"]
+    assert classifier(f"SELECT '{199:0>50000}'").kind is Kind.READ
+    assert classifier.stats()["misses"] == parsed
+    assert classifier(f"SELECT '{199:0>50000}' FOR UPDATE").kind is Kind.WRITE
 
 
 def test_a_new_catalog_is_a_new_judgement() -> None:
