@@ -9,6 +9,7 @@ from router.rules.decision import Decision
 from router.rules.situation import Situation, Transaction
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import classify
+from router.sql.hints import NODES, hints
 from router.sql.intent import Intent, Kind
 
 
@@ -43,6 +44,9 @@ class Explanation:
             )
             if applies
         ]
+        if intent.hint:
+            notes.append(f"a hint in it asks for the {intent.hint}")
+        notes += [f"no hint: {said!r}" for said in hints(self.sql) if said not in NODES]
         if intent.settings:
             notes.append(f"it sets {', '.join(intent.settings)}")
         if notes:

@@ -98,7 +98,7 @@ class Checkout(Intents[H]):
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
-        if forced is None and not failed:
+        if forced is None and intent.hint is None and not failed:
             at_once = self._at_once(text, intent, context, not explicit and not stream, True)
             if at_once is not None:
                 return at_once
@@ -266,7 +266,7 @@ class Checkout(Intents[H]):
             return None
         classifier = router.classifier
         intent = classifier.known.get(sql) or classifier(sql)
-        if intent.kind is not READ:
+        if intent.kind is not READ or intent.hint is not None:
             return None
         if decision is not self._within:
             if router.view.timeline != self.timeline:
@@ -287,7 +287,7 @@ class Checkout(Intents[H]):
         if replica is not None and not replica.in_autocommit:
             return None
         intent = router.classifier(sql)
-        if intent.parameters or (router.pooled and needs_session(intent)):
+        if intent.parameters or intent.hint or (router.pooled and needs_session(intent)):
             return None
         return self._at_once(sql, intent, current_context(), not self.explicit, False)
 

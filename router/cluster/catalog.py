@@ -27,6 +27,7 @@ class CatalogInForce:
             read_patterns=config.read_patterns,
             write_patterns=config.write_patterns,
             rule=config.rule,
+            hints=config.hints,
         )
         self.current: Catalog = BUILTIN
         self.generation: int = 0

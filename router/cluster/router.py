@@ -154,7 +154,7 @@ class Router(State):
         Args:
             intent: what the statement does.
             situation: what surrounds it, and which nodes have failed it.
-            force: "primary" or "replica" when the statement itself says so.
+            force: "primary" or "replica" when the statement's options say so, whatever its hint.
             context: the request's context; the current one by default.
         """
         view = self.view
@@ -167,7 +167,7 @@ class Router(State):
             pin = self.pinning.current(context, view, now)
         if pins.reads:
             last = pins.reads.get(self.cluster)
-        force = force or context.force
+        force = force or intent.hint or context.force
         decision = decide(
             intent, situation, view, self.policy, now=now, pin=pin, last=last, force=force
         )

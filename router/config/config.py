@@ -72,6 +72,9 @@ class Config(FromSources):
         write_patterns: regular expressions; a statement that matches is a write, first of all.
         rule: a callable asked after the patterns: given the statement's text it returns a
             `router.Kind`, a `router.Intent`, or None to leave the answer to the grammar.
+        hints: a comment ``/* router: primary */`` or ``/* router: replica */`` in a statement says
+            where it runs, as the execution option ``router`` does; no hint sends what is no read
+            to a replica. False where texts have comments that are not your application's own.
         max_connections: connections that all processes may have open to all nodes together; the
             pools are sized for it, see `workers`. Excludes `pool_size` and `max_overflow`.
         workers: how many processes share `max_connections`.
@@ -129,6 +132,7 @@ class Config(FromSources):
     read_patterns: tuple[str, ...] = ()
     write_patterns: tuple[str, ...] = ()
     rule: Rule | None = None
+    hints: bool = True
     max_connections: int | None = None
     workers: int = 1
     pool_size: int | None = None

@@ -195,6 +195,7 @@ _CHECKS: Mapping[str, Check] = {
     "read_patterns": _patterns,
     "write_patterns": _patterns,
     "rule": _called("of the text"),
+    "hints": _truth,
     "max_connections": _or_none(_number(int, 1)),
     "workers": _number(int, 1),
     "pool_size": _or_none(_number(int)),

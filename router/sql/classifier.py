@@ -15,6 +15,7 @@ from router.sql import bounds, parser, settings
 from router.sql.cache import Cache, key_of
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.grammar import names_temp
+from router.sql.hints import hinted
 from router.sql.intent import Intent, Kind, OnStandby, Rule
 from router.sql.judge import Judge
 from router.sql.objects import Effect
@@ -39,7 +40,15 @@ def classify(sql: str, catalog: Catalog = BUILTIN) -> Intent:
         catalog: what is known of the server; without it only statements over PostgreSQL's own
             relations and functions can be reads.
     """
-    return _classified(sql, Judge(catalog))
+    return _hinted(sql, _classified(sql, Judge(catalog)))
+
+
+def _hinted(sql: str, intent: Intent) -> Intent:
+    """`intent`, with where `sql` itself says that it is to run; on a replica runs only a read."""
+    hint = hinted(sql)
+    if hint is None or (hint == "replica" and intent.kind is not Kind.READ):
+        return intent
+    return replace(intent, hint=hint)
 
 
 def _classified(
@@ -194,6 +203,7 @@ class Classifier:
         read_patterns: regular expressions; a text in which one is found is a read.
         write_patterns: regular expressions; a text in which one is found is a write, before all.
         rule: asked after the patterns; None leaves the answer to the grammar.
+        hints: a comment such as ``/* router: primary */`` says where a statement runs.
         max_entries: how many texts are remembered.
         max_bytes: what they may take together; a text over 4,096 characters is not kept, but
             known by a digest of it.
@@ -211,6 +221,7 @@ class Classifier:
         read_patterns: Iterable[str | re.Pattern[str]] = (),
         write_patterns: Iterable[str | re.Pattern[str]] = (),
         rule: Rule | None = None,
+        hints: bool = True,
         max_entries: int = 10_000,
         max_bytes: int = MAX_BYTES,
     ) -> None:
@@ -222,6 +233,7 @@ class Classifier:
         self._read = tuple(re.compile(p) for p in read_patterns)
         self._write = tuple(re.compile(p) for p in write_patterns)
         self._rule = rule
+        self._hints = hints
         self._bounds = max_entries, max_bytes
         self._lock = registry.lock()
         self._misses = 0
@@ -289,6 +301,7 @@ class Classifier:
                 return found
             self._misses += 1
         found = _classified(sql, judge, dict(zip(intent.parameters, values, strict=True)))
+        found = replace(found, hint=intent.hint)
         with self._lock:
             cache.put(key, found)
         return found
@@ -305,6 +318,8 @@ class Classifier:
         if learnt.entries and intent.kind is not Kind.WRITE:
             reason = learnt.entries.get(_alike(sql))
             intent = intent if reason is None else refused(intent, reason)
+        if self._hints:
+            intent = _hinted(sql, intent)
         with self._lock:
             if key not in cache.entries:  # else it was learnt meanwhile
                 cache.put(key, intent)

@@ -65,6 +65,8 @@ class Intent:
             are not looked at yet: those that say what a set_config() sets, and for how long.
         computed: of SESSION: what it sets is not known before it has run, and need not be the same
             if it runs again.
+        hint: "primary" or "replica" where a comment of the statement says so; the latter of a READ
+            only.
     """
 
     kind: Kind
@@ -84,6 +86,7 @@ class Intent:
     signals: bool = False
     parameters: tuple[int | str, ...] = ()
     computed: bool = False
+    hint: str | None = None
 
     @property
     def writes(self) -> bool:

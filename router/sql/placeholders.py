@@ -121,26 +121,36 @@ def _found(sql: str, pattern: re.Pattern[str]) -> Iterator[re.Match[str]]:
 
 
 def uncommented(sql: str) -> str | None:
-    """`sql` with a space for each comment; None when it has none.
+    """`sql` with a space for each comment; None when it has none, or one without an end.
 
     libpg_query does not look past a comment where PostgreSQL's own lexer looks ahead
     (``NULLS /* x */ LAST``).
     """
-    if "--" not in sql and "/*" not in sql:
-        return None
     out: list[str] = []
-    at = copied = 0
+    copied = 0
+    for begin, end in comments(sql):
+        if end < 0:
+            return None
+        out += (sql[copied:begin], " ")
+        copied = end
+    return "".join([*out, sql[copied:]]) if copied else None
+
+
+def comments(sql: str) -> Iterator[tuple[int, int]]:
+    """Where each comment of `sql` begins and ends; -1 for a last one without an end."""
+    if "--" not in sql and "/*" not in sql:
+        return
+    at = 0
     while (match := _COLON.match(sql, at)) is not None:
         at = match.end()
         kind = match.lastgroup
         if kind == "comment" or kind == "line":
-            out += (sql[copied : match.start(kind)], " ")
-            copied = at = comment_end(sql, at) if kind == "comment" else at
+            at = comment_end(sql, at) if kind == "comment" else at
+            yield match.start(kind), at
         elif kind == "dollar":
             at = _quote_end(sql, match["dollar"], at)
         if at < 0:
-            return None
-    return "".join([*out, sql[copied:]])
+            return
 
 
 def _quote_end(sql: str, tag: str, at: int) -> int:

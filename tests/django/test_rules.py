@@ -704,3 +704,20 @@ def test_servers_see_node_and_reason(connect: Connect) -> None:
         name, text = cursor.fetchone()
     assert name.startswith("pg-router replica")
     assert text.endswith(",router_reason='read'*/")
+
+
+def test_a_hint_in_the_text_says_where(routed: Routed) -> None:
+    """A comment sends a read to the primary, or to a replica whatever the pin; no write."""
+
+    def served(sql: str) -> str:
+        with routed.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return routed.role(cursor.fetchone()[0])
+
+    with request_context(), routed.cluster.replay_paused():
+        assert served("SELECT inet_server_port() /* router: primary */") == "primary"
+        with routed.connection.cursor() as cursor:
+            cursor.execute("INSERT INTO shop_item (name) VALUES ('tea') /* router: replica */")
+        assert routed.served() == "primary"
+        assert served("/* router: replica */ SELECT inet_server_port()") == "replica"
+        assert items().count() == 1

@@ -10,8 +10,11 @@ import pytest
 
 from router import request_context, using_primary, using_replica
 from router.errors import ReplicaWriteRefused, TransactionLost
+from router.sql.intent import Kind
+from tests.conftest import Database
 from tests.native.conftest import EVERY_WAY, MakePool
-from tests.native.kit import DRIVER_ERRORS, Native
+from tests.native.kit import DRIVER_ERRORS, PORT, Native
+from tests.probing import until
 from tests.rules.kit import NOT_READS
 
 pytestmark = EVERY_WAY
@@ -207,3 +210,72 @@ def test_a_comment_says_node_and_reason(make_pool: MakePool, database: Any) -> N
     native = Native(database, lambda: make_pool(sql_comment=True))
     rows = native.run("SELECT current_query()")
     assert "router_node='replica" in rows[0][0]
+
+
+def test_a_hint_in_the_text_says_where(native: Native) -> None:
+    """A comment sends one statement to the primary, or a read to a replica whatever the pin, in
+    a transaction too; it sends no write to a replica. The caller's block yields to it."""
+    primary, replica = f"/* router: primary */ {PORT}", f"{PORT} /* router: replica */"
+    with request_context(), native.door.connection() as connection:
+        assert native.served(connection) == "replica"
+        assert native.served(connection, primary) == "primary"
+        native.await_replica(connection)
+        with native.cluster.replay_paused():
+            native.door.run(connection, f"{INSERT} /* router: replica */")
+            assert native.served(connection) == "primary"
+            assert native.served(connection, replica) == "replica"
+            with native.door.transaction(connection):
+                native.door.run(connection, INSERT)
+                assert native.served(connection, replica) == "replica"
+                assert native.served(connection) == "primary"
+            with using_replica():
+                assert native.served(connection, primary) == "primary"
+            with using_primary():
+                assert native.served(connection, replica) == "replica"
+    assert native.count() == 2
+
+
+def test_what_the_primary_refuses_too_is_no_misroute(native: Native) -> None:
+    """An error that standby and primary both raise is the caller's, and nothing is learnt of it:
+    once a view was populated it is read from a replica."""
+    router = native.door.router
+    native.database.execute("CREATE MATERIALIZED VIEW late AS SELECT 1 AS id WITH NO DATA")
+    native.settle()
+    router.monitor.refresh_catalog()
+    late = "SELECT inet_server_port() FROM late"
+    until(lambda: router.intent(late).kind is Kind.READ)
+    for sql in (late, "SELECT count(DISTINCT id) OVER () FROM item"):
+        for _ in range(2):
+            with pytest.raises(DRIVER_ERRORS):
+                native.run(sql)
+    assert "healed" not in router.stats()["events"]
+    assert router.classifier.stats()["learnt"] == 0
+    native.database.execute("REFRESH MATERIALIZED VIEW late")
+    native.settle()
+    with request_context():
+        assert native.served(sql=late) == "replica"
+
+
+def test_what_was_healed_is_known_until_the_catalog_changes(
+    database: Database, make_pool: MakePool
+) -> None:
+    """What a standby refused is healed once, in texts too that differ in a comment or constant;
+    with another catalog it is judged anew."""
+    native = Native(database, lambda: make_pool(read_functions=["sneaky"]))
+    router = native.door.router
+    native.database.execute(
+        "CREATE FUNCTION sneaky(int) RETURNS int LANGUAGE sql AS "
+        "$$ INSERT INTO item (name) VALUES ('s') RETURNING inet_server_port() $$"
+    )
+    native.settle()
+    for i in range(30):
+        assert native.served(sql=f"SELECT sneaky({i}) /* trace {i} */") == "primary"
+    assert router.stats()["events"]["healed"] == 1
+    assert native.count() == 30
+    native.database.execute("CREATE OR REPLACE FUNCTION sneaky(int) RETURNS int LANGUAGE sql AS "
+                            "$$ SELECT inet_server_port() $$")  # fmt: skip
+    native.settle()
+    router.monitor.refresh_catalog()
+    until(lambda: not router.classifier.stats()["learnt"])
+    with request_context():
+        assert native.served(sql="SELECT sneaky(1) /* trace 1 */") == "replica"

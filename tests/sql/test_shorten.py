@@ -11,7 +11,7 @@ from router.sql.classifier import classify
 from router.sql.intent import Kind
 from router.sql.names import Names
 from router.sql.shorten import ARGUMENTS, LONG, shortened
-from tests.sql.test_classify import CATALOG
+from tests.sql.statements import CATALOG
 
 CONSTANTS = ["1", "-2", "1.5", ".5", "1e3", "'a'", "''", "'it''s'", "E'a\\'b'", "NULL", "true",
              "%s", "%(a_1)s", "$1", "DEFAULT", "'x'::date", "1::numeric(4,2)", "'[1]'::jsonb[]",

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 import router
+from router import request_context
 from router.errors import NoReplicaAvailable, ReplicaWriteRefused
 from tests.rules.kit import NOT_READS
 from tests.sqlalchemy.kit import EVERY_WAY, PORT, Routed, insert
@@ -446,3 +447,28 @@ def test_without_replicas_everything_works_on_the_primary(routed: Routed) -> Non
         connection.commit()
         assert routed.served(connection) == "primary"
     assert routed.count() == 1
+
+
+def test_a_hint_in_the_text_says_where(routed: Routed) -> None:
+    """A comment sends a read to the primary, or to a replica whatever the pin, also as a prefix
+    of SQLAlchemy's own; no write goes to a replica by it, and an option wins over it."""
+    port = sa.select(sa.func.inet_server_port())
+    primary, replica = (port.prefix_with(f"/* router: {n} */") for n in ("primary", "replica"))
+
+    def served(connection: sa.Connection, statement: sa.Executable) -> str:
+        return routed.name_of(connection.scalar(statement))
+
+    with request_context(), routed.engine.connect() as connection:
+        assert served(connection, primary) == "primary"
+        assert served(connection, primary.execution_options(router="replica")) == "replica"
+        with routed.cluster.replay_paused():
+            connection.execute(
+                sa.text("INSERT INTO item (name) VALUES ('new') /* router: replica */")
+            )
+            connection.commit()
+            assert served(connection, port) == "primary"
+            assert served(connection, replica) == "replica"
+            assert served(connection, replica) == "replica"
+    off = routed.another(hints=False)
+    with request_context(), off.connect() as connection:
+        assert served(connection, primary) == "replica"
