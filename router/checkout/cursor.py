@@ -7,6 +7,7 @@ from router.checkout.checkout import Checkout
 from router.checkout.node_connection import NodeConnection
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
+from router.checkout.text import text_of
 from router.rules.decide import READ
 
 H = TypeVar("H", bound=NodeConnection)
@@ -220,18 +221,3 @@ class RoutedCursor(Routing[H]):
 
 
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
-
-
-def text_of(query: Any) -> str | None:
-    """The text of a driver's `query`; None where only a connection can tell it."""
-    if isinstance(query, str):
-        return query
-    if isinstance(query, bytes):
-        return query.decode("utf-8", "replace")
-    as_string = getattr(query, "as_string", None)
-    if as_string is None:
-        return None
-    try:
-        return str(as_string(None))
-    except Exception:  # noqa: BLE001 - whatever it needs a live connection for
-        return None

@@ -6,9 +6,10 @@ from typing import Any
 
 import psycopg
 
-from router.checkout.cursor import RoutedCursor, Routing, text_of
+from router.checkout.cursor import RoutedCursor, Routing
 from router.checkout.retry import failed_midway, recover
 from router.checkout.route import Route
+from router.checkout.text import text_of
 from router.psycopg.node_connection import PsycopgConnection
 
 
