@@ -200,7 +200,9 @@ class Checkout(Intents[H]):
                 if held is not None:
                     return held, decision
                 failure = why or failure
-            situation = situation._replace(failed=(*situation.failed, node))
+            # The primary counts for two: it gave no new connection either.
+            found = (node, node) if decision.on_primary else (node,)
+            situation = situation._replace(failed=situation.failed + found)
 
     def _hold_patiently(
         self,

@@ -154,8 +154,6 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
             "retried", level="info", node=held.node.name, reason=pool.reason(error)
         )
     checkout.drop(held)
-    if _was_the_last(route):
-        return None
     again = checkout.route(route.sql, **route.asked._asdict(), intent=intent, failed=failed)
     on_primary = failure.on_primary and again.decision.on_primary
     if again.held.node in failed and not on_primary:
@@ -183,11 +181,3 @@ def _failure(route: "Route[H]", error: Any) -> Failure:
         stale=stale,
         read_only=checkout.is_read_only(),
     )
-
-
-def _was_the_last(route: "Route[H]") -> bool:
-    """Whether a read that had come to the primary for want of replicas still finds none."""
-    decision, router = route.decision, route.checkout.router
-    if not decision.on_primary or decision.reason not in (Reason.NO_REPLICA, Reason.RETRIED):
-        return False
-    return not router.replicas and not router.last_resort(route.context)

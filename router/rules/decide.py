@@ -383,13 +383,14 @@ def _fallback(
 
 
 def _substitute(view: View, policy: Policy, now: float, failed: tuple[Node, ...]) -> Decision:
-    """The primary in the place of replicas, unless it has failed the statement already."""
+    """The primary in the place of replicas, unless it has failed the statement twice: the first
+    connection may have been an old one."""
     if not policy.fallback:
         raise errors.NoReplicaAvailable(
             f"no replica is eligible ({view.why_no_reads()}) and fallback='error' forbids the "
             "primary"
         )
     primary = view.snapshot.primary
-    if primary is not None and primary in failed:
+    if primary is not None and failed.count(primary) > 1:
         raise errors.NoReplicaAvailable(f"no node is left to run it: {view.why_no_reads()}")
     return _primary(view, Reason.NO_REPLICA, now)

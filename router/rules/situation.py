@@ -39,7 +39,8 @@ class Situation(NamedTuple):
         settings_open: the open transaction has changed settings, which only it has.
         leaves: its own options send the statement to the primary, out of a transaction that is
             open on a replica.
-        failed: nodes that failed this statement.
+        failed: nodes that failed this statement; the primary twice where a new connection failed
+            it, or could not be opened.
     """
 
     transaction: Transaction = Transaction.NONE
