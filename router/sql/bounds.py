@@ -16,7 +16,7 @@ MAX_LENGTH = 4 << 20
 MAX_SCANNED = 1 << 17
 """Characters of a text that is searched by words where it is not parsed: 1.5 s per megabyte."""
 
-MAX_TOKENS = 16_384
+MAX_TOKENS = 8_192
 """Tokens of a text that is parsed, and its commas, brackets and comments."""
 
 MAX_DEPTH = 256
