@@ -98,7 +98,7 @@ class Checkout(Intents[H]):
         context = current_context()
         if self.pins is not None:
             context = RoutingContext(self.pins, force=context.force, pinning=context.pinning)
-        if forced is None and intent.hint is None and not failed:
+        if forced is None and not failed:
             at_once = self._at_once(text, intent, context, not explicit and not stream, True)
             if at_once is not None:
                 return at_once
@@ -190,6 +190,8 @@ class Checkout(Intents[H]):
                     if decision.reason is not NO_REPLICA:
                         raise
                     failure = error
+                # Without a new connection it counts as failed twice.
+                situation = situation._replace(failed=(*situation.failed, node))
             else:
                 if decision.reason in GOES_ON and situation.replica is not None:
                     held = self.replica  # on which the transaction is open
@@ -200,9 +202,7 @@ class Checkout(Intents[H]):
                 if held is not None:
                     return held, decision
                 failure = why or failure
-            # The primary counts for two: it gave no new connection either.
-            found = (node, node) if decision.on_primary else (node,)
-            situation = situation._replace(failed=situation.failed + found)
+            situation = situation._replace(failed=(*situation.failed, node))
 
     def _hold_patiently(
         self,
@@ -289,7 +289,7 @@ class Checkout(Intents[H]):
         if replica is not None and not replica.in_autocommit:
             return None
         intent = router.classifier(sql)
-        if intent.parameters or intent.hint or (router.pooled and needs_session(intent)):
+        if intent.parameters or (router.pooled and needs_session(intent)):
             return None
         return self._at_once(sql, intent, current_context(), not self.explicit, False)
 
@@ -299,7 +299,7 @@ class Checkout(Intents[H]):
         """The route of what most statements are: one more in the transaction open on the primary,
         or a read by itself where `alone` allows it; None where all of the rules have to be asked.
         Unless it may `take` a connection, which may have to be waited for, it uses an idle one."""
-        if self.journal.entries or context.force:
+        if self.journal.entries or context.force or intent.hint:
             return None
         view, primary = self.router.view, self.primary
         if primary is not None and primary.in_transaction:

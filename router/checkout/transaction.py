@@ -52,6 +52,7 @@ class Transactions(Connections[H]):
     _writers: tuple[RoutingContext, ...] = ()
     _sent: float = 0.0  # when the last statement that writes, or its COMMIT, was sent
     _ddl: bool = False
+    _may_be_ddl: bool = False
 
     @property
     def isolation(self) -> str:
@@ -86,6 +87,8 @@ class Transactions(Connections[H]):
         if intent.ddl:
             self._ddl = True
             self.router.catalog.ddl()
+        elif intent.may_be_ddl:
+            self._may_be_ddl = True
 
     def _note_writer(self, context: RoutingContext) -> None:
         if context not in self._writers:
@@ -171,8 +174,10 @@ class Transactions(Connections[H]):
             self.router.pinning.wrote(context, done=True)
         self._writers = ()
         if self._ddl:
-            self._ddl = False
             self.router.catalog.ddl()
+        elif self._may_be_ddl or self.bound:
+            self.router.catalog.doubt()
+        self._ddl = self._may_be_ddl = False
 
     def ask_position(self) -> None:
         """With ``pin_lsn="commit"``: learn where the commit stands, over its own connection."""
@@ -353,21 +358,21 @@ class Transactions(Connections[H]):
         finally:
             if primary is not None:
                 primary.release(self.journal)
-            if self._writers or self._ddl:
+            if self._writers or self._ddl or self.bound:
                 self.written()  # ended with a transaction open: rolled back, or lost
 
     def finish(self) -> None:
         """No statement is taken from now on."""
         self.open = False
         self.primary = self.replica = self.last = None
-        if self._writers or self._ddl:
+        if self._writers or self._ddl or self.bound:
             self.written()
 
     def after_fork(self) -> None:
         """In a forked child: as the base class has it; what was written is the parent's to end."""
         super().after_fork()
         self._writers = ()
-        self._ddl = False
+        self._ddl = self._may_be_ddl = False
 
 
 def _savepoint_name(sql: str) -> str:

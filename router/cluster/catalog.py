@@ -1,15 +1,21 @@
 """What statements are classified by: the rules of the configuration, and the server's catalog."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from router.cluster.state import State
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.classifier import Classifier
+
+if TYPE_CHECKING:
+    from router.cluster.router import Router
 
 SQL_SHOWN = 300
 """Characters of a statement an event may carry: its text holds placeholders, never parameters."""
 
 
 class CatalogInForce:
-    """The catalog statements are classified by; any thread.
+    """The catalog statements are classified by; any thread. `routers` gives those of the process.
 
     Attributes:
         classifier: says what statements do.
@@ -17,9 +23,10 @@ class CatalogInForce:
         generation: how often DDL may have changed it.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, routers: Callable[[], "list[Router]"]) -> None:
         config = state.config
         self._state = state
+        self._routers = routers
         self._lock = state.runtime.lock()
         self.classifier: Classifier = Classifier(
             read_functions=config.read_functions,
@@ -54,6 +61,15 @@ class CatalogInForce:
                 self.classifier.replace_catalog(BUILTIN)
         if self._state.monitor is not None:
             self._state.monitor.refresh_catalog()
+        for router in self._routers():  # over the same database perhaps
+            if router.catalog is not self:
+                router.catalog.doubt()
+
+    def doubt(self) -> None:
+        """DDL may have been run that nobody saw: look soon whether the catalog is the same. It
+        stays in force until then."""
+        if self._state.monitor is not None:
+            self._state.monitor.doubt_catalog()
 
     def heal(self, sql: str, state: str, reason: str) -> None:
         """Remember that a standby refused `sql`, which had been taken for a read, with the

@@ -3,20 +3,21 @@
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from router.cluster.prober import ConnectArgs, connect
+from router.cluster.prober import ConnectArgs, Prober, connect
 from router.cluster.router import Router
+from router.cluster.stamp import StampPace
 from router.messages import one_line
-from router.model import Node
+from router.model import Node, Report
 from router.polling import Loop, Task
 from router.sql.catalog import BUILTIN, Catalog
 from router.sql.closure import Rows
-from router.sql.queries import FINGERPRINT, QUERIES
+from router.sql.queries import FINGERPRINT, QUERIES, STAMP, STAMP_PATIENCE
 
 if TYPE_CHECKING:
     from router.connect.probe_connection import ProbeConnection
 
 CATALOG_INTERVAL = 60.0
-"""Seconds between two readings of the catalog, for DDL run by other processes."""
+"""Seconds between two looks at the whole catalog, where no stamp can be had."""
 
 CATALOG_PATIENCE = 10.0
 """Seconds one reading of the catalog may take."""
@@ -47,12 +48,33 @@ class CatalogReader:
         self._connect_args = connect_args
         self._due = float("-inf")
         self._failed = False  # and the event was sent
+        self._pace = StampPace()
         # The last reading's fingerprint and outcome.
         self._known: tuple[str, Catalog] = ("", BUILTIN)
 
     def due_now(self) -> None:
         """Let the next `begin` read, however recent the last reading is. Any thread."""
         self._due = float("-inf")
+
+    def doubt(self) -> None:
+        """Ask for the catalog's stamp soon: DDL may have been run unseen. Any thread."""
+        self._pace.doubt()
+
+    async def stamp(self, prober: Prober, report: Report) -> None:
+        """Ask the primary, which `prober` has just reached, with this `report`, for the stamp of
+        its catalog when it is time; where that changed, the next `begin` reads."""
+        pace, now = self._pace, self.router.clock()
+        if not self._known[0] or not pace.due(report.lsn, now):
+            return
+        pace.asking(report.lsn, now)
+        row = await prober.ask_beside(STAMP, STAMP_PATIENCE)
+        if row is None:
+            pace.failed()
+            return
+        found, processes = row
+        pace.answered(self.router.clock() - now, processes)
+        if found != self._known[0]:
+            self.due_now()
 
     def begin(self, reached: AbstractSet[Node]) -> Task[None] | None:
         """Start a reading from the primary, or else a replica, if it is among `reached` by probes.

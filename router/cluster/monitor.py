@@ -64,6 +64,11 @@ class Monitor:
         if (probing := self._probing) is not None:
             probing.refresh_catalog()
 
+    def doubt_catalog(self) -> None:
+        """Look soon whether the catalog is still the same: DDL may have been run unseen."""
+        if (probing := self._probing) is not None:
+            probing.doubt_catalog()
+
     def round(self, timeout: float) -> bool:
         """Wait `timeout` seconds at most for a round of probes that begins after this call;
         whether it was finished in time."""

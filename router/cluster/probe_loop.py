@@ -94,6 +94,11 @@ class ProbeLoop:
         self._catalog.due_now()
         self.hurry()
 
+    def doubt_catalog(self) -> None:
+        """Look soon whether the catalog is still the same."""
+        self._catalog.doubt()
+        self.hurry()
+
     def round(self, timeout: float) -> bool:
         """As `Monitor.round`."""
         with self._round_done:
@@ -287,8 +292,11 @@ class ProbeLoop:
             arguments = functools.partial(self._connect_args, node)
             prober = self._probers[node] = Prober(self.router, self._loop, node, arguments)
         found = await prober.probe()
-        if found is not None:
-            await self._loop.outside(lambda: self.router.observe(found))
+        if found is None:
+            return
+        await self._loop.outside(lambda: self.router.observe(found))
+        if node is self.router.snapshot.primary and not found.error:
+            await self._catalog.stamp(prober, found)
 
     def _drop(self, node: Node) -> None:
         if (prober := self._probers.pop(node, None)) is not None:

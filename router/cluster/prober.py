@@ -18,6 +18,7 @@ from router.messages import one_line
 from router.model import Node, Report
 from router.polling import Loop, Task
 from router.rules.blacklist import refuses_login
+from router.sql.queries import MONITORS
 
 if TYPE_CHECKING:
     from router.connect.probe_connection import ProbeConnection
@@ -79,6 +80,26 @@ class Prober:
             return await loop.outside(lambda: self._failed(failed, started))
         self._silent = self._refused = False
         return found
+
+    async def ask_beside(self, sql: bytes, patience: float) -> tuple[Any, ...] | None:
+        """The row that `sql` gives, asked over the connection that has just told how the server
+        is; None where it fails, or the server needs `patience` seconds more than for a probe."""
+        import psycopg
+
+        connection = self.connection
+        if connection is None or self._asking is not None:
+            return None
+        asking = self._loop.spawn(connection.ask(sql))
+        within = self.router.config.probe_timeout + patience
+        if not await self._loop.ends(asking, within=within):
+            asking.cancel()
+            self._silent = True  # the next connection will show it
+            self._close()
+            return None
+        try:
+            return asking.result()
+        except psycopg.Error:
+            return None
 
     def drop(self) -> None:
         """Give up the question that is out, and close the connection."""
@@ -243,5 +264,5 @@ async def connect(loop: Loop, arguments: Mapping[str, Any]) -> "ProbeConnection"
     """A connection to ask over, by `arguments` of psycopg's ``connect``; raises psycopg.Error."""
     from router.connect.probe_connection import ProbeConnection
 
-    given = {"application_name": "pg-router monitor", **arguments}
+    given = {"application_name": MONITORS, **arguments}
     return await ProbeConnection.connect(loop, given)

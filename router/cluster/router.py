@@ -85,7 +85,7 @@ class Router(State):
         self.health: Health = Health(state)
         self.membership: Membership = Membership(state)
         self.pinning: Pinning = Pinning(state, routers)
-        self.catalog: CatalogInForce = CatalogInForce(state)
+        self.catalog: CatalogInForce = CatalogInForce(state, routers)
         self.classifier: Classifier = self.catalog.classifier
         self.observation: Observation = Observation(state, self.health, self.membership.retire)
         self.dry_run: DryRun = DryRun(state)

@@ -89,9 +89,9 @@ class PsycopgCheckout(Checkout[PsycopgConnection]):
         if not self._blocks:
             super().written()
             return
-        writers, ddl = self._writers, self._ddl
+        kept = self._writers, self._ddl, self._may_be_ddl
         super().written()
-        self._writers, self._ddl = writers, ddl
+        self._writers, self._ddl, self._may_be_ddl = kept
 
     def ask_position(self) -> None:
         """As the base class has it, but not before the commit."""

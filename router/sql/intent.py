@@ -93,6 +93,13 @@ class Intent:
         """Whether there is something to be read afterwards that was not there before."""
         return self.kind is Kind.WRITE or self.verb is Verb.COMMIT_PREPARED
 
+    @property
+    def may_be_ddl(self) -> bool:
+        """Whether what it runs, of which nobody knows all, may change what the catalog says: SQL
+        put together at run time, a text that does not parse, a transaction prepared before."""
+        unknown = self.kind is Kind.WRITE and (self.binds or self.on_standby is OnStandby.UNSEEN)
+        return unknown or self.verb is Verb.COMMIT_PREPARED
+
 
 Rule = Callable[[str], Intent | Kind | None]
 """A user's own rule: it takes a statement's text and returns what that does, or None to leave the

@@ -248,13 +248,33 @@ _CHANGING = {
     "where nspname ~ '^pg_(temp|toast)')",
 }  # fmt: skip
 
+# Free of order: whatever a transaction writes adds its own number, which was not there before, and
+# what it writes again or drops takes another away. The newest number alone would not show one that
+# began earlier and is committed later. age() is cheap, and where a row was frozen it says so for
+# all of them alike.
+_STAMP = "sum(hashint8extended(age('3'::xid)::int8 - nullif(age(xmin), 2147483647), 0))"
+
 FINGERPRINT: str = "select concat_ws(' ', {})".format(
     ", ".join(
-        f"(select concat(count(*), ':', sum(xmin::text::int8)) from pg_catalog.pg_{table} "
+        f"(select concat(count(*), ':', {_STAMP}) from pg_catalog.pg_{table} "
         f"where {condition or 'true'})"
         for table, condition in _CHANGING.items()
     )
 )
 """One row and column, another one whenever an answer to `QUERIES` may be: for each table of the
-catalog how many rows it has, and the sum of the transactions that wrote them. A row that is
-written again gets a later transaction, so no change leaves both as they were."""
+catalog how many rows it has, and the sum of hashes of the transactions that wrote them."""
+
+MONITORS = "pg-router monitor"
+"""The ``application_name`` of the connections that watch the servers."""
+
+STAMP_PATIENCE = 0.25
+"""Seconds the server may take for a stamp."""
+
+STAMP: bytes = (
+    f"SET LOCAL statement_timeout = {STAMP_PATIENCE * 1000:.0f};"
+    "SET LOCAL search_path = pg_catalog;"
+    f"select ({FINGERPRINT}), (select count(*) from pg_catalog.pg_stat_activity "
+    f"where application_name = '{MONITORS}')"
+).encode()
+"""`FINGERPRINT`, and how many connections watch this server, in one message that sets nothing for
+others behind a PgBouncer."""

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
 import router
 from router.cluster.router import Router
 from router.sql.catalog import BUILTIN
+from router.sql.queries import FINGERPRINT
 from router.testing import Cluster
 from tests.probing import until
 
@@ -62,3 +64,38 @@ def test_ddl_that_was_rolled_back_costs_no_reading(watched: Router) -> None:
     watched.catalog.ddl()
     assert watched.catalog.current is BUILTIN
     until(lambda: watched.catalog.current is before)
+
+
+REPLACE = (
+    "create or replace function f() returns int language sql as "
+    "'select 1 from (select pg_advisory_lock(1)) x'"
+)
+
+
+def test_a_function_that_another_process_replaces_is_known_soon(
+    cluster: Cluster, watched: Router
+) -> None:
+    """Nobody here saw the DDL: the stamp that the monitor asks for shows it, within 10 seconds of
+    the 60 until the whole catalog is looked at again."""
+    assert watched.intent("SELECT f()").kind.name == "READ"
+    cluster.primary.execute(REPLACE, dbname=NAME)
+    until(lambda: watched.intent("SELECT f()").kind.name == "WRITE")
+
+
+def test_the_stamp_is_free_of_order(cluster: Cluster, watched: Router) -> None:
+    """A transaction that began first and is committed last has an older number than what was
+    written meanwhile; it is seen all the same."""
+    with psycopg.connect(cluster.primary.conninfo(NAME)) as longer:
+        longer.execute("select pg_current_xact_id()")
+        cluster.primary.execute("create function g() returns int return 1", dbname=NAME)
+        until(lambda: watched.intent("SELECT g()").kind.name == "READ")
+        longer.execute(REPLACE)
+    until(lambda: watched.intent("SELECT f()").kind.name == "WRITE")
+
+
+def test_temporary_tables_are_no_news(cluster: Cluster, watched: Router) -> None:
+    """What sessions make for themselves changes no stamp, and costs no reading."""
+    before = cluster.primary.execute(FINGERPRINT, dbname=NAME)
+    with psycopg.connect(cluster.primary.conninfo(NAME), autocommit=True) as connection:
+        connection.execute("create temp table mine (a int primary key)")
+        assert cluster.primary.execute(FINGERPRINT, dbname=NAME) == before
