@@ -10,8 +10,9 @@ from router.sql import bounds, placeholders
 
 NotParsed = pgparse.PGQueryError
 
-_LITERAL = re.compile(r"__\[POSTCOMPILE_\w+\]")
-"""What SQLAlchemy replaces by a literal just before it is sent: the id of a two-phase commit."""
+_LITERAL = re.compile(r"__\[POSTCOMPILE_[^\s\]~]+(?:~~(.*?)~~REPL~~(.*?)~~)?\]")
+"""What SQLAlchemy replaces by values just before it is sent: the id of a two-phase commit, or what
+``IN`` compares with, each within the expression that its type puts around a value."""
 
 
 def parse(sql: str) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def _variants(sql: str) -> Iterable[str]:
     if "%" in sql:
         yield sql
     if "__[POSTCOMPILE_" in sql:
-        yield _LITERAL.sub("'0'", sql)
+        yield _LITERAL.sub(r"\1'0'\2", sql)
     bare = placeholders.uncommented(sql)
     for text in (sql,) if bare is None else (bare, sql):
         if bare is not None and text is bare:

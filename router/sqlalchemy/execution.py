@@ -28,6 +28,9 @@ OPTION = "router"
 """The execution option by which a caller asks for "primary" or "replica"; or for "session", a
 server session of its own on the primary, past a PgBouncer."""
 
+SCHEMAS = "schema_translate_map"
+"""SQLAlchemy's execution option by which a statement is sent with other schemas than it names."""
+
 TRANSACTION = Reason.TRANSACTION
 
 
@@ -111,7 +114,7 @@ class RoutedContext:
             # The cursor is made before autobegin: where there is no transaction yet, the user has
             # asked for none. A ``begin`` listener's own statement comes as early; it says nothing.
             routed.autobegun = True
-        if dialect._has_events and _executing(dialect.dispatch):
+        if _executing(dialect):
             this._dbapi_connection = by = ByListener(root, options, connection)
             cursor = super().create_cursor()  # type: ignore[misc]
             by.stream = this._is_server_side
@@ -121,6 +124,8 @@ class RoutedContext:
             dialect.server_side_cursors and this._use_server_side_cursor()
         )
         force, sql, context = options.get(OPTION), this.unicode_statement, None
+        if SCHEMAS in options:
+            sql = self.router_translated()
         if force is None and not stream and sql is not None:
             context = routed.fast_read_on_primary(sql)
         held: Any
@@ -150,6 +155,17 @@ class RoutedContext:
         if names is None:
             return sets
         return [[each.get(name) for name in names] for each in sets]
+
+    def router_translated(self) -> str | None:
+        """The statement with the schemas that it is sent with. SQLAlchemy puts them in itself once
+        it has the cursor: until then the text has placeholders that the grammar does not know, and
+        is the same for every tenant."""
+        this: Any = self
+        sql, compiled = self.unicode_statement, this.compiled
+        if sql is None or compiled is None or not compiled.schema_translate_map:
+            return sql
+        render = compiled.preparer._render_schema_translates
+        return str(render(sql, this.execution_options[SCHEMAS]))
 
     def on_another_node(self, held: DbapiConnection) -> Any:
         """Put a cursor on `held`, another node, in place; the first one delivered nothing."""
@@ -213,8 +229,11 @@ def _again(
     return context.on_another_node(again.held)
 
 
-def _executing(listeners: Any) -> bool:
-    """Whether some listener may execute statements in the dialect's place."""
+def _executing(dialect: Any) -> bool:
+    """Whether some listener may execute statements in the place of `dialect`."""
+    if not dialect._has_events:
+        return False
+    listeners = dialect.dispatch
     return bool(listeners.do_execute or listeners.do_executemany or listeners.do_execute_no_params)
 
 

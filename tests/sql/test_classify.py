@@ -52,6 +52,23 @@ def test_reads_without_a_catalog(sql: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("around", "kind"),
+    [
+        ("lower(~~REPL~~)", Kind.READ),
+        ("CAST(~~REPL~~ AS TEXT)", Kind.READ),
+        ("~~REPL~~ || 'x'", Kind.READ),
+        ("'[]' || ~~REPL~~", Kind.READ),
+        ("pg_notify('x', ~~REPL~~)", Kind.WRITE),
+    ],
+)
+def test_in_within_an_expression_is_what_that_is(around: str, kind: Kind) -> None:
+    """Where SQLAlchemy will write an expression of a type's around each value of an ``IN``, the
+    expression is judged, not its placeholder."""
+    sql = f"SELECT 1 FROM pg_class WHERE relname IN (__[POSTCOMPILE_re-l_1~~{around}~~])"
+    assert classify(sql).kind is kind
+
+
+@pytest.mark.parametrize(
     "sql",
     [
         "SELECT * FROM users",
