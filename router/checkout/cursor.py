@@ -48,7 +48,7 @@ class Routing(Generic[H]):
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         own = self.__dict__  # as in `RoutedCursor.execute`
         routed = own["_routed"]
-        sql = query if isinstance(query, str) else text_of(query)
+        sql = query if isinstance(query, str) else routed.text_of(query)
         many = method == "executemany"
         if many:
             params = routed.repeatable(sql, params)
@@ -220,18 +220,3 @@ class RoutedCursor(Routing[H]):
 
 
 _OWN = frozenset({"_routed", "_connection", "_make", "_stream", "_real", "_of", "_settings"})
-
-
-def text_of(query: Any) -> str | None:
-    """The text of a driver's `query`; None where only a connection can tell it."""
-    if isinstance(query, str):
-        return query
-    if isinstance(query, bytes):
-        return query.decode("utf-8", "replace")
-    as_string = getattr(query, "as_string", None)
-    if as_string is None:
-        return None
-    try:
-        return str(as_string(None))
-    except Exception:  # noqa: BLE001 - whatever it needs a live connection for
-        return None

@@ -100,11 +100,15 @@ def failed_midway(route: "Route[H]", error: BaseException, cursor: Any) -> None:
     """The statement of `route`, whose rows come or go one by one, failed with `error`, raised from
     `cursor` and to be raised again: rows may have been delivered. The next time it goes to the
     primary, where a standby has refused it."""
-    checkout, held = route.checkout, route.held
-    if held.report_failure(error, cursor):
-        return
-    failure = _failure(route, error)
-    why = may_run_again(route.intent, failure, (held.node,), fresh=True, bound=False)
+    if not route.held.report_failure(error, cursor):
+        _learn(route, error)
+
+
+def _learn(route: "Route[H]", error: BaseException) -> None:
+    """Have the statement of `route`, which must not run again, go to the primary the next time if
+    `error` says that a standby refused it."""
+    checkout, failure = route.checkout, _failure(route, error)
+    why = may_run_again(route.intent, failure, (failure.node,), fresh=True, bound=False)
     if why is Reason.HEALED:
         checkout.router.catalog.heal(route.sql, failure.state, checkout.pool.reason(error))
 
@@ -137,6 +141,8 @@ def _again(route: "Route[H]", error: Any, failed: tuple[Node, ...]) -> "Route[H]
     failure = _failure(route, error)
     bound = checkout.bound and held is checkout.primary
     reason = may_run_again(route.intent, failure, failed, fresh=route.fresh, bound=bound)
+    if reason is None and not route.fresh:
+        _learn(route, error)
     if reason is None or (reason is Reason.RETRIED and len(failed) > len(router.snapshot.nodes)):
         return None
     if failure.stale:
