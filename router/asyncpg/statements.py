@@ -1,5 +1,6 @@
 """Statements of a routed asyncpg connection, each sent where the rules say."""
 
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
@@ -7,7 +8,7 @@ import asyncpg
 
 from router.asyncpg.checkout import AsyncpgCheckout
 from router.asyncpg.node_connection import AsyncpgConnection
-from router.checkout.retry import failed_fast_read, recover
+from router.checkout.retry import failed_fast_read, failed_midway, recover
 from router.checkout.route import Route, timed
 from router.greenlets import await_only, greenlet_spawn
 from router.rules.decide import READ
@@ -19,6 +20,46 @@ COPY_IN = Intent(Kind.WRITE, "COPY FROM", on_standby=OnStandby.REFUSED)
 
 MANY = frozenset({"executemany", "fetchmany"})
 """Methods that run a statement once for each set of arguments."""
+
+
+def always() -> bool:
+    """A statement may be sent again, as most may."""
+    return True
+
+
+def never() -> bool:
+    """A statement may be sent once only."""
+    return False
+
+
+class Taken:
+    """What takes the rows of a COPY, the user's `output` as asyncpg knows it, and whether it has
+    taken any: until then the COPY may run elsewhere."""
+
+    def __init__(self, output: Any) -> None:
+        self._output: Any = output
+        self._took: bool = False
+
+    def nothing(self) -> bool:
+        """Whether it has taken nothing yet."""
+        return not self._took
+
+    def output(self) -> Any:
+        """What asyncpg is given in its place. A path it opens, and empties, each time itself."""
+        if isinstance(self._output, str | bytes | os.PathLike):
+            return self._output
+        if hasattr(self._output, "write"):
+            return self
+        return self._take if callable(self._output) else self._output
+
+    def write(self, data: bytes) -> Any:
+        """Have a file take `data`."""
+        self._took = True
+        return self._output.write(data)
+
+    async def _take(self, data: bytes) -> None:
+        self._took = True
+        await self._output(data)
 
 
 class Statements:
@@ -44,7 +85,7 @@ class Statements:
         # An iterator can be walked through once only, and so cannot be sent a second time.
         again = isinstance(args, list | tuple)
         sets = (self._routed.repeatable(command, args),)
-        await self._sent("executemany", command, sets, {"timeout": timeout}, again=again)
+        await self._sent("executemany", command, sets, {"timeout": timeout}, lambda: again)
 
     def fetch(self, query: str, *args: Any, **kw: Any) -> Coroutine[Any, Any, Any]:
         """As asyncpg's: the rows of `query` as its records."""
@@ -62,11 +103,13 @@ class Statements:
         """As asyncpg's: the rows of a statement run once for each set of arguments."""
         again = isinstance(args, list | tuple)
         sets = (self._routed.repeatable(query, args),)
-        return await self._sent("fetchmany", query, sets, kw, again=again)
+        return await self._sent("fetchmany", query, sets, kw, lambda: again)
 
-    async def copy_from_query(self, query: str, *args: Any, **kw: Any) -> str:
+    async def copy_from_query(self, query: str, *args: Any, output: Any, **kw: Any) -> str:
         """Copy the rows of a query out, from the node the query is routed to."""
-        return str(await self._sent("copy_from_query", query, args, kw, again=False))
+        taken = Taken(output)
+        kw["output"] = taken.output()
+        return str(await self._sent("copy_from_query", query, args, kw, taken.nothing))
 
     async def copy_from_table(self, table_name: str, **kw: Any) -> str:
         """As asyncpg's: copy a table out, from the primary."""
@@ -85,8 +128,9 @@ class Statements:
         return CursorFactory(self, query, args, kw)
 
     async def _sent(
-        self, method: str, query: str, args: Any, kw: dict[str, Any], *, again: bool = True
-    ) -> Any:
+        self, method: str, query: str, args: Any, kw: dict[str, Any],
+        again: Callable[[], bool] = always,
+    ) -> Any:  # fmt: skip
         routed = self._routed
         context = routed.fast_read_on_primary(query)
         if context is not None and (held := routed.primary) is not None:
@@ -103,7 +147,7 @@ class Statements:
         if not routed.router.instrumented:
             route = routed.route_without_waiting(query)
             if route is not None:
-                return await self._at_once(route, method, query, args, kw, again=again)
+                return await self._at_once(route, method, query, args, kw, again)
 
         def call(held: AsyncpgConnection, text: str = query) -> Any:
             return await_only(getattr(held.con, method)(text, *args, **kw))
@@ -112,7 +156,7 @@ class Statements:
 
     async def _at_once(
         self, route: Route[AsyncpgConnection], method: str, query: str, args: Any,
-        kw: dict[str, Any], *, again: bool,
+        kw: dict[str, Any], again: Callable[[], bool],
     ) -> Any:  # fmt: skip
         """Run a statement for which nothing has to be prepared: no greenlet, unless it fails."""
         held = route.held
@@ -138,7 +182,7 @@ class Statements:
         def call(held: AsyncpgConnection, text: str = "") -> Any:
             return await_only(getattr(held.con, method)(*args, **kw))
 
-        return await self._spawned(self._run, None, call, None, False, False, intent)
+        return await self._spawned(self._run, None, call, None, never, False, intent)
 
     async def _spawned(self, run: Callable[..., Any], *args: Any) -> Any:
         """`run` in a greenlet, one at a time: two would each take a connection of the same
@@ -155,7 +199,7 @@ class Statements:
             self._busy = False
 
     def _run(
-        self, sql: str | None, call: Callable[..., Any], args: Any, again: bool,
+        self, sql: str | None, call: Callable[..., Any], args: Any, again: Callable[[], bool],
         many: bool = False, intent: Intent | None = None,
     ) -> Any:  # fmt: skip
         routed = self._routed
@@ -191,7 +235,7 @@ def _recovered(
     route: Route[AsyncpgConnection],
     error: Exception,
     call: Callable[[AsyncpgConnection], Any],
-    again: bool,
+    again: Callable[[], bool],
 ) -> Any:
     result: Any = None
 
@@ -199,8 +243,9 @@ def _recovered(
         nonlocal result
         result = call(held)
 
-    if not again:
-        route.fresh = False  # of what it copies, rows may have been delivered
+    if not again():
+        failed_midway(route, error, None)
+        route.fresh = False
     recover(route, error, None, attempt)
     return result
 
@@ -223,7 +268,7 @@ class CursorFactory:
         connection, query, args = self._connection, self._query, self._args
         intent = connection._routed.intent_of(query, args, rows=True)
         run = connection._run
-        return await connection._spawned(run, query, make, args, False, False, intent)
+        return await connection._spawned(run, query, make, args, never, False, intent)
 
     def __await__(self) -> Generator[Any, None, Any]:
         return self._open().__await__()

@@ -299,7 +299,7 @@ class Checkout(Intents[H]):
         """The route of what most statements are: one more in the transaction open on the primary,
         or a read by itself where `alone` allows it; None where all of the rules have to be asked.
         Unless it may `take` a connection, which may have to be waited for, it uses an idle one."""
-        if self.journal.entries or context.force or intent.hint:
+        if self.journal.entries or context.force:
             return None
         view, primary = self.router.view, self.primary
         if primary is not None and primary.in_transaction:
@@ -330,7 +330,7 @@ class Checkout(Intents[H]):
         self, sql: str, intent: Intent, context: RoutingContext, primary: H
     ) -> Route[H] | None:
         decision = one_more(intent.kind, self.router.view, primary.node, self.timeline)
-        if decision is None or primary.broken:
+        if decision is None or primary.broken or intent.hint is not None:
             return None
         self.last = primary
         primary.fresh = False

@@ -7,7 +7,6 @@ from router.checkout.checkout import Checkout
 from router.checkout.node_connection import NodeConnection
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
-from router.checkout.text import text_of
 from router.rules.decide import READ
 
 H = TypeVar("H", bound=NodeConnection)
@@ -49,7 +48,7 @@ class Routing(Generic[H]):
     def _run(self, method: str, query: Any, params: Any, kwargs: dict[str, Any]) -> Any:
         own = self.__dict__  # as in `RoutedCursor.execute`
         routed = own["_routed"]
-        sql = query if isinstance(query, str) else text_of(query)
+        sql = query if isinstance(query, str) else routed.text_of(query)
         many = method == "executemany"
         if many:
             params = routed.repeatable(sql, params)

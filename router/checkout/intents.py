@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 from router.checkout.node_connection import NodeConnection
+from router.checkout.text import text_of
 from router.checkout.transaction import Transactions
 from router.rules.decide import SESSION
 from router.rules.journal import streamed
@@ -15,6 +16,10 @@ H = TypeVar("H", bound=NodeConnection)
 
 class Intents(Transactions[H]):
     """What statements do: by their text, and by the parameters that `Intent.parameters` names."""
+
+    def text_of(self, query: Any) -> str | None:
+        """The text of a driver's `query`, None where it cannot be told."""
+        return text_of(query)
 
     def given(self, sql: str, intent: Intent, parameters: Any, *, many: bool) -> Intent:
         """What `sql`, which does `intent` as far as its text says, does with its `parameters`, of

@@ -252,7 +252,9 @@ class NodeConnection(ABC):
     def release(self, journal: Journal) -> None:
         """Give it back to its pool as it was taken, or throw it away. `journal` says what of the
         applied settings outlives the open transaction."""
-        if self.broken or self.spoilt:
+        if self.broken or self.spoilt or self.running:
+            # While its server runs a statement, whose rows nobody has fetched to the end, nothing
+            # else can be sent on it, not even what would put it right.
             self.discard(distrust=self.distrusted)
             return
         try:

@@ -104,11 +104,10 @@ def failed_midway(route: "Route[H]", error: BaseException, cursor: Any) -> None:
     """The statement of `route`, whose rows come or go one by one, failed with `error`, raised from
     `cursor` and to be raised again: rows may have been delivered. The next time it goes to the
     primary, where a standby has refused it."""
-    held = route.held
-    if held.report_failure(error, cursor):
+    if route.held.report_failure(error, cursor):
         return
     failure = _failure(route, error)
-    why = may_run_again(route.intent, failure, (held.node,), fresh=True, bound=False)
+    why = may_run_again(route.intent, failure, (failure.node,), fresh=True, bound=False)
     if why is Reason.HEALED:
         _heal(route, error)
 

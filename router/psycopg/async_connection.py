@@ -9,9 +9,10 @@ import psycopg
 
 from router.checkout.retry import failed_fast_read, failed_midway, recover
 from router.checkout.route import Route
+from router.checkout.rows import NO_ROW, copies_out, read_ahead
 from router.greenlets import await_only, greenlet_spawn
 from router.psycopg.blocking import BlockingConnection, real_of
-from router.psycopg.connection import NO_ROW, Beginning, Connection
+from router.psycopg.connection import Beginning, Connection
 from router.psycopg.cursor import Lasting
 from router.psycopg.facade import new_cursor
 from router.psycopg.node_connection import PsycopgConnection
@@ -153,7 +154,7 @@ class AsyncCursor(Beginning):
 
             def begin(cursor: Any) -> None:
                 nonlocal copy
-                block = cursor.real.copy(statement, params, **kwargs)
+                block = _copying(cursor.real, statement, params, kwargs)
                 copy = await_only(stack.enter_async_context(block))
 
             async with self._begun(statement, params, begin), stack.pop_all():
@@ -214,6 +215,16 @@ class AsyncCursor(Beginning):
         if self._real is None and not key.startswith("__"):
             raise NotExecuted(f"{key}: nothing was executed by this cursor yet")
         return super().__getattr__(key)
+
+
+@asynccontextmanager
+async def _copying(
+    cursor: Any, statement: Any, params: Any, kwargs: dict[str, Any]
+) -> AsyncIterator[Any]:
+    async with cursor.copy(statement, params, **kwargs) as copy:
+        if copies_out(cursor):
+            read_ahead(copy, await copy.read())
+        yield copy
 
 
 class AsyncLastingCursor(Lasting, AsyncCursor):

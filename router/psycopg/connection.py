@@ -11,7 +11,6 @@ import psycopg
 from psycopg import IsolationLevel
 
 from router.checkout.node_connection import Characteristics
-from router.checkout.retry import failed_midway
 from router.checkout.route import Route
 from router.errors import RouterError
 from router.model import Node
@@ -157,10 +156,6 @@ class PoolSource(source.PsycopgSource):
         self.undo = [each for each in self.undo if each[0] is not line.dbapi]
 
 
-NO_ROW = object()
-"""In the place of the first row where there is none."""
-
-
 class Beginning(cursor.Closing):
     """With the first statement a transaction may begin, as psycopg's do without autocommit."""
 
@@ -181,34 +176,6 @@ class Beginning(cursor.Closing):
 
 class Cursor(Beginning, cursor.Cursor):
     """A cursor like psycopg's, whose statements are routed one by one."""
-
-    def stream(self, query: Any, params: Any = None, **kwargs: Any) -> Iterator[Any]:
-        """As psycopg's: iterate row by row over a query's result, from where the rules send it."""
-        rows: Any = None
-        first: Any = None
-
-        def begin(cursor: Any) -> None:
-            nonlocal rows, first
-            rows = cursor.stream(query, params, **kwargs)
-            first = next(rows, NO_ROW)
-
-        route = self._rows_of(query, params, begin)
-        try:
-            if first is not NO_ROW:
-                yield first
-            yield from rows
-        except psycopg.Error as error:
-            failed_midway(route, error, self._real)
-            raise
-        except GeneratorExit:
-            rows.close()
-            route.failed()
-            raise
-        route.done(params)
-
-    def copy(self, statement: Any, params: Any = None, **kwargs: Any) -> Any:
-        """As psycopg's block around a COPY, where the rules send it."""
-        return super().copy(statement, params, **kwargs)
 
     def __next__(self) -> Any:
         return next(self._real if self._real is not None else self._bound())

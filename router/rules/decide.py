@@ -159,6 +159,7 @@ def read_alone(
         or decision is None
         or intent.needs_transaction
         or intent.server_local
+        or intent.hint is not None
         or pins.by_cluster
         or pins.arrived
         or (held is not None and held not in decision.nodes)

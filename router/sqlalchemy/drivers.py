@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from sqlalchemy.engine.interfaces import Dialect
 
+from router.checkout.cursor import RoutedCursor
+from router.checkout.rows import RowsCursor
 from router.connect import driver
 from router.connect.credentials import of_asyncpg, of_libpq, of_psycopg
 from router.connect.parameters import begin_in
@@ -84,6 +86,7 @@ class Driver(driver.Driver):
             must where PgBouncer pools by transaction.
         unsure: whether the driver does not know that a statement is under way which an exception
             interrupted.
+        cursor: how a cursor of ``raw_connection()`` is routed.
         declares_session: whether its dialect makes isolation level, read-only and deferrable
             settings of the session, which hold in autocommit too.
     """
@@ -98,6 +101,7 @@ class Driver(driver.Driver):
     shareable: bool = True
     unsure: bool = False
     declares_session: bool = False
+    cursor: type[RoutedCursor[Any]] = RoutedCursor
     errors: tuple[type[Exception], ...] = ()
     ask: Callable[[Any, str], tuple[Any, ...]] = ask
     lost: Callable[[BaseException, Any], bool] = lambda error, connection: False
@@ -136,6 +140,7 @@ DRIVERS: dict[str, Driver] = {
         runs=lambda c: bool(c.pgconn.transaction_status == 1),  # 1 is ACTIVE
         reached_by=of_psycopg,
         unprepared={"prepare_threshold": None},
+        cursor=RowsCursor,
     ),
     "psycopg2": Driver(
         in_transaction=lambda c: bool(c.get_transaction_status() != 0),  # 0 is IDLE

@@ -15,6 +15,7 @@ from sqlalchemy.engine.interfaces import Dialect
 from router.checkout.cursor import RoutedCursor
 from router.checkout.retry import failed_fast_read, recover
 from router.checkout.route import Route, timed
+from router.checkout.text import text_of
 from router.rules.context import RoutingContext
 from router.rules.decide import READ, SESSION
 from router.rules.decision import Reason
@@ -96,7 +97,8 @@ class RoutedContext:
     # connection it runs on, and the routing context whose read it is.
     router_inside: tuple[EngineCheckout, DbapiConnection, RoutingContext] | None = None
     # SQLAlchemy does not set it where it executes a bare default, such as a sequence.
-    unicode_statement: str | None = None
+    # Of exec_driver_sql() it is whatever the driver takes.
+    unicode_statement: Any = None
     # Whether the dialect makes cursors by SQLAlchemy's own two methods, so that we may call the
     # right one of them directly.
     router_chooses: bool
@@ -124,8 +126,8 @@ class RoutedContext:
             dialect.server_side_cursors and this._use_server_side_cursor()
         )
         force, sql, context = options.get(OPTION), this.unicode_statement, None
-        if SCHEMAS in options:
-            sql = self.router_translated()
+        if _unfinished(sql, options):
+            sql = self.router_text()
         if force is None and not stream and sql is not None:
             context = routed.fast_read_on_primary(sql)
         held: Any
@@ -156,12 +158,12 @@ class RoutedContext:
             return sets
         return [[each.get(name) for name in names] for each in sets]
 
-    def router_translated(self) -> str | None:
-        """The statement with the schemas that it is sent with. SQLAlchemy puts them in itself once
-        it has the cursor: until then the text has placeholders that the grammar does not know, and
-        is the same for every tenant."""
+    def router_text(self) -> str | None:
+        """The statement as it is sent: the text of what only a driver takes, and the schemas of a
+        map in their places. SQLAlchemy puts them there itself once it has the cursor: until then
+        the text has placeholders that the grammar does not know, and is every tenant's."""
         this: Any = self
-        sql, compiled = self.unicode_statement, this.compiled
+        sql, compiled = text_of(self.unicode_statement), this.compiled
         if sql is None or compiled is None or not compiled.schema_translate_map:
             return sql
         render = compiled.preparer._render_schema_translates
@@ -183,7 +185,9 @@ def _watched(
     commented = route.checkout.router.config.sql_comment
 
     def run(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
-        text = statement + route.comment() if commented else statement
+        text = (
+            statement + route.comment() if commented and isinstance(statement, str) else statement
+        )
         execute(cursor, text, parameters, context)
 
     return timed(route, run)
@@ -201,7 +205,10 @@ def _elsewhere(execute: Any, *arguments: Any) -> Callable[[DbapiConnection], Non
 def _stays(route: Route[DbapiConnection], statement: str) -> bool:
     """Whether `statement`, which took the place of the one routed, may run on the same node, and
     leaves there no more than that."""
-    intent = route.checkout.router.classifier(statement)
+    sql = text_of(statement)
+    if sql is None:
+        return False
+    intent = route.checkout.router.classifier(sql)
     if intent.binds or intent.kind is SESSION or intent.kind is Kind.TRANSACTION:
         return False
     return route.decision.on_primary and (route.intent.writes or not intent.writes)
@@ -211,22 +218,27 @@ def _again(
     route: Route[DbapiConnection], cursor: Any, statement: str, parameters: Any, context: Any
 ) -> Any:
     """Route a statement once more, and give the cursor it is to be executed with."""
-    checkout, before = route.checkout, route.held
+    checkout, before, sql = route.checkout, route.held, text_of(statement)
     again = checkout.route(
-        statement,
+        sql,
         explicit=not checkout.autobegun,
         force=context.execution_options.get(OPTION),
         stream=context._is_server_side,
         many=route.asked.many,
         parameters=parameters,
     )
-    route.sql, route.intent, route.context = statement, again.intent, again.context
+    route.sql, route.intent, route.context = sql or "", again.intent, again.context
     route.held, route.decision, route.fresh = again.held, again.decision, again.fresh
     if again.held is before:
         return cursor
     if before is checkout.primary or before is checkout.replica:
         cursor.close()  # not on a connection that was given back: it may be another's by now
     return context.on_another_node(again.held)
+
+
+def _unfinished(sql: Any, options: Any) -> bool:
+    """Whether `sql` is not yet the text that is sent with these execution `options`."""
+    return SCHEMAS in options or sql.__class__ is not str
 
 
 def _executing(dialect: Any) -> bool:
@@ -461,9 +473,10 @@ def routed_context(context: type[ExecutionContext]) -> type[ExecutionContext]:
     return type(f"Routed{context.__name__}", (RoutedContext, context), members)
 
 
-def _rewritten(before: str | None, after: str) -> bool:
-    """Whether `after` is another statement than `before`, and not the same with one comment in
+def _rewritten(before: str | None, statement: Any) -> bool:
+    """Whether `statement` is another statement than `before`, and not the same with one comment in
     front or behind, as tracers add it."""
+    after = text_of(statement) or ""
     if before == after:
         return False
     if before and after.startswith(before):

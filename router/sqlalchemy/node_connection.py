@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy.pool import PoolProxiedConnection
 
 from router.checkout.node_connection import DEFAULTS, Characteristics, Life, NodeConnection
+from router.checkout.rows import RowsCursor
 from router.model import Node
 from router.runtime import Runtime
 
@@ -69,6 +70,12 @@ class DbapiConnection(NodeConnection):
     @property
     def busy(self) -> bool:
         return self.pool.driver.in_transaction(self.dbapi)
+
+    @property
+    def running(self) -> bool:
+        # Only where rows may come one by one is it so between two calls, and only there known.
+        driver = self.pool.driver
+        return driver.cursor is RowsCursor and driver.runs(self.dbapi)
 
     @property
     def unsure(self) -> bool:

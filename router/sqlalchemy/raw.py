@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exc
 from sqlalchemy.util.concurrency import in_greenlet
 
-from router.checkout.cursor import RoutedCursor
 from router.sqlalchemy.node_connection import DbapiConnection
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ class RoutedDBAPIConnection:
 
         # A cursor with a name is the server's; asyncpg's dialect asks for one by another word.
         named = args[0] if args else kwargs.get("name") or kwargs.get("server_side")
-        return RoutedCursor(self.routed, self, make, stream=bool(named))
+        routed = self.routed
+        return routed.pool.driver.cursor(routed, self, make, stream=bool(named))
 
     def commit(self) -> None:
         """Commit on the primary. Raises MissingGreenlet: it would have to wait, outside

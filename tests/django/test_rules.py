@@ -679,6 +679,24 @@ def test_copy_and_callproc_go_where_they_belong(routed: Routed) -> None:
 
 
 @STRAIGHT
+def test_a_stream_and_a_copy_of_a_read_are_on_a_replica(routed: Routed) -> None:
+    """They bind nothing, and a stream that nobody reads to its end keeps nobody waiting."""
+    from django.db import close_old_connections
+
+    with request_context():
+        with routed.connection.cursor() as cursor:
+            (row,) = cursor.stream("SELECT inet_server_port()")
+            assert routed.role(row[0]) == "replica"
+            with cursor.copy("COPY (SELECT inet_server_port()) TO STDOUT") as copy:
+                assert [routed.role(int(row[0])) for row in copy.rows()] == ["replica"]
+            assert routed.served() == "replica"
+            rows = cursor.stream("SELECT generate_series(1, 100000)")
+            assert next(rows) == (1,)
+        close_old_connections()
+        assert routed.served() == "replica"
+
+
+@STRAIGHT
 def test_session_state_ends_with_the_request(routed: Routed) -> None:
     """A session advisory lock keeps a request on the primary, and the next one reads replicas."""
     from django.db import close_old_connections

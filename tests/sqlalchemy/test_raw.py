@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from psycopg.sql import SQL, Identifier
 
 import router
+from router import request_context
 from tests.sqlalchemy.kit import EVERY_DOOR, EVERY_DRIVER, Routed, insert
 
 ADD = "INSERT INTO item (name) VALUES ('unseen')"
@@ -125,3 +127,37 @@ def test_a_closed_connection_leaves_the_pool_nothing_to_put_back(routed: Routed)
         record = held.fairy._connection_record
         assert len(record.finalize_callback) == 1
     assert len(record.finalize_callback) == 0
+
+
+@pytest.mark.doors("psycopg")
+def test_a_raw_cursor_streams_and_copies_from_a_replica(routed: Routed) -> None:
+    """Both are reads that bind nothing; a stream that nobody reads to its end keeps no connection
+    from being given back."""
+    with request_context():
+        raw = routed.engine.raw_connection()
+        cursor: Any = raw.cursor()
+        assert (
+            routed.name_of(next(iter(cursor.stream("SELECT inet_server_port()")))[0]) == "replica"
+        )
+        with cursor.copy("COPY (SELECT inet_server_port()) TO STDOUT") as copy:
+            assert [routed.name_of(int(row[0])) for row in copy.rows()] == ["replica"]
+        cursor.execute("SELECT inet_server_port()")
+        assert routed.name_of(cursor.fetchone()[0]) == "replica"
+        rows = cursor.stream("SELECT generate_series(1, 100000)")
+        assert next(rows) == (1,)
+        raw.close()
+        with routed.engine.connect() as connection:
+            assert routed.served(connection) == "replica"
+
+
+@pytest.mark.doors("psycopg")
+def test_what_only_the_driver_takes_is_read_too(routed: Routed) -> None:
+    """exec_driver_sql() takes bytes and composed SQL, as over a plain engine."""
+    for query in (
+        b"SELECT inet_server_port()",
+        SQL("SELECT inet_server_port() FROM {}").format(Identifier("pg_class")),
+    ):
+        with request_context(), routed.engine.connect() as connection:
+            found: Any = connection.exec_driver_sql(query).scalars().first()  # type: ignore[arg-type]
+            assert routed.name_of(found) == "replica"
+            assert routed.served(connection) == "replica"
