@@ -40,7 +40,11 @@ https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/parser/parse
 """
 
 UNLOGGED = "is unlogged: a replica has nothing of it"
-FOREIGN = "is a foreign table: it acts on a further server"
+PLANS_ONLY = frozenset({"$libdir/postgres_fdw", "$libdir/file_fdw"})
+"""Libraries of foreign-data wrappers that change nothing when they plan: at most they have the
+further server plan as well, or look how long a file is."""
+
+FOREIGN = "it acts on a further server"
 
 _WHERE = {
     "policy": "its policy {}", "virtual": "its virtual column {}", "domain": "its constraint {}",
@@ -76,6 +80,10 @@ class Closure(Tables):
         self._before = bodies
         self._read, self._write = read, write
         self._stored: set[int] = set()
+        # A further server that is asked when a statement runs, and not where it is only planned.
+        self.remote: Node = Node("is a foreign table")
+        self.remote.volatile = True
+        self.remote.does(Effect.ACTS, FOREIGN)
         super().__init__()
 
     def graph(self) -> Graph:
@@ -98,7 +106,7 @@ class Closure(Tables):
         )  # fmt: skip
         nodes = [node for table in every for node in table.values()]
         nodes += [node for _, node in self.casts]
-        nodes += [*self.builtin_relations.values(), self.ddl]
+        nodes += [*self.builtin_relations.values(), self.ddl, self.remote]
         return Graph(dict.fromkeys(nodes))
 
     # -- what there is ---------------------------------------------------------------------------
@@ -248,12 +256,14 @@ class Closure(Tables):
     # -- relations -------------------------------------------------------------------------------
 
     def _make_relations(self) -> None:
-        for oid, _, _, kind, persistence, *_ in self.rows["relations"]:
+        for oid, _, _, kind, persistence, _, _, wrapper in self.rows["relations"]:
             node = self.relations[oid]
             if kind == "S":
                 node.does(Effect.ACTS, SEQUENCE)
+            elif kind == "f" and wrapper in PLANS_ONLY:
+                node.use(self.remote)
             elif kind == "f":
-                node.does(Effect.ACTS, FOREIGN)
+                node.does(Effect.ACTS, f"is a foreign table: {FOREIGN}")
             elif persistence == "u":
                 node.does(Effect.REFUSED, UNLOGGED)
             for parts in self.columns.get(oid, {}).values():
@@ -327,7 +337,7 @@ class Closure(Tables):
     def _function(self, row: Sequence[Any]) -> None:
         (
             oid, schema, name, n, _, _, volatile, language, source, tree, defaults, _, _,
-            twins, extension, parts, sort, states, _,
+            twins, extension, parts, sort, states, arguments,
         ) = row  # fmt: skip
         node = self.functions[oid]
         for part in self.signatures[oid]:
@@ -357,12 +367,22 @@ class Closure(Tables):
         elif language == "internal":
             self._internal(node, twins)
         elif language == "c":
-            node.binds = functions.binds(name)
-            if not functions.vouched(extension, name, volatile):
-                node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
+            self._compiled(node, extension, name, volatile, arguments)
         else:
             node.does(Effect.UNKNOWN, f"{language}, which may do anything")
             node.binds = volatile
+
+    def _compiled(
+        self, node: Node, extension: str | None, name: str, volatile: bool, arguments: str
+    ) -> None:
+        """A function in C."""
+        node.binds = functions.binds(name)
+        if extension == "dblink" and name in functions.NAMING_RELATIONS:
+            node.does(Effect.ACTS, functions.NAMED_BY_TEXT)
+        elif not functions.vouched(extension, name, volatile, arguments):
+            node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
+        else:
+            node.local = functions.LOCAL_OF_EXTENSIONS.get(name, "")
 
     def _aggregate(
         self, node: Node, parts: Iterable[int], sort: int | None, states: Iterable[int | None]

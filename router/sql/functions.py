@@ -36,6 +36,7 @@ _HARMLESS: Mapping[str, str] = {
     "pg_stat_get_*": "statistics as seen here",
     "pg_stat_have_stats pg_notification_queue_usage": "statistics as seen here",
     "pg_xact_status txid_status pg_get_multixact_members": "replicated state",
+    "lo_get": "a large object's bytes",
     "pg_get_aios pg_get_backend_memory_contexts pg_get_shmem_allocations "
     "pg_get_shmem_allocations_numa": "memory as seen here",
     "pg_hba_file_rules pg_ident_file_mappings pg_show_all_file_settings": "configuration as here",
@@ -61,7 +62,9 @@ _UNSAFE: Mapping[str, str] = {
     "setseed": "changes what random() gives in this session only",
     "pg_export_snapshot": "a snapshot of one server means nothing to another",
     "pg_current_snapshot txid_current_snapshot": "a snapshot of one server, not of its peers",
-    "lo_* loread lowrite": "large object descriptors belong to one transaction of one server",
+    "lo_open lo_close loread lowrite lo_lseek lo_lseek64 lo_tell lo_tell64 lo_truncate "
+    "lo_truncate64": "large object descriptors belong to one transaction of one server",
+    "lo_creat lo_create lo_from_bytea lo_put lo_unlink": "changes a large object",
     "lo_import lo_export": "reads or writes a file of the server it runs on",
     "pg_read_file pg_read_binary_file pg_stat_file pg_ls_* pg_current_logfile": (
         "shows files of the server it runs on"
@@ -159,6 +162,27 @@ PRIMARYS: Mapping[str, str] = {
 }
 """Relations of PostgreSQL's own that show something else on a standby, each with the reason."""
 
+NAMING_RELATIONS = frozenset(
+    {
+        "dblink_build_sql_delete", "dblink_build_sql_insert", "dblink_build_sql_update",
+        "dblink_get_pkey",
+    }
+)  # fmt: skip
+"""Functions of dblink that read the relation whose name is their first argument, and do nothing
+else."""
+
+NAMED_BY_TEXT = "it reads a relation named by text"
+"""Why they are unsafe, where that is not known."""
+
+LOCAL_OF_EXTENSIONS: Mapping[str, str] = {
+    "pg_stat_statements": "statements counted there",
+    "pg_stat_statements_info": "statements counted there",
+    "pg_buffercache_pages": "buffers there",
+    "pg_buffercache_summary": "buffers there",
+    "pg_buffercache_usage_counts": "buffers there",
+}
+"""As `LOCAL`, functions in C of extensions that are `VOUCHED`."""
+
 REFUSED = frozenset(
     {
         "nextval", "pg_create_restore_point", "pg_current_wal_flush_lsn",
@@ -185,8 +209,9 @@ VOUCHED = frozenset(
         # of PostgreSQL's own distribution
         "amcheck", "autoinc", "bloom", "btree_gin", "btree_gist", "citext", "cube", "dict_int",
         "dict_xsyn", "earthdistance", "fuzzystrmatch", "hstore", "intagg", "intarray", "isn", "lo",
-        "ltree", "moddatetime", "pg_trgm", "pgcrypto", "pgrowlocks", "pgstattuple", "plpgsql",
-        "seg", "sslinfo", "tablefunc", "tcn", "tsm_system_rows", "tsm_system_time", "unaccent",
+        "ltree", "moddatetime", "pg_buffercache", "pg_stat_statements", "pg_trgm", "pgcrypto",
+        "pgrowlocks", "pgstattuple", "plpgsql", "seg", "sslinfo", "tablefunc", "tcn",
+        "tsm_system_rows", "tsm_system_time", "unaccent",
         "uuid-ossp", "xml2", "hstore_plperl", "ltree_plpython3u", "refint",
         # of others, known for values and indexes
         "address_standardizer", "h3", "h3_postgis", "hll", "ip4r", "mobilitydb", "ogr_fdw",
@@ -203,15 +228,19 @@ VOUCHED_VOLATILE = frozenset(
         "gen_random_bytes", "gen_random_uuid", "gen_salt", "pgp_pub_encrypt",
         "pgp_pub_encrypt_bytea", "pgp_sym_encrypt", "pgp_sym_encrypt_bytea", "uuid_generate_v1",
         "uuid_generate_v1mc", "uuid_generate_v4", "uuid_generate_v7", "normal_rand",
-        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages",
+        "st_generatepoints", "pgstattuple", "pgstatindex", "pg_relpages", "pgstatginindex",
+        "pgstathashindex", "pgstattuple_approx", *LOCAL_OF_EXTENSIONS,
     }
 )  # fmt: skip
 """Functions in C of those extensions that are volatile and yet fine on a replica."""
 
 
-def vouched(extension: str | None, name: str, volatile: bool) -> bool:
-    """Whether somebody vouches for the function `name` in C, of `extension` if of any."""
-    return extension in VOUCHED and (not volatile or name in VOUCHED_VOLATILE)
+def vouched(extension: str | None, name: str, volatile: bool, arguments: str) -> bool:
+    """Whether somebody vouches for the function `name` in C, of `extension` if of any, that takes
+    `arguments`. What takes an ``internal`` one is called by the server alone, for an index
+    or an aggregate: nobody cares whether it was declared volatile, as pgvector's are."""
+    inner = "internal" in arguments.split(", ")
+    return extension in VOUCHED and (not volatile or inner or name in VOUCHED_VOLATILE)
 
 
 TYPE_WORDS: Mapping[str, str] = {
@@ -267,7 +296,7 @@ def unsafe(name: str) -> str | None:
     Extensions install where they like, so their functions are known by name in any schema.
     """
     reason = UNSAFE.get(name)
-    if reason is None:
+    if reason is None and name not in NAMING_RELATIONS:
         for pattern, why in _PATTERNS:
             if fnmatch.fnmatchcase(name, pattern):
                 return why

@@ -1,5 +1,6 @@
 """What a parse tree names: functions, relations, types and operators, and what its form shows."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -72,6 +73,8 @@ class Names:
         aliases: names given to relations.
         whole: it takes all columns of something.
         written: relations whose rows are changed.
+        naming: functions that read a relation, and whether all calls say its name in the text,
+            which is among the `relations` then.
         mentioned: names in a text without a tree, which may be of anything.
         forms: what makes it no read by itself.
         binds: it leaves something behind in its session.
@@ -84,8 +87,8 @@ class Names:
 
     __slots__ = (
         "_scope", "aliases", "attributes", "binds", "calls", "casts", "columns", "configs",
-        "ddl", "forms", "holds", "local", "loose", "mentioned", "operators", "relations",
-        "types", "whole", "written",
+        "ddl", "forms", "holds", "local", "loose", "mentioned", "naming", "operators",
+        "relations", "types", "whole", "written",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -100,6 +103,7 @@ class Names:
         self.whole: bool = False
         self.written: set[Named] = set()
         self.mentioned: set[str] = set()
+        self.naming: dict[str, bool] = {}
         self.forms: list[Form] = []
         self.configs: list[SetConfig] = []
         self.binds: bool = False
@@ -259,6 +263,8 @@ class Names:
         if name in _NAMING_TYPES and self._names_type(args):
             return True
         n = len(args)
+        if name in functions.NAMING_RELATIONS:
+            self.naming[name] = self._names_relation(args) and self.naming.get(name, True)
         if "agg_within_group" in node:  # what the values are ordered by are arguments too
             n += len(node["agg_order"])
         self._called(names, None if "func_variadic" in node else n)
@@ -279,6 +285,16 @@ class Names:
             word,
         } - functions.TYPE_WORDS.keys():
             self.types[Named(parts[-2] if len(parts) > 1 else None, name)] = None
+        return True
+
+    def _names_relation(self, args: Any) -> bool:
+        """Whether a function that reads the relation it is given by name gets it as a constant."""
+        said = grammar.constant(args[0]) if args else None
+        if said is None or not _RELATION.fullmatch(said):
+            return False
+        *schema, name = said.lower().split(".")
+        self.relations[Named(schema[0] if schema else None, name)] = None
+        self.whole = True
         return True
 
     def met(self, relation: str, columns: Mapping[str, frozenset[int]]) -> frozenset[int]:
@@ -374,6 +390,9 @@ def _LEAF(walk: Names, node: dict[str, Any]) -> bool:  # noqa: N802 - a constant
 
 _SAID = frozenset({"funcname", "name", "operName", "useOp"})
 """Lists of the parts of a name, at which a check has looked."""
+
+_RELATION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)?", re.ASCII)
+"""A relation's name in text, without quotes."""
 
 _NAMING_TYPES = frozenset({"pg_input_is_valid", "pg_input_error_info"})
 

@@ -59,7 +59,14 @@ _REPLACED = f"""
 
 _RELATIONS = f"""
     select c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
-        c.reltype::int8, c.reloftype::int8
+        c.reltype::int8, c.reloftype::int8,
+        case when c.relkind = 'f' then (
+            select p.probin from pg_catalog.pg_foreign_table f
+            join pg_catalog.pg_foreign_server s on s.oid = f.ftserver
+            join pg_catalog.pg_foreign_data_wrapper w on w.oid = s.srvfdw
+            join pg_catalog.pg_proc p on p.oid = w.fdwhandler
+            where f.ftrelid = c.oid
+        ) end
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname !~ '^pg_(temp|toast)' and (c.oid >= {FIRST} or c.oid in ({_REPLACED}))
         and c.relkind in ('r', 'v', 'm', 'f', 'p', 'S', 'c')
@@ -238,6 +245,7 @@ QUERIES: Mapping[str, str] = MappingProxyType(
 
 _CHANGING = {
     "aggregate": "", "amop": "", "amproc": "", "cast": "", "event_trigger": "", "extension": "",
+    "foreign_data_wrapper": "", "foreign_server": "", "foreign_table": "",
     "inherits": "", "opclass": "", "operator": "", "partitioned_table": "", "policy": "",
     "proc": "", "range": "", "statistic_ext": "", "trigger": "not tgisinternal",
     "attrdef": "", "constraint": "contype in ('c', 'f')",

@@ -154,7 +154,8 @@ class Reach:
             for f in judge.catalog.functions.get(name, ())
             if schema in (None, f.schema) and f.accepts(n)
         ]
-        self._functions(users)
+        named = self.names.naming.get(name, False)
+        self._functions(f for f in users if not (named and _reads_what_is_named(f)))
         if schema in _OWN_SCHEMAS and name in functions.SAFE:
             if name in functions.LOCAL:
                 self._answers(f"{name}()")
@@ -299,3 +300,8 @@ def _is_row(schema: str | None, name: str, judge: Judge) -> bool:
     if schema == "information_schema" or name in judge.catalog.relations:
         return True
     return name in RELATIONS and schema in (None, "pg_catalog")
+
+
+def _reads_what_is_named(function: Function) -> bool:
+    """Whether all that makes `function` unsafe is that somebody names the relation it reads."""
+    return function.verdict is not None and function.verdict.why.endswith(functions.NAMED_BY_TEXT)

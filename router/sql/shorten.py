@@ -29,7 +29,8 @@ apart: none takes more than 100.
 Source: max_function_args in https://www.postgresql.org/docs/current/runtime-config-preset.html
 """
 
-SAYING = ("set_config", "current_setting", "pg_input_is_valid", "pg_input_error_info", "u&", "%%")
+SAYING = ("set_config", "current_setting", "pg_input_is_valid", "pg_input_error_info", "dblink",
+          "u&", "%%")  # fmt: skip
 """What is in a text whose constants say what it does, or that is read in two ways."""
 
 _AT_ONCE = 64  # members that one match takes: it holds the GIL

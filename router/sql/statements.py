@@ -282,15 +282,28 @@ def _discard(body: dict[str, Any], judge: Judge) -> Intent:
 
 
 def _code(body: dict[str, Any], judge: Judge) -> Intent:
-    binds = ddl = signals = False
-    for argument in body.get("args", ()):
-        element = argument.get("DefElem", {})
-        if element.get("defname") == "as":
-            names = scan(grammar.constant(element.get("arg")) or "")
-            walk = Reach(names, judge)
-            binds = binds or walk.binds or names.sets
-            ddl, signals = ddl or walk.ddl, signals or walk.signals
-    return Intent(Kind.WRITE, "DO", binds=binds, ddl=ddl, signals=signals)
+    said = {
+        element["defname"]: grammar.constant(element.get("arg")) or ""
+        for argument in body.get("args", ())
+        if (element := argument.get("DefElem"))
+    }
+    names = scan(said.get("as", ""))
+    walk = Reach(names, judge)
+    binds = walk.binds or names.sets
+    if said.get("language", "plpgsql").lower() != "plpgsql":
+        binds = True  # nobody reads it
+    elif not (walk.reason or binds or walk.ddl):
+        return _read("DO", walk.local)
+    return Intent(Kind.WRITE, "DO", binds=binds, ddl=walk.ddl, signals=walk.signals)
+
+
+def _procedure(body: dict[str, Any], judge: Judge) -> Intent:
+    """A CALL: of the procedure, and of what gives its arguments."""
+    walk = Reach(Names().walk({"FuncCall": body["funccall"]}), judge)
+    if walk.reason or walk.binds or walk.names.sets or walk.ddl:
+        reason = f"CALL: {walk.reason}" if walk.reason else "CALL"
+        return _write(walk, reason, ddl=walk.ddl, on_standby=walk.on_standby)
+    return _read("CALL", walk.local)
 
 
 _STATEMENTS: Mapping[str, Callable[[dict[str, Any], Judge], Intent]] = {
@@ -305,4 +318,5 @@ _STATEMENTS: Mapping[str, Callable[[dict[str, Any], Judge], Intent]] = {
     "ClosePortalStmt": _cursor("CLOSE"),
     "DiscardStmt": _discard,
     "DoStmt": _code,
+    "CallStmt": _procedure,
 }

@@ -262,6 +262,7 @@ DECLARE c CURSOR FOR SELECT * FROM users
 DECLARE c BINARY INSENSITIVE NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1
 """),
     *_cases("READ", "FETCH", "FETCH 10 FROM c\nFETCH ALL IN c\nFETCH c"),
+    *_cases("READ", "DO", "DO $$begin end$$\nDO LANGUAGE plpgsql 'begin perform 1; end'"),
     *_cases("READ", "MOVE", "MOVE FORWARD 2 IN c"),
     *_cases("READ", "CLOSE", "CLOSE c\nCLOSE ALL"),
     *(Case(sql, "READ", "empty") for sql in ("", " ", ";", ";;", "-- nothing", "/* a /* b */ */")),
@@ -434,7 +435,7 @@ SELECT pg_prepared_xact()
     *_cases("WRITE", "large object", """
 SELECT lo_create(0)
 SELECT lo_open(1, 131072)
-SELECT lo_get(1)
+SELECT lo_put(1, 0, 'a')
 SELECT lo_unlink(1)
 SELECT loread(0, 10)
 SELECT lo_from_bytea(0, 'a')
@@ -560,7 +561,7 @@ SELECT @@
     *_cases("WRITE", "NOTIFY", "NOTIFY a\nNOTIFY a, 'payload'"),
     *_cases("WRITE", "LOCK", "LOCK users\nLOCK TABLE users IN ACCESS SHARE MODE\nLOCK TABLE users IN EXCLUSIVE MODE NOWAIT"),
     *_cases("WRITE", "CALL", "CALL something()\nCALL something(1, 2)"),
-    *_cases("WRITE", "DO", "DO $$begin end$$\nDO LANGUAGE plpgsql 'begin perform 1; end'"),
+    *_cases("WRITE", "DO", "DO $$begin perform pg_advisory_lock(1); end$$\nDO LANGUAGE plpgsql 'begin delete from users; end'"),
     *_cases("WRITE", "DISCARD", "DISCARD SEQUENCES\nDISCARD TEMP"),
     *_cases("WRITE", "VACUUM", "VACUUM\nVACUUM ANALYZE users"),
     *_cases("WRITE", "ANALYZE", "ANALYZE\nANALYZE users"),

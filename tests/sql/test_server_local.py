@@ -26,7 +26,7 @@ SAME_EVERYWHERE = {
     # a replica has them from its primary
     "pg_database_size", "pg_indexes_size", "pg_relation_size", "pg_table_size",
     "pg_tablespace_size", "pg_total_relation_size", "pg_partition_ancestors", "pg_partition_tree",
-    "pg_xact_status", "txid_status", "pg_get_multixact_members",
+    "pg_xact_status", "txid_status", "pg_get_multixact_members", "lo_get",
     "pg_control_init",
     # the installation brings them
     "pg_collation_actual_version", "pg_database_collation_actual_version", "pg_jit_available",
