@@ -10,7 +10,7 @@ from pathlib import Path
 
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 MIRROR = "http://deb.debian.org/debian"
-SUITES = ("sid", "trixie")
+SUITES = ("sid", "trixie", "experimental")
 PACKAGES = ("postgresql-18", "postgresql-17")
 """Debian's source packages, the first one that there is; 18 is what the embedded server is."""
 TIMEOUT = 300  # seconds for one call of apt-get
@@ -19,8 +19,9 @@ WANTED = re.compile(
 )
 
 
-def fetch(work: Path) -> Path:
-    """The scripts and data of PostgreSQL below `work`, from the archive of Debian's source.
+def fetch(work: Path, packages: tuple[str, ...] = PACKAGES) -> Path:
+    """The scripts and data of PostgreSQL below `work`, from the archive of Debian's source
+    `packages`, the first one that there is.
 
     Needs apt-get, which gets directories of its own as in scripts/debian-programs, and no root.
     """
@@ -47,7 +48,7 @@ def fetch(work: Path) -> Path:
     }
     command = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
     subprocess.run([*command, "update"], check=True, cwd=apt, timeout=TIMEOUT)
-    for package in PACKAGES:
+    for package in packages:
         subprocess.run(
             [*command, "source", "--download-only", "--tar-only", package],
             check=False, cwd=apt, timeout=TIMEOUT,
@@ -57,8 +58,8 @@ def fetch(work: Path) -> Path:
                 members = [m for m in packed if WANTED.match(m.name)]
                 packed.extractall(work, members, filter="data")
             shutil.rmtree(apt)
-            return fetch(work)
-    raise RuntimeError(f"Debian has the source of none of {', '.join(PACKAGES)}")
+            return fetch(work, packages)
+    raise RuntimeError(f"Debian has the source of none of {', '.join(packages)}")
 
 
 def schedule(root: Path) -> list[Path]:
