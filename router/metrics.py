@@ -59,9 +59,14 @@ IN_USE = Metric(
 CACHED = Metric(
     "pg_router_cached_statements", "gauge", ("cluster",), "Statements known by their text"
 )
+UNPARSED = Metric(
+    "pg_router_unparsed_texts", "counter", ("cluster",),
+    "Texts that begin like a read and do not parse, which runs them on the primary", "sum",
+)  # fmt: skip
 
 METRICS: tuple[Metric, ...] = (
-    STATEMENTS, EVENTS, UP, PRIMARY, READABLE, BLACKLISTED, LAG_SECONDS, LAG_BYTES, IN_USE, CACHED,
+    STATEMENTS, EVENTS, UNPARSED, UP, PRIMARY, READABLE, BLACKLISTED, LAG_SECONDS, LAG_BYTES,
+    IN_USE, CACHED,
 )  # fmt: skip
 
 LAG = "pg_router_replay_lag_seconds"
@@ -82,6 +87,7 @@ def counts(router: Router) -> Iterator[tuple[Metric, Labels, int]]:
         yield STATEMENTS, (cluster, node, reason.name.lower()), n
     for event, n in telemetry.counts.total().items():
         yield EVENTS, (cluster, event), n
+    yield UNPARSED, (cluster,), router.classifier.unparsed[0]
 
 
 def states(router: Router) -> Iterator[tuple[Metric, Labels, float]]:

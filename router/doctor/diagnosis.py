@@ -56,7 +56,7 @@ def doctor(target: object) -> Diagnosis:
         # Where session_url names several hosts, the primary among them is meant.
         sessions = sorted(told[len(asked) :], key=lambda each: (not each.ok, each.standby))
         session = next(iter(sessions), None)
-        case = Case(config, servers, facts, snapshot, session)
+        case = Case(config, servers, facts, snapshot, session, router.classifier.unparsed)
         return Diagnosis(router.cluster, tuple(facts), examine(case))
     finally:
         if own:

@@ -12,8 +12,10 @@ from router.config.budget import Line, Room, opened
 from router.config.config import Config
 from router.config.server import Server
 from router.doctor.facts import RESULT_SETTINGS, Facts
+from router.messages import one_line
 from router.model import Node, Snapshot
 from router.rules.pgbouncer import SHARED
+from router.sql.parser import GRAMMAR
 
 Level = Literal["error", "warning", "note"]
 LEVELS: tuple[Level, ...] = ("error", "warning", "note")
@@ -71,6 +73,8 @@ class Case:
         facts: each server's, by node name.
         snapshot: the cluster as the probes saw it, for its lags.
         session: the facts of `Config.session_url`, None without one.
+        unparsed: texts that begin like a read and do not parse, as
+            `router.sql.classifier.Classifier.unparsed` has them.
     """
 
     config: Config
@@ -78,6 +82,7 @@ class Case:
     facts: Mapping[str, Facts]
     snapshot: Snapshot
     session: Facts | None = None
+    unparsed: tuple[int, str] = (0, "")
 
     @property
     def answering(self) -> list[Facts]:
@@ -397,6 +402,18 @@ def conflicts(case: Case) -> Iterator[Finding]:
         yield Finding("warning" if worse else "note", "conflicts", facts.node, said, cure)
 
 
+def texts(case: Case) -> Iterator[Finding]:
+    """What this process was asked that no tree could be made of."""
+    count, first = case.unparsed
+    if count:
+        yield Finding(
+            "warning", "unparsed-reads", "",
+            f"{count} texts begin like a read and do not parse by the grammar of PostgreSQL "
+            f"{GRAMMAR}, so they run on the primary; the first: {one_line(first)}",
+            "say it in another way, or list it in read_patterns where it only reads",
+        )  # fmt: skip
+
+
 def settings(case: Case) -> Iterator[Finding]:
     """Servers of `case` that are not fit, or do not agree."""
     primary = case.primary
@@ -488,7 +505,7 @@ Rule = Callable[[Case], Iterator[Finding]]
 
 RULES: tuple[Rule, ...] = (
     reached, roles, strangers, clocks, poolers, sessions, prepared, budgets, replication,
-    conflicts, settings, commits,
+    conflicts, settings, texts, commits,
 )  # fmt: skip
 
 

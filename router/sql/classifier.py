@@ -24,6 +24,15 @@ from router.sql.reach import Reach
 from router.sql.shorten import shortened
 from router.sql.statements import statement
 
+NOT_PARSED = ("does not parse", "not parsed")
+"""How the reasons of texts begin that no tree was made of."""
+
+_BEGINS_LIKE_A_READ = re.compile(
+    r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*(?:select|with|values|table)\b", re.IGNORECASE | re.DOTALL
+)
+_SHOWN = 300
+"""Characters of a text that are kept to be shown."""
+
 _EMPTY = Intent(Kind.READ, "empty")
 _SETS = 100
 """Different sets of parameters of one statement that are looked at."""
@@ -210,6 +219,8 @@ class Classifier:
 
     Attributes:
         known: intents found already, by text; for reading.
+        unparsed: how many texts begin like a read and do not parse, which runs them on the
+            primary, and how the first one begins; of all catalogs together.
     """
 
     def __init__(
@@ -237,6 +248,7 @@ class Classifier:
         self._bounds = max_entries, max_bytes
         self._lock = registry.lock()
         self._misses = 0
+        self.unparsed: tuple[int, str] = (0, "")
         self._forget()
 
     def _forget(self) -> None:
@@ -255,13 +267,14 @@ class Classifier:
         return len(self.known)
 
     def stats(self) -> dict[str, int]:
-        """Texts remembered, the bytes they take, texts learnt as writes by healing, and parses so
-        far."""
+        """Texts remembered, the bytes they take, texts learnt as writes by healing, parses so far,
+        and texts that begin like a read and do not parse."""
         return {
             "entries": len(self.known),
             "bytes": self._known.bytes + self._given.bytes + self._learnt.bytes,
             "learnt": len(self._learnt.entries),
             "misses": self._misses,
+            "unparsed": self.unparsed[0],
         }
 
     def learn_write(self, sql: str, reason: str) -> None:
@@ -320,7 +333,10 @@ class Classifier:
             intent = intent if reason is None else refused(intent, reason)
         if self._hints:
             intent = _hinted(sql, intent)
+        lost = intent.reason.startswith(NOT_PARSED) and _BEGINS_LIKE_A_READ.match(sql[:_SHOWN])
         with self._lock:
+            if lost:
+                self.unparsed = self.unparsed[0] + 1, self.unparsed[1] or sql[:_SHOWN]
             if key not in cache.entries:  # else it was learnt meanwhile
                 cache.put(key, intent)
             return cache.entries[key]

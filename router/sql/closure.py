@@ -258,14 +258,7 @@ class Closure(Tables):
     def _make_relations(self) -> None:
         for oid, _, _, kind, persistence, _, _, wrapper in self.rows["relations"]:
             node = self.relations[oid]
-            if kind == "S":
-                node.does(Effect.ACTS, SEQUENCE)
-            elif kind == "f" and wrapper in PLANS_ONLY:
-                node.use(self.remote)
-            elif kind == "f":
-                node.does(Effect.ACTS, f"is a foreign table: {FOREIGN}")
-            elif persistence == "u":
-                node.does(Effect.REFUSED, UNLOGGED)
+            _keep(node, kind, persistence, self.remote if wrapper in PLANS_ONLY else None)
             for parts in self.columns.get(oid, {}).values():
                 for part in parts:
                     self.use(self.written[oid], self.types, part)
@@ -367,22 +360,10 @@ class Closure(Tables):
         elif language == "internal":
             self._internal(node, twins)
         elif language == "c":
-            self._compiled(node, extension, name, volatile, arguments)
+            _compiled(node, extension, name, volatile, arguments)
         else:
             node.does(Effect.UNKNOWN, f"{language}, which may do anything")
             node.binds = volatile
-
-    def _compiled(
-        self, node: Node, extension: str | None, name: str, volatile: bool, arguments: str
-    ) -> None:
-        """A function in C."""
-        node.binds = functions.binds(name)
-        if extension == "dblink" and name in functions.NAMING_RELATIONS:
-            node.does(Effect.ACTS, functions.NAMED_BY_TEXT)
-        elif not functions.vouched(extension, name, volatile, arguments):
-            node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
-        else:
-            node.local = functions.LOCAL_OF_EXTENSIONS.get(name, "")
 
     def _aggregate(
         self, node: Node, parts: Iterable[int], sort: int | None, states: Iterable[int | None]
@@ -424,6 +405,32 @@ class Closure(Tables):
             named = scan(source) if language == "plpgsql" else sql_body(source)
         self.bodies[key] = named.kept()
         return named
+
+
+def _keep(node: Node, kind: str, persistence: str, remote: Node | None) -> None:
+    """Note what keeps a relation of this `kind` and `persistence` on the primary; of a foreign
+    table whose planning does nothing it is `remote`."""
+    if kind == "S":
+        node.does(Effect.ACTS, SEQUENCE)
+    elif kind == "f" and remote is not None:
+        node.use(remote)
+    elif kind == "f":
+        node.does(Effect.ACTS, f"is a foreign table: {FOREIGN}")
+    elif persistence == "u":
+        node.does(Effect.REFUSED, UNLOGGED)
+
+
+def _compiled(
+    node: Node, extension: str | None, name: str, volatile: bool, arguments: str
+) -> None:
+    """Note what a function in C does."""
+    node.binds = functions.binds(name)
+    if extension == "dblink" and name in functions.NAMING_RELATIONS:
+        node.does(Effect.ACTS, functions.NAMED_BY_TEXT)
+    elif not functions.vouched(extension, name, volatile, arguments):
+        node.does(Effect.UNKNOWN, "it is C that nobody vouches for")
+    else:
+        node.local = functions.LOCAL_OF_EXTENSIONS.get(name, "")
 
 
 def _nth(n: int) -> str:

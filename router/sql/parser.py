@@ -10,6 +10,9 @@ from router.sql import bounds, placeholders
 
 T = TypeVar("T")
 
+GRAMMAR = 17
+"""The version of PostgreSQL whose grammar is known here."""
+
 NotParsed = pgparse.PGQueryError
 
 _LITERAL = re.compile(r"__\[POSTCOMPILE_[^\s\]~]+(?:~~(.*?)~~REPL~~(.*?)~~)?\]")

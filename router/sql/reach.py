@@ -149,13 +149,7 @@ class Reach:
             self._refuse(f"{name}() is in write_functions", Effect.ACTS)
         elif ruled(judge.read, schema, name):
             return
-        users = [
-            f
-            for f in judge.catalog.functions.get(name, ())
-            if schema in (None, f.schema) and f.accepts(n)
-        ]
-        named = self.names.naming.get(name, False)
-        self._functions(f for f in users if not (named and _reads_what_is_named(f)))
+        users = self._users(call)
         if schema in _OWN_SCHEMAS and name in functions.SAFE:
             if name in functions.LOCAL:
                 self._answers(f"{name}()")
@@ -168,6 +162,18 @@ class Reach:
         elif not (users or self.names.loose or (n == 1 and self._is_type(name))):
             self.binds = True  # it may set what the journal never sees
             self._unknown(f"{name}()", called=True)
+
+    def _users(self, call: Call) -> bool:
+        """Weigh the functions of users that `call` may mean; whether there are any."""
+        schema, name, n = call
+        users = [
+            f
+            for f in self.judge.catalog.functions.get(name, ())
+            if schema in (None, f.schema) and f.accepts(n)
+        ]
+        named = self.names.naming.get(name, False)
+        self._functions(f for f in users if not (named and _reads_what_is_named(f)))
+        return bool(users)
 
     def _is_type(self, name: str) -> bool:
         """Whether a call of what is called `name`, and no function, is a cast."""

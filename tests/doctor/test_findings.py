@@ -54,6 +54,18 @@ def test_what_keeps_reads_unasked_is_told_once() -> None:
     assert codes(primary=found, replica=found) == [("warning", "reads-kept", "primary")]
 
 
+def test_texts_that_cost_reads_are_told() -> None:
+    """What begins like a read and does not parse is counted, and the first one shown."""
+    config = Config.from_url("postgresql://primary/shop")
+    told = {"primary": facts("primary", standby=False, started="1")}
+    servers = config.servers()
+    snapshot = Snapshot.initial(servers, config.limits(), 0.0)
+    case = Case(config, servers, told, snapshot, None, (3, "SELECT a\n GROUP BY ALL"))
+    (finding,) = (f for f in examine(case) if f.code == "unparsed-reads")
+    assert "3 texts" in finding.what
+    assert "SELECT a GROUP BY ALL" in finding.what
+
+
 def test_nothing_is_found_of_sound_servers() -> None:
     """Servers that are as they should be give no finding."""
     assert codes() == []
