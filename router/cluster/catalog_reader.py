@@ -1,6 +1,7 @@
 """Reads the catalog for a Router: which functions, views and types the database has."""
 
 from collections.abc import Set as AbstractSet
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from router.cluster.prober import ConnectArgs, Prober, connect
@@ -31,6 +32,12 @@ CATALOG_LOCK_WAIT = 100
 CATALOG_ATTEMPTS = 3
 """Times a catalog that changes while it is read is read anew, at once."""
 
+REST = 10
+"""Times as long as a reading took until the next one because of DDL of others."""
+
+CANCELLED = "57014"
+"""SQLSTATE query_canceled: `STAMP_PATIENCE` ran out."""
+
 LOCKED = "55P03"
 """SQLSTATE lock_not_available: `CATALOG_LOCK_WAIT` ran out."""
 
@@ -48,7 +55,10 @@ class CatalogReader:
         self._connect_args = connect_args
         self._due = float("-inf")
         self._failed = False  # and the event was sent
+        self._digest = 0  # of the rows of the last reading
         self._pace = StampPace()
+        self._took = 0.0  # the last reading, in seconds
+        self._read_until = float("-inf")
         # The last reading's fingerprint and outcome.
         self._known: tuple[str, Catalog] = ("", BUILTIN)
 
@@ -62,19 +72,26 @@ class CatalogReader:
 
     async def stamp(self, prober: Prober, report: Report) -> None:
         """Ask the primary, which `prober` has just reached, with this `report`, for the stamp of
-        its catalog when it is time; where that changed, the next `begin` reads."""
+        its catalog when it is time; where that changed, read the catalog soon."""
+        import psycopg
+
         pace, now = self._pace, self.router.clock()
         if not self._known[0] or not pace.due(report.lsn, now):
             return
         pace.asking(report.lsn, now)
-        row = await prober.ask_beside(STAMP, STAMP_PATIENCE)
+        try:
+            row = await prober.ask_beside(STAMP, STAMP_PATIENCE)
+        except (psycopg.Error, TimeoutError) as error:
+            state = getattr(error, "sqlstate", None)
+            pace.failed(slow=isinstance(error, TimeoutError) or state == CANCELLED)
+            return
         if row is None:
-            pace.failed()
+            pace.failed(slow=False)
             return
         found, processes = row
         pace.answered(self.router.clock() - now, processes)
         if found != self._known[0]:
-            self.due_now()
+            self._due = min(self._due, self._read_until + self._took * REST)
 
     def begin(self, reached: AbstractSet[Node]) -> Task[None] | None:
         """Start a reading from the primary, or else a replica, if it is among `reached` by probes.
@@ -92,6 +109,7 @@ class CatalogReader:
 
     async def _learn(self, node: Node) -> None:
         loop, generation = self._loop, self.router.catalog.generation
+        began = self.router.clock()
         asking = loop.spawn(self._ask(node))
         try:
             if not await loop.ends(asking, within=CATALOG_PATIENCE):
@@ -101,6 +119,8 @@ class CatalogReader:
                 # A database with many functions keeps it busy for seconds, at first.
                 catalog = await loop.beside(lambda: self._closed(rows), "pg-router catalog")
                 self._known = fingerprint, catalog
+                self._read_until = self.router.clock()
+                self._took = self._read_until - began
         except Exception as error:  # noqa: BLE001 - said once; routing goes on without it
             self._due = self.router.clock() + CATALOG_RETRY
             told = error
@@ -115,12 +135,15 @@ class CatalogReader:
 
     def _closed(self, rows: Rows) -> Catalog:
         """The catalog of `rows`, under the user's own rules; bodies seen before cost nothing."""
-        config = self.router.config
+        config, known, digest = self.router.config, self._known[1], _digest(rows)
+        if digest == self._digest:
+            return known  # and what was classified stays known
+        self._digest = digest
         return Catalog.from_rows(
             rows,
             read=config.read_functions,
             write=config.write_functions,
-            bodies=self._known[1].bodies,
+            bodies=known.bodies,
         )
 
     def _unreadable(self, node: Node, error: Exception) -> None:
@@ -163,3 +186,13 @@ class CatalogReader:
         # share a session. A user's own operators must not hide the server's.
         local = f"SET LOCAL lock_timeout = {CATALOG_LOCK_WAIT};SET LOCAL search_path = pg_catalog;"
         return await connection.query((local + sql).encode())
+
+
+def _digest(rows: Rows) -> int:
+    """The same for the same `rows`, in whatever order each table has them, and for no others."""
+    found = 0
+    for part, table in rows.items():
+        for row in table:
+            said = f"{part} {row!r}".encode(errors="surrogatepass")
+            found += int.from_bytes(blake2b(said, digest_size=16).digest())
+    return found

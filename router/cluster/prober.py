@@ -83,9 +83,12 @@ class Prober:
 
     async def ask_beside(self, sql: bytes, patience: float) -> tuple[Any, ...] | None:
         """The row that `sql` gives, asked over the connection that has just told how the server
-        is; None where it fails, or the server needs `patience` seconds more than for a probe."""
-        import psycopg
+        is, None where that is gone. The server may take `patience` seconds more than for a probe.
 
+        Raises:
+            TimeoutError: it takes longer.
+            psycopg.Error: it refuses.
+        """
         connection = self.connection
         if connection is None or self._asking is not None:
             return None
@@ -95,11 +98,8 @@ class Prober:
             asking.cancel()
             self._silent = True  # the next connection will show it
             self._close()
-            return None
-        try:
-            return asking.result()
-        except psycopg.Error:
-            return None
+            raise TimeoutError(f"no answer within {within:g} s")
+        return asking.result()
 
     def drop(self) -> None:
         """Give up the question that is out, and close the connection."""

@@ -15,12 +15,7 @@ LONGEST = 60.0
 
 
 class StampPace:
-    """Asks as often as it is cheap, and only where the primary has written something.
-
-    Attributes:
-        cost: seconds of the primary's time that each second would take if every process asked as
-            often as it may.
-    """
+    """Asks as often as it is cheap, and only where the primary has written something."""
 
     def __init__(self) -> None:
         self._asked = -inf
@@ -54,6 +49,8 @@ class StampPace:
         """It took so many seconds, and so many `processes` ask the same server."""
         self._took, self._processes = took, max(1, processes)
 
-    def failed(self) -> None:
-        """The server took too long for it."""
-        self._took = LONGEST
+    def failed(self, *, slow: bool) -> None:
+        """There was no answer; with `slow` because the server took too long for it."""
+        self._lsn = None
+        if slow:
+            self._took = LONGEST

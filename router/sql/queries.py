@@ -250,7 +250,7 @@ _CHANGING = {
     "proc": "", "range": "", "statistic_ext": "", "trigger": "not tgisinternal",
     "attrdef": "", "constraint": "contype in ('c', 'f')",
     "index": "indexprs is not null or indpred is not null", "rewrite": "",
-    "attribute": f"atttypid >= {FIRST}", "class": "relpersistence <> 't' and relkind <> 'i'",
+    "attribute": f"atttypid >= {FIRST}",
     "namespace": "nspname !~ '^pg_(temp|toast)'",
     "type": "typnamespace not in (select oid from pg_catalog.pg_namespace "
     "where nspname ~ '^pg_(temp|toast)')",
@@ -262,15 +262,22 @@ _CHANGING = {
 # all of them alike.
 _STAMP = "sum(hashint8extended(age('3'::xid)::int8 - nullif(age(xmin), 2147483647), 0))"
 
-FINGERPRINT: str = "select concat_ws(' ', {})".format(
+# A row of pg_class is written again by TRUNCATE, REFRESH and the like, which change none of these.
+_OF_CLASS = """(select concat(count(*), ':', sum(hashtextextended(concat_ws(' ', oid, relname,
+    relnamespace, relkind, relpersistence, reltype, reloftype, relispopulated, relrowsecurity
+    ), 0))) from pg_catalog.pg_class where relpersistence <> 't' and relkind <> 'i')"""
+
+FINGERPRINT: str = "select concat_ws(' ', {}, {})".format(
+    _OF_CLASS,
     ", ".join(
         f"(select concat(count(*), ':', {_STAMP}) from pg_catalog.pg_{table} "
         f"where {condition or 'true'})"
         for table, condition in _CHANGING.items()
-    )
+    ),
 )
 """One row and column, another one whenever an answer to `QUERIES` may be: for each table of the
-catalog how many rows it has, and the sum of hashes of the transactions that wrote them."""
+catalog how many rows it has, and the sum of hashes of the transactions that wrote them, or of what
+they say."""
 
 MONITORS = "pg-router monitor"
 """The ``application_name`` of the connections that watch the servers."""

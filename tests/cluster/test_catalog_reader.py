@@ -93,9 +93,45 @@ def test_the_stamp_is_free_of_order(cluster: Cluster, watched: Router) -> None:
     until(lambda: watched.intent("SELECT f()").kind.name == "WRITE")
 
 
-def test_temporary_tables_are_no_news(cluster: Cluster, watched: Router) -> None:
-    """What sessions make for themselves changes no stamp, and costs no reading."""
-    before = cluster.primary.execute(FINGERPRINT, dbname=NAME)
+@pytest.mark.parametrize(
+    ("sql", "news"),
+    [
+        ("create temp table mine (a int primary key)", False),
+        ("truncate t", False),
+        ("vacuum full t", False),
+        ("refresh materialized view kept", False),
+        ("refresh materialized view late", True),
+        ("alter table t rename to u", True),
+        ("create index on t (abs(a))", True),
+        ("alter table t set schema app", True),
+        ("alter function f() rename to g", True),
+        ("drop function f()", True),
+    ],
+)
+def test_only_what_may_change_a_verdict_is_news(
+    cluster: Cluster, watched: Router, sql: str, news: bool
+) -> None:
+    """What sessions make for themselves, and what only writes files anew, changes no stamp."""
     with psycopg.connect(cluster.primary.conninfo(NAME), autocommit=True) as connection:
-        connection.execute("create temp table mine (a int primary key)")
-        assert cluster.primary.execute(FINGERPRINT, dbname=NAME) == before
+        connection.execute(
+            "create schema app; create materialized view kept as select 1 as a;"
+            "create materialized view late as select 1 as a with no data"
+        )
+        before = connection.execute(FINGERPRINT).fetchone()
+        connection.execute(sql.encode())
+        assert (connection.execute(FINGERPRINT).fetchone() != before) is news
+
+
+def test_news_that_decide_nothing_forget_nothing(cluster: Cluster, watched: Router) -> None:
+    """Where the catalog is as it was in all that decides, texts stay known after a reading."""
+    watched.intent("SELECT a FROM t")
+    before = watched.catalog.current
+    cluster.primary.execute("alter function f() cost 7", dbname=NAME)
+    assert watched.monitor is not None
+    watched.monitor.refresh_catalog()
+    with psycopg.connect(cluster.primary.conninfo(NAME)) as connection:
+        (told,) = connection.execute(FINGERPRINT).fetchone() or ("",)
+    reader = watched.monitor._probing._catalog  # type: ignore[union-attr]
+    until(lambda: reader._known[0] == told)
+    assert watched.catalog.current is before
+    assert "SELECT a FROM t" in watched.catalog.classifier.known

@@ -49,7 +49,16 @@ def test_a_server_that_takes_too_long_is_left_alone_for_a_minute() -> None:
     """Not even in doubt is it asked again."""
     pace = StampPace()
     pace.asking(A, 0)
-    pace.failed()
+    pace.failed(slow=True)
     pace.doubt()
     assert not pace.due(B, LONGEST - 1)
     assert pace.due(B, LONGEST)
+
+
+def test_a_lost_answer_is_asked_for_again() -> None:
+    """A connection that was cut says nothing of the server: the next probe asks, though the
+    primary has written nothing since."""
+    pace = StampPace()
+    pace.asking(A, 0)
+    pace.failed(slow=False)
+    assert pace.due(A, INTERVAL)
