@@ -1,6 +1,7 @@
 """Long texts made short: what they name stays, what they repeat goes."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from router.sql.classifier import classify
 from router.sql.intent import Kind
 from router.sql.names import Names
 from router.sql.shorten import ARGUMENTS, LONG, shortened
-from tests.sql.statements import CATALOG
+from tests.sql.statements import CATALOG, STATEMENTS
 
 CONSTANTS = ["1", "-2", "1.5", ".5", "1e3", "'a'", "''", "'it''s'", "E'a\\'b'", "NULL", "true",
              "%s", "%(a_1)s", "$1", "DEFAULT", "'x'::date", "1::numeric(4,2)", "'[1]'::jsonb[]",
@@ -134,3 +135,23 @@ def test_a_text_whose_constants_count_stays_whole() -> None:
     for call in ("set_config('a.b', 'c', false)", "current_setting('in_hot_standby')"):
         sql = "SELECT " + ", ".join([call] * 500)
         assert shortened(sql) == sql
+
+
+ROWS = ", ".join(f"({i}, 'n{i}')" for i in range(400))
+LIST = ", ".join(map(str, range(900)))
+COMPANY = {
+    "a comment": lambda sql, rows, values: f"/* {values * 3} */ {sql}",
+    "rows before it": lambda sql, rows, values: f"INSERT INTO users VALUES {rows}; {sql}",
+    "a list beside it": lambda sql, rows, values: f"SELECT 1 WHERE 1 IN ({values}); {sql}",
+    "rows around it": lambda sql, rows, values: f"SELECT * FROM (VALUES {rows}) v, ({sql}) q",
+}
+
+
+@pytest.mark.parametrize("company", COMPANY)
+def test_a_long_text_does_what_a_short_one_does(company: str) -> None:
+    """Each statement of the table, in long company, is what it is in short company."""
+    make = COMPANY[company]
+    for case in STATEMENTS:
+        long = classify(make(case.sql, ROWS, LIST), CATALOG)
+        short = classify(make(case.sql, "(1, 'a')", "1"), CATALOG)
+        assert replace(long, reason="") == replace(short, reason=""), case.sql
