@@ -2,6 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 from hashlib import blake2b
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from router.cluster.prober import ConnectArgs, Prober, connect
@@ -32,7 +33,7 @@ CATALOG_LOCK_WAIT = 100
 CATALOG_ATTEMPTS = 3
 """Times a catalog that changes while it is read is read anew, at once."""
 
-REST = 10
+REST = 3
 """Times as long as a reading took until the next one because of DDL of others."""
 
 CANCELLED = "57014"
@@ -53,22 +54,29 @@ class CatalogReader:
         self.router: Router = router
         self._loop = loop
         self._connect_args = connect_args
-        self._due = float("-inf")
+        self._due = -inf
         self._failed = False  # and the event was sent
         self._digest = 0  # of the rows of the last reading
         self._pace = StampPace()
         self._took = 0.0  # the last reading, in seconds
-        self._read_until = float("-inf")
+        self._changed = False  # as a stamp has shown
+        self._read_until = -inf
         # The last reading's fingerprint and outcome.
         self._known: tuple[str, Catalog] = ("", BUILTIN)
 
     def due_now(self) -> None:
         """Let the next `begin` read, however recent the last reading is. Any thread."""
-        self._due = float("-inf")
+        self._due = -inf
 
     def doubt(self) -> None:
         """Ask for the catalog's stamp soon: DDL may have been run unseen. Any thread."""
         self._pace.doubt()
+
+    @property
+    def rest(self) -> float:
+        """Seconds until it has something to read that is known to be another; infinite for
+        nothing."""
+        return max(0.0, self._due - self.router.clock()) if self._changed else inf
 
     async def stamp(self, prober: Prober, report: Report) -> None:
         """Ask the primary, which `prober` has just reached, with this `report`, for the stamp of
@@ -92,6 +100,7 @@ class CatalogReader:
         pace.answered(self.router.clock() - now, processes)
         if found != self._known[0]:
             self._due = min(self._due, self._read_until + self._took * REST)
+            self._changed = True
 
     def begin(self, reached: AbstractSet[Node]) -> Task[None] | None:
         """Start a reading from the primary, or else a replica, if it is among `reached` by probes.
@@ -105,6 +114,7 @@ class CatalogReader:
         if node is None:
             return None
         self._due = now + CATALOG_INTERVAL
+        self._changed = False
         return self._loop.spawn(self._learn(node))
 
     async def _learn(self, node: Node) -> None:

@@ -182,6 +182,8 @@ class ProbeLoop:
         """Seconds until the next round: short while a write waits for a replica."""
         router, config = self.router, self.router.config
         rest = config.probe_interval * (1 - JITTER * router.runtime.rand())
+        if not self._busy("catalog"):
+            rest = min(rest, max(config.pin_probe_interval, self._catalog.rest))
         snapshot, last = router.snapshot, router.last_write
         if self._rounds == 1 and snapshot.unjudged():
             return min(rest, config.pin_probe_interval)
