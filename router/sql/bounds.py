@@ -13,7 +13,7 @@ from string import ascii_lowercase
 MAX_LENGTH = 4 << 20
 """Characters of a text that is parsed, literals included; a megabyte of literals takes 10 ms."""
 
-MAX_SCANNED = 1 << 17
+MAX_SCANNED = 1 << 16
 """Characters of a text that is searched by words where it is not parsed: 1.5 s per megabyte."""
 
 MAX_TOKENS = 8_192
