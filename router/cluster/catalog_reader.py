@@ -88,7 +88,7 @@ class CatalogReader:
             return
         pace.asking(report.lsn, now)
         try:
-            row = await prober.ask_beside(STAMP, STAMP_PATIENCE)
+            row = await prober.ask_beside(STAMP, 2 * STAMP_PATIENCE)
         except (psycopg.Error, TimeoutError) as error:
             state = getattr(error, "sqlstate", None)
             pace.failed(slow=isinstance(error, TimeoutError) or state == CANCELLED)

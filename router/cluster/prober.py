@@ -51,6 +51,7 @@ class Prober:
         self._reconnected = -math.inf  # when it was replaced, by the router's clock
         self._connect_args: Callable[[], Mapping[str, Any]] = connect_args
         self._asking: Task[Report] | None = None
+        self._beside: Task[tuple[Any, ...]] | None = None  # of `ask_beside`
         self._asked = 0.0  # when the last question was sent, by the router's clock
         # The last connection got no answer: if the server does not let the next one in, it is
         # still silent; otherwise it would only be slow.
@@ -81,31 +82,34 @@ class Prober:
         self._silent = self._refused = False
         return found
 
-    async def ask_beside(self, sql: bytes, patience: float) -> tuple[Any, ...] | None:
+    async def ask_beside(self, sql: bytes, within: float) -> tuple[Any, ...] | None:
         """The row that `sql` gives, asked over the connection that has just told how the server
-        is, None where that is gone. The server may take `patience` seconds more than for a probe.
+        is; None where that is gone.
 
         Raises:
-            TimeoutError: it takes longer.
-            psycopg.Error: it refuses.
+            TimeoutError: there is no answer `within` so many seconds. The next probe is asked
+                behind it, so that a server that fell silent meanwhile is seen to be.
+            psycopg.Error: the server refuses.
         """
         connection = self.connection
         if connection is None or self._asking is not None:
             return None
-        asking = self._loop.spawn(connection.ask(sql))
-        within = self.router.config.probe_timeout + patience
+        self._beside = asking = self._loop.spawn(connection.ask(sql))
         if not await self._loop.ends(asking, within=within):
-            asking.cancel()
-            self._silent = True  # the next connection will show it
-            self._close()
+            self._asking = self._loop.spawn(self._ask_behind(asking))
             raise TimeoutError(f"no answer within {within:g} s")
         return asking.result()
 
+    async def _ask_behind(self, asking: Task[tuple[Any, ...]]) -> Report:
+        await self._loop.ends(asking)
+        return await self._ask()
+
     def drop(self) -> None:
         """Give up the question that is out, and close the connection."""
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            asking.cancel()
+        for asking in (self._asking, self._beside):
+            if asking is not None:
+                asking.cancel()
+        self._asking = self._beside = None
         self._close()
 
     def _close(self) -> None:

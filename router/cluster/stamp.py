@@ -13,6 +13,10 @@ SHARE = 0.1
 LONGEST = 60.0
 """Seconds between two stamps at most, whatever they cost."""
 
+SLOW = 0.5
+"""Seconds that a stamp counts for which the server did not give in time, twice as many each
+further time."""
+
 
 class StampPace:
     """Asks as often as it is cheap, and only where the primary has written something."""
@@ -53,4 +57,4 @@ class StampPace:
         """There was no answer; with `slow` because the server took too long for it."""
         self._lsn = None
         if slow:
-            self._took = LONGEST
+            self._took = max(SLOW, 2 * self._took)

@@ -1,5 +1,7 @@
 """How a Router keeps its catalog: read whole where it changed, and kept where it did not."""
 
+import os
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -7,6 +9,7 @@ import pytest
 
 import router
 from router.cluster.router import Router
+from router.model import Report
 from router.sql.catalog import BUILTIN
 from router.sql.queries import FINGERPRINT
 from router.testing import Cluster
@@ -135,3 +138,57 @@ def test_news_that_decide_nothing_forget_nothing(cluster: Cluster, watched: Rout
     until(lambda: reader._known[0] == told)
     assert watched.catalog.current is before
     assert "SELECT a FROM t" in watched.catalog.classifier.known
+
+
+WAITS = (
+    "select pid from pg_stat_activity where application_name = 'pg-router monitor'"
+    f" and datname = '{NAME}' and wait_event_type = 'Lock'"
+)
+
+
+def test_a_server_that_falls_silent_over_a_stamp_is_seen_to_be(
+    cluster: Cluster, watched: Router
+) -> None:
+    """The next probe is asked behind the stamp that gets no answer, and tells of the silence; when
+    the server goes on, so does everything."""
+    primary = cluster.primary
+
+    def report() -> Report:
+        return watched.snapshot.reports["primary"]
+
+    waiting: list[int] = []
+
+    def waits() -> bool:
+        watcher.execute("insert into t values (1)")  # which a stamp follows
+        waiting.extend(pid for (pid,) in watcher.execute(WAITS))
+        return bool(waiting)
+
+    with (
+        psycopg.connect(primary.conninfo(NAME)) as holder,
+        psycopg.connect(primary.conninfo(NAME), autocommit=True) as watcher,
+    ):
+        holder.execute("lock pg_catalog.pg_range")
+        until(waits)
+        assert report().ok  # a stamp that is waited for is no silence
+        pid = waiting[0]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            holder.rollback()
+            until(lambda: not report().ok, lambda: str(report()))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: report().ok, lambda: str(report()))
+    primary.execute(REPLACE, dbname=NAME)
+    until(lambda: watched.intent("SELECT f()").kind.name == "WRITE", seconds=30)
+
+
+def test_a_stamp_that_takes_too_long_is_given_up(cluster: Cluster, watched: Router) -> None:
+    """While somebody holds a lock on the catalog the probes go on, and statements are judged as
+    before."""
+    with psycopg.connect(cluster.primary.conninfo(NAME)) as holder:
+        holder.execute("lock pg_catalog.pg_range")
+        cluster.primary.execute("create table other (a int)", dbname=NAME)
+        for _ in range(3):
+            watched.refresh()
+            assert watched.snapshot.reports["primary"].ok
+        assert watched.intent("SELECT f()").kind.name == "READ"

@@ -45,14 +45,19 @@ def test_all_processes_together_keep_to_their_share() -> None:
         assert pace.due(B, gap)
 
 
-def test_a_server_that_takes_too_long_is_left_alone_for_a_minute() -> None:
-    """Not even in doubt is it asked again."""
+def test_a_server_that_takes_too_long_is_left_alone_longer_and_longer() -> None:
+    """Not even in doubt is it asked again soon; after an answer it is asked as before."""
     pace = StampPace()
-    pace.asking(A, 0)
-    pace.failed(slow=True)
-    pace.doubt()
-    assert not pace.due(B, LONGEST - 1)
-    assert pace.due(B, LONGEST)
+    now = 0.0
+    for pause in (5, 10, 20, 40, 60, 60):
+        pace.asking(A, now)
+        pace.failed(slow=True)
+        pace.doubt()
+        assert not pace.due(B, now + pause - 0.1)
+        now += pause
+        assert pace.due(B, now)
+    asked(pace, A, now, 0.002, 1)
+    assert pace.due(B, now + INTERVAL)
 
 
 def test_a_lost_answer_is_asked_for_again() -> None:
