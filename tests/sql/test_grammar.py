@@ -46,6 +46,17 @@ def test_what_changes_the_catalog_is_known(sql: str) -> None:
     assert classify(sql, CATALOG).ddl
 
 
+def test_many_comments_are_passed_over_once() -> None:
+    """Comments before a text that does not parse take time by their length, not by 2 to the power
+    of their number, and none hides a read by being long."""
+    comments = "/**/" * 4_000
+    classifier = Classifier(CATALOG)
+    classifier(f"{comments} {WRITES[0]}")
+    assert classifier.unparsed == (0, "")
+    classifier(f"{comments} {READS[0]}")
+    assert classifier.unparsed == (1, READS[0])
+
+
 def test_texts_that_cost_reads_are_counted() -> None:
     """Each text that begins like a read and does not parse counts once; the first one is kept."""
     classifier = Classifier(CATALOG)
