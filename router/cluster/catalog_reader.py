@@ -56,7 +56,7 @@ class CatalogReader:
         self._connect_args = connect_args
         self._due = -inf
         self._failed = False  # and the event was sent
-        self._digest = 0  # of the rows of the last reading
+        self._digest = -1  # of the rows of the last reading
         self._pace = StampPace()
         self._took = 0.0  # the last reading, in seconds
         self._changed = False  # as a stamp has shown

@@ -37,9 +37,9 @@ from tests.simulation.scheduler import (
 
 CATALOG: dict[str, list[tuple[Any, ...]]] = {key: [] for key in QUERIES} | {
     "relations": [
-        (1, "public", "item", "r", "p", 0, 0),
-        (2, "public", "counter", "r", "p", 0, 0),
-        (3, "public", "journal", "r", "p", 0, 0),
+        (1, "public", "item", "r", "p", 0, 0, None),
+        (2, "public", "counter", "r", "p", 0, 0, None),
+        (3, "public", "journal", "r", "p", 0, 0, None),
     ],
 }
 """What reading the catalog of the simulated database gives."""

@@ -6,7 +6,11 @@ import sys
 
 import pytest
 
+from router.sql.catalog import Catalog
+from router.sql.classifier import classify
+from router.sql.intent import Kind
 from tests.simulation.mutants import MUTANTS, ROOT, find
+from tests.simulation.patches import CATALOG
 from tests.simulation.simulation import Simulation
 from tests.simulation.trace import story
 
@@ -82,6 +86,13 @@ history = simulation.run()
 told = repr((history.reads, history.writes, history.actions, history.faults, history.events))
 print(history.operations, simulation.scheduler.switches, hashlib.sha256(told.encode()).hexdigest())
 """
+
+
+def test_its_catalog_is_one() -> None:
+    """The rows of the simulated database are as the queries give them: without a catalog every
+    statement would run on the primary, and the simulation show little."""
+    catalog = Catalog.from_rows(CATALOG)
+    assert classify("SELECT * FROM item", catalog).kind is Kind.READ
 
 
 def test_a_seed_is_replayed() -> None:
